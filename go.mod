@@ -1,0 +1,3 @@
+module github.com/longrope/longrope
+
+go 1.24.1
