@@ -2,9 +2,25 @@ package evals
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/longrope/longrope/ropescale"
 )
+
+// SchemaVersion is the version of the JSON form of every result in this package.
+const SchemaVersion = 1
+
+// ErrNotFinite is returned when a model's NLL is NaN or infinite, as it is with factors that overflow. A search takes it
+// as a candidate without worth; an evaluation stops.
+var ErrNotFinite = errors.New("nll is not finite")
 
 // Engine is what an evaluation needs of a model runtime. One Engine is one loaded model; it is not safe for
 // concurrent use.
@@ -39,4 +55,124 @@ type Info struct {
 	FreqBase              float64 `json:"freq_base"`
 	VocabSize             int     `json:"vocab_size"`
 	MaxLength             int     `json:"max_length"` // longest sequence this engine was opened for, tokens
+}
+
+// Method is a ladder and the name it goes by in tables: "stock", "linear", "ntk", "yarn", "longrope". Ladder nil
+// is what the model file carries.
+type Method struct {
+	Name   string
+	Ladder *ropescale.Ladder
+}
+
+// Text is a document: its name, for tables and errors, and its contents, which a result records as size and digest.
+type Text struct {
+	Name string
+	Body string
+}
+
+// MarshalJSON identifies the text without repeating it.
+func (t Text) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Name   string `json:"name"`
+		Bytes  int    `json:"bytes"`
+		Digest string `json:"digest"`
+	}{t.Name, len(t.Body), digest(t.Body)})
+}
+
+// Progress hears of work done, from 0 to total, in units of model calls; label says what is being done now.
+type Progress func(done, total int, label string)
+
+func (p Progress) report(done, total int, label string) {
+	if p != nil {
+		p(done, total, label)
+	}
+}
+
+// Provenance says how a result came about, well enough to get it again.
+type Provenance struct {
+	SchemaVersion int    `json:"schema_version"`
+	Task          string `json:"task"`         // "perplexity", "passkey", "compare"
+	TaskVersion   int    `json:"task_version"` // figures of different versions do not compare
+	Method        string `json:"method,omitempty"`
+	LadderDigest  string `json:"ladder_digest"` // "" for what the model file carries
+	Engine        Info   `json:"engine"`
+	Seed          uint64 `json:"seed"`
+	ArgsGiven     any    `json:"args_given"` // zero values as the caller left them
+	Args          any    `json:"args"`       // in effect, defaults filled in
+	// EvaluatedTokens counts what the model was made to read or write, scored or not.
+	EvaluatedTokens int `json:"evaluated_tokens"`
+	// Started and Duration (seconds) are the only fields that differ between two runs with one seed.
+	Started  time.Time `json:"started"`
+	Duration float64   `json:"duration_s"`
+}
+
+func (p *Provenance) finish() { p.Duration = time.Since(p.Started).Seconds() }
+
+// newProvenance starts the clock.
+func newProvenance(task string, version int, e Engine, m Method, seed uint64, given, effective any) Provenance {
+	return Provenance{
+		SchemaVersion: SchemaVersion, Task: task, TaskVersion: version,
+		Method: m.Name, LadderDigest: LadderDigest(m.Ladder), Engine: e.Info(), Seed: seed,
+		ArgsGiven: given, Args: effective, Started: time.Now().UTC(),
+	}
+}
+
+// LadderDigest identifies what a ladder does to a model: "sha256:…" over its numbers, shortest decimal form, in a fixed
+// order; metadata beside them does not count. It is "" for nil.
+func LadderDigest(l *ropescale.Ladder) string {
+	if l == nil {
+		return ""
+	}
+	var b strings.Builder
+	rung := func(name string, r *ropescale.Rung) {
+		fmt.Fprintf(&b, "%s %d %d %s", name, r.Length, r.StartWindow, number(r.AttentionFactor))
+		for _, f := range r.Factors {
+			b.WriteString(" " + number(f))
+		}
+		b.WriteString("\n")
+	}
+	fmt.Fprintf(&b, "longrope %d %d %d\n", l.Version, l.OriginalContextLength, l.RopeDimensionCount)
+	if l.Base != nil {
+		rung("base", l.Base)
+	}
+	for i := range l.Rungs {
+		rung("rung", &l.Rungs[i])
+	}
+	return digest(b.String())
+}
+
+func digest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// number is the shortest decimal that reads back as v.
+func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+
+// checkLength refuses lengths that the engine was not opened for.
+func checkLength(e Engine, length int) error {
+	if most := e.Info().MaxLength; most > 0 && length > most {
+		return fmt.Errorf("length %d is beyond the %d tokens that the engine was opened for: open it for at least %d", length, most, length)
+	}
+	return nil
+}
+
+// nll calls the engine and refuses an answer of the wrong size or with values that are no NLL.
+func nll(ctx context.Context, e Engine, tokens []int, from int) ([]float64, error) {
+	if from < 1 || from >= len(tokens) {
+		return nil, fmt.Errorf("cannot score %d tokens from %d: from must be at least 1 and below the number of tokens", len(tokens), from)
+	}
+	values, err := e.NLL(ctx, tokens, from)
+	if err != nil {
+		return nil, err
+	}
+	if len(values) != len(tokens)-from {
+		return nil, fmt.Errorf("engine gave %d values for %d scored tokens", len(values), len(tokens)-from)
+	}
+	for i, v := range values {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil, fmt.Errorf("%w: %v at position %d of %d: check the factors for values that overflow", ErrNotFinite, v, from+i, len(tokens))
+		}
+	}
+	return values, nil
 }

@@ -1,0 +1,327 @@
+package evals
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+)
+
+// PerplexityVersion is the task version of Perplexity.
+const PerplexityVersion = 1
+
+// What counts as a document for the standard error.
+const (
+	DocumentsWindows = "windows"
+	DocumentsTexts   = "texts"
+)
+
+// How positions are put into buckets for the curve.
+const (
+	BucketsLog    = "log"
+	BucketsLinear = "linear"
+)
+
+// PerplexityOptions are the arguments of Perplexity; zero values are the defaults named.
+type PerplexityOptions struct {
+	// Length of every window in tokens, BOS included; 0 is the engine's MaxLength.
+	Length int `json:"length"`
+	// Stride between windows in tokens; 0 is the largest, which scores every token once with the fewest model calls. See Windows.
+	Stride int `json:"stride"`
+	// MaxWindows of each text, spread evenly over it; 0 is all.
+	MaxWindows int `json:"max_windows"`
+	// Documents is the unit of the standard error: DocumentsTexts, DocumentsWindows, or "" for texts when there are
+	// several and windows when there is one.
+	Documents string `json:"documents"`
+	// Buckets of the curve: BucketsLog ("") or BucketsLinear; BucketCount of them at most, 0 is 32.
+	Buckets     string `json:"buckets"`
+	BucketCount int    `json:"bucket_count"`
+
+	Progress Progress `json:"-"`
+}
+
+func (o PerplexityOptions) effective(e Engine, texts, bos int) (PerplexityOptions, error) {
+	if o.Length == 0 {
+		o.Length = e.Info().MaxLength
+	}
+	if o.Length-bos < 2 {
+		return o, fmt.Errorf("length %d is too small: %d tokens go before every text and 2 more are needed", o.Length, bos)
+	}
+	if err := checkLength(e, o.Length); err != nil {
+		return o, err
+	}
+	most := o.Length - bos - 1
+	if o.Stride == 0 {
+		o.Stride = most
+	}
+	if o.Stride < 0 || o.Stride > o.Length {
+		return o, fmt.Errorf("stride %d is outside 1 to the length %d", o.Stride, o.Length)
+	}
+	// A stride of the whole length is what people ask for when they want disjoint windows.
+	o.Stride = min(o.Stride, most)
+	if o.MaxWindows < 0 {
+		return o, fmt.Errorf("max windows %d is negative: 0 is all", o.MaxWindows)
+	}
+	if o.Documents == "" {
+		o.Documents = DocumentsWindows
+		if texts > 1 {
+			o.Documents = DocumentsTexts
+		}
+	}
+	if o.Documents != DocumentsWindows && o.Documents != DocumentsTexts {
+		return o, fmt.Errorf("documents %q: want %q or %q", o.Documents, DocumentsTexts, DocumentsWindows)
+	}
+	if o.Buckets == "" {
+		o.Buckets = BucketsLog
+	}
+	if o.BucketCount == 0 {
+		o.BucketCount = 32
+	}
+	return o, nil
+}
+
+// Loss is a mean NLL and what follows from it.
+type Loss struct {
+	Windows int `json:"windows"`
+	Tokens  int `json:"tokens"` // scored
+	Bytes   int `json:"bytes"`  // of the scored tokens' text
+	// NLL is the mean over tokens in nats.
+	NLL       float64 `json:"nll"`
+	NLLStderr float64 `json:"nll_stderr"`
+	// Perplexity is exp(NLL), per token; its error is Perplexity · NLLStderr, to first order.
+	Perplexity       float64 `json:"perplexity"`
+	PerplexityStderr float64 `json:"perplexity_stderr"`
+	// BitsPerByte is the summed NLL in bits over Bytes: the figure to compare across tokenizers.
+	BitsPerByte       float64 `json:"bits_per_byte"`
+	BitsPerByteStderr float64 `json:"bits_per_byte_stderr"`
+}
+
+// TextLoss is the loss on one text; its error is over windows.
+type TextLoss struct {
+	Text       Text `json:"text"`
+	TextTokens int  `json:"text_tokens"` // the text has
+	Loss
+}
+
+// Bucket is one point of the curve: tokens at positions [From, To) of their window, that is with From to To-1 tokens
+// before them. The error is over windows.
+type Bucket struct {
+	From      int     `json:"from"`
+	To        int     `json:"to"`
+	Tokens    int     `json:"tokens"`
+	NLL       float64 `json:"nll"`
+	NLLStderr float64 `json:"nll_stderr"`
+}
+
+// PerplexityResult is what Perplexity measured.
+type PerplexityResult struct {
+	Provenance
+	Loss
+	Texts []TextLoss `json:"texts"`
+	Curve []Bucket   `json:"curve"`
+}
+
+// Perplexity slides a window over each text and scores every token once; see Windows and the package comment. m names
+// the ladder for the record and is set on the engine. The text itself has no randomness: there is no seed.
+func Perplexity(ctx context.Context, e Engine, m Method, texts []Text, o PerplexityOptions) (*PerplexityResult, error) {
+	bos, err := prefix(e)
+	if err != nil {
+		return nil, err
+	}
+	documents, err := tokenize(e, texts, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.SetLadder(m.Ladder); err != nil {
+		return nil, fmt.Errorf("method %q: %w", m.Name, err)
+	}
+	return perplexity(ctx, e, m, bos, documents, o)
+}
+
+// perplexity is Perplexity after the ladder is set and texts are tokens, which Compare does once for all methods.
+func perplexity(ctx context.Context, e Engine, m Method, bos []int, documents []document, given PerplexityOptions) (*PerplexityResult, error) {
+	o, err := given.effective(e, len(documents), len(bos))
+	if err != nil {
+		return nil, err
+	}
+	edges, err := BucketEdges(o.Length, o.Buckets, o.BucketCount)
+	if err != nil {
+		return nil, err
+	}
+	windows, total, err := planWindows(documents, o, len(bos))
+	if err != nil {
+		return nil, err
+	}
+
+	r := &PerplexityResult{Provenance: newProvenance("perplexity", PerplexityVersion, e, m, 0, given, o)}
+	curve := make([]tally, len(edges)-1)
+	var all, byText tally
+	for i, d := range documents {
+		var text tally
+		for _, w := range windows[i] {
+			o.Progress.report(r.Windows, total, fmt.Sprintf("perplexity %s, %s, %d tokens", m.Name, d.text.Name, o.Length))
+			sequence := append(slices.Clone(bos), d.tokens[w.Start:w.End]...)
+			from := len(bos) + w.From - w.Start
+			values, err := nll(ctx, e, sequence, from)
+			if err != nil {
+				return nil, fmt.Errorf("text %q, tokens %d to %d: %w", d.text.Name, w.Start, w.End, err)
+			}
+			scored, err := e.Detokenize(sequence[from:])
+			if err != nil {
+				return nil, fmt.Errorf("text %q: %w", d.text.Name, err)
+			}
+			text.add(values, len(scored))
+			all.add(values, len(scored))
+			for b := range curve {
+				// Bucket b takes positions edges[b] to edges[b+1]-1 of the window; values start at position from.
+				lo, hi := max(edges[b], from), min(edges[b+1], len(sequence))
+				if lo < hi {
+					curve[b].add(values[lo-from:hi-from], 0)
+				}
+			}
+			r.EvaluatedTokens += len(sequence)
+			r.Windows++
+		}
+		byText.merge(text)
+		r.Texts = append(r.Texts, TextLoss{d.text, len(d.tokens), text.loss()})
+	}
+	for b, t := range curve {
+		if t.tokens == 0 {
+			continue
+		}
+		l := t.loss()
+		r.Curve = append(r.Curve, Bucket{edges[b], edges[b+1], l.Tokens, l.NLL, l.NLLStderr})
+	}
+	o.Progress.report(total, total, fmt.Sprintf("perplexity %s, %d tokens", m.Name, o.Length))
+	count := r.Windows
+	if o.Documents == DocumentsTexts {
+		r.Loss = byText.loss()
+	} else {
+		r.Loss = all.loss()
+	}
+	r.Windows = count
+	r.finish()
+	return r, nil
+}
+
+// planWindows lays the windows over every document.
+func planWindows(documents []document, o PerplexityOptions, bos int) (windows [][]Window, total int, err error) {
+	body := o.Length - bos
+	if err := long(documents, body); err != nil {
+		return nil, 0, err
+	}
+	for _, d := range documents {
+		w, err := Windows(len(d.tokens), body, o.Stride)
+		if err != nil {
+			return nil, 0, fmt.Errorf("text %q: %w", d.text.Name, err)
+		}
+		w = spread(w, o.MaxWindows)
+		windows = append(windows, w)
+		total += len(w)
+	}
+	return windows, total, nil
+}
+
+// tally sums NLL by document.
+type tally struct {
+	sums, counts  []float64 // of each document
+	tokens, bytes int
+	total         float64
+}
+
+// add takes one document's values.
+func (t *tally) add(values []float64, bytes int) {
+	var sum float64
+	for _, v := range values {
+		sum += v
+	}
+	t.sums = append(t.sums, sum)
+	t.counts = append(t.counts, float64(len(values)))
+	t.tokens += len(values)
+	t.bytes += bytes
+	t.total += sum
+}
+
+// merge takes all of another tally as one document.
+func (t *tally) merge(of tally) {
+	t.sums = append(t.sums, of.total)
+	t.counts = append(t.counts, float64(of.tokens))
+	t.tokens += of.tokens
+	t.bytes += of.bytes
+	t.total += of.total
+}
+
+func (t *tally) loss() Loss {
+	means := make([]float64, len(t.sums))
+	for i := range means {
+		if t.counts[i] > 0 {
+			means[i] = t.sums[i] / t.counts[i]
+		}
+	}
+	mean, stderr := WeightedMeanStderr(means, t.counts)
+	l := Loss{Windows: len(t.sums), Tokens: t.tokens, Bytes: t.bytes, NLL: mean, NLLStderr: stderr}
+	// exp is held below infinity, which JSON cannot say.
+	l.Perplexity = math.Min(math.Exp(mean), math.MaxFloat64)
+	l.PerplexityStderr = math.Min(l.Perplexity*stderr, math.MaxFloat64)
+	if t.bytes > 0 {
+		scale := float64(t.tokens) / (math.Ln2 * float64(t.bytes))
+		l.BitsPerByte, l.BitsPerByteStderr = mean*scale, stderr*scale
+	}
+	return l
+}
+
+// BucketEdges divides positions 1 to length-1 into at most count buckets: bucket b holds [edges[b], edges[b+1]). Log
+// buckets have equal ratios, where rounding to whole positions allows; linear ones equal widths.
+func BucketEdges(length int, kind string, count int) ([]int, error) {
+	if length < 2 || count < 1 {
+		return nil, fmt.Errorf("cannot divide %d positions into %d buckets: want at least 2 and 1", length, count)
+	}
+	edges := []int{1}
+	for b := 1; b <= count; b++ {
+		share := float64(b) / float64(count)
+		var at float64
+		switch kind {
+		case BucketsLog:
+			at = math.Exp(share * math.Log(float64(length)))
+		case BucketsLinear:
+			at = 1 + share*float64(length-1)
+		default:
+			return nil, fmt.Errorf("buckets %q: want %q or %q", kind, BucketsLog, BucketsLinear)
+		}
+		edge := int(math.Round(at))
+		if b == count {
+			edge = length
+		}
+		if edge > edges[len(edges)-1] {
+			edges = append(edges, edge)
+		}
+	}
+	return edges, nil
+}
+
+// WriteCSV writes a row per text and one, "all", over them.
+func (r *PerplexityResult) WriteCSV(w io.Writer) error {
+	length := 0
+	if o, ok := r.Args.(PerplexityOptions); ok {
+		length = o.Length
+	}
+	row := func(name string, l Loss) []any {
+		return []any{r.Method, length, name, l.Windows, l.Tokens, l.Bytes, l.NLL, l.NLLStderr, l.Perplexity, l.PerplexityStderr, l.BitsPerByte, l.BitsPerByteStderr}
+	}
+	var rows [][]any
+	for _, t := range r.Texts {
+		rows = append(rows, row(t.Text.Name, t.Loss))
+	}
+	rows = append(rows, row("all", r.Loss))
+	return writeCSV(w, []string{"method", "length", "text", "windows", "tokens", "bytes", "nll", "nll_stderr", "perplexity", "perplexity_stderr", "bits_per_byte", "bits_per_byte_stderr"}, rows)
+}
+
+// WriteCurveCSV writes a row per bucket of positions.
+func (r *PerplexityResult) WriteCurveCSV(w io.Writer) error {
+	var rows [][]any
+	for _, b := range r.Curve {
+		rows = append(rows, []any{r.Method, b.From, b.To, b.Tokens, b.NLL, b.NLLStderr, math.Min(math.Exp(b.NLL), math.MaxFloat64)})
+	}
+	return writeCSV(w, []string{"method", "position_from", "position_to", "tokens", "nll", "nll_stderr", "perplexity"}, rows)
+}
