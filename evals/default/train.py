@@ -208,6 +208,18 @@ class Llama(torch.nn.Module):
 
 # --- training rows -----------------------------------------------------------------------------------
 
+def sentence_end(text: str, depth: float) -> int:
+    """Where the sentence or line ends whose end is nearest to depth; the ends of text count."""
+    ends = [0, *(m.end() for m in re.finditer(r"[.?!] |\n", text)), len(text)]
+    return min(ends, key=lambda at: abs(at - depth * len(text)))
+
+
+def line(text: str) -> str:
+    """text as a line of its own, or as lines; nothing stays nothing."""
+    text = text.strip(" ")
+    return text if not text or text.endswith("\n") else text + "\n"
+
+
 class Rows:
     """Makes the training rows. Retrieval does not come by itself in so small a model: part of the rows
     repeat themselves and part are passkey prompts, at 64 tokens first."""
@@ -216,6 +228,7 @@ class Rows:
         self.encode = lambda text: tokenizer.encode(text).ids
         def joined(names):
             return np.array([i for n in names for i in [0, *self.encode(documents[n])]], dtype=np.int64)
+        self.prose = "\n".join(documents.values())
         self.bible = joined(n for n in documents if not n.startswith("opticks"))
         self.opticks = joined(n for n in documents if n.startswith("opticks"))
         # Opticks is 9 % of the tokens; it is drawn half as often again.
@@ -244,28 +257,35 @@ class Rows:
         weights[:period] = first
         return np.resize(segment, n), weights
 
+    def haystack(self, rng, size: int) -> tuple[str, float]:
+        """About size characters of filler, lines of the text or the papers' sentences, and a depth."""
+        depth = rng.random()
+        if rng.random() < 0.3:
+            start = self.prose.index("\n", rng.integers(len(self.prose) - size - 1000)) + 1
+            return self.prose[start:start + size], depth
+        lines = size // len(GRASS)
+        if rng.random() < 0.5:  # whole lines
+            return GRASS * lines, round(depth * lines) / max(1, lines)
+        return (GRASS * (lines + 1))[:size], depth
+
     def passkey_row(self, rng, n, full: bool):
-        """A passkey prompt with its answer, then text to the end of the row. A short one has no header."""
+        """A passkey prompt with its answer, then text to the end of the row. A short one has no first line."""
         digits = int(rng.choice([1, 2, 3, 4, 5, 5]))
         key = [self.digits[d] for d in (rng.integers(1, 10), *rng.integers(0, 10, digits - 1))]
-        parts = [(self.before, 1), (key, 1), (self.between, 1), (key, 7), (self.after, 1)]
+        needle = [(self.before, 1), (key, 1), (self.between, 1), (key, 7), (self.after, 1)]
         asked = [(self.question, 1), (self.space, 1), (key, 7), (self.stop, 1)]
         head = self.header if full else []
-        room = n - len(head) - sum(len(p) for p, _ in parts + asked)
+        room = n - len(head) - sum(len(p) for p, _ in needle + asked)
         if not full or rng.random() < 0.3:
             room = int(rng.integers(0, room + 1))
-        if rng.random() < (0.75 if full else 0.5):
-            unit = len(self.grass)
-            count = room // unit
-            first = int(rng.integers(0, count + 1))
-            before, behind = self.grass * first, self.grass * (count - first)
-            if not full and count == 0:  # no room for a whole filler: any part of one
-                behind = (self.grass * 2)[-room:] if room else []
-        else:
-            depth = int(rng.integers(0, room + 1))
-            body = self.text(rng, room)
-            before, behind = body[:depth], body[depth:]
-        parts = [(head, 1), (before, 1), *parts, (behind, 1), *asked]
+        body, depth = self.haystack(rng, 4 * room)
+        while True:
+            cut = sentence_end(body, depth)
+            before, behind = self.encode(line(body[:cut])), self.encode(line(body[cut:]))
+            if len(before) + len(behind) <= room:
+                break
+            body = body[:len(body) * room // (len(before) + len(behind) + 1)]
+        parts = [(head, 1), (before, 1), *needle, (behind, 1), *asked]
         ids = np.concatenate([np.array(p, dtype=np.int64) for p, _ in parts])
         weights = np.concatenate([np.full(len(p), w, dtype=np.float64) for p, w in parts])
         rest = n - len(ids)
@@ -274,7 +294,7 @@ class Rows:
     def batch(self, step: int, steps: int):
         """Inputs, targets and weights of the step's rows."""
         rng = np.random.default_rng((SEED, step))
-        if step < 0.3 * steps:
+        if step < 0.2 * steps:
             length, shares = 64, (0.0, 0.30, 0.45)
         else:
             length, shares = CONTEXT, (0.20, 0.07, 0.09)
