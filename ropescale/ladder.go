@@ -1,5 +1,16 @@
 package ropescale
 
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math"
+)
+
+// LadderVersion is the version of the ladder's meaning and of factors.json that this package reads and writes.
+const LadderVersion = 1
+
 // Rung is one set of RoPE factors and the lengths it serves.
 type Rung struct {
 	// Length is the longest sequence, in tokens, that this rung serves.
@@ -10,6 +21,8 @@ type Rung struct {
 	AttentionFactor float64 `json:"attention_factor"`
 	// Factors are lambda_0 … lambda_{d/2-1}, absolute: theta_i is divided by Factors[i].
 	Factors []float64 `json:"factors"`
+	// Extra holds the fields of factors.json that this version does not know, so that writing keeps them.
+	Extra map[string]json.RawMessage `json:"-"`
 }
 
 // Ladder is a model's rungs, ascending by Length. Base is row 0: the model's own RoPE as it was trained.
@@ -19,4 +32,188 @@ type Ladder struct {
 	RopeDimensionCount    int    `json:"rope_dimension_count"`
 	Base                  *Rung  `json:"base,omitempty"` // nil: identity (all ones, attention factor 1)
 	Rungs                 []Rung `json:"rungs"`
+	// Source says where the factors came from; nil when nobody said.
+	Source *Source `json:"source,omitempty"`
+	// Extra holds the top-level fields of factors.json that this version does not know.
+	Extra map[string]json.RawMessage `json:"-"`
+}
+
+// Source is the provenance of a ladder.
+type Source struct {
+	ModelDigest string   `json:"model_digest,omitempty"` // sha256:… of the model that was searched
+	Method      string   `json:"method,omitempty"`       // linear, ntk, dynamic, yarn, longrope
+	Algorithm   string   `json:"algorithm,omitempty"`    // of the search: cma, longrope
+	Seed        uint64   `json:"seed,omitempty"`
+	Texts       []string `json:"texts,omitempty"`
+	Measure     string   `json:"measure,omitempty"` // what fitness is, e.g. "perplexity"
+	Fitness     float64  `json:"fitness,omitempty"`
+	Trials      int      `json:"trials,omitempty"`
+	Tokens      int      `json:"tokens,omitempty"` // evaluated by all trials
+	// Extra holds the fields of source that this version does not know.
+	Extra map[string]json.RawMessage `json:"-"`
+}
+
+// NewLadder makes a ladder for r from rungs in ascending order of length. base nil means that the model was trained
+// with plain RoPE. The error is Validate's.
+func NewLadder(r Rope, base *Rung, rungs ...Rung) (*Ladder, error) {
+	l := &Ladder{
+		Version:               LadderVersion,
+		OriginalContextLength: r.OriginalContextLength,
+		RopeDimensionCount:    r.Dims,
+		Base:                  base,
+		Rungs:                 rungs,
+	}
+	return l, l.Validate()
+}
+
+// Validate reports the first thing that makes the ladder unusable, naming the rung (counted from 1, as rows are) and
+// the field. Factors need not be monotone: the authors' ft_mis_128k is not. A ladder without rungs is valid and is
+// the model's own RoPE at every length.
+func (l *Ladder) Validate() error {
+	if l.Version != LadderVersion {
+		return fmt.Errorf("ladder: version is %d, this program reads version %d", l.Version, LadderVersion)
+	}
+	r := Rope{Dims: l.RopeDimensionCount, FreqBase: 10000, OriginalContextLength: l.OriginalContextLength}
+	if err := r.Validate(); err != nil {
+		return fmt.Errorf("ladder: %w", err)
+	}
+	if b := l.Base; b != nil {
+		if b.StartWindow != 0 {
+			return fmt.Errorf("ladder: base: start_window is %d, row 0 has none", b.StartWindow)
+		}
+		if err := b.check(r.Pairs()); err != nil {
+			return fmt.Errorf("ladder: base: %w", err)
+		}
+	}
+	for i, g := range l.Rungs {
+		if err := g.check(r.Pairs()); err != nil {
+			return fmt.Errorf("ladder: rung %d: %w", i+1, err)
+		}
+		if g.Length < 1 || g.Length > maxLength {
+			return fmt.Errorf("ladder: rung %d: length is %d, want 1 to %d", i+1, g.Length, maxLength)
+		}
+		if g.StartWindow < 0 || g.StartWindow >= g.Length {
+			return fmt.Errorf("ladder: rung %d: start_window is %d, want 0 to below the length %d", i+1, g.StartWindow, g.Length)
+		}
+		if i > 0 && g.Length <= l.Rungs[i-1].Length {
+			return fmt.Errorf("ladder: rung %d: length %d does not exceed rung %d's %d; order the rungs by length",
+				i+1, g.Length, i, l.Rungs[i-1].Length)
+		}
+	}
+	return nil
+}
+
+// check tests what row 0 and every rung have in common.
+func (g *Rung) check(pairs int) error {
+	if len(g.Factors) != pairs {
+		return fmt.Errorf("%d factors, want %d (half of rope_dimension_count)", len(g.Factors), pairs)
+	}
+	for i, f := range g.Factors {
+		if !usable(f) {
+			return fmt.Errorf("factor %d is %g, want a positive finite number", i, f)
+		}
+	}
+	if !usable(g.AttentionFactor) {
+		return fmt.Errorf("attention_factor is %g, want a positive finite number", g.AttentionFactor)
+	}
+	return nil
+}
+
+// usable says whether f is positive and finite as the float32 that the engine gets.
+func usable(f float64) bool {
+	g := float64(float32(f))
+	return g > 0 && !math.IsInf(g, 0)
+}
+
+// RungFor returns the row index of the rung for a sequence of n tokens: 0 is the model's own RoPE, r is Rungs[r-1].
+// It is the smallest rung with Length >= n; but up to the original context length the model's own RoPE serves,
+// unless a rung of at most that length does (a short_factor). Longer than the last rung gets the last.
+func (l *Ladder) RungFor(n int) int {
+	for i, g := range l.Rungs {
+		if g.Length >= n {
+			if n <= l.OriginalContextLength && g.Length > l.OriginalContextLength {
+				return 0
+			}
+			return i + 1
+		}
+	}
+	if n <= l.OriginalContextLength {
+		return 0
+	}
+	return len(l.Rungs)
+}
+
+// Row returns the row for the token at position pos of a sequence on the given rung: 0 below the rung's start window,
+// the rung from there on. It panics when rung is not 0 to len(Rungs).
+func (l *Ladder) Row(rung, pos int) int {
+	if rung == 0 || pos < l.Rungs[rung-1].StartWindow {
+		return 0
+	}
+	return rung
+}
+
+// At returns the factors of a row: the model's own RoPE for 0, Rungs[row-1] otherwise. It panics when row is not
+// 0 to len(Rungs).
+func (l *Ladder) At(row int) Rung {
+	switch {
+	case row > 0:
+		return l.Rungs[row-1]
+	case l.Base != nil:
+		return *l.Base
+	}
+	return Rope{Dims: l.RopeDimensionCount}.Identity(l.OriginalContextLength)
+}
+
+// Rows returns what the engine gets: a matrix with one row per rung and row 0 first, each of d/2 factors and then the
+// attention factor, and the rungs' start windows in tokens (0 for row 0).
+func (l *Ladder) Rows() (rows [][]float32, startWindows []int32) {
+	rows = make([][]float32, len(l.Rungs)+1)
+	startWindows = make([]int32, len(rows))
+	for i := range rows {
+		g := l.At(i)
+		row := make([]float32, 0, len(g.Factors)+1)
+		for _, f := range g.Factors {
+			row = append(row, float32(f))
+		}
+		rows[i] = append(row, float32(g.AttentionFactor))
+		startWindows[i] = int32(g.StartWindow)
+	}
+	return rows, startWindows
+}
+
+// Digest identifies what the ladder does, sha256:… of its JSON without provenance and unknown fields. Results carry it.
+func (l *Ladder) Digest() string {
+	bare := Ladder{Version: l.Version, OriginalContextLength: l.OriginalContextLength, RopeDimensionCount: l.RopeDimensionCount}
+	for i := range len(l.Rungs) + 1 {
+		g := l.At(i)
+		g.Extra = nil
+		if i == 0 {
+			g.Length = 0
+			bare.Base = &g
+			continue
+		}
+		bare.Rungs = append(bare.Rungs, g)
+	}
+	b, err := json.Marshal(bare)
+	if err != nil { // only for a ladder that Validate refuses: NaN or Inf
+		b = fmt.Append(nil, bare)
+	}
+	sum := sha256.Sum256(b)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// Over returns rung g as it acts on a model whose own RoPE is base: factors and attention factors multiply. Methods
+// scale the angles that the model was trained with, so a model with scaling of its own (Llama 3 rope_freqs, linear,
+// YaRN) gets Over(base), which is absolute. base nil returns g.
+func (g Rung) Over(base *Rung) Rung {
+	if base == nil {
+		return g
+	}
+	f := make([]float64, len(g.Factors))
+	for i := range f {
+		f[i] = g.Factors[i] * base.Factors[i]
+	}
+	g.Factors = f
+	g.AttentionFactor *= base.AttentionFactor
+	return g
 }

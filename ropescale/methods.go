@@ -1,0 +1,213 @@
+package ropescale
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// Method computes the rung that takes a model with RoPE r to target tokens. Its factors act on the frequencies that
+// the model was trained with; use Rung.Over for a model with scaling of its own. Up to L tokens (s <= 1) every method
+// but LongRoPE is the identity. The error names the argument that does not fit.
+type Method func(r Rope, target int, o MethodOptions) (Rung, error)
+
+// MethodOptions are the parameters of the methods; the zero value is each method's published default.
+type MethodOptions struct {
+	// AttentionFactor replaces the method's own; 0 keeps it.
+	AttentionFactor float64
+	// Factors are LongRoPE's rescale factors, d/2 of them. The other methods ignore them.
+	Factors []float64
+	// StartWindow is n-hat in tokens, below the target.
+	StartWindow int
+	// BetaFast and BetaSlow are YaRN's ramp in rotations within L: pairs that turn more than BetaFast times are kept,
+	// those that turn less than BetaSlow times are interpolated. 0 means 32 and 1.
+	BetaFast, BetaSlow float64
+	// ExactRamp leaves the ends of YaRN's ramp where the formula puts them, instead of rounding them outwards to whole
+	// pairs as the reference code does (Hugging Face truncate=false).
+	ExactRamp bool
+	// DynamicFactor is Hugging Face's "factor" of dynamic NTK; 0 means 1, so that the base depends on the length alone.
+	DynamicFactor float64
+}
+
+// methods has Hugging Face's names (modeling_rope_utils.py, ROPE_INIT_FUNCTIONS), and ntk, which they lack.
+var methods = map[string]Method{
+	"linear":   Linear,
+	"ntk":      NTK,
+	"dynamic":  DynamicNTK,
+	"yarn":     YaRN,
+	"longrope": LongRoPE,
+}
+
+// MethodNames lists the names that MethodByName knows, sorted.
+func MethodNames() []string {
+	names := make([]string, 0, len(methods))
+	for name := range methods {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// MethodByName returns the method of that name; the error lists the names there are.
+func MethodByName(name string) (Method, error) {
+	m, ok := methods[name]
+	if !ok {
+		return nil, fmt.Errorf("unknown method %q; known: %s", name, strings.Join(MethodNames(), ", "))
+	}
+	return m, nil
+}
+
+// begin checks the arguments that all methods share and returns the identity rung for target, and s.
+func begin(r Rope, target int, o MethodOptions) (g Rung, s float64, err error) {
+	if err := r.Validate(); err != nil {
+		return Rung{}, 0, err
+	}
+	if target < 1 || target > maxLength {
+		return Rung{}, 0, fmt.Errorf("target length is %d, want 1 to %d", target, maxLength)
+	}
+	if o.StartWindow < 0 || o.StartWindow >= target {
+		return Rung{}, 0, fmt.Errorf("start window is %d, want 0 to below the target length %d", o.StartWindow, target)
+	}
+	if o.AttentionFactor != 0 && !usable(o.AttentionFactor) {
+		return Rung{}, 0, fmt.Errorf("attention factor is %g, want a positive finite number", o.AttentionFactor)
+	}
+	g = r.Identity(target)
+	g.StartWindow = o.StartWindow
+	if o.AttentionFactor != 0 {
+		g.AttentionFactor = o.AttentionFactor
+	}
+	return g, r.Scale(target), nil
+}
+
+// Linear is position interpolation (PI, arXiv 2306.15595, eq. 4): lambda_i = s, attention factor 1. (eq. 4)
+func Linear(r Rope, target int, o MethodOptions) (Rung, error) {
+	g, s, err := begin(r, target, o)
+	if err != nil || s <= 1 {
+		return g, err
+	}
+	for i := range g.Factors {
+		g.Factors[i] = s
+	}
+	return g, nil
+}
+
+// NTK is NTK-aware interpolation (YaRN, arXiv 2309.00071, section 3.1): the base becomes b*s^(d/(d-2)), so pair 0
+// keeps its frequency, the last pair is interpolated by exactly s, and lambda_i = s^(2i/(d-2)) between. Attention
+// factor 1. It needs two pairs at least. (eq. 5)
+func NTK(r Rope, target int, o MethodOptions) (Rung, error) {
+	g, s, err := begin(r, target, o)
+	if err != nil || s <= 1 {
+		return g, err
+	}
+	return g, ntk(r, g.Factors, s)
+}
+
+// DynamicNTK is NTK whose base follows the length, so it gives another rung for every target: the base becomes
+// b*(f*n/L - (f-1))^(d/(d-2)) at n tokens (transformers, "dynamic"). With the default f = 1 the rung at n is NTK's for
+// n; Hugging Face configurations set f (DynamicFactor) to the scale of the longest length, which stretches more.
+// Attention factor 1. (eq. 6)
+func DynamicNTK(r Rope, target int, o MethodOptions) (Rung, error) {
+	g, s, err := begin(r, target, o)
+	if err != nil || s <= 1 {
+		return g, err
+	}
+	f := o.DynamicFactor
+	switch {
+	case f == 0:
+		f = 1
+	case !(f >= 1) || math.IsInf(f, 0):
+		return Rung{}, fmt.Errorf("dynamic factor is %g, want a finite number of at least 1", f)
+	}
+	return g, ntk(r, g.Factors, f*s-(f-1))
+}
+
+// ntk sets factors to a^(2i/(d-2)).
+func ntk(r Rope, factors []float64, a float64) error {
+	if r.Dims < 4 {
+		return fmt.Errorf("ntk: rope_dimension_count is %d, want at least 4", r.Dims)
+	}
+	for i := range factors {
+		factors[i] = math.Pow(a, 2*float64(i)/float64(r.Dims-2))
+	}
+	return nil
+}
+
+// YaRN interpolates by parts (arXiv 2309.00071, section 3.2): omega_i/lambda_i = omega_i*(gamma_i + (1-gamma_i)/s),
+// gamma_i falling from 1 to 0 over the pairs that turn between BetaFast and BetaSlow times in L tokens; attention factor
+// YaRNAttentionFactor (section 3.3). The ramp is the reference code's, linear in the pair's index. (eq. 7, 8)
+func YaRN(r Rope, target int, o MethodOptions) (Rung, error) {
+	g, s, err := begin(r, target, o)
+	if err != nil || s <= 1 {
+		return g, err
+	}
+	fast, slow := orDefault(o.BetaFast, 32), orDefault(o.BetaSlow, 1)
+	if !usable(fast) || !usable(slow) || fast < slow {
+		return Rung{}, fmt.Errorf("yarn: beta_fast is %g and beta_slow is %g, want beta_fast >= beta_slow > 0", fast, slow)
+	}
+	low, high := r.pairTurning(fast), r.pairTurning(slow)
+	if !o.ExactRamp {
+		low, high = math.Floor(low), math.Ceil(high)
+	}
+	low, high = max(low, 0), min(high, float64(r.Dims-1)) // d-1 and not d/2-1: so in the reference code
+	if low == high {
+		high += 0.001 // a step instead of a division by zero, also theirs
+	}
+	for i := range g.Factors {
+		gamma := 1 - min(max((float64(i)-low)/(high-low), 0), 1)
+		g.Factors[i] = 1 / (gamma + (1-gamma)/s)
+	}
+	if o.AttentionFactor == 0 {
+		g.AttentionFactor = YaRNAttentionFactor(s)
+	}
+	return g, nil
+}
+
+// pairTurning returns the fractional index of the pair that turns n times within L tokens:
+// d*ln(L/(2*pi*n)) / (2*ln b). (eq. 8)
+func (r Rope) pairTurning(n float64) float64 {
+	return float64(r.Dims) * math.Log(float64(r.OriginalContextLength)/(2*math.Pi*n)) / (2 * math.Log(r.FreqBase))
+}
+
+// LongRoPE takes factors that were found by search or published with a model (arXiv 2402.13753); they also count at or
+// below L, where they are a short_factor. The attention factor is LongRoPEAttentionFactor's. (eq. 2, 9)
+func LongRoPE(r Rope, target int, o MethodOptions) (Rung, error) {
+	g, _, err := begin(r, target, o)
+	if err != nil {
+		return g, err
+	}
+	g.Factors = slices.Clone(o.Factors)
+	if o.AttentionFactor == 0 {
+		g.AttentionFactor = LongRoPEAttentionFactor(target, r.OriginalContextLength)
+	}
+	if err := g.check(r.Pairs()); err != nil {
+		return Rung{}, fmt.Errorf("longrope: %w", err)
+	}
+	return g, nil
+}
+
+// LongRoPEAttentionFactor is sqrt(1 + ln s/ln L) for s = length/L > 1, and 1 up to L: the authors' "su" scaling, and
+// what Hugging Face takes for a longrope model without attention_factor. (eq. 9)
+func LongRoPEAttentionFactor(length, originalContextLength int) float64 {
+	if length <= originalContextLength {
+		return 1
+	}
+	l := float64(originalContextLength)
+	return math.Sqrt(1 + math.Log(float64(length)/l)/math.Log(l))
+}
+
+// YaRNAttentionFactor is 0.1*ln s + 1 for s > 1, and 1 otherwise (arXiv 2309.00071, section 3.3, where it is written
+// sqrt(1/t)). (eq. 10)
+func YaRNAttentionFactor(s float64) float64 {
+	if s <= 1 {
+		return 1
+	}
+	return 0.1*math.Log(s) + 1
+}
+
+func orDefault(v, def float64) float64 {
+	if v == 0 {
+		return def
+	}
+	return v
+}
