@@ -1,0 +1,14 @@
+//go:build !unix
+
+package convert
+
+import (
+	"errors"
+	"runtime"
+	"syscall"
+)
+
+// isDiskFull knows ERROR_HANDLE_DISK_FULL and ERROR_DISK_FULL.
+func isDiskFull(err error) bool {
+	return runtime.GOOS == "windows" && (errors.Is(err, syscall.Errno(39)) || errors.Is(err, syscall.Errno(112)))
+}

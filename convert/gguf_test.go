@@ -1,0 +1,375 @@
+package convert
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func decodeBytes(b []byte) (*File, error) {
+	p, err := decode(bytes.NewReader(b), int64(len(b)), "x.gguf")
+	if err != nil {
+		return nil, err
+	}
+	return join("x.gguf", []*part{p})
+}
+
+func encode(t testing.TB, e *edit) []byte {
+	t.Helper()
+	p, err := e.lay()
+	require.NoError(t, err)
+	b, err := io.ReadAll(p.reader())
+	require.NoError(t, err)
+	require.EqualValues(t, p.size, len(b))
+	var w bytes.Buffer
+	require.NoError(t, p.write(context.Background(), &w, nil))
+	require.True(t, bytes.Equal(b, w.Bytes()), "reader and write differ")
+	return b
+}
+
+// TestDecode holds the header of a golden file to what was put into it.
+func TestDecode(t *testing.T) {
+	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+		for _, version := range []uint32{2, 3} {
+			fx := model("llama")
+			fx.order, fx.version = order, version
+			f, err := decodeBytes(fx.bytes())
+			require.NoError(t, err)
+			assert.Equal(t, version, f.Version)
+			assert.Equal(t, order == binary.BigEndian, f.BigEndian())
+			require.Len(t, f.KVs, len(fx.kvs))
+			for i, kv := range f.KVs {
+				assert.Equal(t, fx.kvs[i].key, kv.Key)
+			}
+			require.Len(t, f.Tensors, len(fx.tensors))
+			for i, tensor := range f.Tensors {
+				assert.Equal(t, fx.tensors[i].name, tensor.Name)
+				assert.Equal(t, fx.tensors[i].dims, tensor.Dims)
+				b, err := f.tensorBytes(&tensor)
+				require.NoError(t, err)
+				assert.Equal(t, fx.tensors[i].data, b)
+			}
+			name, ok, err := f.String("general.name")
+			assert.Equal(t, "Tiny Ünïcode", name)
+			assert.True(t, ok)
+			assert.NoError(t, err)
+			for key, want := range map[string]int{"foreign.u8": 200, "foreign.u16": 65000, "llama.context_length": 128} {
+				n, ok, err := f.Int(key)
+				assert.Equal(t, want, n, key)
+				assert.True(t, ok)
+				assert.NoError(t, err)
+			}
+			for _, key := range []string{"foreign.i8", "foreign.i64", "foreign.u64", "general.name", "tokenizer.ggml.scores"} {
+				_, _, err := f.Int(key)
+				assert.ErrorIs(t, err, ErrValue, key)
+			}
+			x, _, err := f.Float("foreign.f64")
+			assert.Equal(t, 0.1, x)
+			assert.NoError(t, err)
+			xs, _, err := f.Floats("tokenizer.ggml.scores")
+			assert.Equal(t, []float64{0, -1, -2, -3}, xs)
+			assert.NoError(t, err)
+			ns, _, err := f.Ints("tokenizer.ggml.token_type")
+			assert.Equal(t, []int{3, 1, 1, 1}, ns)
+			assert.NoError(t, err)
+			_, _, err = f.Ints("tokenizer.ggml.tokens")
+			assert.ErrorIs(t, err, ErrValue)
+			_, ok, err = f.Int("no.such")
+			assert.False(t, ok)
+			assert.NoError(t, err)
+		}
+	}
+}
+
+// TestEncodeIdentity: a file without changes is written as it was read, whatever its shape.
+func TestEncodeIdentity(t *testing.T) {
+	for name, b := range seeds() {
+		f, err := decodeBytes(b)
+		require.NoError(t, err, name)
+		assert.True(t, bytes.Equal(b, encode(t, newEdit(f))), name)
+	}
+}
+
+// TestEncodeEdits: what an edit does not touch keeps its bytes, and offsets are what the host's reader insists on.
+func TestEncodeEdits(t *testing.T) {
+	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+		fx := model("llama")
+		fx.order = order
+		fx.unpadded = true
+		f, err := decodeBytes(fx.bytes())
+		require.NoError(t, err)
+
+		e := newEdit(f)
+		e.set("llama.context_length", uint32(4096))
+		e.set("new.floats", []float32{1, 2.5})
+		e.set("new.string", "x")
+		e.remove("foreign.f64")
+		e.setTensor("added.weight", floatBytes(order, []float64{1, 2, 3}))
+		e.setTensor("second.weight", floatBytes(order, []float64{4}))
+		e.removeTensor("output_norm.weight")
+		g, err := decodeBytes(encode(t, e))
+		require.NoError(t, err)
+
+		n, _, err := g.Int("llama.context_length")
+		require.NoError(t, err)
+		assert.Equal(t, 4096, n)
+		xs, _, err := g.Floats("new.floats")
+		require.NoError(t, err)
+		assert.Equal(t, []float64{1, 2.5}, xs)
+		_, found := g.Lookup("foreign.f64")
+		assert.False(t, found)
+		require.Len(t, g.KVs, len(f.KVs)+1)
+		var names []string
+		at := uint64(0)
+		for _, tensor := range g.Tensors {
+			names = append(names, tensor.Name)
+			assert.Equal(t, at, tensor.Offset, tensor.Name)
+			at = align(at+tensor.Size, 32)
+		}
+		assert.Equal(t, []string{"token_embd.weight", "blk.0.attn_q.weight", "blk.0.attn_k.weight", "added.weight", "second.weight"}, names)
+		for _, old := range fx.tensors {
+			if tensor, ok := g.Tensor(old.name); ok {
+				b, err := g.tensorBytes(tensor)
+				require.NoError(t, err)
+				assert.Equal(t, old.data, b, old.name)
+			}
+		}
+		tensor, _ := g.Tensor("added.weight")
+		xs, err = g.tensorFloats(tensor)
+		require.NoError(t, err)
+		assert.Equal(t, []float64{1, 2, 3}, xs)
+	}
+}
+
+// seeds are well-formed files of every shape that the reader knows.
+func seeds() map[string][]byte {
+	big := model("llama")
+	big.order = binary.BigEndian
+	v2 := model("phi3")
+	v2.version = 2
+	wide := model("llama").with("general.alignment", uint32(256))
+	wide.alignment = 256
+	bare := model("llama")
+	bare.unpadded = true
+	trailing := model("llama")
+	trailing.tail = []byte("trailing")
+	long := model("llama").with("foreign.long", string(noise(9, maxInlineValue+1)))
+	vocab := model("llama")
+	vocab.tensors = nil
+	ragged := vocab
+	ragged.unpadded = true
+	raggedTail := ragged.with("foreign.odd", "odd")
+	raggedTail.tail = []byte{1, 2, 3}
+	hole := model("llama")
+	hole.tensors = append([]fixtureTensor(nil), hole.tensors...)
+	hole.tensors[3].offset = ptr(uint64(2048))
+	hole.tail = noise(5, 2048)
+	swapped := model("llama")
+	swapped.tensors = []fixtureTensor{
+		{name: "b", dims: []uint64{8}, kind: 0, data: noise(1, 32), offset: ptr(uint64(32))},
+		{name: "a", dims: []uint64{8}, kind: 0, data: noise(2, 32), offset: ptr(uint64(0))},
+	}
+	newer := model("llama")
+	newer.tensors = append(newer.tensors[:2:2], fixtureTensor{name: "blk.0.new", dims: []uint64{64}, kind: 200, data: noise(6, 77)})
+	nested := model("llama").with("foreign.nested", rawValue("\x09\x00\x00\x00\x09\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x07\x08"))
+	return map[string][]byte{
+		"plain": model("llama").bytes(), "big-endian": big.bytes(), "v2": v2.bytes(), "alignment 256": wide.bytes(),
+		"unpadded": bare.bytes(), "trailing": trailing.bytes(), "long value": long.bytes(), "vocabulary": vocab.bytes(),
+		"vocabulary unpadded": ragged.bytes(), "vocabulary ragged": raggedTail.bytes(), "hole": hole.bytes(),
+		"infos out of order": swapped.bytes(), "newer type": newer.bytes(), "nested array": nested.bytes(),
+		"empty": fixture{}.bytes(),
+	}
+}
+
+// TestMalformed has one file for each way of being malformed.
+func TestMalformed(t *testing.T) {
+	with := func(change func(*fixture)) []byte {
+		fx := model("llama")
+		fx.tensors = append([]fixtureTensor(nil), fx.tensors...)
+		change(&fx)
+		return fx.bytes()
+	}
+	tensor := func(i int, change func(*fixtureTensor)) []byte {
+		return with(func(fx *fixture) { change(&fx.tensors[i]) })
+	}
+	array := func(elem, count string) rawValue { return rawValue("\x09\x00\x00\x00" + elem + "\x00\x00\x00" + count) }
+	huge := "\xff\xff\xff\xff\xff\xff\xff\x7f"
+	nest := "\x09\x00\x00\x00"
+	for range maxNesting + 1 {
+		nest += "\x09\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00"
+	}
+	good := model("llama").bytes()
+
+	for _, c := range []struct {
+		name string
+		b    []byte
+		want error
+		key  string
+	}{
+		{"empty", nil, ErrNotGGUF, ""},
+		{"three bytes", []byte("GGU"), ErrNotGGUF, ""},
+		{"other magic", with(func(fx *fixture) { fx.magic = "ggml" }), ErrNotGGUF, ""},
+		{"safetensors", []byte("\x40\x00\x00\x00\x00\x00\x00\x00{\"a\":1}"), ErrNotGGUF, ""},
+		{"magic only", []byte("GGUF"), ErrTruncated, ""},
+		{"version 1", with(func(fx *fixture) { fx.version = 1 }), ErrVersion, ""},
+		{"version 4", with(func(fx *fixture) { fx.version = 4 }), ErrVersion, ""},
+		{"version 0", append([]byte("GGUF\x00\x00\x00\x00"), make([]byte, 64)...), ErrVersion, ""},
+		{"key count lies", with(func(fx *fixture) { fx.nKVs = ptr(uint64(1 << 62)) }), ErrCount, ""},
+		{"tensor count lies", with(func(fx *fixture) { fx.nTensors = ptr(uint64(1 << 62)) }), ErrCount, ""},
+		{"key count above the cap", append(with(func(fx *fixture) { fx.nKVs = ptr(uint64(maxKeys + 1)) }), make([]byte, 14*maxKeys)...), ErrTooLarge, ""},
+		{"tensor count above the cap", append(with(func(fx *fixture) { fx.nTensors = ptr(uint64(maxTensors + 1)) }), make([]byte, 33*maxTensors)...), ErrTooLarge, ""},
+		{"key of lying length", append([]byte("GGUF\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00"+huge), make([]byte, 16)...), ErrLength, ""},
+		{"key too long", with(func(fx *fixture) { fx.kvs = append(fx.kvs, fixtureKV{string(make([]byte, maxKeyLength+1)), true}) }), ErrLength, ""},
+		{"empty key", with(func(fx *fixture) { fx.kvs = append(fx.kvs, fixtureKV{"", true}) }), ErrKey, ""},
+		{"key twice", with(func(fx *fixture) { fx.kvs = append(fx.kvs, fixtureKV{"general.name", true}) }), ErrDuplicate, "general.name"},
+		{"value type 13", with(func(fx *fixture) { *fx = fx.with("k", rawValue("\x0d\x00\x00\x00")) }), ErrValueType, "k"},
+		{"array of type 99", with(func(fx *fixture) { *fx = fx.with("k", array("\x63", "\x01\x00\x00\x00\x00\x00\x00\x00")) }), ErrValueType, "k"},
+		{"array nested too deep", with(func(fx *fixture) { *fx = fx.with("k", rawValue(nest)) }), ErrValueType, "k"},
+		{"bool of 2", with(func(fx *fixture) { *fx = fx.with("k", rawValue("\x07\x00\x00\x00\x02")) }), ErrValue, "k"},
+		{"string of lying length", with(func(fx *fixture) { *fx = fx.with("k", rawValue("\x08\x00\x00\x00"+huge)) }), ErrLength, "k"},
+		{"array of lying length", with(func(fx *fixture) { *fx = fx.with("k", array("\x04", huge)) }), ErrCount, "k"},
+		{"strings of lying count", with(func(fx *fixture) { *fx = fx.with("k", array("\x08", huge)) }), ErrCount, "k"},
+		{"arrays of lying count", with(func(fx *fixture) { *fx = fx.with("k", array("\x09", huge)) }), ErrCount, "k"},
+		{"string in array lies", with(func(fx *fixture) { *fx = fx.with("k", array("\x08", "\x01\x00\x00\x00\x00\x00\x00\x00"+huge)) }), ErrLength, "k"},
+		{"alignment of 48", with(func(fx *fixture) { *fx = fx.with("general.alignment", uint32(48)) }), ErrAlignment, "general.alignment"},
+		{"alignment of 0", with(func(fx *fixture) { *fx = fx.with("general.alignment", uint32(0)) }), ErrAlignment, "general.alignment"},
+		{"alignment of 2 GiB", with(func(fx *fixture) { *fx = fx.with("general.alignment", uint32(1<<31)) }), ErrAlignment, "general.alignment"},
+		{"alignment as a string", with(func(fx *fixture) { *fx = fx.with("general.alignment", "32") }), ErrAlignment, "general.alignment"},
+		{"tensor without name", tensor(1, func(x *fixtureTensor) { x.name = "" }), ErrKey, "tensor 2"},
+		{"tensor name too long", tensor(1, func(x *fixtureTensor) { x.name = string(make([]byte, maxNameLength+1)) }), ErrLength, "tensor 2"},
+		{"tensor twice", tensor(1, func(x *fixtureTensor) { x.name = "token_embd.weight" }), ErrDuplicate, "token_embd.weight"},
+		{"five dimensions", tensor(0, func(x *fixtureTensor) { x.dims = []uint64{1, 1, 1, 1, 128} }), ErrDimensions, "token_embd.weight"},
+		{"dimension of 0", tensor(0, func(x *fixtureTensor) { x.dims = []uint64{0, 4} }), ErrDimensions, "token_embd.weight"},
+		{"dimensions overflow", tensor(0, func(x *fixtureTensor) { x.dims = []uint64{1 << 33, 1 << 33} }), ErrDimensions, "token_embd.weight"},
+		{"row is no whole block", tensor(2, func(x *fixtureTensor) { x.dims = []uint64{33, 32} }), ErrDimensions, "blk.0.attn_q.weight"},
+		{"tensor type 1000", tensor(0, func(x *fixtureTensor) { x.kind = 1000 }), ErrTensorType, "token_embd.weight"},
+		{"offset not aligned", tensor(1, func(x *fixtureTensor) { x.offset = ptr(uint64(513)) }), ErrOffset, "output_norm.weight"},
+		{"offset past the end", tensor(1, func(x *fixtureTensor) { x.offset = ptr(uint64(1 << 40)) }), ErrOffset, "output_norm.weight"},
+		{"offset near 2^64", tensor(1, func(x *fixtureTensor) { x.offset = ptr(^uint64(31)) }), ErrOffset, "output_norm.weight"},
+		{"tensors overlap", tensor(1, func(x *fixtureTensor) { x.offset = ptr(uint64(0)) }), ErrOverlap, ""},
+		{"dimensions lie", tensor(3, func(x *fixtureTensor) { x.dims = []uint64{256, 1 << 20} }), ErrTruncated, "blk.0.attn_k.weight"},
+		{"data cut off", good[:len(good)-64], ErrTruncated, "blk.0.attn_k.weight"},
+	} {
+		_, err := decodeBytes(c.b)
+		if !assert.ErrorIs(t, err, c.want, c.name) {
+			continue
+		}
+		var format *FormatError
+		require.ErrorAs(t, err, &format, c.name)
+		assert.Equal(t, "x.gguf", format.Path, c.name)
+		if c.key != "" {
+			assert.Equal(t, c.key, format.Key, c.name)
+		}
+		assert.Contains(t, err.Error(), "x.gguf: ", c.name)
+	}
+}
+
+// TestTruncated cuts a file at every byte: each is refused, none panics.
+func TestTruncated(t *testing.T) {
+	fx := model("llama")
+	fx.unpadded = true
+	good := fx.bytes()
+	_, err := decodeBytes(good)
+	require.NoError(t, err)
+	for n := range good {
+		_, err := decodeBytes(good[:n])
+		var format *FormatError
+		require.ErrorAs(t, err, &format, "cut at %d", n)
+	}
+}
+
+// splitModel writes a model as three files and gives their paths.
+func splitModel(t testing.TB, fx fixture) []string {
+	dir := t.TempDir()
+	var paths []string
+	bounds := []int{0, 0, 2, len(fx.tensors)}
+	for i := range 3 {
+		part := fixture{order: fx.order, version: fx.version}
+		if i == 0 {
+			part.kvs = append(part.kvs, fx.kvs...)
+		}
+		part.kvs = append(part.kvs,
+			fixtureKV{"split.no", uint16(i)}, fixtureKV{"split.count", uint16(3)}, fixtureKV{"split.tensors.count", int32(len(fx.tensors))})
+		part.tensors = fx.tensors[bounds[i]:bounds[i+1]]
+		paths = append(paths, part.write(t, filepath.Join(dir, "tiny-0000"+string(rune('1'+i))+"-of-00003.gguf")))
+	}
+	return paths
+}
+
+// TestSplit: the parts of a model are read as one, from whichever is named, and written as one.
+func TestSplit(t *testing.T) {
+	fx := model("llama")
+	paths := splitModel(t, fx)
+	for _, path := range paths {
+		f, err := Open(path)
+		require.NoError(t, err)
+		assert.Equal(t, paths, f.Parts())
+		assert.Equal(t, fx.bytes(), encode(t, newEdit(f)))
+		require.NoError(t, f.Close())
+	}
+
+	f, err := Open(paths[1])
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, f.refuseOverlap(filepath.Join(t.TempDir(), "new")))
+	require.Error(t, f.refuseOverlap(paths[2]))
+
+	fail := func(want error, format string) {
+		_, err := Open(paths[0])
+		assert.ErrorIs(t, err, want)
+		assert.ErrorContains(t, err, format)
+	}
+	third, err := os.ReadFile(paths[2])
+	require.NoError(t, err)
+	second, err := os.ReadFile(paths[1])
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(paths[2]))
+	fail(ErrSplit, "part 3 of 3 is missing")
+	require.NoError(t, os.WriteFile(paths[2], second, 0o644))
+	fail(ErrSplit, "the name says part 3 of 3, the file part 2 of 3")
+	other := fixture{order: binary.BigEndian, kvs: []fixtureKV{{"split.no", uint16(2)}, {"split.count", uint16(3)}}, tensors: fx.tensors[2:]}
+	require.NoError(t, os.WriteFile(paths[2], other.bytes(), 0o644))
+	fail(ErrSplit, "byte order")
+	other = fixture{kvs: other.kvs, tensors: fx.tensors[1:]}
+	require.NoError(t, os.WriteFile(paths[2], other.bytes(), 0o644))
+	fail(ErrSplit, "5 tensors in all parts")
+	other = fixture{kvs: other.kvs, tensors: append([]fixtureTensor{fx.tensors[0]}, fx.tensors[3])}
+	require.NoError(t, os.WriteFile(paths[2], other.bytes(), 0o644))
+	fail(ErrDuplicate, "token_embd.weight")
+	require.NoError(t, os.WriteFile(paths[2], third[:len(third)-100], 0o644))
+	fail(ErrTruncated, "of-00003")
+
+	renamed := filepath.Join(t.TempDir(), "renamed.gguf")
+	require.NoError(t, os.Rename(paths[0], renamed))
+	_, err = Open(renamed)
+	assert.ErrorIs(t, err, ErrSplit)
+	assert.ErrorContains(t, err, "one of 3 parts")
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, b := range seeds() {
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		file, err := decodeBytes(b)
+		if err != nil {
+			return
+		}
+		if got := encode(t, newEdit(file)); !bytes.Equal(b, got) {
+			t.Fatalf("decode and encode: %d bytes in, %d out", len(b), len(got))
+		}
+		for _, kv := range file.KVs {
+			file.show(&kv)
+			file.Float(kv.Key)
+			file.Floats(kv.Key)
+			file.Ints(kv.Key)
+		}
+	})
+}
