@@ -41,14 +41,10 @@ type ApplyError struct{ Failures []Failure }
 
 func (e *ApplyError) Error() string {
 	var b strings.Builder
-	n := 0
 	for _, f := range e.Failures {
-		if f.Hunk > 0 {
-			n++
-		}
 		b.WriteString("\n" + f.Error())
 	}
-	return fmt.Sprintf("series does not apply (%d hunks fail), nothing was written:%s", n, b.String())
+	return fmt.Sprintf("the series does not apply to the host, nothing was written; %d hunks or files fail:%s", len(e.Failures), b.String())
 }
 
 // state is the host as the patches so far have left it.

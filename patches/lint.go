@@ -25,9 +25,8 @@ var sections = []string{"Symptom", "Cause", "Remedy", "Why not outside the host"
 // lacks nothing. It holds each patch to what a person needs who meets it years
 // later or sends it upstream:
 //
-//   - numbers from 0001 without a gap, names made from the subjects, as git
-//     format-patch makes them, and all zeros for the commit, so that a patch
-//     written again has the same bytes;
+//   - numbers from 0001 without a gap, the area in the name, and all zeros for
+//     the commit, so that a patch written again has the same bytes;
 //   - "Subject: [PATCH] area: what", without [n/m], which would change with the
 //     length of the series;
 //   - a body with the symptom, its cause, the remedy, why it cannot be done
@@ -64,11 +63,8 @@ func (s Series) Lint() error {
 		case !areaForm.MatchString(p.Area) || p.Title == "":
 			bad("subject is not \"area: what\" with a lower-case area")
 		default:
-			// git cuts long names off, so the name may be a beginning
-			want := strings.Trim(slugged.ReplaceAllString(p.header.Title, "-"), "-.")
-			got := strings.TrimSuffix(p.Name[5:], ".patch")
-			if !strings.HasPrefix(want+"-", got) || !strings.HasPrefix(got, slugged.ReplaceAllString(p.Area, "-")+"-") {
-				bad("name does not come from the subject: %04d-%s.patch", p.Number, want)
+			if area := slugged.ReplaceAllString(p.Area, "-"); !strings.HasPrefix(p.Name[5:], area+"-") {
+				bad("subject has the area %q, the name another", p.Area)
 			}
 		}
 		for _, name := range sections {

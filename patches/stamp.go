@@ -132,7 +132,7 @@ func Prepare(o Options) (Report, error) {
 		}
 		return create(o)
 	}
-	return update(o, stamp)
+	return refresh(o, stamp)
 }
 
 // plan is the tree as it should be.
@@ -231,9 +231,9 @@ func create(o Options) (Report, error) {
 	return Report{Created: true, Files: len(pl.stamp.Files)}, nil
 }
 
-// update rewrites what differs. The stamp names it first, so that a tree left
+// refresh rewrites what differs. The stamp names it first, so that a tree left
 // in the middle is told from one edited by hand.
-func update(o Options, old *Stamp) (Report, error) {
+func refresh(o Options, old *Stamp) (Report, error) {
 	have, err := scan(o.Dst, old.Files)
 	if err != nil {
 		return Report{}, err

@@ -1,0 +1,3 @@
+int shift(int p) {
+    return p - 1;
+}
