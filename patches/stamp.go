@@ -231,6 +231,9 @@ func create(o Options) (Report, error) {
 	return Report{Created: true, Files: len(pl.stamp.Files)}, nil
 }
 
+// testHookWritten lets a test stop refresh between two files.
+var testHookWritten func(path string) error
+
 // refresh rewrites what differs. The stamp names it first, so that a tree left
 // in the middle is told from one edited by hand.
 func refresh(o Options, old *Stamp) (Report, error) {
@@ -280,6 +283,11 @@ func refresh(o Options, old *Stamp) (Report, error) {
 	for _, p := range r.Written {
 		if err := pl.put(o.Dst, p); err != nil {
 			return Report{}, err
+		}
+		if testHookWritten != nil {
+			if err := testHookWritten(p); err != nil {
+				return Report{}, err
+			}
 		}
 	}
 	return r, pl.stamp.write(o.Dst)
