@@ -117,6 +117,7 @@ type Bucket struct {
 // PerplexityResult is what Perplexity measured.
 type PerplexityResult struct {
 	Provenance
+	Length int `json:"length"` // of the windows, tokens
 	Loss
 	Texts []TextLoss `json:"texts"`
 	Curve []Bucket   `json:"curve"`
@@ -154,7 +155,7 @@ func perplexity(ctx context.Context, e Engine, m Method, bos []int, documents []
 		return nil, err
 	}
 
-	r := &PerplexityResult{Provenance: newProvenance("perplexity", PerplexityVersion, e, m, 0, given, o)}
+	r := &PerplexityResult{Provenance: newProvenance("perplexity", PerplexityVersion, e, m, 0, given, o), Length: o.Length}
 	curve := make([]tally, len(edges)-1)
 	var all, byText tally
 	for i, d := range documents {
@@ -302,12 +303,8 @@ func BucketEdges(length int, kind string, count int) ([]int, error) {
 
 // WriteCSV writes a row per text and one, "all", over them.
 func (r *PerplexityResult) WriteCSV(w io.Writer) error {
-	length := 0
-	if o, ok := r.Args.(PerplexityOptions); ok {
-		length = o.Length
-	}
 	row := func(name string, l Loss) []any {
-		return []any{r.Method, length, name, l.Windows, l.Tokens, l.Bytes, l.NLL, l.NLLStderr, l.Perplexity, l.PerplexityStderr, l.BitsPerByte, l.BitsPerByteStderr}
+		return []any{r.Method, r.Length, name, l.Windows, l.Tokens, l.Bytes, l.NLL, l.NLLStderr, l.Perplexity, l.PerplexityStderr, l.BitsPerByte, l.BitsPerByteStderr}
 	}
 	var rows [][]any
 	for _, t := range r.Texts {

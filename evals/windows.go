@@ -105,10 +105,12 @@ func long(documents []document, need int) error {
 	return nil
 }
 
-// Sample is a sequence of token ids and the first of them to be scored.
+// Sample is a sequence of token ids of which Tokens[From:To] are scored. What comes after To only makes the length, and so
+// the rung, right.
 type Sample struct {
 	Tokens []int
 	From   int // at least 1
+	To     int // 0 is len(Tokens)
 }
 
 // Score returns the mean NLL, in nats, of tokens[from:] over all windows, each token weighing the same, and how many
@@ -117,7 +119,7 @@ type Sample struct {
 func Score(ctx context.Context, e Engine, windows [][]int, from int) (mean float64, tokens int, err error) {
 	samples := make([]Sample, len(windows))
 	for i, w := range windows {
-		samples[i] = Sample{w, from}
+		samples[i] = Sample{Tokens: w, From: from}
 	}
 	return ScoreSamples(ctx, e, samples)
 }
@@ -130,6 +132,12 @@ func ScoreSamples(ctx context.Context, e Engine, samples []Sample) (mean float64
 		values, err := nll(ctx, e, s.Tokens, s.From)
 		if err != nil {
 			return 0, tokens, err
+		}
+		if s.To > 0 {
+			if s.To <= s.From || s.To > len(s.Tokens) {
+				return 0, tokens, fmt.Errorf("cannot score tokens %d to %d of %d", s.From, s.To, len(s.Tokens))
+			}
+			values = values[:s.To-s.From]
 		}
 		for _, v := range values {
 			sum += v

@@ -135,13 +135,8 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     return x * cos + torch.cat([-b, a], dim=-1) * sin
 
 
-class Norm(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(CONFIG.width))
-
-    def forward(self, x):
-        return F.rms_norm(x, (CONFIG.width,), self.weight, CONFIG.norm_eps)
+def norm():
+    return torch.nn.RMSNorm(CONFIG.width, eps=CONFIG.norm_eps)
 
 
 class Attention(torch.nn.Module):
@@ -178,8 +173,8 @@ class MLP(torch.nn.Module):
 class Layer(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.input_layernorm, self.self_attn = Norm(), Attention()
-        self.post_attention_layernorm, self.mlp = Norm(), MLP()
+        self.input_layernorm, self.self_attn = norm(), Attention()
+        self.post_attention_layernorm, self.mlp = norm(), MLP()
 
     def forward(self, x, cos, sin):
         x = x + self.self_attn(self.input_layernorm(x), cos, sin)
@@ -193,7 +188,7 @@ class Llama(torch.nn.Module):
         super().__init__()
         self.embed_tokens = torch.nn.Embedding(VOCAB, CONFIG.width)
         self.layers = torch.nn.ModuleList(Layer() for _ in range(CONFIG.layers))
-        self.norm = Norm()
+        self.norm = norm()
         for name, p in self.named_parameters():
             if p.ndim == 2:
                 out = name.endswith(("o_proj.weight", "down_proj.weight"))
@@ -344,10 +339,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def optimisers(model):
-    matrices = [p for p in model.layers.parameters() if p.ndim == 2]
-    chosen = {id(p) for p in matrices}
-    rest = [p for p in model.parameters() if id(p) not in chosen]
-    return Muon(matrices), torch.optim.AdamW(rest, lr=4e-3, betas=(0.9, 0.95), weight_decay=0.0)
+    inner = [p for p in model.layers.parameters() if p.ndim == 2]
+    outer = [p for name, p in model.named_parameters() if p.ndim == 1 or "embed" in name]
+    return Muon(inner), torch.optim.AdamW(outer, lr=4e-3, betas=(0.9, 0.95), weight_decay=0.0)
 
 
 def rate(step: int, steps: int) -> float:

@@ -1,0 +1,452 @@
+package evals
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"io"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/ropescale"
+)
+
+var ctx = context.Background()
+
+// alphabet is n bytes of which each follows the one before in order, but for the step from z to a: 25 of 26 tokens cost
+// ln 2, one ln 2 + ln 511.
+func alphabet(name string, n int) Text {
+	return Text{Name: name, Body: strings.Repeat("abcdefghijklmnopqrstuvwxyz", n/26+1)[:n]}
+}
+
+func TestWindowsAreDisjointAndCover(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		length := 2 + rng.IntN(40)
+		stride := 1 + rng.IntN(length-1)
+		n := length + rng.IntN(200)
+		windows, err := Windows(n, length, stride)
+		require.NoError(t, err)
+		next := 1
+		for i, w := range windows {
+			require.Equal(t, length, w.End-w.Start, "%d %d %d: window %d", n, length, stride, i)
+			require.Equal(t, next, w.From, "disjoint, without a gap")
+			require.Greater(t, w.From, w.Start)
+			require.Greater(t, w.End, w.From)
+			if i > 0 {
+				require.GreaterOrEqual(t, w.From-w.Start, length-stride, "context")
+			}
+			next = w.End
+		}
+		require.Equal(t, n, next)
+	}
+}
+
+func TestWindowsAsDrawn(t *testing.T) {
+	windows, err := Windows(12, 6, 3)
+	require.NoError(t, err)
+	require.Equal(t, []Window{{0, 1, 6}, {3, 6, 9}, {6, 9, 12}}, windows)
+	windows, err = Windows(11, 6, 5)
+	require.NoError(t, err)
+	require.Equal(t, []Window{{0, 1, 6}, {5, 6, 11}}, windows)
+	for _, bad := range [][3]int{{12, 1, 1}, {12, 6, 0}, {12, 6, 6}, {5, 6, 3}} {
+		_, err := Windows(bad[0], bad[1], bad[2])
+		require.Error(t, err, "%v", bad)
+	}
+}
+
+func TestPerplexityIsExact(t *testing.T) {
+	for _, bos := range []bool{false, true} {
+		for _, stride := range []int{0, 1, 7, 31, 32} {
+			e := newFake(byteTokenizer{bos})
+			text := alphabet("abc", 200)
+			r, err := Perplexity(ctx, e, Method{Name: "stock"}, []Text{text}, PerplexityOptions{Length: 32, Stride: stride})
+			require.NoError(t, err)
+			var want float64
+			for i := 1; i < 200; i++ {
+				want += bigram(int(text.Body[i-1]), int(text.Body[i]))
+			}
+			require.Equal(t, 199, r.Tokens)
+			require.Equal(t, 199, r.Bytes)
+			require.InDelta(t, want/199, r.NLL, 1e-12, "bos %v stride %d", bos, stride)
+			require.InDelta(t, math.Exp(want/199), r.Perplexity, 1e-9)
+			require.InDelta(t, want/199/math.Ln2, r.BitsPerByte, 1e-12)
+			for _, n := range e.calls {
+				require.Equal(t, 32, n, "every window has the length asked for")
+			}
+			require.Equal(t, 32*len(e.calls), r.EvaluatedTokens)
+			covered, sum := 0, 0.0
+			for _, b := range r.Curve {
+				covered += b.Tokens
+				sum += b.NLL * float64(b.Tokens)
+			}
+			require.Equal(t, 199, covered, "every scored token is in one bucket")
+			require.InDelta(t, want, sum, 1e-9)
+		}
+	}
+}
+
+// A mean of window means would weigh the last window's few tokens like a whole window.
+func TestPerplexityWeighsTokens(t *testing.T) {
+	e := newFake(byteTokenizer{})
+	body := strings.Repeat("abcdefgh", 4)[:31] + "zz" // 32 tokens in the first window, 1 in the second
+	r, err := Perplexity(ctx, e, Method{}, []Text{{"t", body}}, PerplexityOptions{Length: 32})
+	require.NoError(t, err)
+	require.Equal(t, 2, r.Windows)
+	var want float64
+	for i := 1; i < len(body); i++ {
+		want += bigram(int(body[i-1]), int(body[i]))
+	}
+	require.InDelta(t, want/float64(len(body)-1), r.NLL, 1e-12)
+}
+
+func TestPerplexityCurveShowsWhereTheModelBreaks(t *testing.T) {
+	e := newFake(byteTokenizer{})
+	text := Text{"rising", strings.Repeat("ab", 2000)}
+	r, err := Perplexity(ctx, e, Method{}, []Text{text}, PerplexityOptions{Length: 257, Buckets: BucketsLinear, BucketCount: 8})
+	require.NoError(t, err)
+	require.Len(t, r.Curve, 8)
+	mean := (bigram('a', 'b') + bigram('b', 'a')) / 2
+	for _, b := range r.Curve {
+		want := mean
+		if b.From >= 64 {
+			want += penalty
+		}
+		if b.To <= 64 || b.From >= 64 {
+			require.InDelta(t, want, b.NLL, 0.05, "positions %d to %d", b.From, b.To)
+		}
+	}
+	r, err = Perplexity(ctx, e, Method{"long", ladderTo(512)}, []Text{text}, PerplexityOptions{Length: 257})
+	require.NoError(t, err)
+	require.InDelta(t, mean, r.NLL, 0.01, "the ladder is in effect")
+	require.Equal(t, LadderDigest(ladderTo(512)), r.LadderDigest)
+}
+
+func TestPerplexityOverTexts(t *testing.T) {
+	e := newFake(byteTokenizer{true})
+	texts := []Text{alphabet("a", 100), {"b", strings.Repeat("ba", 150)}}
+	r, err := Perplexity(ctx, e, Method{}, texts, PerplexityOptions{Length: 40})
+	require.NoError(t, err)
+	require.Len(t, r.Texts, 2)
+	a, b := r.Texts[0], r.Texts[1]
+	require.Equal(t, 99, a.Tokens)
+	require.Equal(t, 299, b.Tokens)
+	require.Equal(t, 300, b.TextTokens)
+	mean := (99*a.NLL + 299*b.NLL) / 398
+	require.InDelta(t, mean, r.NLL, 1e-12)
+	// Two documents: sqrt(2/1 (w1² d1² + w2² d2²)) / (w1 + w2).
+	require.InDelta(t, math.Sqrt(2*(math.Pow(99*(a.NLL-mean), 2)+math.Pow(299*(b.NLL-mean), 2)))/398, r.NLLStderr, 1e-12)
+	require.Equal(t, DocumentsTexts, r.Args.(PerplexityOptions).Documents)
+	require.Equal(t, a.Windows+b.Windows, r.Windows)
+
+	few, err := Perplexity(ctx, e, Method{}, texts, PerplexityOptions{Length: 40, MaxWindows: 2})
+	require.NoError(t, err)
+	require.Equal(t, 4, few.Windows)
+}
+
+func TestPerplexityBadInput(t *testing.T) {
+	e := newFake(byteTokenizer{true})
+	e.most = 512
+	long := []Text{alphabet("long.txt", 5000)}
+	for _, tt := range []struct {
+		texts []Text
+		o     PerplexityOptions
+		want  string
+	}{
+		{[]Text{alphabet("short.txt", 100)}, PerplexityOptions{Length: 256}, `text "short.txt" has 100 tokens and needs at least 255`},
+		{nil, PerplexityOptions{Length: 32}, "no text"},
+		{long, PerplexityOptions{Length: 513}, "beyond the 512 tokens"},
+		{long, PerplexityOptions{Length: 2}, "too small"},
+		{long, PerplexityOptions{Length: 32, Stride: 33}, "stride 33"},
+		{long, PerplexityOptions{Length: 32, Stride: -1}, "stride -1"},
+		{long, PerplexityOptions{Length: 32, MaxWindows: -1}, "max windows -1"},
+		{long, PerplexityOptions{Length: 32, Documents: "files"}, `documents "files"`},
+		{long, PerplexityOptions{Length: 32, Buckets: "square"}, `buckets "square"`},
+	} {
+		_, err := Perplexity(ctx, e, Method{}, tt.texts, tt.o)
+		require.ErrorContains(t, err, tt.want)
+	}
+	_, err := Perplexity(ctx, e, Method{"empty", &ropescale.Ladder{}}, long, PerplexityOptions{Length: 32})
+	require.ErrorContains(t, err, `method "empty": ladder has no rungs`)
+
+	e.bad = math.NaN()
+	_, err = Perplexity(ctx, e, Method{}, long, PerplexityOptions{Length: 32})
+	require.ErrorIs(t, err, ErrNotFinite)
+	require.ErrorContains(t, err, `text "long.txt"`)
+	_, _, err = Score(ctx, e, [][]int{{1, 2, 3}}, 1)
+	require.ErrorIs(t, err, ErrNotFinite)
+
+	cancelled, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err = Perplexity(cancelled, newFake(byteTokenizer{}), Method{}, long, PerplexityOptions{Length: 32})
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestScore(t *testing.T) {
+	e := newFake(byteTokenizer{true})
+	windows, err := SampleWindows(e, []Text{alphabet("a", 400), alphabet("b", 130)}, 64, 5)
+	require.NoError(t, err)
+	require.Len(t, windows, 5)
+	var want float64
+	n := 0
+	for _, w := range windows {
+		require.Len(t, w, 64)
+		require.Equal(t, 256, w[0])
+		for i := 32; i < 64; i++ {
+			want += bigram(w[i-1], w[i])
+			n++
+		}
+	}
+	mean, tokens, err := Score(ctx, e, windows, 32)
+	require.NoError(t, err)
+	require.Equal(t, n, tokens)
+	require.InDelta(t, want/float64(n), mean, 1e-12)
+
+	// The stretches of one text do not overlap: with a text of distinct windows' worth of tokens they tile it.
+	windows, err = SampleWindows(e, []Text{{"tile", strings.Repeat("0", 63) + strings.Repeat("1", 63) + strings.Repeat("2", 63)}}, 64, 3)
+	require.NoError(t, err)
+	for i, w := range windows {
+		require.Equal(t, int('0')+i, w[1])
+		require.Equal(t, int('0')+i, w[63])
+	}
+
+	_, err = SampleWindows(e, []Text{alphabet("c.txt", 130)}, 64, 3)
+	require.ErrorContains(t, err, `text "c.txt" has 130 tokens and needs 189`)
+	_, _, err = Score(ctx, e, nil, 1)
+	require.Error(t, err)
+	_, _, err = Score(ctx, e, [][]int{{1, 2}}, 2)
+	require.ErrorContains(t, err, "from")
+	_, _, err = ScoreSamples(ctx, e, []Sample{{Tokens: []int{1, 2, 9}, From: 1, To: 4}})
+	require.Error(t, err)
+	mean, tokens, err = ScoreSamples(ctx, e, []Sample{{Tokens: []int{1, 2, 9}, From: 1, To: 2}})
+	require.NoError(t, err)
+	require.Equal(t, 1, tokens)
+	require.InDelta(t, math.Ln2, mean, 1e-15)
+}
+
+func TestBucketEdges(t *testing.T) {
+	for _, kind := range []string{BucketsLog, BucketsLinear} {
+		for _, length := range []int{2, 3, 10, 257, 2048, 131072} {
+			for _, count := range []int{1, 7, 32} {
+				edges, err := BucketEdges(length, kind, count)
+				require.NoError(t, err)
+				require.Equal(t, 1, edges[0])
+				require.Equal(t, length, edges[len(edges)-1])
+				require.IsIncreasing(t, edges)
+				require.LessOrEqual(t, len(edges), count+1)
+			}
+		}
+	}
+	edges, err := BucketEdges(1024, BucketsLog, 10)
+	require.NoError(t, err)
+	require.Equal(t, []int{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}, edges)
+}
+
+// The first four are of Newcombe 1998 (Statistics in Medicine 17:857), table I, method 3; n of n mirrors 0 of n.
+func TestWilson(t *testing.T) {
+	for _, tt := range []struct {
+		correct, trials int
+		low, high       float64
+	}{
+		{81, 263, 0.2553, 0.3662},
+		{15, 148, 0.0624, 0.1605},
+		{0, 20, 0, 0.1611},
+		{1, 29, 0.0061, 0.1718},
+		{20, 20, 0.8389, 1},
+		{0, 0, 0, 1},
+	} {
+		low, high := Wilson(tt.correct, tt.trials)
+		require.InDelta(t, tt.low, low, 5e-5, "%d of %d", tt.correct, tt.trials)
+		require.InDelta(t, tt.high, high, 5e-5, "%d of %d", tt.correct, tt.trials)
+	}
+}
+
+func TestMeanStderr(t *testing.T) {
+	mean, stderr := MeanStderr([]float64{2, 4, 4, 4, 5, 5, 7, 9})
+	require.InDelta(t, 5, mean, 1e-15)
+	require.InDelta(t, math.Sqrt(32.0/7/8), stderr, 1e-15)
+	mean, stderr = WeightedMeanStderr([]float64{1, 5, 1e9}, []float64{3, 1, 0})
+	require.InDelta(t, 2, mean, 1e-15)
+	require.InDelta(t, math.Sqrt(2*(9+9))/4, stderr, 1e-15)
+	mean, stderr = MeanStderr(nil)
+	require.Zero(t, mean)
+	require.Zero(t, stderr)
+}
+
+func TestLadderDigest(t *testing.T) {
+	require.Empty(t, LadderDigest(nil))
+	seen := map[string]bool{}
+	for _, change := range []func(*ropescale.Ladder){
+		func(*ropescale.Ladder) {},
+		func(l *ropescale.Ladder) { l.Rungs[0].Factors[1] = math.Nextafter(4, 5) },
+		func(l *ropescale.Ladder) { l.Rungs[0].StartWindow = 1 },
+		func(l *ropescale.Ladder) { l.Rungs[0].AttentionFactor = 1.2 },
+		func(l *ropescale.Ladder) { l.Rungs[0].Length++ },
+		func(l *ropescale.Ladder) { l.OriginalContextLength++ },
+		func(l *ropescale.Ladder) { l.Base = &ropescale.Rung{AttentionFactor: 1, Factors: []float64{1, 1}} },
+	} {
+		l := ladderTo(128)
+		change(l)
+		d := LadderDigest(l)
+		require.Regexp(t, `^sha256:[0-9a-f]{64}$`, d)
+		require.False(t, seen[d])
+		seen[d] = true
+	}
+	require.Equal(t, LadderDigest(ladderTo(128)), LadderDigest(ladderTo(128)))
+}
+
+func compareFake(t *testing.T, seed uint64) *Comparison {
+	c, err := Compare(ctx, newFake(byteTokenizer{true}), []Method{{"stock", nil}, {"long", ladderTo(400)}}, CompareOptions{
+		Lengths: []int{300, 420},
+		Texts:   []Text{alphabet("abc.txt", 900)},
+		Passkey: PasskeyOptions{Depths: []float64{0, 1}, Trials: 2, NeedleNLL: true, Seed: seed},
+	})
+	require.NoError(t, err)
+	return c
+}
+
+func TestCompare(t *testing.T) {
+	c := compareFake(t, 1)
+	require.Len(t, c.Rows, 4)
+	for i, want := range []struct {
+		method  string
+		length  int
+		passkey float64
+	}{{"stock", 300, 0}, {"stock", 420, 0}, {"long", 300, 1}, {"long", 420, 0}} {
+		r := c.Rows[i]
+		require.Equal(t, want.method, r.Method)
+		require.Equal(t, want.length, r.Length)
+		require.Equal(t, want.passkey, *r.Passkey)
+	}
+	// Of 899 scored tokens, 3 windows have 236 beyond the fake's original 64 and the last one's 5 are all beyond.
+	require.InDelta(t, *c.Rows[2].Perplexity*math.Exp(penalty*(3*236+5)/899), *c.Rows[0].Perplexity, 1e-9)
+	require.NotNil(t, c.Rows[0].PasskeyNLL)
+
+	var calls int
+	last := -1
+	_, err := Compare(ctx, newFake(byteTokenizer{}), []Method{{"a", nil}, {"b", ladderTo(400)}}, CompareOptions{
+		Lengths: []int{300, 310}, Texts: []Text{alphabet("abc.txt", 900)}, Passkey: PasskeyOptions{Trials: 1},
+		Progress: func(done, total int, _ string) {
+			require.GreaterOrEqual(t, done, last, "progress never goes back")
+			require.Equal(t, 2*(2*4-1+2*5), total, "windows and trials of both methods")
+			last = done
+			calls++
+		},
+	})
+	require.NoError(t, err)
+	require.Positive(t, calls)
+	require.Equal(t, 2*(2*4-1+2*5), last)
+}
+
+func TestCompareBadInput(t *testing.T) {
+	e := newFake(byteTokenizer{})
+	for _, tt := range []struct {
+		methods []Method
+		o       CompareOptions
+		want    string
+	}{
+		{nil, CompareOptions{}, "no method"},
+		{[]Method{{"a", nil}, {"a", nil}}, CompareOptions{}, `"a"`},
+		{[]Method{{"a", nil}}, CompareOptions{NoPasskey: true}, "nothing to measure"},
+		{[]Method{{"a", nil}}, CompareOptions{Lengths: []int{300, 2000}, Texts: []Text{alphabet("x.txt", 500)}}, `text "x.txt" has 500 tokens and needs at least 2000`},
+		{[]Method{{"a", nil}}, CompareOptions{Lengths: []int{100, 1000}}, "length 100 is too small"},
+	} {
+		_, err := Compare(ctx, e, tt.methods, tt.o)
+		require.ErrorContains(t, err, tt.want)
+		require.Empty(t, e.calls, "refused before the model is called")
+	}
+}
+
+// timeless is the result's JSON without the two fields that may differ.
+func timeless(t *testing.T, c *Comparison) string {
+	strip := func(p *Provenance) { p.Started, p.Duration = time.Time{}, 0 }
+	strip(&c.Provenance)
+	for _, r := range c.Perplexity {
+		strip(&r.Provenance)
+	}
+	for _, r := range c.Passkey {
+		strip(&r.Provenance)
+	}
+	var b bytes.Buffer
+	require.NoError(t, WriteJSON(&b, c))
+	return b.String()
+}
+
+func TestSameSeedSameBytes(t *testing.T) {
+	one, two, other := timeless(t, compareFake(t, 7)), timeless(t, compareFake(t, 7)), timeless(t, compareFake(t, 8))
+	require.Equal(t, one, two)
+	require.NotEqual(t, one, other)
+
+	var back Comparison
+	require.NoError(t, json.Unmarshal([]byte(one), &back))
+	require.Equal(t, compareFake(t, 7).Rows, back.Rows)
+	require.Equal(t, "abc.txt", back.Perplexity[0].Texts[0].Text.Name)
+}
+
+// rounded cuts numbers to nine digits: processors that fuse multiply and add differ in the last ones.
+func rounded(s string) string {
+	return regexp.MustCompile(`[0-9]+\.[0-9]{6,}(e-?[0-9]+)?`).ReplaceAllStringFunc(s, func(n string) string {
+		v, err := strconv.ParseFloat(n, 64)
+		if err != nil || v < 1e-12 {
+			return "0"
+		}
+		return strconv.FormatFloat(v, 'g', 9, 64)
+	})
+}
+
+// The golden files are the format: a change here is a change of SchemaVersion. UPDATE_GOLDEN=1 go test rewrites them.
+func TestGolden(t *testing.T) {
+	golden := func(name, got string) {
+		path := filepath.Join("testdata", name)
+		if os.Getenv("UPDATE_GOLDEN") != "" {
+			require.NoError(t, os.MkdirAll("testdata", 0o755))
+			require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
+		}
+		want, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, rounded(string(want)), rounded(got), "%s: if meant, raise SchemaVersion and run UPDATE_GOLDEN=1 go test ./evals", name)
+	}
+	c := compareFake(t, 1)
+	golden("compare.json", timeless(t, c))
+	for name, write := range map[string]func(*bytes.Buffer) error{
+		"compare.csv":        func(b *bytes.Buffer) error { return c.WriteCSV(b) },
+		"perplexity.csv":     func(b *bytes.Buffer) error { return c.Perplexity[0].WriteCSV(b) },
+		"curve.csv":          func(b *bytes.Buffer) error { return c.Perplexity[0].WriteCurveCSV(b) },
+		"passkey.csv":        func(b *bytes.Buffer) error { return c.Passkey[1].WriteCSV(b) },
+		"passkey-trials.csv": func(b *bytes.Buffer) error { return c.Passkey[1].WriteTrialsCSV(b) },
+	} {
+		var b bytes.Buffer
+		require.NoError(t, write(&b))
+		golden(name, b.String())
+		_, err := csv.NewReader(&b).ReadAll()
+		require.NoError(t, err, "every row has as many cells as the header")
+	}
+}
+
+func TestWriteFileLeavesNothingOnFailure(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "out.json")
+	require.NoError(t, os.WriteFile(path, []byte("before"), 0o644))
+	err := WriteFile(path, func(w io.Writer) error {
+		_, _ = w.Write([]byte("half"))
+		return os.ErrInvalid
+	})
+	require.ErrorIs(t, err, os.ErrInvalid)
+	require.ErrorContains(t, err, "out.json")
+	got, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, "before", string(got))
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+}

@@ -1,0 +1,290 @@
+package evals
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+)
+
+// PasskeyVersion is the task version of Passkey.
+const PasskeyVersion = 1
+
+// PasskeyOptions are the arguments of Passkey; zero values are the defaults named.
+type PasskeyOptions struct {
+	// Lengths in tokens of prompt and answer together; nil is the engine's MaxLength alone.
+	Lengths []int `json:"lengths"`
+	// Depths of the needle as a share of the filler before it, 0 to 1; nil is 0, 0.25, 0.5, 0.75, 1.
+	Depths []float64 `json:"depths"`
+	// Trials per length and depth, each with another key (and another stretch of the haystack); 0 is 4.
+	Trials int `json:"trials"`
+	// Seed of keys, names and stretches.
+	Seed uint64 `json:"seed"`
+	// Digits of a key, 1 to 18; 0 is 5. A key never begins with 0.
+	Digits int `json:"digits"`
+	// Template of the prompt; the zero Template is the first of Templates.
+	Template Template `json:"template"`
+	// Haystack, where given, is the filler in place of the template's sentence. It is not repeated: it must be long enough.
+	Haystack *Text `json:"haystack,omitempty"`
+	// AnswerTokens are kept free for the answer and generated; 0 is Digits+3: a tokenizer of bytes needs Digits+1, and a
+	// model that writes on after the key must get the chance to be wrong.
+	AnswerTokens int `json:"answer_tokens"`
+	// NeedleNLL asks for the NLL of the true key in every trial, at the cost of another pass over the prompt.
+	NeedleNLL bool `json:"needle_nll"`
+
+	Progress Progress `json:"-"`
+}
+
+func (o PasskeyOptions) effective(e Engine) (PasskeyOptions, error) {
+	if len(o.Lengths) == 0 {
+		o.Lengths = []int{e.Info().MaxLength}
+	}
+	if len(o.Depths) == 0 {
+		o.Depths = []float64{0, 0.25, 0.5, 0.75, 1}
+	}
+	if o.Trials == 0 {
+		o.Trials = 4
+	}
+	if o.Digits == 0 {
+		o.Digits = 5
+	}
+	if o.AnswerTokens == 0 {
+		o.AnswerTokens = o.Digits + 3
+	}
+	if o.Template == (Template{}) {
+		o.Template = Templates()[0]
+	}
+	for i, l := range o.Lengths {
+		if err := checkLength(e, l); err != nil {
+			return o, err
+		}
+		if l < 1 || slices.Contains(o.Lengths[:i], l) {
+			return o, fmt.Errorf("length %d is not positive or stands there twice", l)
+		}
+	}
+	for i, d := range o.Depths {
+		if !(d >= 0 && d <= 1) || slices.Contains(o.Depths[:i], d) {
+			return o, fmt.Errorf("depth %v is not between 0 and 1 or stands there twice", d)
+		}
+	}
+	switch {
+	case o.Trials < 0:
+		return o, fmt.Errorf("trials %d is negative", o.Trials)
+	case o.Digits < 1 || o.Digits > 18:
+		return o, fmt.Errorf("digits %d is outside 1 to 18", o.Digits)
+	case o.AnswerTokens < 1:
+		return o, fmt.Errorf("answer tokens %d is negative", o.AnswerTokens)
+	case o.Haystack != nil && o.Haystack.Body == "":
+		return o, fmt.Errorf("haystack %q is empty: give a text", o.Haystack.Name)
+	case o.Template.Distractors+1 > 9 && o.Digits == 1:
+		return o, errors.New("keys of one digit are fewer than the distractors: ask for more digits")
+	}
+	return o, o.Template.Validate()
+}
+
+func (o PasskeyOptions) builder(e Engine) (*promptBuilder, error) {
+	b := &promptBuilder{e: e, o: o, hay: haystack{text: o.Template.Filler}}
+	if o.Haystack != nil {
+		b.hay = haystack{text: o.Haystack.Body, most: len(o.Haystack.Body)}
+	}
+	const probe = 4096
+	tokens, err := e.Tokenize(b.hay.take(0, probe), false)
+	if err != nil {
+		return nil, fmt.Errorf("cannot tokenize the filler: %w", err)
+	}
+	b.rate = max(float64(len(tokens)), 1) / probe
+	return b, nil
+}
+
+// PasskeyTrial is one question and what the model answered.
+type PasskeyTrial struct {
+	Length int     `json:"length"` // prompt and answer, tokens
+	Depth  float64 `json:"depth"`  // asked for
+	Trial  int     `json:"trial"`
+	// PromptTokens is the prompt's actual length, NeedleStart the token at which the needle begins; Retokenizes as in Prompt.
+	PromptTokens int    `json:"prompt_tokens"`
+	NeedleStart  int    `json:"needle_start"`
+	Retokenizes  bool   `json:"retokenizes"`
+	Key          string `json:"key"`
+	Answer       string `json:"answer"` // text generated
+	Correct      bool   `json:"correct"`
+	// NLL is the mean over the tokens of the true key, in nats, where asked for.
+	NLL *float64 `json:"nll,omitempty"`
+}
+
+// PasskeyCell sums up the trials of a length and a depth; Depth is -1 for all depths of a length.
+type PasskeyCell struct {
+	Length int     `json:"length"`
+	Depth  float64 `json:"depth"`
+	Proportion
+	NLL *float64 `json:"nll,omitempty"` // mean over trials
+}
+
+// PasskeyResult is what Passkey measured. Cells are by length, then depth, in the order of Args.
+type PasskeyResult struct {
+	Provenance
+	Proportion
+	Lengths []PasskeyCell  `json:"lengths"`
+	Cells   []PasskeyCell  `json:"cells"`
+	Details []PasskeyTrial `json:"details"`
+}
+
+// integer is what an answer is searched for.
+var integer = regexp.MustCompile(`[0-9]+`)
+
+// Passkey hides keys over a grid of lengths and depths and asks for them; see the package comment. m names the ladder for
+// the record and is set on the engine.
+func Passkey(ctx context.Context, e Engine, m Method, given PasskeyOptions) (*PasskeyResult, error) {
+	o, err := given.effective(e)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.SetLadder(m.Ladder); err != nil {
+		return nil, fmt.Errorf("method %q: %w", m.Name, err)
+	}
+	r := &PasskeyResult{Provenance: newProvenance("passkey", PasskeyVersion, e, m, o.Seed, given, o)}
+	b, err := o.builder(e)
+	if err != nil {
+		return nil, err
+	}
+	total := len(o.Lengths) * len(o.Depths) * o.Trials
+	for _, length := range o.Lengths {
+		for _, depth := range o.Depths {
+			for trial := range o.Trials {
+				o.Progress.report(len(r.Details), total, fmt.Sprintf("passkey %s, %d tokens, depth %.0f %%", m.Name, length, 100*depth))
+				p, err := b.build(length, depth, trial)
+				if err != nil {
+					return nil, err
+				}
+				t, err := r.ask(ctx, e, p, o)
+				if err != nil {
+					return nil, fmt.Errorf("length %d, depth %v: %w", length, depth, err)
+				}
+				t.Length, t.Depth, t.Trial = length, depth, trial
+				r.Details = append(r.Details, t)
+			}
+			r.Cells = append(r.Cells, r.cell(length, depth))
+		}
+		r.Lengths = append(r.Lengths, r.cell(length, -1))
+	}
+	o.Progress.report(total, total, "passkey "+m.Name)
+	for _, c := range r.Lengths {
+		r.Correct += c.Correct
+	}
+	r.Proportion = proportion(r.Correct, total)
+	r.finish()
+	return r, nil
+}
+
+// ask puts one question to the model.
+func (r *PasskeyResult) ask(ctx context.Context, e Engine, p *Prompt, o PasskeyOptions) (PasskeyTrial, error) {
+	t := PasskeyTrial{PromptTokens: len(p.Tokens), NeedleStart: p.NeedleStart, Retokenizes: p.Retokenizes, Key: p.Key}
+	generated, err := e.Generate(ctx, p.Tokens, o.AnswerTokens)
+	if err != nil {
+		return t, err
+	}
+	if t.Answer, err = e.Detokenize(generated); err != nil {
+		return t, err
+	}
+	t.Correct = integer.FindString(t.Answer) == p.Key
+	r.EvaluatedTokens += len(p.Tokens) + len(generated)
+	if o.NeedleNLL {
+		s := p.Sample()
+		mean, _, err := ScoreSamples(ctx, e, []Sample{s})
+		if err != nil {
+			return t, err
+		}
+		t.NLL = &mean
+		r.EvaluatedTokens += len(s.Tokens)
+	}
+	return t, nil
+}
+
+// cell sums up the trials so far of a length and a depth, any depth if negative.
+func (r *PasskeyResult) cell(length int, depth float64) PasskeyCell {
+	c := PasskeyCell{Length: length, Depth: depth}
+	var correct, trials int
+	var losses []float64
+	for _, t := range r.Details {
+		if t.Length != length || depth >= 0 && t.Depth != depth {
+			continue
+		}
+		trials++
+		if t.Correct {
+			correct++
+		}
+		if t.NLL != nil {
+			losses = append(losses, *t.NLL)
+		}
+	}
+	c.Proportion = proportion(correct, trials)
+	if len(losses) > 0 {
+		mean, _ := MeanStderr(losses)
+		c.NLL = &mean
+	}
+	return c
+}
+
+// PasskeyPrompt makes the prompt that Passkey uses for a trial: to show it, to send it to a server, or to look at it.
+func PasskeyPrompt(e Engine, o PasskeyOptions, length int, depth float64, trial int) (*Prompt, error) {
+	o.Lengths, o.Depths = []int{length}, []float64{depth}
+	o, err := o.effective(e)
+	if err != nil {
+		return nil, err
+	}
+	b, err := o.builder(e)
+	if err != nil {
+		return nil, err
+	}
+	return b.build(length, depth, trial)
+}
+
+// PasskeySamples makes the prompts of a grid with their true answers, for the NLL of the keys as (part of) a search's
+// fitness; see ScoreSamples. Perplexity alone is a poor guide to retrieval (LongRoPE2, arXiv 2502.20082, section 3.3).
+func PasskeySamples(e Engine, o PasskeyOptions) ([]Sample, error) {
+	o, err := o.effective(e)
+	if err != nil {
+		return nil, err
+	}
+	b, err := o.builder(e)
+	if err != nil {
+		return nil, err
+	}
+	var samples []Sample
+	for _, length := range o.Lengths {
+		for _, depth := range o.Depths {
+			for trial := range o.Trials {
+				p, err := b.build(length, depth, trial)
+				if err != nil {
+					return nil, err
+				}
+				samples = append(samples, p.Sample())
+			}
+		}
+	}
+	return samples, nil
+}
+
+// WriteCSV writes a row per cell, then one per length with depth "all".
+func (r *PasskeyResult) WriteCSV(w io.Writer) error {
+	var rows [][]any
+	for _, c := range append(slices.Clone(r.Cells), r.Lengths...) {
+		depth := "all"
+		if c.Depth >= 0 {
+			depth = number(c.Depth)
+		}
+		rows = append(rows, []any{r.Method, c.Length, depth, c.Correct, c.Trials, c.Rate, c.Low, c.High, c.NLL})
+	}
+	return writeCSV(w, []string{"method", "length", "depth", "correct", "trials", "rate", "low", "high", "nll"}, rows)
+}
+
+// WriteTrialsCSV writes a row per trial.
+func (r *PasskeyResult) WriteTrialsCSV(w io.Writer) error {
+	var rows [][]any
+	for _, t := range r.Details {
+		rows = append(rows, []any{r.Method, t.Length, t.Depth, t.Trial, t.PromptTokens, t.NeedleStart, t.Retokenizes, t.Key, t.Answer, t.Correct, t.NLL})
+	}
+	return writeCSV(w, []string{"method", "length", "depth", "trial", "prompt_tokens", "needle_start", "retokenizes", "key", "answer", "correct", "nll"}, rows)
+}

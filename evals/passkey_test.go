@@ -1,0 +1,212 @@
+package evals
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// book is a haystack with lines, sentences and runes of several bytes.
+func book(n int) *Text {
+	rng := rand.New(rand.NewPCG(3, 4))
+	words := strings.Fields("the sea was grey and naïve men sailed — for days on end, until an island came in sight green 12 34 there")
+	var s strings.Builder
+	for s.Len() < n {
+		for range 3 + rng.IntN(9) {
+			s.WriteString(words[rng.IntN(len(words))] + " ")
+		}
+		s.WriteString("again. ")
+		if rng.IntN(4) == 0 {
+			s.WriteString("\n")
+		}
+	}
+	return &Text{"book.txt", s.String()}
+}
+
+func TestPromptsHaveExactlyTheLength(t *testing.T) {
+	tokenizers := map[string]tokenizer{"bytes": byteTokenizer{}, "bos": byteTokenizer{true}, "merges": newMergeTokenizer(), "pairs": pairTokenizer{}}
+	for name, tok := range tokenizers {
+		for _, template := range Templates() {
+			for _, hay := range []*Text{nil, book(8000)} {
+				e := newFake(tok)
+				joined := 0
+				for length := 1400; length < 1440; length++ {
+					o := PasskeyOptions{Template: template, Haystack: hay, AnswerTokens: 16, Seed: uint64(length)}
+					depth := float64(length%5) / 4
+					p, err := PasskeyPrompt(e, o, length, depth, 0)
+					require.NoError(t, err, "%s %s %d", name, template.Name, length)
+					require.Len(t, p.Tokens, length-16, "%s %s", name, template.Name)
+					if p.Retokenizes {
+						require.Equal(t, tok.tokenize(p.Text, true), p.Tokens)
+					} else {
+						joined++
+					}
+					text := tok.detokenize(p.Tokens)
+					require.Contains(t, text, p.Key)
+					require.Contains(t, text, template.Intro)
+					require.True(t, strings.HasSuffix(text, p.Text[strings.LastIndexByte(p.Text, '\n')+1:]), "the question comes last")
+					require.Len(t, hidden.FindAllString(text, -1), 1+template.Distractors)
+					s := p.Sample()
+					require.Len(t, s.Tokens, length)
+					require.Equal(t, " "+p.Key, tok.detokenize(s.Tokens[s.From:s.To]))
+					require.Equal(t, p.Tokens, s.Tokens[:s.From])
+				}
+				switch name {
+				case "pairs":
+					require.Equal(t, 20, joined, "odd lengths cannot be had from text")
+				case "bytes", "bos":
+					require.Zero(t, joined)
+				default:
+					require.Less(t, joined, 4, "text is found nearly always")
+				}
+			}
+		}
+	}
+}
+
+func TestNeedleStandsAtItsDepth(t *testing.T) {
+	for _, hay := range []*Text{nil, book(20000)} {
+		e := newFake(byteTokenizer{})
+		for _, depth := range []float64{0, 0.1, 0.25, 0.5, 0.75, 0.9, 1} {
+			p, err := PasskeyPrompt(e, PasskeyOptions{Haystack: hay}, 4000, depth, 0)
+			require.NoError(t, err)
+			require.True(t, strings.HasPrefix(p.Text[p.NeedleStart:], "The pass key is "+p.Key), "at its token")
+			require.Equal(t, byte('\n'), p.Text[p.NeedleStart-1], "on a line of its own")
+			intro := len(Templates()[0].Intro)
+			filler := len(p.Text) - intro - len(Templates()[0].Question) - 58
+			require.InDelta(t, float64(intro)+depth*float64(filler), p.NeedleStart, 60, "to the nearest sentence")
+		}
+	}
+}
+
+func TestPasskeyScoresExactly(t *testing.T) {
+	for name, tok := range map[string]tokenizer{"bytes": byteTokenizer{true}, "merges": newMergeTokenizer()} {
+		for _, template := range Templates()[:2] {
+			e := newFake(tok)
+			r, err := Passkey(ctx, e, Method{"long", ladderTo(640)}, PasskeyOptions{
+				Lengths: []int{500, 640, 641}, Depths: []float64{0, 0.5, 1}, Trials: 3, Template: template, NeedleNLL: true,
+			})
+			require.NoError(t, err)
+			require.Len(t, r.Details, 27)
+			require.Equal(t, 18, r.Correct, name)
+			require.InDelta(t, 18.0/27, r.Rate, 1e-15)
+			low, high := Wilson(18, 27)
+			require.Equal(t, [2]float64{low, high}, [2]float64{r.Low, r.High})
+			for _, c := range r.Cells {
+				require.Equal(t, c.Length <= 640, c.Correct == 3, "%+v", c)
+				require.NotNil(t, c.NLL)
+			}
+			require.Equal(t, []int{9, 9, 0}, []int{r.Lengths[0].Correct, r.Lengths[1].Correct, r.Lengths[2].Correct})
+			for _, n := range e.calls {
+				require.Contains(t, []int{500, 640, 641}, n, "prompt and answer have the length asked for, in both passes")
+			}
+			keys := map[string]bool{}
+			for _, d := range r.Details {
+				require.Regexp(t, `^[1-9][0-9]{4}$`, d.Key)
+				require.Equal(t, d.Length-8, d.PromptTokens)
+				keys[d.Key] = true
+			}
+			require.Greater(t, len(keys), 24, "keys differ")
+		}
+	}
+}
+
+// Only the first integer counts, whole: neither a longer number nor a later one is the key.
+func TestAnswerIsTheFirstInteger(t *testing.T) {
+	for answer, want := range map[string]bool{
+		" 12345.": true, " 12345 12346": true, "\n12345": true, " the key is 12345": true,
+		" 123456": false, " 1 12345": false, " 1234": false, "": false, " none": false, " 12,345": false,
+	} {
+		e := &answering{newFake(byteTokenizer{}), answer}
+		r := &PasskeyResult{}
+		got, err := r.ask(ctx, e, &Prompt{Tokens: []int{1}, Key: "12345"}, PasskeyOptions{AnswerTokens: 32})
+		require.NoError(t, err)
+		require.Equal(t, want, got.Correct, "%q", answer)
+		require.Equal(t, answer, got.Answer)
+	}
+}
+
+// A trial does not depend on what else is in the grid.
+func TestTrialsAreThemselves(t *testing.T) {
+	all, err := Passkey(ctx, newFake(newMergeTokenizer()), Method{}, PasskeyOptions{Lengths: []int{300, 700}, Trials: 2, Haystack: book(4000)})
+	require.NoError(t, err)
+	some, err := Passkey(ctx, newFake(newMergeTokenizer()), Method{}, PasskeyOptions{Lengths: []int{700}, Depths: []float64{0.75, 0.5}, Trials: 2, Haystack: book(4000)})
+	require.NoError(t, err)
+	for _, d := range some.Details {
+		require.True(t, slices.Contains(all.Details, d), "%+v", d)
+	}
+}
+
+func TestPasskeySamples(t *testing.T) {
+	e := newFake(byteTokenizer{true})
+	samples, err := PasskeySamples(e, PasskeyOptions{Lengths: []int{300, 400}, Depths: []float64{0.5}, Trials: 3})
+	require.NoError(t, err)
+	require.Len(t, samples, 6)
+	mean, tokens, err := ScoreSamples(ctx, e, samples)
+	require.NoError(t, err)
+	require.Equal(t, 6*6, tokens, "a space and five digits each")
+	require.Positive(t, mean)
+}
+
+func TestPasskeyBadInput(t *testing.T) {
+	e := newFake(byteTokenizer{})
+	e.most = 3000
+	hay := Text{"tiny.txt", "Too short.\n"}
+	numbers, err := TemplateByName("numbers")
+	require.NoError(t, err)
+	for want, o := range map[string]PasskeyOptions{
+		"length 200 is too small for the prompt \"passkey\": without filler it takes 245 tokens and 8 are kept for the answer, so ask for at least 253": {Lengths: []int{200}},
+		"beyond the 3000 tokens":               {Lengths: []int{3001}},
+		"length 500":                           {Lengths: []int{500, 500}},
+		"depth 1.5":                            {Depths: []float64{1.5}},
+		"trials -1":                            {Trials: -1},
+		"digits 19":                            {Digits: 19},
+		"answer tokens 2 are fewer than":       {AnswerTokens: 2},
+		"haystack \"tiny.txt\" gives a prompt": {Haystack: &hay, Lengths: []int{1000}},
+		"haystack \"none\" is empty":           {Haystack: &Text{Name: "none"}},
+		"needle lacks {key}":                   {Template: Template{Name: "t", Filler: "x", Needle: "y", Question: "z"}},
+		"without a space":                      {Template: Template{Name: "t", Filler: "x", Needle: "{key}", Question: "z "}},
+		"gives the answer away":                {Template: Template{Name: "t", Filler: "x", Needle: "{key}", Question: "{key}"}},
+		"filler is empty":                      {Template: Template{Name: "t", Needle: "{key}", Question: "z"}},
+		"distractors need {name}":              {Template: Template{Name: "t", Filler: "x", Needle: "{key}", Question: "z", Distractors: 1}},
+		"at most":                              {Template: Template{Name: "t", Filler: "x", Needle: "{key}{name}", Question: "{name}", Distractors: 99}},
+		"fewer than the distractors":           {Template: Template{Name: "t", Filler: "x", Needle: "{key}{name}", Question: "{name}", Distractors: 9}, Digits: 1},
+	} {
+		_, err := Passkey(ctx, e, Method{}, o)
+		require.ErrorContains(t, err, want)
+	}
+	require.Empty(t, e.calls)
+	_, err = TemplateByName("niah")
+	require.ErrorContains(t, err, "passkey, number, numbers")
+	require.Equal(t, 3, numbers.Distractors)
+
+	p, err := PasskeyPrompt(e, PasskeyOptions{}, 253, 0.5, 0)
+	require.NoError(t, err, "the least length that the error names works")
+	require.Len(t, p.Tokens, 245)
+
+	// A tokenizer that never grows must end in an error, not in a loop.
+	for _, f := range []func(n int) int{func(int) int { return 1 }, func(n int) int { return min(n, 300) }} {
+		_, err = PasskeyPrompt(newFake(stuck{f}), PasskeyOptions{AnswerTokens: 400}, 1000, 0.5, 0)
+		require.Error(t, err)
+	}
+}
+
+// answering says the same whatever it is asked.
+type answering struct {
+	*fakeEngine
+	answer string
+}
+
+func (a *answering) Generate(context.Context, []int, int) ([]int, error) {
+	return a.tokenize(a.answer, false), nil
+}
+
+// stuck gives a number of tokens that does not grow as text does.
+type stuck struct{ count func(bytes int) int }
+
+func (s stuck) tokenize(text string, _ bool) []int { return make([]int, s.count(len(text))) }
+func (stuck) detokenize([]int) string              { return "" }
