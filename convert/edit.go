@@ -13,23 +13,13 @@ import (
 type edit struct {
 	f       *File
 	kvs     []KV
-	tensors []outTensor
+	tensors []Tensor
 	// tail is the length of the data section that the file had before tensors were added to it, 0 if not known.
 	tail uint64
 }
 
-// outTensor is a tensor of the output: copied from the source, or, with data, given here.
-type outTensor struct {
-	Tensor
-	data []byte
-}
-
 func newEdit(f *File) *edit {
-	e := &edit{f: f, kvs: slices.Clone(f.KVs)}
-	for _, t := range f.Tensors {
-		e.tensors = append(e.tensors, outTensor{Tensor: t})
-	}
-	return e
+	return &edit{f: f, kvs: slices.Clone(f.KVs), tensors: slices.Clone(f.Tensors)}
 }
 
 func (e *edit) index(key string) int {
@@ -51,12 +41,12 @@ func (e *edit) remove(keys ...string) {
 }
 
 func (e *edit) tensorIndex(name string) int {
-	return slices.IndexFunc(e.tensors, func(t outTensor) bool { return t.Name == name })
+	return slices.IndexFunc(e.tensors, func(t Tensor) bool { return t.Name == name })
 }
 
 // setTensor gives an F32 vector these bytes: in place when there is one of the same name and size, else at the end.
 func (e *edit) setTensor(name string, data []byte) {
-	t := outTensor{Tensor: Tensor{Name: name, Dims: []uint64{uint64(len(data) / 4)}, Type: TensorF32, Size: uint64(len(data))}, data: data}
+	t := Tensor{Name: name, Dims: []uint64{uint64(len(data) / 4)}, Type: TensorF32, Size: uint64(len(data)), part: -1, data: data}
 	if i := e.tensorIndex(name); i >= 0 {
 		if old := &e.tensors[i]; old.Size == t.Size && old.Type == t.Type {
 			old.data = data
@@ -64,24 +54,17 @@ func (e *edit) setTensor(name string, data []byte) {
 		}
 		e.removeTensor(name)
 	}
-	t.part = -1
 	e.tensors = append(e.tensors, t)
 }
 
 func (e *edit) removeTensor(name string) {
-	e.tensors = slices.DeleteFunc(e.tensors, func(t outTensor) bool { return t.Name == name })
+	e.tensors = slices.DeleteFunc(e.tensors, func(t Tensor) bool { return t.Name == name })
 }
 
 // view is the edited header as a File, to read from. It shares the files of the original.
 func (e *edit) view() *File {
 	f := *e.f
-	f.KVs = e.kvs
-	f.Tensors = nil
-	for _, t := range e.tensors {
-		if t.part >= 0 {
-			f.Tensors = append(f.Tensors, t.Tensor)
-		}
-	}
+	f.KVs, f.Tensors = e.kvs, e.tensors
 	return &f
 }
 

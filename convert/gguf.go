@@ -197,7 +197,8 @@ type Tensor struct {
 	Offset uint64 // from the start of the data section of its part, bytes
 	Size   uint64 // bytes, without padding
 
-	part int
+	part int    // index in File.parts, -1: not in a file
+	data []byte // given by an edit instead of the file's
 }
 
 // Elements is the number of the tensor's elements.

@@ -179,13 +179,12 @@ func (f *File) arrayOf(key string, types ...ValueType) ([]byte, bool, error) {
 
 // tensorFloats reads a small F32 tensor.
 func (f *File) tensorFloats(t *Tensor) ([]float64, error) {
-	p := f.parts[t.part]
 	b, err := f.tensorBytes(t)
 	if err != nil {
 		return nil, err
 	}
 	if t.Type != TensorF32 {
-		return nil, fmt.Errorf("%s: tensor %q is %s; factors are read from F32 only", p.path, t.Name, t.Type)
+		return nil, fmt.Errorf("%s: tensor %q is %s; factors are read from F32 only", f.Path, t.Name, t.Type)
 	}
 	xs := make([]float64, t.Elements())
 	for i := range xs {
@@ -195,6 +194,9 @@ func (f *File) tensorFloats(t *Tensor) ([]float64, error) {
 }
 
 func (f *File) tensorBytes(t *Tensor) ([]byte, error) {
+	if t.data != nil {
+		return t.data, nil
+	}
 	p := f.parts[t.part]
 	if t.Size > maxRead {
 		return nil, fmt.Errorf("%s: tensor %q has %d bytes; factors have at most %d", p.path, t.Name, t.Size, maxRead)

@@ -1,0 +1,226 @@
+package convert
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/longrope/longrope/ropescale"
+)
+
+// StockNone as Options.StockRung gives an unpatched host nothing beyond a raised context length.
+const StockNone = -1
+
+// Options of a conversion. The zero value is the default.
+type Options struct {
+	// StockRung is the row of the rung that an unpatched host gets, counted as in the ladder that is given, from 1;
+	// 0 is the last, whose length the file's context length says; StockNone is none.
+	StockRung int
+	// Progress is called with the bytes written so far and in all, at least at the start and at the end.
+	Progress func(done, total int64)
+}
+
+// Change is one key or tensor that a conversion changed.
+type Change struct {
+	Key string `json:"key"`
+	Old string `json:"old,omitempty"` // empty: it was not there
+	New string `json:"new,omitempty"` // empty: it is gone
+}
+
+// Report says what a conversion did.
+type Report struct {
+	Path    string            `json:"path"`
+	Size    int64             `json:"size"`
+	Ladder  *ropescale.Ladder `json:"ladder,omitempty"` // as it stands in the file, row 0 in Base
+	Changes []Change          `json:"changes"`
+	Stock   Stock             `json:"stock"`
+	Notes   []string          `json:"notes,omitempty"`
+}
+
+// Convert writes the model in with ladder l to the file out. A ladder that in carries is replaced. An existing out is
+// replaced at the end, by rename; on any error, or when ctx is done, it is untouched and nothing else remains.
+// l.Base may be nil: row 0 is read from the model.
+func Convert(ctx context.Context, in, out string, l *ropescale.Ladder, opts Options) (*Report, error) {
+	f, err := Open(in)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	j, err := prepare(f, l, opts)
+	if err != nil {
+		return nil, err
+	}
+	return j.save(ctx, out, opts)
+}
+
+// Strip writes the model in without its ladder to the file out: the keys, the tensors and the context length that the
+// model had before Convert, byte for byte.
+func Strip(ctx context.Context, in, out string, opts Options) (*Report, error) {
+	f, err := Open(in)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	arch, _, err := f.String("general.architecture")
+	if err != nil {
+		return nil, err
+	}
+	l, err := readLadder(f, arch)
+	if err != nil {
+		return nil, err
+	}
+	if l == nil {
+		return nil, fmt.Errorf("%s: %w: no key %s", in, ErrNoLadder, ladderKey(arch, "version"))
+	}
+	e := newEdit(f)
+	ok, err := e.undo(arch)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("%s: %w: the file does not say what it was like before (no key %s)", in, ErrNoLadder, ladderKey(arch, "replaced"))
+	}
+	o, err := readOwn(e.view())
+	if err != nil {
+		return nil, err
+	}
+	j := &job{f: f, e: e, report: Report{Changes: e.changes(), Stock: stockView(e.view(), o, nil)}}
+	return j.save(ctx, out, opts)
+}
+
+// job is a conversion that is decided and not yet written.
+type job struct {
+	f      *File
+	e      *edit
+	report Report
+}
+
+func prepare(f *File, l *ropescale.Ladder, opts Options) (*job, error) {
+	arch, _, err := f.String("general.architecture")
+	if err != nil {
+		return nil, err
+	}
+	old, err := readLadder(f, arch)
+	if err != nil {
+		return nil, err
+	}
+	e := newEdit(f)
+	known := true
+	if old != nil {
+		if known, err = e.undo(arch); err != nil {
+			return nil, err
+		}
+	}
+	o, err := readOwn(e.view())
+	if err != nil {
+		return nil, err
+	}
+	if old != nil {
+		// Row 0 is written down; where the file does not say what it was like, so is all that is known of it.
+		o.base = *old.Base
+		if !known {
+			o.context, o.rope.OriginalContextLength, o.long = old.OriginalContextLength, old.OriginalContextLength, nil
+		}
+	}
+	m, notes, err := o.fit(f.Path, l)
+	if err != nil {
+		return nil, err
+	}
+	row, err := stockRow(l, m, opts.StockRung)
+	if err != nil {
+		return nil, err
+	}
+
+	before := &edit{f: f, kvs: slices.Clone(e.kvs), tensors: slices.Clone(e.tensors), tail: e.tail}
+	last := m.Rungs[len(m.Rungs)-1]
+	e.set(arch+".context_length", uint32(last.Length))
+	if row > 0 {
+		e.putStock(o, m.Rungs[row-1])
+	}
+	if !keepsOriginal(e.view(), arch) {
+		e.set(arch+".rope.scaling.original_context_length", uint32(m.OriginalContextLength))
+	}
+	if err := e.putLadder(arch, m); err != nil {
+		return nil, err
+	}
+	if known {
+		if err := e.record(before, arch); err != nil {
+			return nil, err
+		}
+	}
+	if !known {
+		notes = append(notes, "the file does not say what it was like before its ladder, so it cannot be stripped")
+	}
+	o.context = last.Length
+	j := &job{f: f, e: e, report: Report{Ladder: m, Changes: e.changes(), Notes: notes}}
+	j.report.Stock = stockView(e.view(), o, m)
+	return j, nil
+}
+
+// stockRow turns Options.StockRung, a row of l, into a row of m, which may have a rung of the model's own before them.
+func stockRow(l, m *ropescale.Ladder, rung int) (int, error) {
+	switch {
+	case rung == StockNone:
+		return 0, nil
+	case rung == 0:
+		return len(m.Rungs), nil
+	case rung < 0 || rung > len(l.Rungs):
+		return 0, fmt.Errorf("stock rung %d: the ladder has rungs 1 to %d", rung, len(l.Rungs))
+	}
+	return rung + len(m.Rungs) - len(l.Rungs), nil
+}
+
+// changes compares the edit with the file.
+func (e *edit) changes() []Change {
+	var cs []Change
+	f := e.view()
+	for _, old := range e.f.KVs {
+		i := e.index(old.Key)
+		switch {
+		case i < 0:
+			cs = append(cs, Change{Key: old.Key, Old: e.f.show(&old)})
+		case !same(&old, &e.kvs[i]):
+			cs = append(cs, Change{Key: old.Key, Old: e.f.show(&old), New: f.show(&e.kvs[i])})
+		}
+	}
+	for _, kv := range e.kvs {
+		if _, ok := e.f.Lookup(kv.Key); !ok {
+			cs = append(cs, Change{Key: kv.Key, New: f.show(&kv)})
+		}
+	}
+	describe := func(t *Tensor) string { return fmt.Sprintf("%s %v", t.Type, t.Dims) }
+	for _, old := range e.f.Tensors {
+		switch i := e.tensorIndex(old.Name); {
+		case i < 0:
+			cs = append(cs, Change{Key: old.Name, Old: describe(&old)})
+		case e.tensors[i].data != nil:
+			cs = append(cs, Change{Key: old.Name, Old: describe(&old), New: describe(&e.tensors[i])})
+		}
+	}
+	for _, t := range e.tensors {
+		if _, ok := e.f.Tensor(t.Name); !ok {
+			cs = append(cs, Change{Key: t.Name, New: describe(&t)})
+		}
+	}
+	return cs
+}
+
+// save writes the file.
+func (j *job) save(ctx context.Context, out string, opts Options) (*Report, error) {
+	if err := j.f.refuseOverlap(out); err != nil {
+		return nil, err
+	}
+	p, err := j.e.lay()
+	if err != nil {
+		return nil, err
+	}
+	if err := writeAtomic(out, func(w *os.File) error { return p.write(ctx, w, opts.Progress) }); err != nil {
+		return nil, err
+	}
+	j.report.Path, j.report.Size = out, p.size
+	return &j.report, nil
+}
+
+func readFull(p *plan, b []byte) (int, error) { return io.ReadFull(p.reader(), b) }

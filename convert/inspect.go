@@ -1,0 +1,173 @@
+package convert
+
+import (
+	"fmt"
+	"sort"
+
+	"github.com/longrope/longrope/ropescale"
+)
+
+// ModelInfo is what a model file says about itself, as far as context length and RoPE are concerned.
+type ModelInfo struct {
+	Path      string   `json:"path"`
+	Parts     []string `json:"parts,omitempty"` // of a split file
+	Version   int      `json:"gguf_version"`
+	BigEndian bool     `json:"big_endian,omitempty"`
+	Size      int64    `json:"size"` // bytes, all parts
+
+	Architecture string `json:"architecture"`
+	Name         string `json:"name,omitempty"`
+	FileType     string `json:"file_type,omitempty"` // quantisation by general.file_type, e.g. "Q4_K_M"
+
+	ContextLength         int     `json:"context_length"`          // to which hosts clamp num_ctx
+	OriginalContextLength int     `json:"original_context_length"` // L
+	RopeDimensionCount    int     `json:"rope_dimension_count"`    // d
+	FreqBase              float64 `json:"freq_base"`
+	EmbeddingLength       int     `json:"embedding_length,omitempty"`
+	BlockCount            int     `json:"block_count,omitempty"`
+	HeadCount             int     `json:"head_count,omitempty"`
+	HeadCountKV           int     `json:"head_count_kv,omitempty"`
+	VocabSize             int     `json:"vocab_size,omitempty"`
+	ParameterCount        uint64  `json:"parameter_count"`
+
+	// Scaling is the model's own: "", rope_freqs, linear, yarn or longrope.
+	Scaling string `json:"scaling,omitempty"`
+	// Base is row 0, the model's own RoPE; nil for plain RoPE.
+	Base *ropescale.Rung `json:"base,omitempty"`
+	// Own is a rung that the model was trained with, as Phi-3 128k's long factors; nil for most.
+	Own *ropescale.Rung `json:"own,omitempty"`
+	// Ladder is what the file carries; nil for none.
+	Ladder *ropescale.Ladder `json:"ladder,omitempty"`
+	// Stock is what an unpatched host makes of the file.
+	Stock Stock `json:"stock"`
+
+	// Tensors counts tensors by type.
+	Tensors []TensorCount `json:"tensors"`
+}
+
+// TensorCount sums up the tensors of one type.
+type TensorCount struct {
+	Type  string `json:"type"`
+	Count int    `json:"count"`
+	Bytes uint64 `json:"bytes"`
+}
+
+// Rope is the model's RoPE as the methods of package ropescale take it.
+func (m *ModelInfo) Rope() ropescale.Rope {
+	return ropescale.Rope{Dims: m.RopeDimensionCount, FreqBase: m.FreqBase, OriginalContextLength: m.OriginalContextLength}
+}
+
+// Inspect reads what the model file at path says. A file with a ladder says what the model was like before it: L, row
+// 0 and scaling; ContextLength is the file's. The error is ErrNoRoPE, among others, when there is nothing to rescale.
+func Inspect(path string) (*ModelInfo, error) {
+	f, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return inspect(f)
+}
+
+func inspect(f *File) (*ModelInfo, error) {
+	m := &ModelInfo{Path: f.Path, Version: int(f.Version), BigEndian: f.BigEndian()}
+	if len(f.parts) > 1 {
+		m.Parts = f.Parts()
+	}
+	for _, p := range f.parts {
+		m.Size += p.size
+	}
+	var err error
+	if m.Architecture, _, err = f.String("general.architecture"); err != nil {
+		return nil, err
+	}
+	if m.Name, _, err = f.String("general.name"); err != nil {
+		return nil, err
+	}
+	if n, ok, err := f.Int("general.file_type"); err == nil && ok {
+		m.FileType = fileType(n)
+	}
+	if m.Ladder, err = readLadder(f, m.Architecture); err != nil {
+		return nil, err
+	}
+	e := newEdit(f)
+	known := true
+	if m.Ladder != nil {
+		if known, err = e.undo(m.Architecture); err != nil {
+			return nil, err
+		}
+	}
+	o, err := readOwn(e.view())
+	if err != nil {
+		return nil, err
+	}
+	m.OriginalContextLength, m.RopeDimensionCount, m.FreqBase = o.rope.OriginalContextLength, o.rope.Dims, o.rope.FreqBase
+	m.Scaling, m.Own = o.scaling, o.long
+	if m.Ladder != nil {
+		m.OriginalContextLength = m.Ladder.OriginalContextLength
+		o.base = *m.Ladder.Base
+		if m.Ladder.RopeDimensionCount != o.rope.Dims {
+			return nil, fmt.Errorf("%s: the ladder is for %d rotary dimensions, the model has %d; convert the original model again", f.Path, m.Ladder.RopeDimensionCount, o.rope.Dims)
+		}
+		if !known {
+			m.Scaling, m.Own = "", nil // the stock rung's tensors would look like the model's own
+		}
+	}
+	if !o.identity() {
+		base := o.base
+		m.Base = &base
+	}
+	if m.ContextLength, err = f.need(m.Architecture + ".context_length"); err != nil {
+		return nil, err
+	}
+	for name, field := range map[string]*int{"embedding_length": &m.EmbeddingLength, "block_count": &m.BlockCount,
+		"attention.head_count": &m.HeadCount, "attention.head_count_kv": &m.HeadCountKV, "vocab_size": &m.VocabSize} {
+		if *field, err = f.most(m.Architecture + "." + name); err != nil {
+			return nil, err
+		}
+	}
+	if m.HeadCountKV == 0 {
+		m.HeadCountKV = m.HeadCount
+	}
+	if kv, ok := f.Lookup("tokenizer.ggml.tokens"); ok && kv.Type == TypeArray {
+		m.VocabSize = int(kv.Len)
+	}
+	m.count(f.Tensors)
+	o.context = m.ContextLength
+	m.Stock = stockView(f, o, m.Ladder)
+	return m, nil
+}
+
+func (m *ModelInfo) count(ts []Tensor) {
+	counts := make(map[TensorType]*TensorCount)
+	for i := range ts {
+		t := &ts[i]
+		c := counts[t.Type]
+		if c == nil {
+			c = &TensorCount{Type: t.Type.String()}
+			counts[t.Type] = c
+		}
+		c.Count++
+		c.Bytes += t.Size
+		switch t.Name {
+		case tensorRopeFreqs, tensorRopeLong, tensorRopeShort: // no parameters of the network
+		default:
+			m.ParameterCount += t.Elements()
+		}
+	}
+	for _, c := range counts {
+		m.Tensors = append(m.Tensors, *c)
+	}
+	sort.Slice(m.Tensors, func(i, j int) bool { return m.Tensors[i].Bytes > m.Tensors[j].Bytes })
+}
+
+// fileType names general.file_type as llama.cpp does (enum llama_ftype).
+func fileType(n int) string {
+	names := map[int]string{0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K",
+		11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K",
+		19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S",
+		27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4"}
+	if s, ok := names[n]; ok {
+		return s
+	}
+	return fmt.Sprintf("file type %d", n)
+}

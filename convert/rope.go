@@ -1,0 +1,284 @@
+package convert
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/longrope/longrope/ropescale"
+)
+
+// ErrNoRoPE: the model has no rotary position embedding, so there is nothing to rescale.
+var ErrNoRoPE = errors.New("model has no RoPE")
+
+// The tensors that hosts read factors from, each a vector of d/2 F32.
+const (
+	tensorRopeFreqs = "rope_freqs.weight"
+	tensorRopeLong  = "rope_factors_long.weight"
+	tensorRopeShort = "rope_factors_short.weight"
+)
+
+// withoutRoPE are the architectures for which llama_model_rope_type says NONE (llama-model.cpp of ollama v0.17.4).
+var withoutRoPE = []string{
+	"clip", "gpt2", "gptj", "mpt", "refact", "bloom", "mamba", "mamba2", "jamba", "jina-bert-v2", "t5", "t5encoder",
+	"jais", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7", "wavtokenizer-dec", "nemotron_h", "nemotron_h_moe",
+}
+
+// own is a model's RoPE as it was trained, read from its file.
+type own struct {
+	arch    string
+	rope    ropescale.Rope // d, b, L
+	context int            // ARCH.context_length
+	scaling string         // "", rope_freqs, linear, yarn, longrope
+	base    ropescale.Rung // row 0, of length L
+	// long is the rung of a file that came with long factors, as Phi-3 128k does.
+	long *ropescale.Rung
+}
+
+// readOwn reads what llama.cpp's load_hparams and llama_context's constructor read (ollama v0.17.4), except a ladder.
+func readOwn(f *File) (*own, error) {
+	o := new(own)
+	var err error
+	if o.arch, _, err = f.String("general.architecture"); err != nil {
+		return nil, err
+	}
+	if o.arch == "" {
+		return nil, fmt.Errorf("%s: no key general.architecture: not a model file", f.Path)
+	}
+	if kind, _, err := f.String("general.type"); err != nil || (kind != "" && kind != "model") {
+		if err == nil {
+			err = fmt.Errorf("%s: general.type is %q, a ladder goes into the model itself", f.Path, kind)
+		}
+		return nil, err
+	}
+	if err := o.readDims(f); err != nil {
+		return nil, err
+	}
+	if o.context, err = f.need(o.arch + ".context_length"); err != nil {
+		return nil, err
+	}
+	if o.rope.FreqBase, err = f.floatOr(o.arch+".rope.freq_base", 10000); err != nil {
+		return nil, err
+	}
+	if err := o.readScaling(f); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+func (o *own) readDims(f *File) error {
+	key := func(name string) string { return o.arch + "." + name }
+	_, learned := f.Tensor("position_embd.weight")
+	if learned || slices.Contains(withoutRoPE, o.arch) {
+		return fmt.Errorf("%s: %w: architecture %s tells positions in another way", f.Path, ErrNoRoPE, o.arch)
+	}
+	hasRope := slices.ContainsFunc(f.KVs, func(kv KV) bool { return strings.HasPrefix(kv.Key, key("rope.")) })
+	if !hasRope && o.arch != "falcon" { // falcon files have none of the keys
+		return fmt.Errorf("%s: %w: no key %s", f.Path, ErrNoRoPE, key("rope.*"))
+	}
+	dims, ok, err := f.Int(key("rope.dimension_count"))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		if dims, ok, err = f.Int(key("attention.key_length")); err != nil {
+			return err
+		}
+	}
+	if !ok {
+		width, err := f.need(key("embedding_length"))
+		if err != nil {
+			return err
+		}
+		heads, err := f.most(key("attention.head_count"))
+		if err != nil {
+			return err
+		}
+		if heads == 0 {
+			return fmt.Errorf("%s: %w: %s is missing or 0", f.Path, ErrNoRoPE, key("attention.head_count"))
+		}
+		dims = width / heads
+	}
+	if dims < 2 || dims%2 != 0 {
+		return fmt.Errorf("%s: %w: it rotates %d dimensions of a head (%s)", f.Path, ErrNoRoPE, dims, key("rope.dimension_count"))
+	}
+	o.rope.Dims = dims
+	return nil
+}
+
+// readScaling finds L and row 0.
+func (o *own) readScaling(f *File) error {
+	key := func(name string) string { return o.arch + ".rope." + name }
+	kind, _, err := f.String(key("scaling.type"))
+	if err != nil {
+		return err
+	}
+	factor, found, err := f.Float(key("scaling.factor"))
+	if err == nil && !found {
+		factor, _, err = f.Float(key("scale_linear"))
+	}
+	if err != nil {
+		return err
+	}
+	if factor < 0 {
+		return fmt.Errorf("%s: %s is %g, want a positive number", f.Path, key("scaling.factor"), factor)
+	}
+	attn, err := f.floatOr(key("scaling.attn_factor"), 1)
+	if err != nil {
+		return err
+	}
+	orig, hasOrig, err := f.Int(key("scaling.original_context_length"))
+	if err != nil {
+		return err
+	}
+
+	// A model that was extended in training was trained for the extended length. Only a model with a short and a
+	// long set of factors has an L below its context length: its short set serves up to there.
+	o.rope.OriginalContextLength = o.context
+	p := ropescale.OpParams{FreqScale: 1, AttnFactor: attn, OriginalContextLength: o.context}
+	if hasOrig && orig > 0 {
+		p.OriginalContextLength = orig
+	}
+	switch kind {
+	case "none":
+	case "", "linear", "longrope":
+		if factor != 0 {
+			p.FreqScale = 1 / factor
+		}
+		if p.FreqScale != 1 {
+			o.scaling = "linear"
+		}
+	case "yarn":
+		o.scaling = "yarn"
+		if factor != 0 {
+			p.FreqScale = 1 / factor
+		}
+		if err := o.readYaRN(f, &p, attn); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("%s: %s is %q; none, linear, yarn and longrope are known", f.Path, key("scaling.type"), kind)
+	}
+
+	freqs, err := f.factors(tensorRopeFreqs, o.rope.Pairs())
+	if err != nil {
+		return err
+	}
+	short, err := f.factors(tensorRopeShort, o.rope.Pairs())
+	if err != nil {
+		return err
+	}
+	long, err := f.factors(tensorRopeLong, o.rope.Pairs())
+	if err != nil {
+		return err
+	}
+	switch {
+	case freqs != nil: // get_rope_factors: they win over short and long ones
+		p.FreqFactors = freqs
+		if o.scaling == "" {
+			o.scaling = "rope_freqs"
+		}
+	case short != nil || long != nil:
+		o.scaling = "longrope"
+		if hasOrig && orig > 0 && orig < o.context {
+			o.rope.OriginalContextLength = orig
+		}
+		p.FreqFactors = short
+	}
+	if o.base, err = ropescale.Own(o.rope, p); err != nil {
+		return fmt.Errorf("%s: %w", f.Path, err)
+	}
+	if o.scaling == "longrope" && long != nil && o.context > o.rope.OriginalContextLength {
+		p.FreqFactors = long
+		g, err := ropescale.Own(o.rope, p)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.Path, err)
+		}
+		g.Length = o.context
+		o.long = &g
+	}
+	return nil
+}
+
+func (o *own) readYaRN(f *File, p *ropescale.OpParams, attn float64) (err error) {
+	key := func(name string) string { return o.arch + ".rope.scaling.yarn_" + name }
+	if p.ExtFactor, err = f.floatOr(key("ext_factor"), 1); err != nil {
+		return err
+	}
+	if p.BetaFast, err = f.floatOr(key("beta_fast"), 32); err != nil {
+		return err
+	}
+	if p.BetaSlow, err = f.floatOr(key("beta_slow"), 1); err != nil {
+		return err
+	}
+	logMul, err := f.floatOr(key("log_multiplier"), 0)
+	if err != nil {
+		return err
+	}
+	if o.arch == "deepseek2" {
+		logMul /= 0.1 // the host undoes a factor that its converter multiplies for this architecture
+	}
+	p.AttnFactor = ropescale.HostAttnFactor(attn, p.FreqScale, p.ExtFactor, logMul)
+	return nil
+}
+
+// identity says that row 0 is plain RoPE.
+func (o *own) identity() bool {
+	return o.base.AttentionFactor == 1 && !slices.ContainsFunc(o.base.Factors, func(x float64) bool { return x != 1 })
+}
+
+// factors reads a tensor of factors; nil when there is none.
+func (f *File) factors(name string, pairs int) ([]float32, error) {
+	t, ok := f.Tensor(name)
+	if !ok {
+		return nil, nil
+	}
+	if n := t.Elements(); n != uint64(pairs) {
+		return nil, fmt.Errorf("%s: tensor %q has %d factors, the model rotates %d pairs", f.Path, name, n, pairs)
+	}
+	xs, err := f.tensorFloats(t)
+	if err != nil {
+		return nil, err
+	}
+	ys := make([]float32, len(xs))
+	for i, x := range xs {
+		if !(x > 0) || math.IsInf(x, 0) {
+			return nil, fmt.Errorf("%s: tensor %q: factor %d is %g, want a positive finite number", f.Path, name, i, x)
+		}
+		ys[i] = float32(x)
+	}
+	return ys, nil
+}
+
+// need reads an integer that must be there and positive.
+func (f *File) need(key string) (int, error) {
+	n, ok, err := f.Int(key)
+	if err == nil && (!ok || n == 0) {
+		err = fmt.Errorf("%s: %w %s, or it is 0: not a complete model file", f.Path, errNoKey, key)
+	}
+	return n, err
+}
+
+func (f *File) floatOr(key string, def float64) (float64, error) {
+	x, ok, err := f.Float(key)
+	if !ok {
+		return def, err
+	}
+	return x, nil
+}
+
+// most reads an integer or, where layers differ, the largest of an array of them; 0 when the key is missing.
+func (f *File) most(key string) (int, error) {
+	kv, ok := f.Lookup(key)
+	if !ok || kv.Type != TypeArray {
+		n, _, err := f.Int(key)
+		return n, err
+	}
+	xs, _, err := f.Ints(key)
+	if err != nil || len(xs) == 0 {
+		return 0, err
+	}
+	return slices.Max(xs), nil
+}
