@@ -1,0 +1,240 @@
+package ropescale
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+)
+
+// Params are the settings of the search algorithms. The zero value is the paper's values for "longrope" (arXiv
+// 2402.13753, section 3.3 and appendix A.1) and Hansen's for "cma"; with a budget (Options.MaxTrials) that is smaller
+// than the default, the zero values of longrope's sizes shrink with it. A field of the other algorithm is ignored.
+type Params struct {
+	// MaxScale bounds every lambda by MaxScale*s; 0 means 1.25.
+	MaxScale float64 `json:"max_scale"`
+	// StartWindows are the values that n-hat may take; nil means 0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 64, 128, 256.
+	// Values at or above the target are dropped.
+	StartWindows []int `json:"start_windows"`
+	// Attention is "fixed" (every candidate has AttentionFactor) or "search"; "" means fixed for longrope, search for cma.
+	Attention string `json:"attention"`
+	// AttentionFactor is the fixed one; 0 means LongRoPEAttentionFactor's.
+	AttentionFactor float64 `json:"attention_factor"`
+
+	// Step is the grid of lambda in longrope; 0 means 0.01.
+	Step float64 `json:"step"`
+	// Population is the size of the first generation of longrope (0: 64) and of every generation of cma (0: 4+3 ln n).
+	Population int `json:"population"`
+	// Mutations and Crossovers are longrope's new candidates per generation; 0 means 16 of each.
+	Mutations  int `json:"mutations"`
+	Crossovers int `json:"crossovers"`
+	// Parents is how many of the best survive a generation of longrope; 0 means 32.
+	Parents int `json:"parents"`
+	// Iterations is the number of generations of longrope after the first; 0 means 40, or what the budget allows.
+	Iterations int `json:"iterations"`
+	// MutationProbability is longrope's p of each gene; 0 means 0.3.
+	MutationProbability float64 `json:"mutation_probability"`
+
+	// Knots is the number of increments of log lambda in cma; 0 means 8 (never more than d/2).
+	Knots int `json:"knots"`
+	// Sigma is cma's first step size, in units of an even rise of ln s over the knots; 0 means 0.5.
+	Sigma float64 `json:"sigma"`
+}
+
+// paperTrials is what the paper's settings evaluate: three seeds, 64 candidates, 40 generations of 32.
+const paperTrials = 3 + 64 + 40*(16+16)
+
+// cmaTrials is the default budget of cma. A 4 M parameter model came within 0.2 % of its best in 65.
+const cmaTrials = 120
+
+// space is what an algorithm searches in: the problem, the resolved parameters, the budget and the random numbers.
+type space struct {
+	Params
+	rope      Rope
+	target    int
+	budget    int
+	maxFactor float64
+	rng       *rand.Rand
+}
+
+// newSpace checks opts and fills in the defaults; the returned options are what the journal's header records.
+func newSpace(opts Options) (*space, Options, error) {
+	fail := func(format string, a ...any) (*space, Options, error) {
+		return nil, opts, fmt.Errorf("study: "+format, a...)
+	}
+	if err := opts.Rope.Validate(); err != nil {
+		return fail("%w", err)
+	}
+	if opts.Target <= opts.Rope.OriginalContextLength || opts.Target > maxLength {
+		return fail("target length is %d, want more than the original context length %d and at most %d",
+			opts.Target, opts.Rope.OriginalContextLength, maxLength)
+	}
+	if opts.Rope.Dims < 4 {
+		return fail("rope_dimension_count is %d, want at least 4", opts.Rope.Dims)
+	}
+	if opts.Base != nil {
+		if err := opts.Base.check(opts.Rope.Pairs()); err != nil {
+			return fail("base: %w", err)
+		}
+	}
+	if opts.MaxTrials < 0 || opts.MaxTrials > 0 && opts.MaxTrials < len(seedMethods) {
+		return fail("max trials is %d, want at least %d (PI, NTK and YaRN are always evaluated)", opts.MaxTrials, len(seedMethods))
+	}
+	if opts.Algorithm == "" {
+		opts.Algorithm = "cma"
+	}
+	if _, ok := algorithms[opts.Algorithm]; !ok {
+		return fail("unknown algorithm %q; known: cma, longrope", opts.Algorithm)
+	}
+	p := &opts.Params
+	if err := p.check(); err != nil {
+		return fail("%w", err)
+	}
+	s := opts.Rope.Scale(opts.Target)
+	p.MaxScale = orDefault(p.MaxScale, 1.25)
+	p.StartWindows = windowsBelow(p.StartWindows, opts.Target)
+	p.AttentionFactor = orDefault(p.AttentionFactor, LongRoPEAttentionFactor(opts.Target, opts.Rope.OriginalContextLength))
+	if opts.Algorithm == "cma" {
+		p.cmaDefaults(&opts.MaxTrials, opts.Rope.Pairs())
+	} else {
+		p.longropeDefaults(&opts.MaxTrials)
+	}
+	if p.Parents > p.Population && opts.Algorithm == "longrope" {
+		return fail("%d parents exceed the population of %d", p.Parents, p.Population)
+	}
+	return &space{
+		Params:    *p,
+		rope:      opts.Rope,
+		target:    opts.Target,
+		budget:    opts.MaxTrials,
+		maxFactor: max(1, p.MaxScale*s),
+		rng:       rand.New(rand.NewPCG(opts.Seed, 0x6c6f6e67726f7065)), // the stream spells longrope
+	}, opts, nil
+}
+
+// check refuses what no default can mend.
+func (p *Params) check() error {
+	for name, v := range map[string]int{"population": p.Population, "mutations": p.Mutations, "crossovers": p.Crossovers,
+		"parents": p.Parents, "iterations": p.Iterations, "knots": p.Knots} {
+		if v < 0 || v > 1<<20 {
+			return fmt.Errorf("%s is %d, want 0 (the default) to %d", name, v, 1<<20)
+		}
+	}
+	for name, v := range map[string]float64{"max_scale": p.MaxScale, "attention_factor": p.AttentionFactor, "step": p.Step,
+		"mutation_probability": p.MutationProbability, "sigma": p.Sigma} {
+		if v != 0 && !usable(v) {
+			return fmt.Errorf("%s is %g, want a positive finite number or 0 (the default)", name, v)
+		}
+	}
+	switch {
+	case p.MutationProbability > 1:
+		return fmt.Errorf("mutation_probability is %g, want at most 1", p.MutationProbability)
+	case p.Step != 0 && p.Step < 1e-6:
+		return fmt.Errorf("step is %g, want at least 1e-6", p.Step)
+	case p.Attention != "" && p.Attention != "fixed" && p.Attention != "search":
+		return fmt.Errorf("attention is %q, want fixed or search", p.Attention)
+	}
+	for _, w := range p.StartWindows {
+		if w < 0 {
+			return fmt.Errorf("start window %d is negative", w)
+		}
+	}
+	return nil
+}
+
+// windowsBelow drops the windows that do not fit the target; the paper's set when ws is nil.
+func windowsBelow(ws []int, target int) []int {
+	if ws == nil {
+		ws = []int{0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 64, 128, 256}
+	}
+	var fit []int
+	for _, w := range ws {
+		if w < target {
+			fit = append(fit, w)
+		}
+	}
+	if fit == nil {
+		fit = []int{0}
+	}
+	return fit
+}
+
+// longropeDefaults fills in the paper's sizes. Under a budget of B trials the sizes left at 0 shrink by sqrt(B/1347),
+// so that the number of generations shrinks likewise, and what remains of B after the first generation sets Iterations.
+func (p *Params) longropeDefaults(budget *int) {
+	f := 1.0
+	if *budget > 0 {
+		f = math.Sqrt(min(1, float64(*budget)/paperTrials))
+	}
+	size := func(v *int, paper, least int) {
+		if *v == 0 {
+			*v = max(least, int(math.Round(f*float64(paper))))
+		}
+	}
+	size(&p.Population, 64, 8)
+	size(&p.Mutations, 16, 2)
+	size(&p.Crossovers, 16, 2)
+	if p.Parents == 0 {
+		p.Parents = min(max(4, int(math.Round(f*32))), p.Population)
+	}
+	first, each := len(seedMethods)+p.Population, p.Mutations+p.Crossovers
+	if p.Iterations == 0 {
+		p.Iterations = 40
+		if *budget > 0 {
+			p.Iterations = (max(0, *budget-first) + each - 1) / each
+		}
+	}
+	if *budget == 0 {
+		*budget = first + p.Iterations*each
+	}
+	p.Step = orDefault(p.Step, 0.01)
+	p.MutationProbability = orDefault(p.MutationProbability, 0.3)
+	if p.Attention == "" {
+		p.Attention = "fixed"
+	}
+	p.Knots, p.Sigma = 0, 0
+}
+
+func (p *Params) cmaDefaults(budget *int, pairs int) {
+	if *budget == 0 {
+		*budget = cmaTrials
+	}
+	if p.Knots == 0 {
+		p.Knots = 8
+	}
+	p.Knots = min(p.Knots, pairs)
+	if p.Attention == "" {
+		p.Attention = "search"
+	}
+	p.Sigma = orDefault(p.Sigma, 0.5)
+	n := p.Knots
+	if p.Attention == "search" {
+		n++
+	}
+	if p.Population == 0 {
+		p.Population = defaultPopulation(n)
+	}
+	p.Population = max(p.Population, 2)
+	*p = Params{MaxScale: p.MaxScale, StartWindows: p.StartWindows, Attention: p.Attention, AttentionFactor: p.AttentionFactor,
+		Population: p.Population, Knots: p.Knots, Sigma: p.Sigma}
+}
+
+// seedMethods are evaluated first in every study, as published, in this order.
+var seedMethods = []string{"linear", "ntk", "yarn"}
+
+// seeds returns those three rungs. Their origin is the method's name.
+func (sp *space) seeds() []Candidate {
+	var c []Candidate
+	for _, name := range seedMethods {
+		g, err := methods[name](sp.rope, sp.target, MethodOptions{})
+		if err != nil {
+			panic("ropescale: " + err.Error()) // newSpace checked all that a method checks
+		}
+		c = append(c, Candidate{Rung: g, Origin: name})
+	}
+	return c
+}
+
+// rung is a candidate's rung in this space.
+func (sp *space) rung(factors []float64, window int, attention float64) Rung {
+	return Rung{Length: sp.target, StartWindow: window, AttentionFactor: attention, Factors: factors}
+}

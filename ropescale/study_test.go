@@ -1,0 +1,525 @@
+package ropescale
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// bowl is a smooth fitness with a known optimum: the best log lambda rises from 0 to ln s between pairs 3 and 20 along a
+// smooth step, the best attention factor is 1.06 and the best start window 16. Its minimum is 1.
+func bowl(g Rung) float64 {
+	f := 1.0
+	for i, lambda := range g.Factors {
+		x := min(max((float64(i)-3)/17, 0), 1)
+		d := math.Log(lambda) - x*x*(3-2*x)*math.Log(8)
+		f += d * d / float64(len(g.Factors))
+	}
+	a := math.Log(g.AttentionFactor / 1.06)
+	w := math.Log2(float64(g.StartWindow+1) / 17)
+	return f + 4*a*a + 1e-3*w*w
+}
+
+// run tells a study everything it asks for, shuffling each batch, and stops after limit tells (0: never).
+func run(t testing.TB, s *Study, fitness func(Rung) float64, limit int, shuffle *rand.Rand) {
+	for told := 0; !s.Done(); {
+		open := s.Ask()
+		require.NotEmpty(t, open)
+		if shuffle != nil {
+			shuffle.Shuffle(len(open), func(i, j int) { open[i], open[j] = open[j], open[i] })
+		}
+		for _, trial := range open {
+			require.NoError(t, s.Tell(trial.ID, fitness(trial.Rung), 100+trial.ID))
+			if told++; told == limit {
+				return
+			}
+		}
+	}
+	require.Empty(t, s.Ask())
+}
+
+func newStudy(t testing.TB, opts Options) *Study {
+	s, err := NewStudy(opts)
+	require.NoError(t, err)
+	return s
+}
+
+func TestSearchApproachesKnownOptimum(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		opts  Options
+		limit float64
+	}{
+		// The distance left is the knots' (they are coarse between pairs 6 and 18), not the search's.
+		{"cma", Options{Algorithm: "cma"}, 1.03},
+		{"cma, 300 trials", Options{Algorithm: "cma", MaxTrials: 300}, 1.012},
+		{"longrope, attention searched", Options{Algorithm: "longrope", Params: Params{Attention: "search"}}, 1.02},
+		{"longrope, attention right", Options{Algorithm: "longrope", Params: Params{AttentionFactor: 1.06}}, 1.02},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for seed := range uint64(3) {
+				c.opts.Rope, c.opts.Target, c.opts.Seed = tiny, 2048, seed+1
+				s := newStudy(t, c.opts)
+				run(t, s, bowl, 0, nil)
+				best, ok := s.Best()
+				require.True(t, ok)
+				seeds := s.Seeds()
+				require.Len(t, seeds, 3)
+				start := min(seeds["linear"].Fitness, seeds["ntk"].Fitness, seeds["yarn"].Fitness)
+				t.Logf("seed %d: best seed %.4f, found %.4f in %d trials, window %d, attention %.3f", seed+1, start,
+					best.Fitness, len(s.History()), best.Rung.StartWindow, best.Rung.AttentionFactor)
+				assert.Less(t, best.Fitness, c.limit)
+				assert.Less(t, best.Fitness-1, (start-1)/3)
+			}
+		})
+	}
+}
+
+func TestStudyEvaluatesEachCandidateOnceWithinBounds(t *testing.T) {
+	for _, c := range []Options{
+		{Algorithm: "longrope", Rope: tiny, Target: 2048},
+		{Algorithm: "longrope", Rope: tiny, Target: 2048, Params: Params{Attention: "search"}, MaxTrials: 200},
+		{Algorithm: "longrope", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 9, MaxTrials: 400}, // a tiny space
+		{Algorithm: "longrope", Rope: llama2, Target: 1 << 21, MaxTrials: 50},
+		{Algorithm: "cma", Rope: tiny, Target: 300},
+		{Algorithm: "cma", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 100},
+		{Algorithm: "cma", Rope: llama2, Target: 1 << 21, MaxTrials: 40, Params: Params{Attention: "fixed"}},
+		{Algorithm: "cma", Rope: tiny, Target: 2048, Params: Params{Knots: 1, StartWindows: []int{32}}},
+	} {
+		for seed := range uint64(2) {
+			c.Seed = seed
+			s := newStudy(t, c)
+			opts := s.Options()
+			// Random fitness drives the search into every corner.
+			rng := rand.New(rand.NewPCG(seed, 9))
+			run(t, s, func(Rung) float64 { return rng.Float64() }, 0, nil)
+			history := s.History()
+			require.LessOrEqual(t, len(history), opts.MaxTrials)
+			seen := map[string]bool{}
+			top := 1.25 * c.Rope.Scale(c.Target)
+			for _, trial := range history {
+				g := trial.Rung
+				require.False(t, seen[g.key()], "trial %d is a repetition", trial.ID)
+				seen[g.key()] = true
+				_, err := NewLadder(c.Rope, nil, g)
+				require.NoError(t, err, "trial %d is a valid rung", trial.ID)
+				require.True(t, slices.IsSorted(g.Factors), "trial %d: %v", trial.ID, g.Factors)
+				require.GreaterOrEqual(t, g.Factors[0], 1.0)
+				require.LessOrEqual(t, g.Factors[len(g.Factors)-1], top)
+				if trial.ID < 3 {
+					continue
+				}
+				require.Contains(t, opts.Params.StartWindows, g.StartWindow)
+				require.Less(t, g.StartWindow, c.Target)
+				if opts.Params.Attention == "fixed" {
+					require.Equal(t, LongRoPEAttentionFactor(c.Target, c.Rope.OriginalContextLength), g.AttentionFactor)
+				}
+				if c.Algorithm == "longrope" {
+					for _, f := range g.Factors {
+						require.Equal(t, math.Round(f*100)/100, f, "trial %d is off the grid", trial.ID)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestPaperBudget(t *testing.T) {
+	s := newStudy(t, Options{Algorithm: "longrope", Rope: tiny, Target: 2048})
+	p := s.Options().Params
+	assert.Equal(t, []int{64, 16, 16, 32, 40}, []int{p.Population, p.Mutations, p.Crossovers, p.Parents, p.Iterations})
+	assert.Equal(t, []int{0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 64, 128, 256}, p.StartWindows)
+	assert.Equal(t, paperTrials, s.Options().MaxTrials)
+	run(t, s, bowl, 0, nil)
+	assert.Len(t, s.History(), paperTrials, "nothing was asked twice, so all of it was evaluated")
+	windows := map[int]bool{}
+	for _, trial := range s.History() {
+		windows[trial.Rung.StartWindow] = true
+	}
+	assert.Greater(t, len(windows), 10, "n-hat is searched jointly")
+
+	for _, budget := range []int{3, 4, 10, 65, 100, 500, 2000} {
+		s := newStudy(t, Options{Algorithm: "longrope", Rope: tiny, Target: 2048, MaxTrials: budget})
+		run(t, s, bowl, 0, nil)
+		assert.Len(t, s.History(), budget)
+		s = newStudy(t, Options{Rope: tiny, Target: 2048, MaxTrials: budget})
+		run(t, s, bowl, 0, nil)
+		assert.InDelta(t, budget, len(s.History()), 10, "cma gives back less than a generation")
+	}
+}
+
+func TestSweepDropsWindowsThatDoNotFit(t *testing.T) {
+	s := newStudy(t, Options{Rope: Rope{Dims: 8, FreqBase: 100, OriginalContextLength: 12}, Target: 24})
+	assert.Equal(t, []int{0, 1, 2, 4, 8, 12, 16, 20}, s.Options().Params.StartWindows)
+	run(t, s, bowl, 0, nil)
+	var swept []int
+	for _, trial := range s.History() {
+		if trial.Origin == "start window" {
+			swept = append(swept, trial.Rung.StartWindow)
+		}
+	}
+	assert.Equal(t, []int{1, 2, 4, 8, 12, 16, 20}, swept)
+	best, _ := s.Best()
+	assert.Equal(t, 16, best.Rung.StartWindow)
+}
+
+func TestCMAOnStandardFunctions(t *testing.T) {
+	sphere := func(x []float64) (f float64) {
+		for _, v := range x {
+			f += v * v
+		}
+		return f
+	}
+	ellipsoid := func(x []float64) (f float64) {
+		for i, v := range x {
+			f += math.Pow(1e6, float64(i)/float64(len(x)-1)) * v * v
+		}
+		return f
+	}
+	rosenbrock := func(x []float64) (f float64) {
+		for i := range x[1:] {
+			a, b := x[i+1]-x[i]*x[i], 1-x[i]
+			f += 100*a*a + b*b
+		}
+		return f
+	}
+	rotated := func(x []float64) float64 { // the ellipsoid along axes that are no coordinates
+		y := slices.Clone(x)
+		for i := range y[1:] {
+			y[i], y[i+1] = (y[i]-y[i+1])/math.Sqrt2, (y[i]+y[i+1])/math.Sqrt2
+		}
+		return ellipsoid(y)
+	}
+	for _, c := range []struct {
+		name        string
+		f           func([]float64) float64
+		evaluations int // about twice what the tutorial's code needs
+	}{{"sphere", sphere, 2500}, {"ellipsoid", ellipsoid, 9000}, {"rotated ellipsoid", rotated, 9000}, {"rosenbrock", rosenbrock, 12000}} {
+		t.Run(c.name, func(t *testing.T) {
+			const n = 9
+			mean := slices.Repeat([]float64{0.5}, n)
+			e := newCMAES(mean, 0.3, defaultPopulation(n), rand.New(rand.NewPCG(1, 1)))
+			assert.Equal(t, 10, e.lambda)
+			best, used := math.Inf(1), 0
+			for best > 1e-9 && used < c.evaluations {
+				xs := e.ask()
+				fs := make([]float64, len(xs))
+				for i, x := range xs {
+					fs[i] = c.f(x)
+					best = min(best, fs[i])
+				}
+				used += len(xs)
+				e.tell(xs, fs)
+			}
+			t.Logf("%.2g after %d evaluations", best, used)
+			assert.LessOrEqual(t, best, 1e-9)
+		})
+	}
+}
+
+func TestJacobiDecomposition(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 5))
+	for n := 1; n < 12; n++ {
+		e := newCMAES(make([]float64, n), 1, 6, rng)
+		want := identity(n)
+		for range 3 {
+			v := randomHead(rng, n)
+			for i := range n {
+				for j := range n {
+					want[i][j] += v[i] * v[j]
+				}
+			}
+		}
+		e.c = want
+		e.decompose()
+		for i := range n {
+			for j := range n {
+				var got, orth float64
+				for k := range n {
+					got += e.b[i][k] * e.d[k] * e.d[k] * e.b[j][k]
+					orth += e.b[k][i] * e.b[k][j]
+				}
+				assert.InDelta(t, want[i][j], got, 1e-10, "B D D B^T = C")
+				assert.InDelta(t, identity(n)[i][j], orth, 1e-12, "B is orthogonal")
+			}
+		}
+	}
+}
+
+func TestOrderOfTellsDoesNotMatter(t *testing.T) {
+	for _, algorithm := range []string{"cma", "longrope"} {
+		opts := Options{Rope: tiny, Target: 2048, Algorithm: algorithm, Seed: 7, MaxTrials: 150}
+		a, b := newStudy(t, opts), newStudy(t, opts)
+		run(t, a, bowl, 0, nil)
+		run(t, b, bowl, 0, rand.New(rand.NewPCG(1, 1)))
+		assert.Equal(t, a.History(), b.History())
+		opts.Seed = 8
+		c := newStudy(t, opts)
+		run(t, c, bowl, 0, nil)
+		assert.NotEqual(t, a.History(), c.History(), "the seed matters")
+	}
+}
+
+// A study killed after k tells, with its last line torn or not, ends with the same journal, byte for byte, as one that
+// was never stopped.
+func TestKilledAndResumedEqualsNeverKilled(t *testing.T) {
+	base := tiny.Identity(256)
+	base.Factors[9] = 1.5
+	for _, algorithm := range []string{"cma", "longrope"} {
+		t.Run(algorithm, func(t *testing.T) {
+			opts := Options{Rope: tiny, Base: &base, Target: 2048, Algorithm: algorithm, Seed: 3, MaxTrials: 90, ModelDigest: "sha256:ab",
+				Fitness: "bowl", Texts: []string{"a", "b"}}
+			fitness := func(g Rung) float64 {
+				if g.Factors[31] > 9.5 { // some evaluations fail
+					return math.Inf(1)
+				}
+				return bowl(g)
+			}
+			never := filepath.Join(t.TempDir(), "never.jsonl")
+			s, err := OpenStudy(never, opts)
+			require.NoError(t, err)
+			run(t, s, fitness, 0, nil)
+			require.NoError(t, s.Close())
+			want, err := os.ReadFile(never)
+			require.NoError(t, err)
+			wantLadder, err := s.Ladder()
+			require.NoError(t, err)
+
+			for _, killed := range []int{0, 1, 3, 4, 17, 42, 80, 85} {
+				path := filepath.Join(t.TempDir(), "killed.jsonl")
+				s, err := OpenStudy(path, opts)
+				require.NoError(t, err)
+				if killed > 0 {
+					run(t, s, fitness, killed, nil)
+				}
+				require.NoError(t, s.Close())
+				b, err := os.ReadFile(path)
+				require.NoError(t, err)
+				torn := append(slices.Clone(b), `{"id": 12, "gener`...)
+				if killed == 0 {
+					torn = b[:len(b)/2] // the header itself is torn
+				}
+				require.NoError(t, os.WriteFile(path, torn, 0o644))
+
+				s, err = OpenStudy(path, opts)
+				require.NoError(t, err)
+				require.Equal(t, killed, len(s.History()))
+				run(t, s, fitness, 0, nil)
+				require.NoError(t, s.Close())
+				got, err := os.ReadFile(path)
+				require.NoError(t, err)
+				require.Equal(t, string(want), string(got), "killed after %d tells", killed)
+				ladder, err := s.Ladder()
+				require.NoError(t, err)
+				require.Equal(t, wantLadder, ladder)
+			}
+			// A finished study opens as finished.
+			s, err = OpenStudy(never, opts)
+			require.NoError(t, err)
+			assert.True(t, s.Done())
+			require.NoError(t, s.Close())
+			// Candidates are absolute: the model's own scaling is in them.
+			assert.Equal(t, 12.0, s.Seeds()["linear"].Rung.Factors[9])
+			assert.Equal(t, 8.0, s.Seeds()["linear"].Rung.Factors[8])
+		})
+	}
+}
+
+func TestResumeRefusesOtherSettings(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "study.jsonl")
+	opts := Options{Rope: tiny, Target: 2048, Seed: 1, ModelDigest: "sha256:aa", Texts: []string{"a"}}
+	s, err := OpenStudy(path, opts)
+	require.NoError(t, err)
+	run(t, s, bowl, 20, nil)
+	require.NoError(t, s.Close())
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+
+	for want, change := range map[string]func(*Options){
+		"started with seed 1, this run has 2":                   func(o *Options) { o.Seed = 2 },
+		`started with algorithm "cma", this run has "longrope"`: func(o *Options) { o.Algorithm = "longrope" },
+		"started with target 2048, this run has 4096":           func(o *Options) { o.Target = 4096 },
+		"started with max_trials 120, this run has 50":          func(o *Options) { o.MaxTrials = 50 },
+		`model_digest "sha256:aa", this run has "sha256:bb"`:    func(o *Options) { o.ModelDigest = "sha256:bb" },
+		`texts ["a"], this run has null`:                        func(o *Options) { o.Texts = nil },
+		`fitness "", this run has "nll"`:                        func(o *Options) { o.Fitness = "nll" },
+		"started with rope":                                     func(o *Options) { o.Rope.FreqBase = 5e5 },
+		"started with params":                                   func(o *Options) { o.Params.Knots = 4 },
+		"started with base absent":                              func(o *Options) { g := tiny.Identity(256); o.Base = &g },
+	} {
+		changed := opts
+		change(&changed)
+		_, err := OpenStudy(path, changed)
+		require.ErrorContains(t, err, want)
+		require.ErrorContains(t, err, path)
+	}
+	same := opts
+	same.Algorithm, same.MaxTrials, same.Params.Knots = "cma", 120, 8 // the defaults spelled out
+	s, err = OpenStudy(path, same)
+	require.NoError(t, err)
+	assert.Len(t, s.History(), 20)
+	require.NoError(t, s.Close())
+
+	lines := bytes.SplitAfter(whole, []byte("\n"))
+	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	for want, content := range map[string][]byte{
+		"line 1: not a study's journal":   []byte("GGUF\x03\n"),
+		"not a study's journal":           []byte("precious notes"),
+		"line 1: unknown setting":         join(bytes.Replace(lines[0], []byte("{"), []byte(`{"new":1,`), 1), lines[1]),
+		"started with longrope_study 2":   bytes.Replace(whole, []byte(`"longrope_study":1`), []byte(`"longrope_study":2`), 1),
+		"line 3 is damaged":               join(lines[0], lines[1], []byte("{\n"), lines[2]),
+		"line 3: trial 0 was told before": join(lines[0], lines[1], lines[1]),
+		"line 2: trial 9 is not what":     join(lines[0], lines[10]),
+		"line 2: trial 0 is not what":     join(lines[0], bytes.Replace(lines[1], []byte("8"), []byte("9"), 1)),
+		"line 2 is damaged: fitness":      join(lines[0], bytes.Replace(lines[1], []byte(`"fitness"`), []byte(`"fatness"`), 1)),
+		"line 2: trial 0 has -100 tokens": join(lines[0], bytes.Replace(lines[1], []byte(`"tokens":100`), []byte(`"tokens":-100`), 1)),
+	} {
+		require.NoError(t, os.WriteFile(path, content, 0o644))
+		_, err := OpenStudy(path, opts)
+		require.ErrorContains(t, err, want)
+		after, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, content, after, "a refused file is left as it was")
+	}
+	_, err = OpenStudy(filepath.Join(t.TempDir(), "no", "folder"), opts)
+	assert.ErrorContains(t, err, "no such file or directory")
+}
+
+func TestTellErrors(t *testing.T) {
+	s, err := OpenStudy(filepath.Join(t.TempDir(), "s.jsonl"), Options{Rope: tiny, Target: 2048})
+	require.NoError(t, err)
+	_, ok := s.Best()
+	assert.False(t, ok)
+	_, err = s.Ladder()
+	assert.ErrorContains(t, err, "no trial has a fitness yet")
+	assert.ErrorContains(t, s.Tell(3, 1, 1), "there is no trial 3")
+	assert.ErrorContains(t, s.Tell(-1, 1, 1), "there is no trial -1")
+	assert.ErrorContains(t, s.Tell(0, math.NaN(), 1), "fitness of trial 0 is NaN")
+	assert.ErrorContains(t, s.Tell(0, 1, -1), "tokens of trial 0 are -1")
+	require.NoError(t, s.Tell(1, math.Inf(1), 5))
+	assert.ErrorContains(t, s.Tell(1, 1, 1), "told before")
+	assert.Len(t, s.Ask(), 2)
+	_, err = s.Ladder()
+	assert.Error(t, err, "a failed evaluation is no result")
+	require.NoError(t, s.Close())
+	assert.Error(t, s.Tell(0, 1, 1), "the journal is closed")
+	assert.Len(t, s.Ask(), 2, "and so the trial is still open")
+}
+
+func TestOptionsErrors(t *testing.T) {
+	for want, change := range map[string]func(*Options){
+		"target length is 256, want more than": func(o *Options) { o.Target = 256 },
+		"rope_dimension_count is 0":            func(o *Options) { o.Rope.Dims = 0 },
+		"want at least 4":                      func(o *Options) { o.Rope.Dims = 2 },
+		`unknown algorithm "pso"`:              func(o *Options) { o.Algorithm = "pso" },
+		"max trials is 2":                      func(o *Options) { o.MaxTrials = 2 },
+		"max trials is -1":                     func(o *Options) { o.MaxTrials = -1 },
+		"base: 1 factors":                      func(o *Options) { o.Base = &Rung{AttentionFactor: 1, Factors: []float64{1}} },
+		"population is -1":                     func(o *Options) { o.Params.Population = -1 },
+		"sigma is NaN":                         func(o *Options) { o.Params.Sigma = math.NaN() },
+		"mutation_probability is 2":            func(o *Options) { o.Params.MutationProbability = 2 },
+		"start window -4 is negative":          func(o *Options) { o.Params.StartWindows = []int{-4} },
+		`attention is "yes"`:                   func(o *Options) { o.Params.Attention = "yes" },
+		"9 parents exceed the population of 8": func(o *Options) { o.Algorithm = "longrope"; o.Params.Parents, o.Params.Population = 9, 8 },
+	} {
+		opts := Options{Rope: tiny, Target: 2048}
+		change(&opts)
+		_, err := NewStudy(opts)
+		assert.ErrorContains(t, err, want)
+	}
+}
+
+func TestHistoryAndCurve(t *testing.T) {
+	s := newStudy(t, Options{Rope: tiny, Target: 2048, Seed: 5, MaxTrials: 60, ModelDigest: "sha256:cd", Fitness: "bowl"})
+	run(t, s, bowl, 0, nil)
+	history, curve := s.History(), s.Curve()
+	require.Len(t, curve, len(history))
+	tokens, best := 0, math.Inf(1)
+	for i, trial := range history {
+		tokens, best = tokens+trial.Tokens, min(best, bowl(trial.Rung))
+		require.Equal(t, Point{Trial: i, Tokens: tokens, Best: best}, curve[i])
+		b, err := json.Marshal(trial)
+		require.NoError(t, err)
+		var again Trial
+		require.NoError(t, json.Unmarshal(b, &again))
+		again.Told, again.relative = true, trial.relative
+		require.Equal(t, trial, again)
+	}
+	l, err := s.Ladder()
+	require.NoError(t, err)
+	assert.Equal(t, best, l.Source.Fitness)
+	assert.Equal(t, tokens, l.Source.Tokens)
+	assert.Equal(t, []string{"linear", "ntk", "yarn"}, []string{history[0].Origin, history[1].Origin, history[2].Origin})
+	assert.Equal(t, s.Seeds()["yarn"], history[2])
+	var out bytes.Buffer
+	require.NoError(t, l.WriteFactors(&out))
+	again, err := ReadFactors(&out)
+	require.NoError(t, err)
+	assert.Equal(t, l.Source, again.Source)
+}
+
+func FuzzJournal(f *testing.F) {
+	opts := Options{Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 16, MaxTrials: 8}
+	path := filepath.Join(f.TempDir(), "s.jsonl")
+	s, err := OpenStudy(path, opts)
+	require.NoError(f, err)
+	run(f, s, bowl, 5, nil)
+	require.NoError(f, s.Close())
+	whole, err := os.ReadFile(path)
+	require.NoError(f, err)
+	f.Add(whole, 0, byte(0))
+	f.Add(whole[:len(whole)-5], 200, byte('9'))
+	f.Add([]byte("{}\n"), 0, byte('['))
+	f.Fuzz(func(t *testing.T, b []byte, at int, v byte) {
+		b = slices.Clone(b)
+		if at >= 0 && at < len(b) {
+			b[at] = v
+		}
+		s := newStudy(t, opts)
+		head, err := s.header()
+		require.NoError(t, err)
+		n, err := s.replay(b, head)
+		if err != nil {
+			return
+		}
+		require.LessOrEqual(t, n, len(b))
+		told := s.History()
+		run(t, s, bowl, 0, nil) // what was accepted can be gone on with
+		require.GreaterOrEqual(t, len(s.History()), len(told))
+		again := newStudy(t, opts)
+		m, err := again.replay(b[:n], head)
+		require.NoError(t, err)
+		require.Equal(t, n, m)
+		require.Equal(t, told, again.History())
+	})
+}
+
+func ExampleStudy() {
+	// fitness would be the perplexity of the model with this rung.
+	fitness := func(g Rung) float64 { return bowl(g) }
+	s, err := NewStudy(Options{Rope: Rope{Dims: 64, FreqBase: 10000, OriginalContextLength: 256}, Target: 2048, Seed: 1})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for !s.Done() {
+		for _, trial := range s.Ask() {
+			if err := s.Tell(trial.ID, fitness(trial.Rung), 6144); err != nil {
+				fmt.Println(err)
+				return
+			}
+		}
+	}
+	best, _ := s.Best()
+	fmt.Println(len(s.History()), "trials, better than YaRN:", best.Fitness < s.Seeds()["yarn"].Fitness)
+	// Output: 116 trials, better than YaRN: true
+}
