@@ -1,0 +1,71 @@
+# LongRoPE for Ollama. `make` lists the targets. Every target does what is
+# missing and nothing else, so the one you want is the one to type.
+#
+#   HOST_SRC=DIR   take the host from a git clone of its tag, not from Go's module cache
+#   FORCE=1        throw away hand edits in build/host
+
+HOST_VERSION := $(shell sed -n 's/.*HostVersion = "v\(.*\)"/\1/p' patches/series.go)
+VERSION_FLAG := -X=github.com/ollama/ollama/version.Version=$(HOST_VERSION)
+
+# Packages that build without cgo, and without the host's sources.
+PURE := ./ropescale/... ./convert/... ./evals/... ./patches/...
+
+# Where programs that are not in build/bin find the fast backends.
+LIBS := $(CURDIR)/build/lib/ollama
+
+# A failing command in a pipe fails the target.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+# An exported setting of the user's must not turn the patched host off.
+unexport GOWORK
+export HOST_SRC
+
+.PHONY: help packages host backends build stock venv run test bench clean
+
+help: ## list the targets
+	@echo "LongRoPE for Ollama, on ollama $(HOST_VERSION)"
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r a b; do printf '%-16s %s\n' "$$a" "$$b"; done
+
+packages: ## check for compilers and headers; install them with apt-get where allowed
+	@scripts/packages.sh
+
+host: ## make build/host, the patched source tree, and build/host-stock to compare with
+	@GOWORK=off CGO_ENABLED=0 go run ./patches/prepare $(if $(HOST_SRC),-src '$(HOST_SRC)') $(if $(FORCE),-force)
+
+backends: packages host
+	@scripts/backends.sh build/host build
+
+build: backends ## build/bin/ollama and its backends (10 min the first time on 2 cores)
+	@echo "build: build/bin/ollama"
+	@CGO_ENABLED=1 go build -ldflags '$(VERSION_FLAG)' -o build/bin/ollama ./plugin/ollama
+	@echo "build: done. Next: make run, or build/bin/ollama longrope --help"
+
+stock: packages host ## build/stock: the unpatched host, that the tests compare with
+	@scripts/backends.sh build/host-stock build/stock
+	@echo "stock: build/stock/bin/ollama"
+	@CGO_ENABLED=1 GOWORK=$(CURDIR)/build/host-stock.work go build -ldflags '$(VERSION_FLAG)' -o build/stock/bin/ollama github.com/ollama/ollama
+	@echo "stock: done. Next: make test"
+
+venv: ## build/venv: gguf from PyPI, with which a test reads what we wrote (optional)
+	@scripts/venv.sh
+
+run: build ## search, convert, ollama run and measure the default model, in about two minutes
+	@build/bin/ollama longrope demo -o build/run
+
+test: build stock venv ## vet and all tests
+	go vet ./...
+	CGO_ENABLED=0 go build $(PURE)
+	CGO_ENABLED=0 go test $(PURE)
+	OLLAMA_LIBRARY_PATH=$(LIBS) LONGROPE_PYTHON=$(CURDIR)/build/venv/bin/python go test -timeout 30m ./plugin/... ./tests/...
+	@echo "test: all passed. Next: make bench, or git push"
+
+BENCH_COUNT ?= 10
+bench: build ## benchmarks, in the form that benchstat reads, to build/bench.txt
+	@{ echo "# $$(git rev-parse --short HEAD 2>/dev/null), $$(date -u +%F), go test -run '^$$' -bench . -count=$(BENCH_COUNT)"; \
+	OLLAMA_LIBRARY_PATH=$(LIBS) go test -run '^$$' -bench . -benchmem -count=$(BENCH_COUNT) ./...; } | tee build/bench.txt
+	@echo "bench: in build/bench.txt. Next: benchstat old.txt build/bench.txt"
+
+clean: ## remove all that was built (Go's own caches stay)
+	rm -rf build go.work go.work.sum
+	@echo "clean: done. Next: make build"

@@ -1,0 +1,41 @@
+#!/bin/sh
+# Builds the host's fast CPU backends (one library for each instruction set)
+# with its own cmake preset and installs them in PREFIX/lib/ollama, where the
+# binary in PREFIX/bin looks for them. What the go command compiles into the
+# binary has no -march and is several times slower.
+#
+#   scripts/backends.sh TREE PREFIX
+set -eu
+
+tree=$1
+mkdir -p "$2"
+prefix=$(cd "$2" && pwd)
+root=$(pwd)
+
+# Two trees that differ in a few files share the cache: paths are hashed
+# relative to the tree's own build folder, which is the same in both.
+export CCACHE_BASEDIR="$root" CCACHE_NOHASHDIR=1
+
+cd "$tree"
+# $ORIGIN: the libraries find libggml-base beside them, also where no server
+# sets LD_LIBRARY_PATH (the search and the tests load them in process).
+# No CUDA and no Vulkan: they have presets of their own.
+set -- --preset CPU -G Ninja "-DCMAKE_INSTALL_PREFIX=$prefix" "-DCMAKE_INSTALL_RPATH=\$ORIGIN" \
+	-DCMAKE_CUDA_COMPILER=NOTFOUND -DCMAKE_HIP_COMPILER=NOTFOUND -DCMAKE_DISABLE_FIND_PACKAGE_Vulkan=ON
+if [ ! -e build/build.ninja ] || [ "$(cat build/longrope-args 2>/dev/null)" != "$*" ]; then
+	echo "backends: configuring $tree"
+	mkdir -p build
+	rm -f build/CMakeCache.txt build/longrope-args
+	cmake "$@" >build/configure.log 2>&1 || { tail -n 30 build/configure.log >&2; exit 1; }
+	printf '%s' "$*" >build/longrope-args
+fi
+if ninja -C build -n ggml-cpu | grep -q 'no work to do' && [ -e "$prefix/lib/ollama/.backends" ]; then
+	echo "backends: up to date in $prefix/lib/ollama"
+	exit 0
+fi
+echo "backends: building $tree (a few minutes the first time)"
+rm -f "$prefix/lib/ollama/.backends"
+cmake --build build --target ggml-cpu
+cmake --install build --component CPU >build/install.log
+touch "$prefix/lib/ollama/.backends"
+echo "backends: installed $(ls "$prefix"/lib/ollama | grep -c '^libggml-cpu') in $prefix/lib/ollama"

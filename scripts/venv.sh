@@ -1,0 +1,24 @@
+#!/bin/sh
+# Makes build/venv with the Python packages that a few tests read our files
+# with. Optional: without Python or a network those tests skip, and say so.
+set -eu
+
+want="gguf==0.19.0"
+venv=build/venv
+if [ -x $venv/bin/python ] && [ "$(cat $venv/.packages 2>/dev/null)" = "$want" ]; then
+	echo "venv: $venv has $want"
+	exit 0
+fi
+skip() {
+	rm -rf $venv
+	echo "venv: $1; the tests that need $want will skip" >&2
+	exit 0
+}
+command -v python3 >/dev/null || skip "no python3"
+mkdir -p build
+python3 -m venv $venv >build/venv.log 2>&1 || skip "python3 -m venv failed (Debian: apt-get install python3-venv), see build/venv.log"
+# shellcheck disable=SC2086 # a list of words
+$venv/bin/python -m pip install -q --disable-pip-version-check --retries 1 --timeout 15 $want >build/venv.log 2>&1 ||
+	skip "pip could not fetch $want, see build/venv.log"
+echo "$want" >$venv/.packages
+echo "venv: made $venv with $want"
