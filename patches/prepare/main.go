@@ -20,6 +20,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -32,7 +33,7 @@ import (
 )
 
 func main() {
-	var o options
+	o := options{out: os.Stdout}
 	flag.StringVar(&o.src, "src", "", "git clone of the host at "+patches.HostVersion+" (default: the module cache)")
 	flag.StringVar(&o.dst, "dst", "build/host", "tree to make, with the whole series")
 	flag.StringVar(&o.unpatched, "unpatched", "build/host-stock", "tree to make with the build fixes alone, \"\" for none")
@@ -56,6 +57,7 @@ func main() {
 type options struct {
 	src, dst, unpatched string
 	force               bool
+	out                 io.Writer
 }
 
 func (o options) run() error {
@@ -103,21 +105,21 @@ func (o options) tree(dst, work, sum string, series patches.Series) error {
 	what := fmt.Sprintf("%s with %d patches (%.8s)", patches.HostVersion, len(series), series.Hash())
 	took := time.Since(start).Round(10 * time.Millisecond)
 	for _, p := range r.Discarded {
-		fmt.Printf("%s: threw away the edit of %s\n", dst, p)
+		fmt.Fprintf(o.out, "%s: threw away the edit of %s\n", dst, p)
 	}
 	switch {
 	case r.UpToDate():
-		fmt.Printf("%s: up to date, %s\n", dst, what)
+		fmt.Fprintf(o.out, "%s: up to date, %s\n", dst, what)
 	case r.Created:
-		fmt.Printf("%s: made from %d files, %s, in %v\n", dst, r.Files, what, took)
+		fmt.Fprintf(o.out, "%s: made from %d files, %s, in %v\n", dst, r.Files, what, took)
 	default:
 		for _, p := range r.Written {
-			fmt.Printf("%s: wrote %s\n", dst, p)
+			fmt.Fprintf(o.out, "%s: wrote %s\n", dst, p)
 		}
 		for _, p := range r.Removed {
-			fmt.Printf("%s: removed %s\n", dst, p)
+			fmt.Fprintf(o.out, "%s: removed %s\n", dst, p)
 		}
-		fmt.Printf("%s: %d of %d files changed, %s, in %v\n", dst, len(r.Written)+len(r.Removed), r.Files, what, took)
+		fmt.Fprintf(o.out, "%s: %d of %d files changed, %s, in %v\n", dst, len(r.Written)+len(r.Removed), r.Files, what, took)
 	}
 	return o.workspace(work, dst)
 }
