@@ -1,0 +1,340 @@
+package convert
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// largeModel writes a model whose one tensor has size bytes; sparse, unless filled.
+func largeModel(t testing.TB, dir string, size int64, fill bool) string {
+	t.Helper()
+	fx := model("llama")
+	fx.tensors = []fixtureTensor{{name: "blk.0.ffn_up.weight", dims: []uint64{1024, uint64(size / 1024)}, kind: 24}}
+	fx.unpadded = true
+	path := filepath.Join(dir, "large.gguf")
+	f, err := os.Create(path)
+	require.NoError(t, err)
+	defer f.Close()
+	head := fx.bytes()
+	_, err = f.Write(head)
+	require.NoError(t, err)
+	if fill {
+		block := noise(1, 1<<20)
+		for n := int64(0); n < size; n += int64(len(block)) {
+			_, err := f.Write(block[:min(int64(len(block)), size-n)])
+			require.NoError(t, err)
+		}
+	} else {
+		for n := int64(0); n < size; n += 64 << 20 { // a landmark in each hole
+			_, err := f.WriteAt([]byte(fmt.Sprint(n)), int64(len(head))+n)
+			require.NoError(t, err)
+		}
+		require.NoError(t, f.Truncate(int64(len(head))+size))
+	}
+	require.NoError(t, f.Sync())
+	return path
+}
+
+// plainWriter hides that a file is one, so that the copy goes through memory, as it does into the store.
+type plainWriter struct{ io.Writer }
+
+// TestMemory: 512 MiB of tensors pass in less than 64 MiB of memory, through the kernel and through a buffer.
+func TestMemory(t *testing.T) {
+	dir := t.TempDir()
+	in := largeModel(t, dir, 512<<20, false)
+	f, err := Open(in)
+	require.NoError(t, err)
+	defer f.Close()
+	j, err := prepare(f, ladder(), Options{})
+	require.NoError(t, err)
+	p, err := j.e.lay()
+	require.NoError(t, err)
+
+	// Everything allocated counts, whether or not it was freed in between: a bound that no garbage collector helps.
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err = Convert(context.Background(), in, filepath.Join(dir, "out.gguf"), ladder(), Options{})
+	require.NoError(t, err)
+	require.NoError(t, p.write(context.Background(), plainWriter{io.Discard}, nil))
+	runtime.ReadMemStats(&after)
+	allocated := after.TotalAlloc - before.TotalAlloc
+	t.Logf("%.1f MiB allocated for two copies of 512 MiB", float64(allocated)/(1<<20))
+	assert.Less(t, allocated, uint64(64<<20))
+	assert.Less(t, after.Sys, uint64(128<<20), "memory of the whole test process")
+
+	out, err := Open(filepath.Join(dir, "out.gguf"))
+	require.NoError(t, err)
+	defer out.Close()
+	a, b := f.Tensors[0], out.Tensors[0]
+	x, y := make([]byte, 16), make([]byte, 16)
+	for n := int64(0); n < 512<<20; n += 64 << 20 {
+		_, err := f.parts[0].src.ReadAt(x, f.parts[0].data+int64(a.Offset)+n)
+		require.NoError(t, err)
+		_, err = out.parts[0].src.ReadAt(y, out.parts[0].data+int64(b.Offset)+n)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(x, y))
+	}
+}
+
+// TestHostileHeaderMemory: a header at the caps is held in bounded memory.
+func TestHostileHeaderMemory(t *testing.T) {
+	fx := model("llama")
+	for i := range 3000 { // 48 MiB of values just small enough to be held, and 3000 keys
+		fx.kvs = append(fx.kvs, fixtureKV{fmt.Sprintf("foreign.%d", i), string(make([]byte, maxInlineValue-8))})
+	}
+	b := fx.bytes()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f, err := decodeBytes(b)
+	require.NoError(t, err)
+	runtime.ReadMemStats(&after)
+	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(32<<20))
+	assert.True(t, bytes.Equal(b, encode(t, newEdit(f))))
+}
+
+// TestCancel: Ctrl-C in the middle leaves nothing, and the older file as it was.
+func TestCancel(t *testing.T) {
+	dir := t.TempDir()
+	in := largeModel(t, dir, 64<<20, false)
+	out := filepath.Join(dir, "out.gguf")
+	require.NoError(t, os.WriteFile(out, []byte("older"), 0o644))
+	ctx, cancel := context.WithCancel(context.Background())
+	_, err := Convert(ctx, in, out, ladder(), Options{Progress: func(done, total int64) {
+		assert.LessOrEqual(t, done, total)
+		if done > total/2 {
+			cancel()
+		}
+	}})
+	require.ErrorIs(t, err, context.Canceled)
+	onlyFiles(t, dir, "large.gguf", "out.gguf")
+	b, err := os.ReadFile(out)
+	require.NoError(t, err)
+	assert.Equal(t, "older", string(b))
+
+	// Not cancelled, the progress ends at the total.
+	var last, all int64
+	r, err := Convert(context.Background(), in, out, ladder(), Options{Progress: func(done, total int64) { last, all = done, total }})
+	require.NoError(t, err)
+	assert.Equal(t, r.Size, last)
+	assert.Equal(t, r.Size, all)
+}
+
+// TestWriteFails: whatever fails while writing leaves nothing.
+func TestWriteFails(t *testing.T) {
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out")
+	for _, want := range []error{syscall.ENOSPC, errors.New("the cable came out")} {
+		err := writeAtomic(out, func(f *os.File) error {
+			_, err := f.Write(make([]byte, 1<<16))
+			require.NoError(t, err)
+			return &os.PathError{Op: "write", Path: f.Name(), Err: want}
+		})
+		require.ErrorIs(t, err, want)
+		if want == syscall.ENOSPC {
+			assert.ErrorContains(t, err, "free some space")
+		}
+		onlyFiles(t, dir)
+	}
+
+	in := model("llama").write(t, filepath.Join(dir, "in.gguf"))
+	before, err := os.ReadFile(in)
+	require.NoError(t, err)
+	link := filepath.Join(dir, "link.gguf")
+	require.NoError(t, os.Symlink(in, link))
+	for _, same := range []string{in, link, filepath.Join(dir, ".", "in.gguf")} {
+		_, err = Convert(context.Background(), in, same, ladder(), Options{})
+		require.ErrorContains(t, err, "the output is the input")
+	}
+	after, err := os.ReadFile(in)
+	require.NoError(t, err)
+	assert.Equal(t, before, after)
+
+	_, err = Convert(context.Background(), in, dir, ladder(), Options{})
+	require.ErrorContains(t, err, "not a regular file")
+	_, err = Convert(context.Background(), in, filepath.Join(dir, "no", "out.gguf"), ladder(), Options{})
+	require.ErrorIs(t, err, os.ErrNotExist)
+	_, err = Convert(context.Background(), dir, out, ladder(), Options{})
+	require.ErrorContains(t, err, "not a regular file")
+	onlyFiles(t, dir, "in.gguf", "link.gguf")
+}
+
+// TestDiskFull fills a real file system, where the test may mount one.
+func TestDiskFull(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "small")
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	if b, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("no small file system to fill: mount: %v: %s", err, b)
+	}
+	defer exec.Command("umount", dir).Run()
+	in := largeModel(t, t.TempDir(), 8<<20, true)
+	_, err := Convert(context.Background(), in, filepath.Join(dir, "out.gguf"), ladder(), Options{})
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.ErrorContains(t, err, "free some space")
+	onlyFiles(t, dir)
+}
+
+// TestSourceShrinks: a source that is cut while it is copied is an error, not a short output.
+func TestSourceShrinks(t *testing.T) {
+	dir := t.TempDir()
+	in := largeModel(t, dir, 64<<20, false)
+	for _, fast := range []bool{true, false} {
+		f, err := Open(in)
+		require.NoError(t, err)
+		p, err := newEdit(f).lay()
+		require.NoError(t, err)
+		fi, err := os.Stat(in)
+		require.NoError(t, err)
+		require.NoError(t, os.Truncate(in, fi.Size()/2))
+		w, err := os.Create(filepath.Join(dir, "out"))
+		require.NoError(t, err)
+		if fast {
+			err = p.write(context.Background(), w, nil)
+		} else {
+			err = p.write(context.Background(), plainWriter{w}, nil)
+		}
+		require.ErrorContains(t, err, "became shorter")
+		require.NoError(t, w.Close())
+		require.NoError(t, f.Close())
+		require.NoError(t, os.Truncate(in, fi.Size()))
+	}
+}
+
+// TestConcurrent: conversions to one name each finish whole; the last one stays.
+func TestConcurrent(t *testing.T) {
+	dir := t.TempDir()
+	in := largeModel(t, dir, 4<<20, true)
+	out := filepath.Join(dir, "out.gguf")
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			l := ladder()
+			l.Rungs[1].Length += i
+			_, err := Convert(context.Background(), in, out, l, Options{})
+			assert.NoError(t, err)
+		}()
+	}
+	wg.Wait()
+	onlyFiles(t, dir, "large.gguf", "out.gguf")
+	info, err := Inspect(out)
+	require.NoError(t, err)
+	last := info.Ladder.Rungs[1].Length
+	l := ladder()
+	l.Rungs[1].Length = last
+	want, _ := convert(t, in, l, Options{})
+	a, err := os.ReadFile(want)
+	require.NoError(t, err)
+	b, err := os.ReadFile(out)
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(a, b))
+}
+
+// TestPython lets the reference reader, gguf-py, read what was written, and compare it with the original.
+func TestPython(t *testing.T) {
+	python := os.Getenv("PYTHON")
+	if python == "" {
+		python = "python3"
+	}
+	if b, err := exec.Command(python, "-c", "import gguf").CombinedOutput(); err != nil {
+		t.Skipf("SKIPPED: no gguf-py to compare with (pip install gguf; set PYTHON): %v: %s", err, b)
+	}
+	for name, fx := range scaled() {
+		in := fx.write(t, "in.gguf")
+		info, err := Inspect(in)
+		require.NoError(t, err)
+		l := ladder()
+		l.OriginalContextLength = info.OriginalContextLength
+		out, r := convert(t, in, l, Options{})
+		factors := filepath.Join(t.TempDir(), "factors.json")
+		w, err := os.Create(factors)
+		require.NoError(t, err)
+		require.NoError(t, r.Ladder.WriteFactors(w))
+		require.NoError(t, w.Close())
+		b, err := exec.Command(python, filepath.Join("testdata", "check.py"), in, out, factors).CombinedOutput()
+		require.NoError(t, err, "%s: %s", name, b)
+		t.Logf("%s: %s", name, bytes.TrimSpace(b))
+	}
+}
+
+// BenchmarkConvert compares with cp. CONVERT_BENCH_MB sets the size (2048 for the figure in the issue; the default is
+// small). Each round runs both, the other one first, on a warm page cache; both end with the data on disk, or neither:
+// sync/cp is cp and sync of the file, nosync/… leaves the fsync out.
+func BenchmarkConvert(b *testing.B) {
+	mb := 64
+	if s := os.Getenv("CONVERT_BENCH_MB"); s != "" {
+		var err error
+		mb, err = strconv.Atoi(s)
+		require.NoError(b, err)
+	}
+	dir := b.TempDir()
+	in := largeModel(b, dir, int64(mb)<<20, true)
+	out, copied := filepath.Join(dir, "out.gguf"), filepath.Join(dir, "copy.gguf")
+	f, err := Open(in)
+	require.NoError(b, err)
+	defer f.Close()
+	j, err := prepare(f, ladder(), Options{})
+	require.NoError(b, err)
+	p, err := j.e.lay()
+	require.NoError(b, err)
+	run := func(name string, args ...string) {
+		if o, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+			b.Fatalf("%s: %v: %s", name, err, o)
+		}
+	}
+	timed := func(total *time.Duration, do func()) {
+		os.Remove(out)
+		os.Remove(copied)
+		run("sync", dir)
+		start := time.Now()
+		do()
+		*total += time.Since(start)
+	}
+	for _, c := range []struct {
+		name     string
+		cp, ours func()
+	}{
+		{"sync", func() { run("cp", in, copied); run("sync", copied) }, func() {
+			_, err := Convert(context.Background(), in, out, ladder(), Options{})
+			require.NoError(b, err)
+		}},
+		{"nosync", func() { run("cp", in, copied) }, func() {
+			w, err := os.Create(out)
+			require.NoError(b, err)
+			require.NoError(b, p.write(context.Background(), w, nil))
+			require.NoError(b, w.Close())
+		}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.SetBytes(int64(mb) << 20)
+			var cp, ours time.Duration
+			for i := range b.N {
+				if i%2 == 0 {
+					timed(&cp, c.cp)
+					timed(&ours, c.ours)
+				} else {
+					timed(&ours, c.ours)
+					timed(&cp, c.cp)
+				}
+			}
+			b.ReportMetric(float64(cp)/float64(ours), "throughput/cp")
+			b.ReportMetric(float64(int64(b.N)*int64(mb)<<20)/ours.Seconds()/1e6, "convert-MB/s")
+			b.ReportMetric(float64(int64(b.N)*int64(mb)<<20)/cp.Seconds()/1e6, "cp-MB/s")
+		})
+	}
+}
