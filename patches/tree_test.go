@@ -90,6 +90,14 @@ func TestPrepare(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, entries, 1, "nothing is left beside the tree")
 
+	t.Run("no git, so no git configuration, takes part", func(t *testing.T) {
+		t.Setenv("PATH", t.TempDir())
+		t.Setenv("GIT_CONFIG_GLOBAL", "/dev/full")
+		other := filepath.Join(t.TempDir(), "host")
+		_, err := Prepare(Options{Source: source(host, new(int)), Dst: other, Series: s[:3]})
+		require.NoError(t, err)
+		assert.Equal(t, stamp, must(ReadStamp(other)))
+	})
 	t.Run("a second run does nothing and needs no source", func(t *testing.T) {
 		age(t, dst)
 		r, err := Prepare(o)
