@@ -1,0 +1,363 @@
+package evals
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"image/color"
+	"io"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"gonum.org/v1/plot/vg"
+)
+
+// FactorSeries is a curve of rescale factors, lambda_0 … lambda_{d/2-1}.
+type FactorSeries struct {
+	Name    string
+	Factors []float64
+}
+
+// SearchPoint is one evaluation of a search: tokens evaluated so far, this one included, and the fitness found.
+type SearchPoint struct {
+	Tokens  int
+	Fitness float64
+}
+
+// SearchSeries is a search, in the order of its evaluations.
+type SearchSeries struct {
+	Name   string
+	Points []SearchPoint
+}
+
+// Baseline is a method that needs no search, and its fitness.
+type Baseline struct {
+	Name    string
+	Fitness float64
+}
+
+// PlotPerplexity draws the curves of several results in one figure: perplexity by position, both axes logarithmic, with
+// bands of one standard error. It begins at a sixteenth of the original context length, before which all methods agree
+// and which would squeeze the rest. The format is the extension's, .png or .svg, here and in all Plot functions.
+func PlotPerplexity(path string, results []*PerplexityResult) error {
+	if len(results) == 0 {
+		return errors.New("nothing to plot: give at least one perplexity result")
+	}
+	most, windows, same := 0, 0, true
+	for _, r := range results {
+		if len(r.Curve) == 0 {
+			return fmt.Errorf("perplexity result of %q has no curve to plot", r.Method)
+		}
+		most, windows = max(most, r.Length), max(windows, r.Windows)
+		same = same && r.Length == results[0].Length
+	}
+	info := results[0].Engine
+	first := 1.0
+	if l := info.OriginalContextLength; l > 0 && l < most {
+		first = math.Max(1, float64(l)/16)
+	}
+	c := chart{
+		title:    "Perplexity by position",
+		subtitle: fmt.Sprintf("%s · %d windows of %s tokens · bands: ± one standard error", filepath.Base(info.Model), windows, sizeLabel(most)),
+		xlabel:   "tokens before the predicted one",
+		ylabel:   "perplexity",
+		x:        axis{min: first, max: float64(most), log: true},
+		y:        axis{min: math.Inf(1), max: math.Inf(-1), log: true},
+	}
+	var curves []curve
+	for i, r := range results {
+		k := curve{style: styleOf(r.Method, i)}
+		if !same {
+			k.name += ", " + sizeLabel(r.Length)
+		}
+		for _, b := range r.Curve {
+			// The bucket's middle on a log axis; buckets of a few tokens are noise.
+			x := math.Sqrt(float64(b.From) * math.Max(float64(b.To-1), float64(b.From)))
+			if x < first {
+				continue
+			}
+			k.points = append(k.points, vg.Point{X: vg.Length(x), Y: vg.Length(math.Exp(b.NLL))})
+			k.low = append(k.low, math.Exp(b.NLL-b.NLLStderr))
+			k.high = append(k.high, math.Exp(b.NLL+b.NLLStderr))
+			c.y.include(math.Exp(b.NLL-b.NLLStderr), math.Exp(b.NLL+b.NLLStderr))
+		}
+		curves = append(curves, k)
+	}
+	// One curve that explodes must not flatten the others.
+	c.y.max = math.Min(c.y.max, c.y.min*60)
+	c.y.pad(0.04)
+	c.x.ticks, c.y.ticks = sizeTicks(c.x.min, c.x.max), logTicks(c.y.min, c.y.max)
+	c.keys = keysOf(curves)
+	return render(path, 620, 380, func(f *figure) {
+		a := f.chart(c)
+		if l := float64(info.OriginalContextLength); l >= c.x.min && l <= c.x.max {
+			a.vertical(l, fmt.Sprintf("trained up to %s", sizeLabel(int(l))))
+		}
+		a.curves(curves)
+	})
+}
+
+// PlotFactors draws lambda_i by pair for several methods or rungs, the factors on a logarithmic axis.
+func PlotFactors(path string, series []FactorSeries) error {
+	if len(series) == 0 {
+		return errors.New("nothing to plot: give at least one set of factors")
+	}
+	c := chart{
+		title:    "Rescale factors",
+		subtitle: "what divides the angle of each RoPE pair, from the fastest to the slowest",
+		xlabel:   "RoPE pair i",
+		ylabel:   "rescale factor λᵢ",
+		y:        axis{min: 1, max: 1, log: true},
+	}
+	var curves []curve
+	for i, s := range series {
+		if len(s.Factors) == 0 {
+			return fmt.Errorf("factors of %q are empty", s.Name)
+		}
+		k := curve{style: styleOf(s.Name, i), dots: len(s.Factors) <= 64}
+		for j, f := range s.Factors {
+			if !(f > 0) || math.IsInf(f, 0) {
+				return fmt.Errorf("factor %d of %q is %v: want a positive number", j, s.Name, f)
+			}
+			k.points = append(k.points, vg.Point{X: vg.Length(j), Y: vg.Length(f)})
+			c.y.include(f)
+		}
+		c.x.max = math.Max(c.x.max, float64(len(s.Factors)-1))
+		curves = append(curves, k)
+	}
+	c.y.max = math.Max(c.y.max, c.y.min*1.2)
+	c.x.ticks, c.y.ticks = linearTicks(c.x.min, c.x.max), sizeTicks(c.y.min, c.y.max)
+	if len(c.y.ticks) < 3 {
+		c.y.ticks = logTicks(c.y.min, c.y.max)
+	}
+	if c.x.max == 0 {
+		c.x.max = 1
+	}
+	c.x.pad(0.015)
+	c.y.pad(0.04)
+	c.keys = keysOf(curves)
+	return render(path, 620, 380, func(f *figure) { f.chart(c).curves(curves) })
+}
+
+// PlotSearch draws the best fitness so far against evaluated tokens, every evaluation as a faint point, and the fitness of
+// methods that need no search as horizontal lines.
+func PlotSearch(path string, series []SearchSeries, baselines []Baseline) error {
+	if len(series) == 0 {
+		return errors.New("nothing to plot: give at least one search")
+	}
+	c := chart{
+		title:    "Search",
+		subtitle: "best perplexity so far at the target length; points are single candidates",
+		xlabel:   "evaluated tokens",
+		ylabel:   "perplexity",
+		y:        axis{min: math.Inf(1), max: math.Inf(-1)},
+	}
+	var curves []curve
+	var dots [][]vg.Point
+	for i, s := range series {
+		if len(s.Points) == 0 {
+			return fmt.Errorf("search %q has no evaluations", s.Name)
+		}
+		k := curve{style: styleOf(s.Name, i), steps: true}
+		var all []vg.Point
+		best := math.Inf(1)
+		for _, p := range s.Points {
+			if math.IsNaN(p.Fitness) || math.IsInf(p.Fitness, 0) {
+				continue // a candidate without worth
+			}
+			all = append(all, vg.Point{X: vg.Length(p.Tokens), Y: vg.Length(p.Fitness)})
+			best = math.Min(best, p.Fitness)
+			k.points = append(k.points, vg.Point{X: vg.Length(p.Tokens), Y: vg.Length(best)})
+			c.x.max = math.Max(c.x.max, float64(p.Tokens))
+		}
+		if len(k.points) == 0 {
+			return fmt.Errorf("search %q has no evaluation with a finite fitness", s.Name)
+		}
+		c.y.include(float64(k.points[0].Y), best)
+		curves, dots = append(curves, k), append(dots, all)
+	}
+	// Baselines within reach set the scale; one far above would flatten the search.
+	base := axis{min: c.y.min, max: c.y.max}
+	reach := c.y.min + 4*math.Max(c.y.max-c.y.min, 0.05*c.y.min)
+	var above []string
+	for _, b := range baselines {
+		if b.Fitness <= reach {
+			base.include(b.Fitness)
+		} else {
+			above = append(above, fmt.Sprintf("%s %.2f", b.Name, b.Fitness))
+		}
+	}
+	c.y.min, c.y.max = base.min, base.max
+	if c.y.max <= c.y.min {
+		c.y.max = c.y.min * 1.01
+	}
+	c.y.pad(0.08)
+	if len(above) > 0 {
+		c.subtitle += " · above the figure: " + strings.Join(above, ", ")
+	}
+	c.x.ticks, c.y.ticks = linearTicks(0, c.x.max), linearTicks(c.y.min, c.y.max)
+	for i := range c.x.ticks {
+		c.x.ticks[i].label = countLabel(c.x.ticks[i].at)
+	}
+	c.keys = keysOf(curves)
+	return render(path, 620, 380, func(f *figure) {
+		a := f.chart(c)
+		a.horizontals(baselines)
+		for i, points := range dots {
+			a.dots(points, fade(curves[i].color, 90), 1.3)
+		}
+		a.curves(curves)
+	})
+}
+
+// styleOf gives a method the same look in every figure. Colours are those of Okabe and Ito, which stay apart for
+// colour-blind readers.
+func styleOf(method string, index int) style {
+	known := map[string]style{
+		"stock":       {color: rgb(0x8a8a8a)},
+		"linear":      {color: rgb(0xe69f00)},
+		"ntk":         {color: rgb(0x56b4e9)},
+		"dynamic-ntk": {color: rgb(0xcc79a7)},
+		"yarn":        {color: rgb(0x009e73)},
+		"longrope":    {color: rgb(0xd55e00), width: 2.4},
+	}
+	s, ok := known[method]
+	if !ok {
+		others := []uint32{0x0072b2, 0xd55e00, 0x009e73, 0xcc79a7, 0xe69f00, 0x332288, 0x882255, 0x56b4e9}
+		s.color = rgb(others[index%len(others)])
+	}
+	s.name = method
+	if s.width == 0 {
+		s.width = 1.5
+	}
+	return s
+}
+
+func rgb(hex uint32) color.NRGBA {
+	return color.NRGBA{R: uint8(hex >> 16), G: uint8(hex >> 8), B: uint8(hex), A: 255}
+}
+
+func fade(c color.NRGBA, alpha uint8) color.NRGBA {
+	c.A = alpha
+	return c
+}
+
+// sizeLabel writes lengths as people say them: 256, 2k, 128k.
+func sizeLabel(n int) string {
+	switch {
+	case n >= 1<<20 && n%(1<<18) == 0:
+		return number(float64(n)/(1<<20)) + "M"
+	case n >= 1024 && n%512 == 0:
+		return number(float64(n)/1024) + "k"
+	}
+	return fmt.Sprint(n)
+}
+
+// countLabel writes counts with a decimal prefix: 500k, 1.5M.
+func countLabel(v float64) string {
+	for _, u := range []struct {
+		size float64
+		name string
+	}{{1e9, "G"}, {1e6, "M"}, {1e3, "k"}} {
+		if v >= u.size {
+			return number(math.Round(v/u.size*1000)/1000) + u.name
+		}
+	}
+	return number(v)
+}
+
+type tick struct {
+	at    float64
+	label string
+}
+
+// sizeTicks are powers of two, at most nine.
+func sizeTicks(low, high float64) []tick {
+	var ticks []tick
+	for v := 1; float64(v) <= high; v *= 2 {
+		if float64(v) >= low {
+			ticks = append(ticks, tick{float64(v), sizeLabel(v)})
+		}
+	}
+	for len(ticks) > 9 {
+		// Keep the largest, which is usually the target.
+		var half []tick
+		for i := range ticks {
+			if (len(ticks)-1-i)%2 == 0 {
+				half = append(half, ticks[i])
+			}
+		}
+		ticks = half
+	}
+	return ticks
+}
+
+// linearTicks are multiples of 1, 2 or 5 times a power of ten, four to eight of them.
+func linearTicks(low, high float64) []tick {
+	span := high - low
+	if !(span > 0) {
+		return []tick{{low, number(low)}}
+	}
+	unit := math.Pow(10, math.Floor(math.Log10(span)))
+	for _, step := range []float64{unit / 10, unit / 5, unit / 2, unit, 2 * unit} {
+		from, to := math.Ceil(low/step-1e-9), math.Floor(high/step+1e-9)
+		if to-from+1 > 8 {
+			continue
+		}
+		digits := max(0, -int(math.Floor(math.Log10(step)+1e-9)))
+		var ticks []tick
+		for k := from + 0; k <= to; k++ { // + 0 makes zero of minus zero
+			ticks = append(ticks, tick{k * step, fmt.Sprintf("%.*f", digits, k*step)})
+		}
+		return ticks
+	}
+	return nil
+}
+
+// logTicks are round numbers, as dense as gives four or more; where the range is too small for that, linear ones.
+func logTicks(low, high float64) []tick {
+	for _, mantissas := range [][]float64{{1}, {1, 3}, {1, 2, 5}, {1, 1.5, 2, 3, 4, 6, 8}} {
+		var ticks []tick
+		for e := math.Floor(math.Log10(low)); e <= math.Log10(high); e++ {
+			for _, m := range mantissas {
+				if v := m * math.Pow(10, e); v >= low*(1-1e-9) && v <= high*(1+1e-9) {
+					ticks = append(ticks, tick{v, number(math.Round(v*1e6) / 1e6)})
+				}
+			}
+		}
+		if len(ticks) >= 4 {
+			return ticks
+		}
+	}
+	return linearTicks(low, high)
+}
+
+// keysOf lists the curves for the legend.
+func keysOf(curves []curve) []style {
+	var keys []style
+	for _, k := range curves {
+		keys = append(keys, k.style)
+	}
+	return keys
+}
+
+// render makes a figure of a size in points and writes it in the format of the path's extension.
+func render(path string, width, height float64, paint func(*figure)) error {
+	format := strings.ToLower(strings.TrimPrefix(filepath.Ext(path), "."))
+	if !slices.Contains([]string{"png", "svg"}, format) {
+		return fmt.Errorf("cannot draw %s: the name must end in .png or .svg", path)
+	}
+	f := newFigure(format, vg.Length(width), vg.Length(height))
+	paint(f)
+	return WriteFile(path, func(w io.Writer) error {
+		var b bytes.Buffer
+		if _, err := f.out.WriteTo(&b); err != nil {
+			return err
+		}
+		// The fonts' metrics are Arial's; where they are missing, Arial or its like does.
+		_, err := w.Write(bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:'Liberation Sans',Arial,Helvetica,sans-serif;")))
+		return err
+	})
+}

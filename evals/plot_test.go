@@ -1,0 +1,142 @@
+package evals
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"image/png"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestPlots(t *testing.T) {
+	c := compareFake(t, 1)
+	factors := []FactorSeries{{"linear", []float64{8, 8, 8, 8}}, {"longrope", []float64{1, 1.5, 4, 9}}}
+	search := []SearchSeries{{"longrope", []SearchPoint{{6144, 16}, {12288, math.Inf(1)}, {18432, 15}, {24576, 15.5}}}}
+	for name, tt := range map[string]struct {
+		plot func(path string) error
+		text []string // that an SVG of it shows
+	}{
+		"perplexity": {func(p string) error { return PlotPerplexity(p, c.Perplexity) }, []string{"stock, 300", "long, 420", "trained up to 64", "perplexity"}},
+		"passkey":    {func(p string) error { return PlotPasskey(p, c.Passkey) }, []string{">stock<", ">long<", ">300<", ">420<", ">100<", ">0<", ">all<", "50 % (22 to 78)"}},
+		"factors":    {func(p string) error { return PlotFactors(p, factors) }, []string{">linear<", ">longrope<", ">8<"}},
+		"search": {func(p string) error {
+			return PlotSearch(p, search, []Baseline{{"yarn", 16.2}, {"linear", 70}})
+		}, []string{"yarn 16.2<", "above the figure: linear 70.00", ">20k<"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, ext := range []string{".png", ".svg"} {
+				path := filepath.Join(dir, "figure"+ext)
+				require.NoError(t, tt.plot(path))
+				first, err := os.ReadFile(path)
+				require.NoError(t, err)
+				require.NoError(t, tt.plot(path))
+				again, err := os.ReadFile(path)
+				require.NoError(t, err)
+				require.True(t, bytes.Equal(first, again), "same results, same picture")
+				if ext == ".png" {
+					img, err := png.Decode(bytes.NewReader(first))
+					require.NoError(t, err)
+					colours := map[uint32]bool{}
+					for x := 0; x < img.Bounds().Dx(); x += 2 {
+						for y := 0; y < img.Bounds().Dy(); y += 2 {
+							r, g, b, _ := img.At(x, y).RGBA()
+							colours[r>>8<<16|g>>8<<8|b>>8] = true
+						}
+					}
+					require.Greater(t, len(colours), 50, "something is drawn")
+					continue
+				}
+				for d := xml.NewDecoder(bytes.NewReader(first)); ; {
+					if _, err := d.Token(); errors.Is(err, io.EOF) {
+						break
+					} else {
+						require.NoError(t, err, "well-formed")
+					}
+				}
+				for _, text := range tt.text {
+					require.Contains(t, string(first), text)
+				}
+				require.NotContains(t, string(first), "NaN")
+				require.NotContains(t, string(first), ">-0")
+			}
+			require.ErrorContains(t, tt.plot(filepath.Join(dir, "figure.gif")), ".png or .svg")
+			entries, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			require.Len(t, entries, 2, "a failure leaves nothing")
+		})
+	}
+}
+
+func TestPlotBadInput(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.png")
+	require.Error(t, PlotPerplexity(path, nil))
+	require.ErrorContains(t, PlotPerplexity(path, []*PerplexityResult{{Provenance: Provenance{Method: "a"}}}), `"a" has no curve`)
+	require.Error(t, PlotPasskey(path, nil))
+	require.ErrorContains(t, PlotPasskey(path, []*PasskeyResult{{Provenance: Provenance{Method: "a"}}}), `"a" has no cells`)
+	require.Error(t, PlotFactors(path, nil))
+	require.ErrorContains(t, PlotFactors(path, []FactorSeries{{"a", []float64{1, 0}}}), `factor 1 of "a" is 0`)
+	require.ErrorContains(t, PlotFactors(path, []FactorSeries{{"a", nil}}), `"a" are empty`)
+	require.Error(t, PlotSearch(path, nil, nil))
+	require.ErrorContains(t, PlotSearch(path, []SearchSeries{{"a", []SearchPoint{{1, math.NaN()}}}}, nil), `"a" has no evaluation with a finite`)
+	require.NoError(t, PlotFactors(path, []FactorSeries{{"one", []float64{1}}}), "a single flat factor is drawn too")
+	require.NoError(t, PlotSearch(path, []SearchSeries{{"one", []SearchPoint{{1, 2}}}}, nil))
+}
+
+func TestTicksAndLabels(t *testing.T) {
+	for n, want := range map[int]string{256: "256", 1000: "1000", 1024: "1k", 1536: "1.5k", 2048: "2k", 131072: "128k", 1 << 20: "1M", 2097152: "2M"} {
+		require.Equal(t, want, sizeLabel(n))
+	}
+	for _, r := range [][2]float64{{14.2, 17.3}, {1, 8}, {1, 600}, {15, 900}, {0, 1.05e6}, {2.5, 2.6}, {1, 131072}} {
+		for name, ticks := range map[string][]tick{"linear": linearTicks(r[0], r[1]), "log": logTicks(math.Max(r[0], 1e-3), r[1])} {
+			require.GreaterOrEqual(t, len(ticks), 3, "%s %v", name, r)
+			require.LessOrEqual(t, len(ticks), 14, "%s %v", name, r)
+			labels := map[string]bool{}
+			for _, k := range ticks {
+				require.GreaterOrEqual(t, k.at, r[0]-1e-9)
+				require.LessOrEqual(t, k.at, r[1]+1e-9)
+				require.False(t, labels[k.label], "%s %v: two ticks are %s", name, r, k.label)
+				labels[k.label] = true
+			}
+		}
+	}
+	require.LessOrEqual(t, len(sizeTicks(1, 1<<21)), 9)
+}
+
+func TestTerminal(t *testing.T) {
+	c := compareFake(t, 1)
+	var b bytes.Buffer
+	require.False(t, IsTerminal(&b))
+	require.NoError(t, HeatMap(&b, c.Passkey[1], false))
+	require.Equal(t, `long  50 % of 8 (95 %: 22 to 78)
+  depth    300    420
+     0%  █ 100  ·   0
+   100%  █ 100  ·   0
+    all  █ 100  ·   0
+`, b.String())
+	b.Reset()
+	require.NoError(t, HeatMap(&b, c.Passkey[1], true))
+	require.Equal(t, 6, strings.Count(b.String(), "\x1b[0m"))
+	require.Equal(t, "▁▃▆█ █▁", Sparkline([]float64{0, 2, 5, 7, math.NaN(), 99, -1}, 0, 7))
+	require.Equal(t, "▁▁", Sparkline([]float64{3, 3}, 3, 3))
+
+	b.Reset()
+	require.NoError(t, c.WriteTable(&b))
+	require.Equal(t, `  method  length  perplexity  ± se  bits/byte  passkey    95 %
+  stock      300        8.32  0.05      3.057      0 %    0–49
+  stock      420        9.23  0.16      3.206      0 %    0–49
+  long       300        2.53  0.02      1.340    100 %  51–100
+  long       420        2.80  0.10      1.485      0 %    0–49
+`, b.String())
+	b.Reset()
+	require.NoError(t, CurveLines(&b, c.Perplexity))
+	require.Equal(t, 4, strings.Count(b.String(), "\n"))
+	require.Contains(t, b.String(), "8.32 ± 0.05")
+}
