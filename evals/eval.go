@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/longrope/longrope/ropescale"
@@ -117,28 +116,12 @@ func newProvenance(task string, version int, e Engine, m Method, seed uint64, gi
 	}
 }
 
-// LadderDigest identifies what a ladder does to a model: "sha256:…" over its numbers, shortest decimal form, in a fixed
-// order; metadata beside them does not count. It is "" for nil.
+// LadderDigest is the ladder's Digest, "" for nil.
 func LadderDigest(l *ropescale.Ladder) string {
 	if l == nil {
 		return ""
 	}
-	var b strings.Builder
-	rung := func(name string, r *ropescale.Rung) {
-		fmt.Fprintf(&b, "%s %d %d %s", name, r.Length, r.StartWindow, number(r.AttentionFactor))
-		for _, f := range r.Factors {
-			b.WriteString(" " + number(f))
-		}
-		b.WriteString("\n")
-	}
-	fmt.Fprintf(&b, "longrope %d %d %d\n", l.Version, l.OriginalContextLength, l.RopeDimensionCount)
-	if l.Base != nil {
-		rung("base", l.Base)
-	}
-	for i := range l.Rungs {
-		rung("rung", &l.Rungs[i])
-	}
-	return digest(b.String())
+	return l.Digest()
 }
 
 func digest(s string) string {

@@ -152,7 +152,7 @@ func PlotPasskey(path string, results []*PasskeyResult) error {
 			left := x + vg.Length(stepW*float64(k))
 			f.box(left, y, left+stepW+0.3, y+8, heat(float64(k)/(steps-1)))
 		}
-		f.write(s, x+steps*stepW+6, y+4, "100 % · numbers in brackets: Wilson 95 % interval over the panel")
+		f.write(s, x+steps*stepW+6, y+4, "100 % · in brackets: Wilson 95 % interval")
 	})
 }
 

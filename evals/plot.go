@@ -216,12 +216,13 @@ func PlotSearch(path string, series []SearchSeries, baselines []Baseline) error 
 // colour-blind readers.
 func styleOf(method string, index int) style {
 	known := map[string]style{
-		"stock":       {color: rgb(0x8a8a8a)},
-		"linear":      {color: rgb(0xe69f00)},
-		"ntk":         {color: rgb(0x56b4e9)},
-		"dynamic-ntk": {color: rgb(0xcc79a7)},
-		"yarn":        {color: rgb(0x009e73)},
-		"longrope":    {color: rgb(0xd55e00), width: 2.4},
+		"own RoPE": {color: rgb(0x8a8a8a)},
+		"stock":    {color: rgb(0x8a8a8a)},
+		"linear":   {color: rgb(0xe69f00)},
+		"ntk":      {color: rgb(0x56b4e9)},
+		"dynamic":  {color: rgb(0xcc79a7)},
+		"yarn":     {color: rgb(0x009e73)},
+		"longrope": {color: rgb(0xd55e00), width: 2.4},
 	}
 	s, ok := known[method]
 	if !ok {

@@ -242,8 +242,8 @@ func (b *promptBuilder) fit(d draft, target, length int) (*Prompt, error) {
 		}
 		nlo, _ := tokens(lo)
 		if hi < 0 {
-			// Not bracketed yet: go on as far as seems to be missing, and twice as far each time.
-			at = lo + int(float64(target-len(nlo))/b.rate)<<min(len(tried), 10) + 1
+			// Not bracketed yet: go on as far as seems to be missing and a little more, after some misses twice as far each time.
+			at = lo + int(float64(target-len(nlo))*1.05/b.rate)<<min(max(0, len(tried)-4), 10) + 1
 			continue
 		}
 		nhi, _ := tokens(hi)
