@@ -13,9 +13,10 @@ import (
 //  2. as many generations of CMA-ES as leave the budget for
 //  3. n-hat: the best candidate so far with every other start window.
 //
-// Bounds are the paper's, 1 <= lambda <= MaxScale*s. Variables are unbounded: an increment is the absolute value of its
-// variable, which has no flat region where the search could drift off, and increments that add up to more than
-// ln(MaxScale*s) are scaled down to it.
+// Bounds are the paper's, 1 <= lambda <= MaxScale*s. Variables are unbounded: an increment is the square of its
+// variable, in units of an even rise of ln s over the knots, and increments that add up to more than ln(MaxScale*s) are
+// scaled down to it. The square keeps zero increments near zero under the first, large steps: perplexity is far more
+// sensitive to the fast pairs, which YaRN leaves alone, than to the slow ones.
 type knotSearch struct {
 	*space
 	knots      []float64 // pair indices
@@ -102,7 +103,7 @@ func (k *knotSearch) encode(g Rung) []float64 {
 		hi := min(lo+1, len(g.Factors)-1)
 		frac := at - float64(lo)
 		v := (1-frac)*math.Log(g.Factors[lo]) + frac*math.Log(g.Factors[hi])
-		x = append(x, (v-before)/k.unit[i])
+		x = append(x, math.Sqrt(max(0, v-before)/k.unit[i]))
 		before = v
 	}
 	if k.Attention == "search" {
@@ -116,7 +117,7 @@ func (k *knotSearch) decode(x []float64) Rung {
 	rise := make([]float64, len(k.knots)) // log lambda at the knots
 	total := 0.0
 	for i := range rise {
-		total += math.Abs(x[i]) * k.unit[i]
+		total += x[i] * x[i] * k.unit[i]
 		rise[i] = total
 	}
 	if limit := math.Log(k.maxFactor); total > limit {

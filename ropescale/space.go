@@ -36,7 +36,7 @@ type Params struct {
 
 	// Knots is the number of increments of log lambda in cma; 0 means 8 (never more than d/2).
 	Knots int `json:"knots"`
-	// Sigma is cma's first step size, in units of an even rise of ln s over the knots; 0 means 0.5.
+	// Sigma is cma's first step size: of the square root of an increment over an even rise of ln s; 0 means 0.25.
 	Sigma float64 `json:"sigma"`
 }
 
@@ -205,7 +205,7 @@ func (p *Params) cmaDefaults(budget *int, pairs int) {
 	if p.Attention == "" {
 		p.Attention = "search"
 	}
-	p.Sigma = orDefault(p.Sigma, 0.5)
+	p.Sigma = orDefault(p.Sigma, 0.25)
 	n := p.Knots
 	if p.Attention == "search" {
 		n++
