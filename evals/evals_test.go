@@ -31,7 +31,7 @@ func alphabet(name string, n int) Text {
 
 func TestWindowsAreDisjointAndCover(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	for range 2000 {
+	for range 500 {
 		length := 2 + rng.IntN(40)
 		stride := 1 + rng.IntN(length-1)
 		n := length + rng.IntN(200)

@@ -59,7 +59,7 @@ func (t mergeTokenizer) tokenize(text string, special bool) []int {
 	for len(text) > 0 {
 		id, n := int(text[0]), 1
 		for i, p := range t.pieces {
-			if len(p) > n && strings.HasPrefix(text, p) {
+			if len(p) > n && p[0] == text[0] && strings.HasPrefix(text, p) {
 				id, n = 300+i, len(p)
 			}
 		}

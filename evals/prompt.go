@@ -179,90 +179,48 @@ func boundary(text string, depth float64) int {
 }
 
 // fit finds the amount of filler with which the text has exactly target tokens. The count grows with the filler, though
-// not at every byte and not by one, since pieces merge; so the amount is bracketed by interpolation, and if both sides of
-// the bracket miss, what lies near is tried, with up to three empty lines. Failing that, token ids are joined.
+// not at every byte and not by one, since pieces merge: so the amount is bracketed, and what lies near is tried, with up
+// to three empty lines. Failing that, token ids are joined.
 func (b *promptBuilder) fit(d draft, target, length int) (*Prompt, error) {
-	tried := map[[2]int][]int{}
-	padded := func(size, blank int) ([]int, error) {
-		if ids, ok := tried[[2]int{size, blank}]; ok {
-			return ids, nil
+	counts := map[int]int{}
+	count := func(size int) (int, error) {
+		if n, ok := counts[size]; ok {
+			return n, nil
 		}
-		text, _ := b.assemble(d, size, blank)
+		text, _ := b.assemble(d, size, 0)
 		ids, err := b.e.Tokenize(text, true)
 		if err != nil {
-			return nil, fmt.Errorf("cannot tokenize a prompt: %w", err)
+			return 0, fmt.Errorf("cannot tokenize a prompt: %w", err)
 		}
-		if len(ids) != target {
-			ids = make([]int, len(ids)) // keeps only the count
-		}
-		tried[[2]int{size, blank}] = ids
-		return ids, nil
+		counts[size] = len(ids)
+		return len(ids), nil
 	}
-	tokens := func(size int) ([]int, error) { return padded(size, 0) }
-
-	least, err := tokens(0)
+	least, err := count(0)
 	if err != nil {
 		return nil, err
 	}
-	if len(least) > target {
+	if least > target {
 		return nil, fmt.Errorf("length %d is too small for the prompt %q: without filler it takes %d tokens and %d are kept for the answer, so ask for at least %d",
-			length, b.o.Template.Name, len(least), b.o.AnswerTokens, len(least)+b.o.AnswerTokens)
+			length, b.o.Template.Name, least, b.o.AnswerTokens, least+b.o.AnswerTokens)
 	}
-	lo, hi := 0, -1 // lo has too few tokens, hi too many
-	at := int(float64(target-len(least)) / b.rate)
-	for found := len(least) == target; !found && hi != lo+1; {
-		if at > 1024*target {
-			return nil, fmt.Errorf("tokenizer gives fewer than %d tokens for %d bytes of filler: cannot fit the prompt", target, at)
-		}
-		if hi < 0 {
-			at = max(at, lo+1)
-		} else {
-			at = min(max(at, lo+1), hi-1)
-		}
-		capped := b.hay.most > 0 && at > b.hay.most
-		if capped {
-			at = b.hay.most
-		}
-		ids, err := tokens(at)
-		if err != nil {
-			return nil, err
-		}
-		switch n := len(ids); {
-		case n == target:
-			found, lo = true, at
-		case n > target:
-			hi = at
-		case capped:
-			return nil, fmt.Errorf("haystack %q gives a prompt of %d tokens and %d are needed for length %d: give a longer text", b.o.Haystack.Name, n, target, length)
-		default:
-			lo = at
-		}
-		if found {
-			break
-		}
-		nlo, _ := tokens(lo)
-		if hi < 0 {
-			// Not bracketed yet: go on as far as seems to be missing and a little more, after some misses twice as far each time.
-			at = lo + int(float64(target-len(nlo))*1.05/b.rate)<<min(max(0, len(tried)-4), 10) + 1
-			continue
-		}
-		nhi, _ := tokens(hi)
-		at = lo + int(float64(hi-lo)*float64(target-len(nlo))/float64(len(nhi)-len(nlo)))
-		if len(tried)%4 == 0 {
-			at = (lo + hi) / 2 // interpolation alone can creep
-		}
+	size, err := b.bracket(count, target, length)
+	if err != nil {
+		return nil, err
 	}
-	near := b.near(d, lo)
+	near := b.near(d, size)
 	for blank := range 4 {
 		for _, size := range near {
-			ids, err := padded(size, blank)
+			if n, ok := counts[size]; ok && blank == 0 && n != target {
+				continue
+			}
+			text, before := b.assemble(d, size, blank)
+			ids, err := b.e.Tokenize(text, true)
 			if err != nil {
 				return nil, err
 			}
 			if len(ids) != target {
 				continue
 			}
-			text, before := b.assemble(d, size, blank)
 			head, err := b.e.Tokenize(text[:before], true)
 			if err != nil {
 				return nil, err
@@ -270,7 +228,51 @@ func (b *promptBuilder) fit(d draft, target, length int) (*Prompt, error) {
 			return &Prompt{Tokens: ids, Text: text, NeedleStart: len(head), Retokenizes: true}, nil
 		}
 	}
-	return b.join(d, target, lo)
+	return b.join(d, target, size)
+}
+
+// bracket returns a size of filler that gives target tokens, or else the largest found that gives fewer while the next byte
+// gives more. It interpolates, and bisects now and then, since interpolation alone can creep.
+func (b *promptBuilder) bracket(count func(size int) (int, error), target, length int) (int, error) {
+	lo, hi, nhi := 0, -1, 0 // lo has too few tokens; hi, once it is known, too many
+	nlo, err := count(0)
+	if err != nil || nlo == target {
+		return 0, err
+	}
+	at := int(float64(target-nlo) / b.rate)
+	for step := 0; hi != lo+1; step++ {
+		if at = max(at, lo+1); hi >= 0 {
+			at = min(at, hi-1)
+		}
+		if at > 1024*target {
+			return 0, fmt.Errorf("tokenizer gives fewer than %d tokens for %d bytes of filler: cannot fit the prompt", target, at)
+		}
+		all := b.hay.most > 0 && at >= b.hay.most
+		if all {
+			at = b.hay.most
+		}
+		n, err := count(at)
+		switch {
+		case err != nil || n == target:
+			return at, err
+		case n > target:
+			hi, nhi = at, n
+		case all:
+			return 0, fmt.Errorf("haystack %q gives a prompt of %d tokens and %d are needed for length %d: give a longer text", b.o.Haystack.Name, n, target, length)
+		default:
+			lo, nlo = at, n
+		}
+		switch {
+		case hi < 0:
+			// Go on as far as seems to be missing and a little more, after some misses twice as far each time.
+			at = lo + int(float64(target-nlo)*1.05/b.rate)<<min(max(0, step-3), 10) + 1
+		case step%4 == 3:
+			at = (lo + hi) / 2
+		default:
+			at = lo + int(float64(hi-lo)*float64(target-nlo)/float64(nhi-nlo))
+		}
+	}
+	return lo, nil
 }
 
 // near lists sizes to try around one that fits or almost does: ends of words first, for the look of it, then every byte.
