@@ -155,8 +155,17 @@ func (k *knotSearch) firstWindow() int {
 	return k.StartWindows[0]
 }
 
-// windows are the best candidate with other start windows, evenly over the allowed ones where the budget is short.
+// windows are the best candidate with other start windows, evenly over the allowed ones where the budget is short. When
+// the best is still a seed, it is brought into the space: a seed may exceed a MaxScale below 1 and has an attention
+// factor of its own.
 func (k *knotSearch) windows() []Candidate {
+	factors, attention := slices.Clone(k.best.Rung.Factors), k.best.Rung.AttentionFactor
+	for i, f := range factors {
+		factors[i] = min(f, k.maxFactor)
+	}
+	if k.Attention == "fixed" {
+		attention = k.AttentionFactor
+	}
 	var others []int
 	for _, w := range k.StartWindows {
 		if w != k.best.Rung.StartWindow {
@@ -167,7 +176,7 @@ func (k *knotSearch) windows() []Candidate {
 	n := min(k.sweep, len(others))
 	for i := range n {
 		w := others[(2*i+1)*len(others)/(2*n)]
-		c = append(c, Candidate{Rung: k.rung(k.best.Rung.Factors, w, k.best.Rung.AttentionFactor), Origin: "start window", Parents: []int{k.best.ID}})
+		c = append(c, Candidate{Rung: k.rung(factors, w, attention), Origin: "start window", Parents: []int{k.best.ID}})
 	}
 	return c
 }

@@ -84,7 +84,48 @@ func TestSearchApproachesKnownOptimum(t *testing.T) {
 	}
 }
 
-func TestStudyEvaluatesEachCandidateOnceWithinBounds(t *testing.T) {
+// checkInvariants runs a study under random fitness, which drives the search into every corner, and checks every
+// candidate: new, a valid rung, monotone, within the bounds and, for longrope, on the grid.
+func checkInvariants(t testing.TB, c Options) {
+	s := newStudy(t, c)
+	opts := s.Options()
+	rng := rand.New(rand.NewPCG(c.Seed, 9))
+	run(t, s, func(Rung) float64 {
+		if rng.IntN(10) == 0 {
+			return math.Inf(1)
+		}
+		return rng.Float64()
+	}, 0, nil)
+	history := s.History()
+	require.LessOrEqual(t, len(history), opts.MaxTrials)
+	seen := map[string]bool{}
+	top := max(1, opts.Params.MaxScale*c.Rope.Scale(c.Target))
+	for _, trial := range history {
+		g := trial.Rung
+		require.False(t, seen[g.key()], "trial %d is a repetition", trial.ID)
+		seen[g.key()] = true
+		_, err := NewLadder(c.Rope, nil, g)
+		require.NoError(t, err, "trial %d is a valid rung", trial.ID)
+		require.True(t, slices.IsSorted(g.Factors), "trial %d: %v", trial.ID, g.Factors)
+		if trial.ID < 3 {
+			continue // a seed is as published
+		}
+		require.GreaterOrEqual(t, g.Factors[0], 1.0)
+		require.LessOrEqual(t, g.Factors[len(g.Factors)-1], top*(1+1e-12))
+		require.Contains(t, opts.Params.StartWindows, g.StartWindow)
+		require.Less(t, g.StartWindow, c.Target)
+		if opts.Params.Attention == "fixed" {
+			require.Equal(t, opts.Params.AttentionFactor, g.AttentionFactor)
+		}
+		if opts.Algorithm == "longrope" {
+			for _, f := range g.Factors {
+				require.InDelta(t, math.Round((f-1)/opts.Params.Step), (f-1)/opts.Params.Step, 1e-3, "trial %d is off the grid", trial.ID)
+			}
+		}
+	}
+}
+
+func TestSearchInvariants(t *testing.T) {
 	for _, c := range []Options{
 		{Algorithm: "longrope", Rope: tiny, Target: 2048},
 		{Algorithm: "longrope", Rope: tiny, Target: 2048, Params: Params{Attention: "search"}, MaxTrials: 200},
@@ -95,42 +136,29 @@ func TestStudyEvaluatesEachCandidateOnceWithinBounds(t *testing.T) {
 		{Algorithm: "cma", Rope: llama2, Target: 1 << 21, MaxTrials: 40, Params: Params{Attention: "fixed"}},
 		{Algorithm: "cma", Rope: tiny, Target: 2048, Params: Params{Knots: 1, StartWindows: []int{32}}},
 	} {
-		for seed := range uint64(2) {
-			c.Seed = seed
-			s := newStudy(t, c)
-			opts := s.Options()
-			// Random fitness drives the search into every corner.
-			rng := rand.New(rand.NewPCG(seed, 9))
-			run(t, s, func(Rung) float64 { return rng.Float64() }, 0, nil)
-			history := s.History()
-			require.LessOrEqual(t, len(history), opts.MaxTrials)
-			seen := map[string]bool{}
-			top := 1.25 * c.Rope.Scale(c.Target)
-			for _, trial := range history {
-				g := trial.Rung
-				require.False(t, seen[g.key()], "trial %d is a repetition", trial.ID)
-				seen[g.key()] = true
-				_, err := NewLadder(c.Rope, nil, g)
-				require.NoError(t, err, "trial %d is a valid rung", trial.ID)
-				require.True(t, slices.IsSorted(g.Factors), "trial %d: %v", trial.ID, g.Factors)
-				require.GreaterOrEqual(t, g.Factors[0], 1.0)
-				require.LessOrEqual(t, g.Factors[len(g.Factors)-1], top)
-				if trial.ID < 3 {
-					continue
-				}
-				require.Contains(t, opts.Params.StartWindows, g.StartWindow)
-				require.Less(t, g.StartWindow, c.Target)
-				if opts.Params.Attention == "fixed" {
-					require.Equal(t, LongRoPEAttentionFactor(c.Target, c.Rope.OriginalContextLength), g.AttentionFactor)
-				}
-				if c.Algorithm == "longrope" {
-					for _, f := range g.Factors {
-						require.Equal(t, math.Round(f*100)/100, f, "trial %d is off the grid", trial.ID)
-					}
-				}
-			}
+		for c.Seed = range 2 {
+			checkInvariants(t, c)
 		}
 	}
+}
+
+func FuzzSearchInvariants(f *testing.F) {
+	f.Add(uint64(1), uint16(60), uint16(32), uint16(256), uint16(2048), 1.25, 0.01, 0.3, true, false)
+	f.Add(uint64(2), uint16(90), uint16(2), uint16(2), uint16(3), 0.5, 0.5, 1.0, false, true)
+	f.Fuzz(func(t *testing.T, seed uint64, budget, pairs, length, target uint16, maxScale, step, p float64, cma, attention bool) {
+		opts := Options{Rope: Rope{Dims: 2 * int(pairs%128), FreqBase: 10000, OriginalContextLength: int(length)}, Target: int(target), Seed: seed,
+			MaxTrials: 3 + int(budget%150), Algorithm: "longrope", Params: Params{MaxScale: maxScale, Step: step, MutationProbability: p}}
+		if cma {
+			opts.Algorithm, opts.Params = "cma", Params{MaxScale: maxScale, Sigma: step, Knots: int(pairs % 11)}
+		}
+		if attention {
+			opts.Params.Attention = "search"
+		}
+		if _, err := NewStudy(opts); err != nil {
+			t.Skip(err)
+		}
+		checkInvariants(t, opts)
+	})
 }
 
 func TestPaperBudget(t *testing.T) {
