@@ -1,0 +1,112 @@
+#include "kernel.h"
+
+#include <stdlib.h>
+
+void kernel_set_threads(ggml_backend_t backend, int n) {
+    ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(backend));
+    ggml_backend_set_n_threads_t set = (ggml_backend_set_n_threads_t) ggml_backend_reg_get_proc_address(reg, "ggml_backend_set_n_threads");
+    if (set) {
+        set(backend, n);
+    }
+}
+
+// the slice of the store that is rotated, see View in cases.go
+static struct ggml_tensor * kernel_src(struct ggml_context * ctx, struct ggml_tensor * store, const kernel_params * p) {
+    switch (p->view) {
+        case 1: { // one of three in a fused projection: heads are strided by the head, tokens by the whole projection
+            const size_t head = p->head_dim*ggml_type_size(store->type);
+            return ggml_view_4d(ctx, store, p->head_dim, p->n_heads, p->n_tokens, p->n_batch, head, store->nb[1], store->nb[2], p->n_heads*head);
+        }
+        case 2: // heads outside of tokens
+            return ggml_permute(ctx, store, 0, 2, 1, 3);
+        default:
+            return store;
+    }
+}
+
+static struct ggml_tensor * kernel_op(struct ggml_context * ctx, const kernel_params * p, struct ggml_tensor * a, struct ggml_tensor * b, struct ggml_tensor * c) {
+    int sections[GGML_MROPE_SECTIONS];
+    for (int i = 0; i < GGML_MROPE_SECTIONS; ++i) {
+        sections[i] = p->sections[i];
+    }
+    if (p->mode & GGML_ROPE_TYPE_MROPE) {
+        struct ggml_tensor * (*f)(struct ggml_context *, struct ggml_tensor *, struct ggml_tensor *, struct ggml_tensor *,
+            int, int *, int, int, float, float, float, float, float, float) =
+            p->back ? ggml_rope_multi_back : p->in_place ? ggml_rope_multi_inplace : ggml_rope_multi;
+        return f(ctx, a, b, c, p->n_dims, sections, p->mode, p->n_ctx_orig, p->freq_base, p->freq_scale, p->ext_factor, p->attn_factor, p->beta_fast, p->beta_slow);
+    }
+    struct ggml_tensor * (*f)(struct ggml_context *, struct ggml_tensor *, struct ggml_tensor *, struct ggml_tensor *,
+        int, int, int, float, float, float, float, float, float) =
+        p->back ? ggml_rope_ext_back : p->in_place ? ggml_rope_ext_inplace : ggml_rope_ext;
+    return f(ctx, a, b, c, p->n_dims, p->mode, p->n_ctx_orig, p->freq_base, p->freq_scale, p->ext_factor, p->attn_factor, p->beta_fast, p->beta_slow);
+}
+
+static void kernel_set(struct ggml_tensor * t, const float * x) {
+    const size_t n = ggml_nelements(t);
+    if (t->type == GGML_TYPE_F32) {
+        ggml_backend_tensor_set(t, x, 0, n*sizeof(float));
+        return;
+    }
+    ggml_fp16_t * h = malloc(n*sizeof(ggml_fp16_t));
+    ggml_fp32_to_fp16_row(x, h, n);
+    ggml_backend_tensor_set(t, h, 0, n*sizeof(ggml_fp16_t));
+    free(h);
+}
+
+kernel_graph * kernel_new(ggml_backend_t backend, kernel_params p, const float * x, const int32_t * pos, const float * factors) {
+    struct ggml_init_params params = { ggml_tensor_overhead()*16 + ggml_graph_overhead(), NULL, true };
+    struct ggml_context * ctx = ggml_init(params);
+
+    const enum ggml_type type = p.f16 ? GGML_TYPE_F16 : GGML_TYPE_F32;
+    struct ggml_tensor * store =
+        p.view == 1 ? ggml_new_tensor_3d(ctx, type, 3*p.head_dim*p.n_heads, p.n_tokens, p.n_batch) :
+        p.view == 2 ? ggml_new_tensor_4d(ctx, type, p.head_dim, p.n_tokens, p.n_heads, p.n_batch) :
+                      ggml_new_tensor_4d(ctx, type, p.head_dim, p.n_heads, p.n_tokens, p.n_batch);
+    struct ggml_tensor * b = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, p.n_pos);
+    struct ggml_tensor * c = p.n_rows > 0 ? ggml_new_tensor_2d(ctx, GGML_TYPE_F32, p.n_cols, p.n_rows) : NULL;
+    struct ggml_tensor * dst = kernel_op(ctx, &p, kernel_src(ctx, store, &p), b, c);
+
+    if (!ggml_backend_dev_supports_op(ggml_backend_get_device(backend), dst)) {
+        ggml_free(ctx);
+        return NULL;
+    }
+
+    kernel_graph * g = calloc(1, sizeof(*g));
+    g->backend  = backend;
+    g->ctx      = ctx;
+    g->buffer   = ggml_backend_alloc_ctx_tensors(ctx, backend);
+    g->graph    = ggml_new_graph(ctx);
+    g->store    = store;
+    g->dst      = dst;
+    g->in_place = p.in_place;
+    ggml_build_forward_expand(g->graph, dst);
+
+    kernel_set(store, x);
+    ggml_backend_tensor_set(b, pos, 0, ggml_nbytes(b));
+    if (c) {
+        ggml_backend_tensor_set(c, factors, 0, ggml_nbytes(c));
+    }
+    return g;
+}
+
+int kernel_compute(kernel_graph * g) {
+    return ggml_backend_graph_compute(g->backend, g->graph);
+}
+
+void kernel_output(kernel_graph * g, float * out, size_t n) {
+    struct ggml_tensor * t = g->in_place ? g->store : g->dst;
+    if (t->type == GGML_TYPE_F32) {
+        ggml_backend_tensor_get(t, out, 0, n*sizeof(float));
+        return;
+    }
+    ggml_fp16_t * h = malloc(n*sizeof(ggml_fp16_t));
+    ggml_backend_tensor_get(t, h, 0, n*sizeof(ggml_fp16_t));
+    ggml_fp16_to_fp32_row(h, out, n);
+    free(h);
+}
+
+void kernel_free(kernel_graph * g) {
+    ggml_backend_buffer_free(g->buffer);
+    ggml_free(g->ctx);
+    free(g);
+}
