@@ -1,0 +1,264 @@
+// Package engine runs a model on the patched llama.cpp engine of the host, for
+// the search and the evaluations: one loaded model, one sequence at a time,
+// factors set between two calls without loading again.
+//
+// It is the one package, beside the host itself, that touches patched symbols.
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+
+	"github.com/ollama/ollama/llama"
+	"github.com/ollama/ollama/ml"
+
+	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/patches"
+	"github.com/longrope/longrope/ropescale"
+)
+
+// Options for Open. The zero value is one thread per core and the model's own context length.
+type Options struct {
+	// Name of the model for reports; the path when empty.
+	Name string
+	// Length is the longest sequence, in tokens; 0 is the context length of the model file.
+	Length int
+	// Threads on the CPU; 0 is one per core.
+	Threads int
+	// Batch is the number of tokens decoded at once; 0 is 512, as the host has it.
+	Batch int
+	// Progress of loading, 0 to 1.
+	Progress func(float32)
+}
+
+// Engine is an evals.Engine on the host's llama.cpp engine. Close it. It is not safe for concurrent use.
+type Engine struct {
+	info  evals.Info
+	base  *ropescale.Rung
+	model *llama.Model
+	lc    *llama.Context
+	batch *llama.Batch
+	size  int // of a batch
+}
+
+var _ evals.Engine = (*Engine)(nil)
+
+var backends = sync.OnceFunc(llama.BackendInit)
+
+// Open loads a GGUF. Its layers go to the GPUs that the host finds, to the CPU if there are none.
+func Open(path string, o Options) (*Engine, error) {
+	mi, err := convert.Inspect(path)
+	if err != nil {
+		return nil, err
+	}
+	digest, err := fileDigest(path)
+	if err != nil {
+		return nil, err
+	}
+	if o.Length == 0 {
+		o.Length = mi.ContextLength
+	}
+	if o.Threads == 0 {
+		o.Threads = runtime.NumCPU()
+	}
+	if o.Batch == 0 {
+		o.Batch = 512
+	}
+	o.Batch = min(o.Batch, o.Length)
+
+	backends()
+	params := llama.ModelParams{UseMmap: true, Progress: o.Progress}
+	device := "CPU"
+	for _, gpu := range llama.EnumerateGPUs() {
+		params.Devices = append(params.Devices, gpu.LlamaID)
+		params.NumGpuLayers = math.MaxInt32
+		device = gpu.Library
+	}
+	model, err := llama.LoadModelFromFile(path, params)
+	if err != nil {
+		return nil, fmt.Errorf("%w (run with OLLAMA_DEBUG=1 for the engine's own words)", err)
+	}
+	e := &Engine{model: model, size: o.Batch, base: mi.Base}
+	e.lc, err = llama.NewContextWithModel(model, llama.NewContextParams(o.Length, o.Batch, 1, o.Threads, ml.FlashAttentionAuto, ""))
+	if err == nil {
+		e.batch, err = llama.NewBatch(o.Batch, 1, 0)
+	}
+	if err != nil {
+		e.Close()
+		return nil, fmt.Errorf("%s at %d tokens: %w", path, o.Length, err)
+	}
+
+	series, err := patches.Embedded()
+	if err != nil {
+		e.Close()
+		return nil, err
+	}
+	if o.Name == "" {
+		o.Name = path
+	}
+	e.info = evals.Info{
+		Model: o.Name, Digest: digest, Architecture: mi.Architecture, Engine: "llama.cpp",
+		Host:                  "ollama " + patches.HostVersion + "+longrope." + series.Hash()[:8],
+		Backend:               device,
+		OriginalContextLength: mi.OriginalContextLength, RopeDimensionCount: mi.RopeDimensionCount, FreqBase: mi.FreqBase,
+		VocabSize: model.NumVocab(), MaxLength: o.Length,
+	}
+	return e, nil
+}
+
+// Close frees the model.
+func (e *Engine) Close() {
+	if e.batch != nil {
+		e.batch.Free()
+	}
+	if e.lc != nil {
+		e.lc.Free()
+	}
+	llama.FreeModel(e.model)
+}
+
+// Info says what is being measured.
+func (e *Engine) Info() evals.Info { return e.info }
+
+// Base is row 0, the model's own RoPE; nil for plain RoPE.
+func (e *Engine) Base() *ropescale.Rung { return e.base }
+
+// Tokenize turns text into token ids; special adds what the model wants at the start and parses special tokens.
+func (e *Engine) Tokenize(text string, special bool) ([]int, error) {
+	return e.model.Tokenize(text, special, special)
+}
+
+// Detokenize turns token ids back into text.
+func (e *Engine) Detokenize(tokens []int) (string, error) {
+	var b strings.Builder
+	for _, t := range tokens {
+		if t < 0 || t >= e.info.VocabSize {
+			return "", fmt.Errorf("token %d is not in the vocabulary of %d", t, e.info.VocabSize)
+		}
+		b.WriteString(e.model.TokenToPiece(t))
+	}
+	return b.String(), nil
+}
+
+// SetLadder sets the factors of every later call; nil restores what the model file carries. A ladder without a base gets the
+// model's own RoPE as row 0.
+func (e *Engine) SetLadder(l *ropescale.Ladder) error {
+	if l == nil {
+		return e.lc.SetLadder(nil, nil, nil)
+	}
+	full := *l
+	if full.Base == nil {
+		full.Base = e.base
+	}
+	if err := full.Validate(); err != nil {
+		return err
+	}
+	rows, windows := full.Rows()
+	lengths := make([]int32, len(rows))
+	for r := range rows {
+		lengths[r] = int32(full.At(r).Length)
+	}
+	return e.lc.SetLadder(rows, lengths, windows)
+}
+
+// NLL returns -ln p(tokens[i] | tokens[:i]) in nats for i in [from, len(tokens)).
+func (e *Engine) NLL(ctx context.Context, tokens []int, from int) ([]float64, error) {
+	if from < 1 || from >= len(tokens) {
+		return nil, fmt.Errorf("score from token %d of %d: nothing to score", from, len(tokens))
+	}
+	nll := make([]float64, 0, len(tokens)-from)
+	err := e.decode(ctx, tokens, len(tokens), func(i int) bool { return i >= from-1 && i+1 < len(tokens) }, func(out, i int) {
+		nll = append(nll, e.lc.NLL(out, tokens[i+1]))
+	})
+	return nll, err
+}
+
+// Generate continues tokens greedily by up to n tokens, stopping at an end-of-generation token, which is not returned.
+func (e *Engine) Generate(ctx context.Context, tokens []int, n int) ([]int, error) {
+	if len(tokens) == 0 {
+		return nil, errors.New("nothing to continue: no tokens")
+	}
+	next := 0
+	greedy := func(out, _ int) { next = argmax(e.lc.GetLogitsIth(out)) }
+	if err := e.decode(ctx, tokens, len(tokens)+n, func(i int) bool { return i == len(tokens)-1 }, greedy); err != nil {
+		return nil, err
+	}
+	var answer []int
+	for len(answer) < n && !e.model.TokenIsEog(next) {
+		answer = append(answer, next)
+		if len(answer) == n {
+			break
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		e.batch.Clear()
+		e.batch.Add(next, nil, len(tokens)+len(answer)-1, true, 0)
+		if err := e.lc.Decode(e.batch); err != nil {
+			return nil, err
+		}
+		greedy(0, 0)
+	}
+	return answer, nil
+}
+
+// decode runs tokens from an empty cache on the rung for a sequence of length tokens. scored is called for each token for
+// which want holds, with its index in the batch and in tokens.
+func (e *Engine) decode(ctx context.Context, tokens []int, length int, want func(i int) bool, scored func(out, i int)) error {
+	if length > e.info.MaxLength {
+		return fmt.Errorf("%d tokens do not fit the %d that %s was opened for", length, e.info.MaxLength, e.info.Model)
+	}
+	e.lc.KvCacheClear()
+	e.lc.SetRung(0, e.lc.RungFor(length))
+	for start := 0; start < len(tokens); start += e.size {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		chunk := tokens[start:min(start+e.size, len(tokens))]
+		e.batch.Clear()
+		for j, t := range chunk {
+			e.batch.Add(t, nil, start+j, want(start+j), 0)
+		}
+		if err := e.lc.Decode(e.batch); err != nil {
+			return err
+		}
+		for j := range chunk {
+			if want(start + j) {
+				scored(j, start+j)
+			}
+		}
+	}
+	return nil
+}
+
+func argmax(x []float32) int {
+	best := 0
+	for i, v := range x {
+		if v > x[best] {
+			best = i
+		}
+	}
+	return best
+}
+
+func fileDigest(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return fmt.Sprintf("sha256:%x", h.Sum(nil)), nil
+}
