@@ -21,8 +21,9 @@ import os
 import re
 import subprocess
 import time
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -31,8 +32,9 @@ import torch.nn.functional as F
 HERE = Path(__file__).resolve().parent
 SEED = 1
 VOCAB = 1024
-CONTEXT = 256  # L, the original context length
-BATCH = 4096   # tokens of a step
+CONTEXT = 256       # L, the original context length
+BATCH = 4096        # tokens of a step
+SHORT_STEPS = 500  # the first steps see rows of 64 tokens, the others of CONTEXT tokens
 EOT = "<|endoftext|>"  # token 0: between documents, and after a passkey's answer
 
 # The passkey prompt, word for word that of the LongRoPE and landmark attention papers. README.md states
@@ -104,19 +106,7 @@ def train_tokenizer(documents: list[str], path: Path):
 
 # --- model -------------------------------------------------------------------------------------------
 
-@dataclass
-class Config:
-    width: int = 256
-    layers: int = 5
-    heads: int = 4
-    kv_heads: int = 2
-    head_dim: int = 64
-    ffn: int = 704
-    rope_base: float = 10000.0
-    norm_eps: float = 1e-5
-
-
-CONFIG = Config()
+CONFIG = SimpleNamespace(width=256, layers=5, heads=4, kv_heads=2, head_dim=64, ffn=704, rope_base=10000.0, norm_eps=1e-5)
 
 
 def rotation(inv_freq: torch.Tensor, length: int, attention_factor: float = 1.0):
@@ -238,9 +228,6 @@ class Rows:
         start = rng.integers(len(source) - n)
         return source[start:start + n]
 
-    def text_row(self, rng, n):
-        return self.text(rng, n), np.ones(n)
-
     def repeat_row(self, rng, n):
         """A segment, of the text or of random tokens, over and over."""
         period = int(rng.integers(8, n // 2 + 1))
@@ -286,10 +273,10 @@ class Rows:
         rest = n - len(ids)
         return np.concatenate([ids, self.text(rng, rest)]), np.concatenate([weights, np.ones(rest)])
 
-    def batch(self, step: int, steps: int):
+    def batch(self, step: int):
         """Inputs, targets and weights of the step's rows."""
         rng = np.random.default_rng((SEED, step))
-        if step < 0.2 * steps:
+        if step < SHORT_STEPS:
             length, shares = 64, (0.0, 0.30, 0.45)
         else:
             length, shares = CONTEXT, (0.20, 0.07, 0.09)
@@ -298,7 +285,7 @@ class Rows:
         for _ in range(BATCH // length):
             kind = int(np.searchsorted(bounds, rng.random(), side="right"))
             row = (lambda: self.passkey_row(rng, length + 1, True), lambda: self.passkey_row(rng, length + 1, False),
-                   lambda: self.repeat_row(rng, length + 1), lambda: self.text_row(rng, length + 1))[kind]()
+                   lambda: self.repeat_row(rng, length + 1), lambda: (self.text(rng, length + 1), np.ones(length + 1)))[kind]()
             ids.append(row[0])
             weights.append(row[1])
         ids, weights = torch.from_numpy(np.stack(ids)), torch.from_numpy(np.stack(weights)).float()
@@ -315,7 +302,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
 
     @torch.no_grad()
-    def step(self):
+    def step(self, pool):
         for group in self.param_groups:
             shapes = {}
             for p in group["params"]:
@@ -326,16 +313,22 @@ class Muon(torch.optim.Optimizer):
                 update = p.grad.lerp(state["momentum"], group["momentum"])
                 wide = update.T if p.shape[0] > p.shape[1] else update
                 shapes.setdefault(wide.shape, []).append((p, wide))
-            for items in shapes.values():
-                x = torch.stack([wide for _, wide in items])
-                x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-                for _ in range(5):
-                    a = x @ x.mT
-                    x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+            halves = [h for items in shapes.values() for h in (items[:len(items) // 2], items[len(items) // 2:])]
+            for items, x in zip(halves, pool.map(lambda items: orthogonal(torch.stack([w for _, w in items])), halves)):
                 for (p, _), o in zip(items, x):
                     o = o.T if p.shape[0] > p.shape[1] else o
                     p.mul_(1 - group["lr"] * group["weight_decay"])
                     p.add_(o, alpha=-group["lr"] * max(1, p.shape[0] / p.shape[1]) ** 0.5)
+
+
+@torch.no_grad()
+def orthogonal(x: torch.Tensor) -> torch.Tensor:
+    """Each matrix of x with its singular values brought near 1."""
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        a = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return x
 
 
 def optimisers(model):
@@ -368,24 +361,33 @@ def train(out: Path, tokenizer, documents, steps: int, save_every: int, bf16: bo
     print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(rows.bible) + len(rows.opticks)} tokens "
           f"of text ({len(rows.opticks)} of Opticks), {steps} steps", flush=True)
     cos, sin = rotation(base_inv_freq(), CONTEXT)
-    started, since = time.time(), step
-    while step < steps:
-        ids, targets, weights = rows.batch(step, steps)
+    params = list(model.parameters())
+
+    def gradients(part):
+        ids, targets, weights = part
         n = ids.shape[1]
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16, cache_enabled=False):
             logits = model(ids, cos[:n], sin[:n])
         losses = F.cross_entropy(logits.float().view(-1, VOCAB), targets.reshape(-1), reduction="none")
-        w = weights.reshape(-1)
-        ((losses * w).sum() / BATCH).backward()
+        return losses.detach(), torch.autograd.grad((losses * weights.reshape(-1)).sum() / BATCH, params)
+
+    # A step is done in two halves, each by a thread of its own: they wait for each other once a step and not, as torch's
+    # own threads, at every product, which tells where others use the machine. The sums are the same on any number of cores.
+    pool = ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,))
+    started, since = time.time(), step
+    while step < steps:
+        batch = rows.batch(step)
+        halves = list(pool.map(gradients, zip(*(part.chunk(2) for part in batch))))
+        for p, *grads in zip(params, *(g for _, g in halves)):
+            p.grad = grads[0] + grads[1]
         for o, full in zip(opts, rates):
             o.param_groups[0]["lr"] = full * rate(step, steps)
-            o.step()
-            o.zero_grad(set_to_none=True)
+        opts[0].step(pool)
+        opts[1].step()
         step += 1
         if step % 20 == 0:
-            plain = losses.detach()[w == 1].mean().item()
-            digits = losses.detach()[w == 7].mean().item()
-            print(f"step {step} loss {plain:.3f} digits {digits:.3f} "
+            losses, w = torch.cat([losses for losses, _ in halves]), batch[2].reshape(-1)
+            print(f"step {step} loss {losses[w == 1].mean():.3f} digits {losses[w == 7].mean():.3f} "
                   f"tokens/s {(step - since) * BATCH / (time.time() - started):.0f}", flush=True)
         if step % save_every == 0 or step == steps:
             state = {"model": model.state_dict(), "optimisers": [o.state_dict() for o in opts], "step": step, "steps": steps}
@@ -565,7 +567,6 @@ def main():
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the state and the checkpoint go, or lie")
     parser.add_argument("--steps", type=int, default=3500, help="of 4,096 tokens; a state of another number of steps does not fit")
     parser.add_argument("--save-every", type=int, default=100, metavar="STEPS")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--float32", action="store_true", help="matrix products in float32: for a CPU without bfloat16")
     parser.add_argument("--depths", type=int, default=40, help="of the passkey in --measure")
     only = parser.add_mutually_exclusive_group()
@@ -573,7 +574,6 @@ def main():
     only.add_argument("--export", action="store_true", help="only write the checkpoint and model.gguf")
     only.add_argument("--measure", action="store_true", help="only measure the checkpoint")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     documents, held = all_texts()
     if not (args.export or args.measure):
         write_texts(held, HERE / "texts")
