@@ -36,9 +36,14 @@ type Row struct {
 
 	PerplexityStderr *float64 `json:"perplexity_stderr,omitempty"`
 	BitsPerByte      *float64 `json:"bits_per_byte,omitempty"`
-	PasskeyLow       *float64 `json:"passkey_low,omitempty"`
-	PasskeyHigh      *float64 `json:"passkey_high,omitempty"`
-	PasskeyNLL       *float64 `json:"passkey_nll,omitempty"`
+	// NLLChange is the mean difference in NLL from the first method at this length, over the same windows, in nats a token:
+	// exp of it is the ratio of the perplexities. Its error is that of the differences, much smaller than of either.
+	NLLChange       *float64 `json:"nll_change,omitempty"`
+	NLLChangeStderr *float64 `json:"nll_change_stderr,omitempty"`
+
+	PasskeyLow  *float64 `json:"passkey_low,omitempty"`
+	PasskeyHigh *float64 `json:"passkey_high,omitempty"`
+	PasskeyNLL  *float64 `json:"passkey_nll,omitempty"`
 }
 
 // Comparison is what Compare measured: rows by method, then length, and the results they come from.
@@ -80,7 +85,7 @@ func Compare(ctx context.Context, e Engine, methods []Method, given CompareOptio
 			return nil, err
 		}
 		for i, length := range o.Lengths {
-			p, err := o.perplexity(length, nil).effective(e, len(documents), len(bos))
+			p, err := o.perplexity(length, nil).effective(e, len(bos))
 			if err != nil {
 				return nil, err
 			}
@@ -136,6 +141,10 @@ func Compare(ctx context.Context, e Engine, methods []Method, given CompareOptio
 			c.Perplexity = append(c.Perplexity, r)
 			c.EvaluatedTokens += r.EvaluatedTokens
 			rows[i].Perplexity, rows[i].PerplexityStderr, rows[i].BitsPerByte = &r.Perplexity, &r.PerplexityStderr, &r.BitsPerByte
+			if first := c.Perplexity[i]; first != r {
+				change, stderr := nllChange(first, r)
+				rows[i].NLLChange, rows[i].NLLChangeStderr = &change, &stderr
+			}
 		}
 		if !o.NoPasskey {
 			p := o.Passkey
@@ -157,6 +166,15 @@ func Compare(ctx context.Context, e Engine, methods []Method, given CompareOptio
 	return c, nil
 }
 
+// nllChange is the mean of b's NLL less a's over the windows they share, tokens weighing the same, and its standard error.
+func nllChange(a, b *PerplexityResult) (mean, stderr float64) {
+	differences, weights := make([]float64, len(a.Details)), make([]float64, len(a.Details))
+	for i, w := range a.Details {
+		differences[i], weights[i] = b.Details[i].NLL-w.NLL, float64(w.Tokens)
+	}
+	return WeightedMeanStderr(differences, weights)
+}
+
 func (o CompareOptions) perplexity(length int, p Progress) PerplexityOptions {
 	po := o.Perplexity
 	po.Length, po.Progress = length, p
@@ -167,7 +185,7 @@ func (o CompareOptions) perplexity(length int, p Progress) PerplexityOptions {
 func (c *Comparison) WriteCSV(w io.Writer) error {
 	var rows [][]any
 	for _, r := range c.Rows {
-		rows = append(rows, []any{r.Method, r.Length, r.Perplexity, r.PerplexityStderr, r.BitsPerByte, r.Passkey, r.PasskeyLow, r.PasskeyHigh, r.PasskeyNLL})
+		rows = append(rows, []any{r.Method, r.Length, r.Perplexity, r.PerplexityStderr, r.BitsPerByte, r.NLLChange, r.NLLChangeStderr, r.Passkey, r.PasskeyLow, r.PasskeyHigh, r.PasskeyNLL})
 	}
-	return writeCSV(w, []string{"method", "length", "perplexity", "perplexity_stderr", "bits_per_byte", "passkey", "passkey_low", "passkey_high", "passkey_nll"}, rows)
+	return writeCSV(w, []string{"method", "length", "perplexity", "perplexity_stderr", "bits_per_byte", "nll_change", "nll_change_stderr", "passkey", "passkey_low", "passkey_high", "passkey_nll"}, rows)
 }

@@ -135,7 +135,7 @@ func TestPerplexityCurveShowsWhereTheModelBreaks(t *testing.T) {
 func TestPerplexityOverTexts(t *testing.T) {
 	e := newFake(byteTokenizer{true})
 	texts := []Text{alphabet("a", 100), {"b", strings.Repeat("ba", 150)}}
-	r, err := Perplexity(ctx, e, Method{}, texts, PerplexityOptions{Length: 40})
+	r, err := Perplexity(ctx, e, Method{}, texts, PerplexityOptions{Length: 40, Documents: DocumentsTexts})
 	require.NoError(t, err)
 	require.Len(t, r.Texts, 2)
 	a, b := r.Texts[0], r.Texts[1]
@@ -146,7 +146,11 @@ func TestPerplexityOverTexts(t *testing.T) {
 	require.InDelta(t, mean, r.NLL, 1e-12)
 	// Two documents: sqrt(2/1 (w1² d1² + w2² d2²)) / (w1 + w2).
 	require.InDelta(t, math.Sqrt(2*(math.Pow(99*(a.NLL-mean), 2)+math.Pow(299*(b.NLL-mean), 2)))/398, r.NLLStderr, 1e-12)
-	require.Equal(t, DocumentsTexts, r.Args.(PerplexityOptions).Documents)
+	pooled, err := Perplexity(ctx, e, Method{}, texts, PerplexityOptions{Length: 40})
+	require.NoError(t, err)
+	require.InDelta(t, r.NLL, pooled.NLL, 1e-12)
+	require.Less(t, pooled.NLLStderr, r.NLLStderr, "windows are many, texts are two")
+	require.Len(t, pooled.Details, pooled.Windows)
 	require.Equal(t, a.Windows+b.Windows, r.Windows)
 
 	few, err := Perplexity(ctx, e, Method{}, texts, PerplexityOptions{Length: 40, MaxWindows: 2})
@@ -314,6 +318,11 @@ func TestCompare(t *testing.T) {
 	}
 	// Of 899 scored tokens, 3 windows have 236 beyond the fake's original 64 and the last one's 5 are all beyond.
 	require.InDelta(t, *c.Rows[2].Perplexity*math.Exp(penalty*(3*236+5)/899), *c.Rows[0].Perplexity, 1e-9)
+	require.InDelta(t, -penalty*(3*236+5)/899, *c.Rows[2].NLLChange, 1e-12)
+	// Window by window the change is -1.5 · 236/298 or 237/299 three times and -1.5 once, weighed by tokens.
+	require.Less(t, *c.Rows[2].NLLChangeStderr, 0.01)
+	require.Positive(t, *c.Rows[2].NLLChangeStderr)
+	require.Nil(t, c.Rows[0].NLLChange)
 	require.NotNil(t, c.Rows[0].PasskeyNLL)
 
 	var calls int

@@ -31,8 +31,8 @@ type PerplexityOptions struct {
 	Stride int `json:"stride"`
 	// MaxWindows of each text, spread evenly over it; 0 is all.
 	MaxWindows int `json:"max_windows"`
-	// Documents is the unit of the standard error: DocumentsTexts, DocumentsWindows, or "" for texts when there are
-	// several and windows when there is one.
+	// Documents is the unit of the standard error: DocumentsWindows ("") or DocumentsTexts. A few texts that differ in
+	// kind make the second large, and say little about how well the mean over these texts is known.
 	Documents string `json:"documents"`
 	// Buckets of the curve: BucketsLog ("") or BucketsLinear; BucketCount of them at most, 0 is 32.
 	Buckets     string `json:"buckets"`
@@ -41,7 +41,7 @@ type PerplexityOptions struct {
 	Progress Progress `json:"-"`
 }
 
-func (o PerplexityOptions) effective(e Engine, texts, bos int) (PerplexityOptions, error) {
+func (o PerplexityOptions) effective(e Engine, bos int) (PerplexityOptions, error) {
 	if o.Length == 0 {
 		o.Length = e.Info().MaxLength
 	}
@@ -65,9 +65,6 @@ func (o PerplexityOptions) effective(e Engine, texts, bos int) (PerplexityOption
 	}
 	if o.Documents == "" {
 		o.Documents = DocumentsWindows
-		if texts > 1 {
-			o.Documents = DocumentsTexts
-		}
 	}
 	if o.Documents != DocumentsWindows && o.Documents != DocumentsTexts {
 		return o, fmt.Errorf("documents %q: want %q or %q", o.Documents, DocumentsTexts, DocumentsWindows)
@@ -119,8 +116,18 @@ type PerplexityResult struct {
 	Provenance
 	Length int `json:"length"` // of the windows, tokens
 	Loss
-	Texts []TextLoss `json:"texts"`
-	Curve []Bucket   `json:"curve"`
+	Texts   []TextLoss   `json:"texts"`
+	Curve   []Bucket     `json:"curve"`
+	Details []WindowLoss `json:"details"`
+}
+
+// WindowLoss is one window: where it is in its text, how many of its tokens were scored and their mean NLL. Results of
+// two methods over the same windows are compared window by window (Comparison), which cancels what makes texts differ.
+type WindowLoss struct {
+	Text   string  `json:"text"`
+	Start  int     `json:"start"`
+	Tokens int     `json:"tokens"`
+	NLL    float64 `json:"nll"`
 }
 
 // Perplexity slides a window over each text and scores every token once; see Windows and the package comment. m names
@@ -142,7 +149,7 @@ func Perplexity(ctx context.Context, e Engine, m Method, texts []Text, o Perplex
 
 // perplexity is Perplexity after the ladder is set and texts are tokens, which Compare does once for all methods.
 func perplexity(ctx context.Context, e Engine, m Method, bos []int, documents []document, given PerplexityOptions) (*PerplexityResult, error) {
-	o, err := given.effective(e, len(documents), len(bos))
+	o, err := given.effective(e, len(bos))
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +179,7 @@ func perplexity(ctx context.Context, e Engine, m Method, bos []int, documents []
 			if err != nil {
 				return nil, fmt.Errorf("text %q: %w", d.text.Name, err)
 			}
-			text.add(values, len(scored))
+			r.Details = append(r.Details, WindowLoss{d.text.Name, w.Start, len(values), text.add(values, len(scored))})
 			all.add(values, len(scored))
 			for b := range curve {
 				// Bucket b takes positions edges[b] to edges[b+1]-1 of the window; values start at position from.
@@ -231,8 +238,8 @@ type tally struct {
 	total         float64
 }
 
-// add takes one document's values.
-func (t *tally) add(values []float64, bytes int) {
+// add takes one document's values and returns their mean.
+func (t *tally) add(values []float64, bytes int) float64 {
 	var sum float64
 	for _, v := range values {
 		sum += v
@@ -242,6 +249,7 @@ func (t *tally) add(values []float64, bytes int) {
 	t.tokens += len(values)
 	t.bytes += bytes
 	t.total += sum
+	return sum / float64(len(values))
 }
 
 // merge takes all of another tally as one document.

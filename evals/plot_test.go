@@ -129,11 +129,11 @@ func TestTerminal(t *testing.T) {
 
 	b.Reset()
 	require.NoError(t, c.WriteTable(&b))
-	require.Equal(t, `  method  length  perplexity  ± se  bits/byte  passkey    95 %
-  stock      300        8.32  0.05      3.057      0 %    0–49
-  stock      420        9.23  0.16      3.206      0 %    0–49
-  long       300        2.53  0.02      1.340    100 %  51–100
-  long       420        2.80  0.10      1.485      0 %    0–49
+	require.Equal(t, `  method  length  perplexity  ± se       vs stock  bits/byte  passkey    95 %
+  stock      300        8.32  0.05              -      3.057      0 %    0–49
+  stock      420        9.23  0.16              -      3.206      0 %    0–49
+  long       300        2.53  0.02  -69.6 ± 0.1 %      1.340    100 %  51–100
+  long       420        2.80  0.10  -69.7 ± 0.5 %      1.485      0 %    0–49
 `, b.String())
 	b.Reset()
 	require.NoError(t, CurveLines(&b, c.Perplexity))

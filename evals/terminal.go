@@ -102,24 +102,32 @@ func CurveLines(w io.Writer, results []*PerplexityResult) error {
 	return nil
 }
 
-// WriteTable writes the comparison for people: a line per method and length, errors and intervals beside the figures.
+// WriteTable writes the comparison for people: a line per method and length, errors and intervals beside the figures, and
+// the change in perplexity against the first method, which is known better than either perplexity.
 func (c *Comparison) WriteTable(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	if len(c.Rows) == 0 {
+		return nil
+	}
 	name := len("method")
 	for _, r := range c.Rows {
 		name = max(name, len(r.Method))
 	}
 	fmt.Fprintf(t, "%-*s", name, "method") // padded here: names stand left, figures right
-	fmt.Fprintln(t, "\tlength\tperplexity\t± se\tbits/byte\tpasskey\t95 %\t")
+	fmt.Fprintln(t, "\tlength\tperplexity\t± se\tvs "+c.Rows[0].Method+"\tbits/byte\tpasskey\t95 %\t")
 	for _, r := range c.Rows {
-		ppl, se, bits, key, interval := "-", "-", "-", "-", "-"
+		ppl, se, change, bits, key, interval := "-", "-", "-", "-", "-", "-"
 		if r.Perplexity != nil {
 			ppl, se, bits = fmt.Sprintf("%.2f", *r.Perplexity), fmt.Sprintf("%.2f", *r.PerplexityStderr), fmt.Sprintf("%.3f", *r.BitsPerByte)
+		}
+		if r.NLLChange != nil {
+			ratio := math.Exp(*r.NLLChange)
+			change = fmt.Sprintf("%+.1f ± %.1f %%", 100*(ratio-1), 100*ratio**r.NLLChangeStderr)
 		}
 		if r.Passkey != nil {
 			key, interval = fmt.Sprintf("%.0f %%", 100**r.Passkey), fmt.Sprintf("%.0f–%.0f", 100**r.PasskeyLow, 100**r.PasskeyHigh)
 		}
-		fmt.Fprintf(t, "%-*s\t%d\t%s\t%s\t%s\t%s\t%s\t\n", name, r.Method, r.Length, ppl, se, bits, key, interval)
+		fmt.Fprintf(t, "%-*s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t\n", name, r.Method, r.Length, ppl, se, change, bits, key, interval)
 	}
 	return t.Flush()
 }
