@@ -18,6 +18,9 @@ type Options struct {
 	// StockRung is the row of the rung that an unpatched host gets, counted as in the ladder that is given, from 1;
 	// 0 is the last, whose length the file's context length says; StockNone is none.
 	StockRung int
+	// NumCtx is the parameter num_ctx that ConvertToStore gives the model: 0 is the last rung's length, NumCtxKeep what
+	// the source has.
+	NumCtx int
 	// Progress is called with the bytes written so far and in all, at least at the start and at the end.
 	Progress func(done, total int64)
 }
@@ -33,7 +36,10 @@ type Change struct {
 type Report struct {
 	Path    string            `json:"path"`
 	Size    int64             `json:"size"`
-	Ladder  *ropescale.Ladder `json:"ladder,omitempty"` // as it stands in the file, row 0 in Base
+	Name    string            `json:"name,omitempty"`    // in the store
+	Digest  string            `json:"digest,omitempty"`  // of the store's blob, sha256:…
+	NumCtx  int               `json:"num_ctx,omitempty"` // set for the model in the store
+	Ladder  *ropescale.Ladder `json:"ladder,omitempty"`  // as it stands in the file, row 0 in Base
 	Changes []Change          `json:"changes"`
 	Stock   Stock             `json:"stock"`
 	Notes   []string          `json:"notes,omitempty"`

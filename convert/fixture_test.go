@@ -208,8 +208,8 @@ func noise(seed uint64, n int) []byte {
 	return b
 }
 
-// model is a small model of an architecture: d = 8, L = 128, every value type, quantised tensors, odd sizes.
-func model(arch string) fixture {
+// tiny is a small model of an architecture: d = 8, L = 128, every value type, quantised tensors, odd sizes.
+func tiny(arch string) fixture {
 	return fixture{
 		kvs: []fixtureKV{
 			{"general.architecture", arch},

@@ -38,7 +38,7 @@ func encode(t testing.TB, e *edit) []byte {
 func TestDecode(t *testing.T) {
 	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
 		for _, version := range []uint32{2, 3} {
-			fx := model("llama")
+			fx := tiny("llama")
 			fx.order, fx.version = order, version
 			f, err := decodeBytes(fx.bytes())
 			require.NoError(t, err)
@@ -100,7 +100,7 @@ func TestEncodeIdentity(t *testing.T) {
 // TestEncodeEdits: what an edit does not touch keeps its bytes, and offsets are what the host's reader insists on.
 func TestEncodeEdits(t *testing.T) {
 	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
-		fx := model("llama")
+		fx := tiny("llama")
 		fx.order = order
 		fx.unpadded = true
 		f, err := decodeBytes(fx.bytes())
@@ -150,37 +150,37 @@ func TestEncodeEdits(t *testing.T) {
 
 // seeds are well-formed files of every shape that the reader knows.
 func seeds() map[string][]byte {
-	big := model("llama")
+	big := tiny("llama")
 	big.order = binary.BigEndian
-	v2 := model("phi3")
+	v2 := tiny("phi3")
 	v2.version = 2
-	wide := model("llama").with("general.alignment", uint32(256))
+	wide := tiny("llama").with("general.alignment", uint32(256))
 	wide.alignment = 256
-	bare := model("llama")
+	bare := tiny("llama")
 	bare.unpadded = true
-	trailing := model("llama")
+	trailing := tiny("llama")
 	trailing.tail = []byte("trailing")
-	long := model("llama").with("foreign.long", string(noise(9, maxInlineValue+1)))
-	vocab := model("llama")
+	long := tiny("llama").with("foreign.long", string(noise(9, maxInlineValue+1)))
+	vocab := tiny("llama")
 	vocab.tensors = nil
 	ragged := vocab
 	ragged.unpadded = true
 	raggedTail := ragged.with("foreign.odd", "odd")
 	raggedTail.tail = []byte{1, 2, 3}
-	hole := model("llama")
+	hole := tiny("llama")
 	hole.tensors = append([]fixtureTensor(nil), hole.tensors...)
 	hole.tensors[3].offset = ptr(uint64(2048))
 	hole.tail = noise(5, 2048)
-	swapped := model("llama")
+	swapped := tiny("llama")
 	swapped.tensors = []fixtureTensor{
 		{name: "b", dims: []uint64{8}, kind: 0, data: noise(1, 32), offset: ptr(uint64(32))},
 		{name: "a", dims: []uint64{8}, kind: 0, data: noise(2, 32), offset: ptr(uint64(0))},
 	}
-	newer := model("llama")
+	newer := tiny("llama")
 	newer.tensors = append(newer.tensors[:2:2], fixtureTensor{name: "blk.0.new", dims: []uint64{64}, kind: 200, data: noise(6, 77)})
-	nested := model("llama").with("foreign.nested", rawValue("\x09\x00\x00\x00\x09\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x07\x08"))
+	nested := tiny("llama").with("foreign.nested", rawValue("\x09\x00\x00\x00\x09\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x07\x08"))
 	return map[string][]byte{
-		"plain": model("llama").bytes(), "big-endian": big.bytes(), "v2": v2.bytes(), "alignment 256": wide.bytes(),
+		"plain": tiny("llama").bytes(), "big-endian": big.bytes(), "v2": v2.bytes(), "alignment 256": wide.bytes(),
 		"unpadded": bare.bytes(), "trailing": trailing.bytes(), "long value": long.bytes(), "vocabulary": vocab.bytes(),
 		"vocabulary unpadded": ragged.bytes(), "vocabulary ragged": raggedTail.bytes(), "hole": hole.bytes(),
 		"infos out of order": swapped.bytes(), "newer type": newer.bytes(), "nested array": nested.bytes(),
@@ -191,7 +191,7 @@ func seeds() map[string][]byte {
 // TestMalformed has one file for each way of being malformed.
 func TestMalformed(t *testing.T) {
 	with := func(change func(*fixture)) []byte {
-		fx := model("llama")
+		fx := tiny("llama")
 		fx.tensors = append([]fixtureTensor(nil), fx.tensors...)
 		change(&fx)
 		return fx.bytes()
@@ -205,7 +205,7 @@ func TestMalformed(t *testing.T) {
 	for range maxNesting + 1 {
 		nest += "\x09\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00"
 	}
-	good := model("llama").bytes()
+	good := tiny("llama").bytes()
 
 	for _, c := range []struct {
 		name string
@@ -273,7 +273,7 @@ func TestMalformed(t *testing.T) {
 
 // TestTruncated cuts a file at every byte: each is refused, none panics.
 func TestTruncated(t *testing.T) {
-	fx := model("llama")
+	fx := tiny("llama")
 	fx.unpadded = true
 	good := fx.bytes()
 	_, err := decodeBytes(good)
@@ -305,7 +305,7 @@ func splitModel(t testing.TB, fx fixture) []string {
 
 // TestSplit: the parts of a model are read as one, from whichever is named, and written as one.
 func TestSplit(t *testing.T) {
-	fx := model("llama")
+	fx := tiny("llama")
 	paths := splitModel(t, fx)
 	for _, path := range paths {
 		f, err := Open(path)

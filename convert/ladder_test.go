@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// ladder is one of two rungs for model: d = 8, L = 128. The factors are not monotone, as the authors' are not.
+// ladder is one of two rungs for tiny: d = 8, L = 128. The factors are not monotone, as the authors' are not.
 func ladder() *ropescale.Ladder {
 	return &ropescale.Ladder{
 		Version: 1, OriginalContextLength: 128, RopeDimensionCount: 8,
@@ -93,7 +93,7 @@ func requireCarried(t testing.TB, fx fixture, path string, but ...string) {
 // TestConvert follows one ladder into a llama file, key by key.
 func TestConvert(t *testing.T) {
 	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
-		fx := model("llama")
+		fx := tiny("llama")
 		fx.order = order
 		out, r := convert(t, fx.write(t, "in.gguf"), ladder(), Options{})
 		requireCarried(t, fx, out, "llama.context_length")
@@ -183,7 +183,7 @@ func TestStockForms(t *testing.T) {
 		{"granite", 0, StockNothing, 0, map[string]any{"scaling.type": nil, "scaling.attn_factor": nil}, nil},
 		{"qwen2", 0, StockNothing, 0, map[string]any{"scaling.type": nil, "scaling.attn_factor": nil}, nil},
 	} {
-		fx := model(c.arch)
+		fx := tiny(c.arch)
 		out, r := convert(t, fx.write(t, "in.gguf"), ladder(), Options{StockRung: c.rung})
 		requireCarried(t, fx, out, c.arch+".context_length")
 		f, err := Open(out)
@@ -234,24 +234,24 @@ func withFactors(fx fixture, name string, xs ...float64) fixture {
 
 // scaled are models with scaling of their own.
 func scaled() map[string]fixture {
-	phi := withFactors(model("phi3"), "rope_factors_long.weight", 1, 2, 3, 4)
+	phi := withFactors(tiny("phi3"), "rope_factors_long.weight", 1, 2, 3, 4)
 	phi = withFactors(phi, "rope_factors_short.weight", 1, 1.1, 1.2, 1.3)
 	phi = phi.with("phi3.rope.scaling.type", "longrope").with("phi3.rope.scaling.attn_factor", float32(1.19)).
 		with("phi3.rope.scaling.original_context_length", uint32(32))
-	yarn := model("qwen2").with("qwen2.rope.scaling.type", "yarn").with("qwen2.rope.scaling.factor", float32(4)).
+	yarn := tiny("qwen2").with("qwen2.rope.scaling.type", "yarn").with("qwen2.rope.scaling.factor", float32(4)).
 		with("qwen2.rope.scaling.original_context_length", uint32(32)).with("qwen2.rope.dimension_count", uint32(8))
-	yarnLlama := model("llama").with("llama.rope.scaling.type", "yarn").with("llama.rope.scaling.factor", float32(4)).
+	yarnLlama := tiny("llama").with("llama.rope.scaling.type", "yarn").with("llama.rope.scaling.factor", float32(4)).
 		with("llama.rope.scaling.original_context_length", uint32(32))
 	return map[string]fixture{
-		"plain":       model("llama"),
-		"rope_freqs":  withFactors(model("llama"), "rope_freqs.weight", 1, 1, 3.5, 8),
-		"linear":      model("llama").with("llama.rope.scaling.type", "linear").with("llama.rope.scaling.factor", float32(2)),
-		"old linear":  model("qwen2").with("qwen2.rope.scale_linear", float32(4)),
-		"type none":   model("llama").with("llama.rope.scaling.type", "none").with("llama.rope.scaling.factor", float32(2)),
+		"plain":       tiny("llama"),
+		"rope_freqs":  withFactors(tiny("llama"), "rope_freqs.weight", 1, 1, 3.5, 8),
+		"linear":      tiny("llama").with("llama.rope.scaling.type", "linear").with("llama.rope.scaling.factor", float32(2)),
+		"old linear":  tiny("qwen2").with("qwen2.rope.scale_linear", float32(4)),
+		"type none":   tiny("llama").with("llama.rope.scaling.type", "none").with("llama.rope.scaling.factor", float32(2)),
 		"yarn":        yarn,
 		"yarn llama":  yarnLlama,
 		"longrope":    phi,
-		"attn_factor": model("llama").with("llama.rope.scaling.attn_factor", float32(1.25)),
+		"attn_factor": tiny("llama").with("llama.rope.scaling.attn_factor", float32(1.25)),
 	}
 }
 
@@ -340,12 +340,12 @@ func TestOwnScaling(t *testing.T) {
 func TestStripAndConvertAgain(t *testing.T) {
 	ctx := context.Background()
 	cases := scaled()
-	cases["unpadded"] = model("llama")
-	unpadded := model("llama")
+	cases["unpadded"] = tiny("llama")
+	unpadded := tiny("llama")
 	unpadded.unpadded = true
 	unpadded.tensors[3].data = noise(4, 420)
 	cases["unpadded"] = unpadded
-	big := model("llama")
+	big := tiny("llama")
 	big.order = binary.BigEndian
 	cases["big-endian"] = big.with("llama.rope.scaling.factor", float32(2))
 	for name, fx := range cases {
@@ -383,13 +383,13 @@ func TestStripAndConvertAgain(t *testing.T) {
 			assert.True(t, bytes.Equal(a, b), "%s, stock rung %d: replacing a ladder differs from putting it in", name, stock)
 		}
 	}
-	_, err := Strip(ctx, model("llama").write(t, "in.gguf"), filepath.Join(t.TempDir(), "x"), Options{})
+	_, err := Strip(ctx, tiny("llama").write(t, "in.gguf"), filepath.Join(t.TempDir(), "x"), Options{})
 	assert.ErrorIs(t, err, ErrNoLadder)
 }
 
 // TestForeignLadder: a ladder that another program wrote, without a record, is read and replaced, not stripped.
 func TestForeignLadder(t *testing.T) {
-	fx := model("llama").with("llama.context_length", uint32(512)).
+	fx := tiny("llama").with("llama.context_length", uint32(512)).
 		with("llama.rope.longrope.version", uint32(1)).
 		with("llama.rope.longrope.lengths", []uint32{128, 512}).
 		with("llama.rope.longrope.start_windows", []uint32{0, 3}).
@@ -412,7 +412,7 @@ func TestForeignLadder(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	change := func(f func(*ropescale.Ladder)) *ropescale.Ladder { l := ladder(); f(l); return l }
 	laddered := func(key string, value any) fixture {
-		return model("llama").
+		return tiny("llama").
 			with("llama.rope.longrope.version", uint32(1)).
 			with("llama.rope.longrope.lengths", []uint32{128, 512}).
 			with("llama.rope.longrope.start_windows", []uint32{0, 3}).
@@ -420,7 +420,7 @@ func TestRefusals(t *testing.T) {
 			with("llama.rope.longrope.factors", []float32{1, 1, 2, 2, 4, 4, 4, 4}).
 			with("llama.rope.longrope."+key, value)
 	}
-	learned := model("bert")
+	learned := tiny("bert")
 	learned.tensors = append(learned.tensors[:1:1], fixtureTensor{name: "position_embd.weight", dims: []uint64{32}, data: noise(1, 128)})
 	for name, c := range map[string]struct {
 		fx   fixture
@@ -428,36 +428,36 @@ func TestRefusals(t *testing.T) {
 		opts Options
 		want string
 	}{
-		"no ladder":           {model("llama"), nil, Options{}, "no ladder"},
-		"no rungs":            {model("llama"), change(func(l *ropescale.Ladder) { l.Rungs = nil }), Options{}, "no rungs"},
-		"other n_dims":        {model("llama").with("llama.rope.dimension_count", uint32(64)), ladder(), Options{}, "rotates 64 dimensions"},
-		"key_length":          {model("llama").with("llama.attention.key_length", uint32(16)), ladder(), Options{}, "rotates 16 dimensions"},
-		"too few factors":     {model("llama"), change(func(l *ropescale.Ladder) { l.Rungs[0].Factors = []float64{1, 2} }), Options{}, "2 factors, want 4"},
-		"factor of zero":      {model("llama"), change(func(l *ropescale.Ladder) { l.Rungs[0].Factors[1] = 0 }), Options{}, "factor 1 is 0"},
-		"negative factor":     {model("llama"), change(func(l *ropescale.Ladder) { l.Rungs[0].Factors[1] = -1 }), Options{}, "factor 1 is -1"},
-		"factor of NaN":       {model("llama"), change(func(l *ropescale.Ladder) { l.Rungs[0].Factors[1] = math.NaN() }), Options{}, "factor 1 is NaN"},
-		"target not larger":   {model("llama").with("llama.context_length", uint32(2048)), ladder(), Options{}, "context length is 2048 already"},
-		"target below L":      {model("llama"), change(func(l *ropescale.Ladder) { l.Rungs = l.Rungs[:1]; l.Rungs[0].Length = 100 }), Options{}, "not longer than original_context_length"},
-		"L above the model's": {model("llama").with("llama.context_length", uint32(64)), ladder(), Options{}, "context length is 64"},
-		"ladder version":      {model("llama"), change(func(l *ropescale.Ladder) { l.Version = 2 }), Options{}, "version is 2"},
-		"base of other model": {withFactors(model("llama"), "rope_freqs.weight", 1, 1, 3.5, 8), change(func(l *ropescale.Ladder) {
+		"no ladder":           {tiny("llama"), nil, Options{}, "no ladder"},
+		"no rungs":            {tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs = nil }), Options{}, "no rungs"},
+		"other n_dims":        {tiny("llama").with("llama.rope.dimension_count", uint32(64)), ladder(), Options{}, "rotates 64 dimensions"},
+		"key_length":          {tiny("llama").with("llama.attention.key_length", uint32(16)), ladder(), Options{}, "rotates 16 dimensions"},
+		"too few factors":     {tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs[0].Factors = []float64{1, 2} }), Options{}, "2 factors, want 4"},
+		"factor of zero":      {tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs[0].Factors[1] = 0 }), Options{}, "factor 1 is 0"},
+		"negative factor":     {tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs[0].Factors[1] = -1 }), Options{}, "factor 1 is -1"},
+		"factor of NaN":       {tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs[0].Factors[1] = math.NaN() }), Options{}, "factor 1 is NaN"},
+		"target not larger":   {tiny("llama").with("llama.context_length", uint32(2048)), ladder(), Options{}, "context length is 2048 already"},
+		"target below L":      {tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs = l.Rungs[:1]; l.Rungs[0].Length = 100 }), Options{}, "not longer than original_context_length"},
+		"L above the model's": {tiny("llama").with("llama.context_length", uint32(64)), ladder(), Options{}, "context length is 64"},
+		"ladder version":      {tiny("llama"), change(func(l *ropescale.Ladder) { l.Version = 2 }), Options{}, "version is 2"},
+		"base of other model": {withFactors(tiny("llama"), "rope_freqs.weight", 1, 1, 3.5, 8), change(func(l *ropescale.Ladder) {
 			l.Base = &ropescale.Rung{AttentionFactor: 1, Factors: []float64{1, 1, 1, 1}}
 		}), Options{}, "factor 1 for pair 2; this one's is 3.5"},
-		"stock rung":            {model("llama"), ladder(), Options{StockRung: 3}, "rungs 1 to 2"},
-		"gpt2":                  {model("gpt2"), ladder(), Options{}, "has no RoPE"},
-		"mamba":                 {model("mamba"), ladder(), Options{}, "has no RoPE"},
+		"stock rung":            {tiny("llama"), ladder(), Options{StockRung: 3}, "rungs 1 to 2"},
+		"gpt2":                  {tiny("gpt2"), ladder(), Options{}, "has no RoPE"},
+		"mamba":                 {tiny("mamba"), ladder(), Options{}, "has no RoPE"},
 		"learned positions":     {learned, ladder(), Options{}, "has no RoPE"},
-		"no rope key":           {model("strange").with("strange.rope.freq_base", nil), ladder(), Options{}, "no key strange.rope.*"},
-		"no heads":              {model("llama").with("llama.attention.head_count", nil), ladder(), Options{}, "head_count"},
-		"odd dimensions":        {model("llama").with("llama.rope.dimension_count", uint32(7)), ladder(), Options{}, "rotates 7 dimensions"},
-		"no context length":     {model("llama").with("llama.context_length", nil), ladder(), Options{}, "llama.context_length"},
-		"no architecture":       {model("llama").with("general.architecture", nil), ladder(), Options{}, "general.architecture"},
-		"architecture a number": {model("llama").with("general.architecture", uint32(1)), ladder(), Options{}, "instead of a string"},
-		"adapter":               {model("llama").with("general.type", "adapter"), ladder(), Options{}, "adapter"},
-		"scaling type":          {model("llama").with("llama.rope.scaling.type", "magic"), ladder(), Options{}, `"magic"`},
-		"freqs do not fit":      {withFactors(model("llama"), "rope_freqs.weight", 1, 2), ladder(), Options{}, "has 2 factors"},
-		"freqs of zero":         {withFactors(model("llama"), "rope_freqs.weight", 1, 2, 0, 1), ladder(), Options{}, "factor 2 is 0"},
-		"freq base NaN":         {model("llama").with("llama.rope.freq_base", float32(math.NaN())), ladder(), Options{}, "freq_base"},
+		"no rope key":           {tiny("strange").with("strange.rope.freq_base", nil), ladder(), Options{}, "no key strange.rope.*"},
+		"no heads":              {tiny("llama").with("llama.attention.head_count", nil), ladder(), Options{}, "head_count"},
+		"odd dimensions":        {tiny("llama").with("llama.rope.dimension_count", uint32(7)), ladder(), Options{}, "rotates 7 dimensions"},
+		"no context length":     {tiny("llama").with("llama.context_length", nil), ladder(), Options{}, "llama.context_length"},
+		"no architecture":       {tiny("llama").with("general.architecture", nil), ladder(), Options{}, "general.architecture"},
+		"architecture a number": {tiny("llama").with("general.architecture", uint32(1)), ladder(), Options{}, "instead of a string"},
+		"adapter":               {tiny("llama").with("general.type", "adapter"), ladder(), Options{}, "adapter"},
+		"scaling type":          {tiny("llama").with("llama.rope.scaling.type", "magic"), ladder(), Options{}, `"magic"`},
+		"freqs do not fit":      {withFactors(tiny("llama"), "rope_freqs.weight", 1, 2), ladder(), Options{}, "has 2 factors"},
+		"freqs of zero":         {withFactors(tiny("llama"), "rope_freqs.weight", 1, 2, 0, 1), ladder(), Options{}, "factor 2 is 0"},
+		"freq base NaN":         {tiny("llama").with("llama.rope.freq_base", float32(math.NaN())), ladder(), Options{}, "freq_base"},
 		"key version":           {laddered("version", uint32(2)), ladder(), Options{}, "version 2"},
 		"lengths missing":       {laddered("lengths", nil), ladder(), Options{}, "lengths"},
 		"windows short":         {laddered("start_windows", []uint32{0}), ladder(), Options{}, "1 elements, 2 rows"},
@@ -465,9 +465,11 @@ func TestRefusals(t *testing.T) {
 		"factors ragged":        {laddered("factors", []float32{1, 2, 3}), ladder(), Options{}, "do not make 2 rows"},
 		"factors of NaN":        {laddered("factors", []float32{1, 1, 1, 1, 1, 1, 1, float32(math.NaN())}), ladder(), Options{}, "NaN"},
 		"record not json":       {laddered("replaced", "{"), ladder(), Options{}, "replaced"},
-		"record lies":           {laddered("replaced", `{"version":1,"keys":[{"key":"x","type":4,"raw":"AAA="}]}`), ladder(), Options{}, "cannot be"},
+		"record lies":           {laddered("replaced", `{"version":1,"keys":[{"key":"llama.x","type":4,"raw":"AAA="}]}`), ladder(), Options{}, "cannot be"},
 		"record version":        {laddered("replaced", `{"version":9}`), ladder(), Options{}, "version 9"},
-		"record of bad index":   {laddered("replaced", `{"version":1,"keys":[{"key":"x","type":4,"raw":"AAAAAA==","index":-1}]}`), ladder(), Options{}, "not where it should be"},
+		"record of other keys":  {laddered("replaced", `{"version":1,"added":["general.alignment"]}`), ladder(), Options{}, "general.alignment"},
+		"record of tensors":     {laddered("replaced", `{"version":1,"added_tensors":["token_embd.weight"]}`), ladder(), Options{}, "token_embd"},
+		"record of bad index":   {laddered("replaced", `{"version":1,"keys":[{"key":"llama.x","type":4,"raw":"AAAAAA==","index":-1}]}`), ladder(), Options{}, "not where it should be"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

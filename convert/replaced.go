@@ -130,8 +130,18 @@ func (e *edit) undo(arch string) (bool, error) {
 	if r.Version != 1 {
 		return fail("version %d, this program reads version 1", r.Version)
 	}
+	// A conversion touches the architecture's keys and the tensors of factors, so a record has no say over others.
+	foreign := func(key string) bool { return !strings.HasPrefix(key, arch+".") }
+	for _, key := range r.Added {
+		if foreign(key) {
+			return fail("it names %q", clip(key))
+		}
+	}
 	e.remove(r.Added...)
 	for _, k := range r.Keys {
+		if foreign(k.Key) {
+			return fail("it names %q", clip(k.Key))
+		}
 		kv := KV{Key: k.Key, Type: k.Type, Elem: k.Elem, Len: k.Len, raw: k.Raw, size: int64(len(k.Raw))}
 		if err := check(&kv, e.f); err != nil {
 			return fail("the old value of %q cannot be: %v", clip(k.Key), err)
@@ -146,11 +156,15 @@ func (e *edit) undo(arch string) (bool, error) {
 			return fail("the key %q is not where it should be", clip(k.Key))
 		}
 	}
+	factors := []string{tensorRopeFreqs, tensorRopeLong, tensorRopeShort}
 	for _, name := range r.AddedTensors {
+		if !slices.Contains(factors, name) {
+			return fail("it names the tensor %q", clip(name))
+		}
 		e.removeTensor(name)
 	}
 	for _, t := range r.Tensors {
-		if len(t.Data) == 0 || len(t.Data)%4 != 0 {
+		if len(t.Data) == 0 || len(t.Data)%4 != 0 || !slices.Contains(factors, t.Name) {
 			return fail("tensor %q of %d bytes", clip(t.Name), len(t.Data))
 		}
 		e.setTensor(t.Name, t.Data)

@@ -23,7 +23,7 @@ import (
 // largeModel writes a model whose one tensor has size bytes; sparse, unless filled.
 func largeModel(t testing.TB, dir string, size int64, fill bool) string {
 	t.Helper()
-	fx := model("llama")
+	fx := tiny("llama")
 	fx.tensors = []fixtureTensor{{name: "blk.0.ffn_up.weight", dims: []uint64{1024, uint64(size / 1024)}, kind: 24}}
 	fx.unpadded = true
 	path := filepath.Join(dir, "large.gguf")
@@ -93,7 +93,7 @@ func TestMemory(t *testing.T) {
 
 // TestHostileHeaderMemory: a header at the caps is held in bounded memory.
 func TestHostileHeaderMemory(t *testing.T) {
-	fx := model("llama")
+	fx := tiny("llama")
 	for i := range 3000 { // 48 MiB of values just small enough to be held, and 3000 keys
 		fx.kvs = append(fx.kvs, fixtureKV{fmt.Sprintf("foreign.%d", i), string(make([]byte, maxInlineValue-8))})
 	}
@@ -151,7 +151,7 @@ func TestWriteFails(t *testing.T) {
 		onlyFiles(t, dir)
 	}
 
-	in := model("llama").write(t, filepath.Join(dir, "in.gguf"))
+	in := tiny("llama").write(t, filepath.Join(dir, "in.gguf"))
 	before, err := os.ReadFile(in)
 	require.NoError(t, err)
 	link := filepath.Join(dir, "link.gguf")

@@ -1,0 +1,315 @@
+package convert
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sort"
+	"strings"
+
+	"github.com/ollama/ollama/envconfig"
+	"github.com/ollama/ollama/types/model"
+)
+
+// The store is a folder of blobs, each named by the SHA-256 of its content, and a folder of manifests, one for each
+// model name: manifests/HOST/NAMESPACE/MODEL/TAG is JSON that lists a config blob and layers (the GGUF, template,
+// system prompt, parameters, licence). The host's own package for it writes manifests in place and makes folders as it
+// reads; here a manifest appears by rename after all that it names, and reading changes nothing.
+
+// Media types of layers that are looked at. All others are kept as they are.
+const (
+	mediaModel    = "application/vnd.ollama.image.model"
+	mediaTensor   = "application/vnd.ollama.image.tensor"
+	mediaTemplate = "application/vnd.ollama.image.template"
+	mediaParams   = "application/vnd.ollama.image.params"
+	mediaConfig   = "application/vnd.docker.container.image.v1+json"
+	mediaManifest = "application/vnd.docker.distribution.manifest.v2+json"
+)
+
+var (
+	// ErrNoStore: there is no Ollama store where one was looked for.
+	ErrNoStore = errors.New("no Ollama store")
+	// ErrUnknownModel: the store has no model of that name.
+	ErrUnknownModel = errors.New("no model of that name in the Ollama store")
+)
+
+// maxSmallBlob caps manifests, configurations and parameters, which are read into memory.
+const maxSmallBlob = 1 << 20
+
+// Store is a local Ollama store.
+type Store struct {
+	Dir string
+}
+
+type manifest struct {
+	SchemaVersion int     `json:"schemaVersion"`
+	MediaType     string  `json:"mediaType"`
+	Config        layer   `json:"config"`
+	Layers        []layer `json:"layers"`
+}
+
+type layer struct {
+	MediaType string `json:"mediaType"`
+	Digest    string `json:"digest"`
+	Size      int64  `json:"size"`
+	From      string `json:"from,omitempty"`
+	Name      string `json:"name,omitempty"`
+}
+
+// OpenStore opens the store at dir; "" is where the host has it: OLLAMA_MODELS, or .ollama/models in the home folder.
+func OpenStore(dir string) (*Store, error) {
+	if dir == "" {
+		dir = envconfig.Models()
+	}
+	if fi, err := os.Stat(filepath.Join(dir, "manifests")); err != nil || !fi.IsDir() {
+		return nil, fmt.Errorf("%w at %s; pull or create a model first, or set OLLAMA_MODELS to the store (a system service keeps its own, often /usr/share/ollama/.ollama/models)", ErrNoStore, dir)
+	}
+	return &Store{Dir: dir}, nil
+}
+
+// Names lists the models of the store, as short as the host shows them, sorted.
+func (s *Store) Names() ([]string, error) {
+	var names []string
+	for _, n := range s.names() {
+		names = append(names, n.DisplayShortest())
+	}
+	sort.Strings(names)
+	return names, nil
+}
+
+func (s *Store) names() []model.Name {
+	root := filepath.Join(s.Dir, "manifests")
+	paths, _ := filepath.Glob(filepath.Join(root, "*", "*", "*", "*"))
+	var names []model.Name
+	for _, path := range paths {
+		rel, err := filepath.Rel(root, path)
+		if err != nil || strings.HasPrefix(filepath.Base(path), ".") {
+			continue
+		}
+		if n := model.ParseNameFromFilepath(rel); n.IsValid() {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+// parse turns what a user wrote into a full name, in the spelling of a model that exists, if one does.
+func (s *Store) parse(name string) (n model.Name, exists bool, err error) {
+	n = model.ParseName(name)
+	if !n.IsValid() {
+		return n, false, fmt.Errorf("%q is neither a file nor a valid model name", name)
+	}
+	for _, m := range s.names() {
+		if m.EqualFold(n) && strings.EqualFold(m.Tag, n.Tag) {
+			return m, true, nil
+		}
+	}
+	return n, false, nil
+}
+
+// Find resolves a model name; without a tag it is "latest".
+func (s *Store) Find(name string) (*Source, error) {
+	n, exists, err := s.parse(name)
+	if err != nil {
+		return nil, err
+	}
+	if !exists {
+		names, _ := s.Names()
+		text := "; pull it first"
+		switch near := nearest(n.DisplayShortest(), names); {
+		case len(near) > 0:
+			text = "; did you mean " + strings.Join(near, ", ") + "?"
+		case len(names) == 0:
+			text = "; the store is empty"
+		}
+		return nil, fmt.Errorf("%s: %w (%s)%s", name, ErrUnknownModel, s.Dir, text)
+	}
+	m, err := s.readManifest(n)
+	if err != nil {
+		return nil, err
+	}
+	src := &Source{Kind: KindStore, Name: n.DisplayShortest(), store: s, manifest: m}
+	for _, l := range m.Layers {
+		switch {
+		case l.MediaType == mediaTensor:
+			return nil, fmt.Errorf("%s: its tensors are separate files for MLX, not a GGUF", name)
+		case l.MediaType != mediaModel:
+			continue
+		case src.Path != "":
+			return nil, fmt.Errorf("%s: its manifest has more than one model file", name)
+		}
+		src.Digest = l.Digest
+		if src.Path, err = s.blobPath(l.Digest); err != nil {
+			return nil, fmt.Errorf("%s: manifest: %w", name, err)
+		}
+		fi, err := os.Stat(src.Path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s: its model file %s is missing; pull the model again", name, src.Path)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if fi.Size() != l.Size {
+			return nil, fmt.Errorf("%s: its model file %s has %d bytes, the manifest says %d; pull the model again", name, src.Path, fi.Size(), l.Size)
+		}
+	}
+	if src.Path == "" {
+		return nil, fmt.Errorf("%s: it has no model file here; a cloud model cannot be converted", name)
+	}
+	return src, nil
+}
+
+func (s *Store) manifestPath(n model.Name) string {
+	return filepath.Join(s.Dir, "manifests", n.Filepath())
+}
+
+func (s *Store) readManifest(n model.Name) (*manifest, error) {
+	path := s.manifestPath(n)
+	b, err := readSmall(path)
+	if err != nil {
+		return nil, err
+	}
+	m := new(manifest)
+	if err := json.Unmarshal(b, m); err != nil {
+		return nil, fmt.Errorf("%s: not a manifest: %w; pull or create the model again", path, err)
+	}
+	return m, nil
+}
+
+var digestPattern = regexp.MustCompile(`^sha256[:-][0-9a-fA-F]{64}$`)
+
+func (s *Store) blobPath(digest string) (string, error) {
+	if !digestPattern.MatchString(digest) {
+		return "", fmt.Errorf("%q is not a digest", clip(digest))
+	}
+	return filepath.Join(s.Dir, "blobs", strings.ReplaceAll(digest, ":", "-")), nil
+}
+
+// readBlob reads a small blob, and checks its content against its name.
+func (s *Store) readBlob(digest string) ([]byte, error) {
+	path, err := s.blobPath(digest)
+	if err != nil {
+		return nil, err
+	}
+	b, err := readSmall(path)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.EqualFold(digestOf(b)[7:], digest[7:]) {
+		return nil, fmt.Errorf("%s: content does not match its digest; pull or create the model again", path)
+	}
+	return b, nil
+}
+
+// writeBlob stores bytes.
+func (s *Store) writeBlob(mediaType string, b []byte) (layer, error) {
+	l := layer{MediaType: mediaType, Digest: digestOf(b), Size: int64(len(b))}
+	path, err := s.blobPath(l.Digest)
+	if err != nil {
+		return l, err
+	}
+	if fi, err := os.Stat(path); err == nil && fi.Size() == l.Size {
+		return l, nil
+	}
+	return l, writeAtomic(path, func(f *os.File) error {
+		_, err := f.Write(b)
+		return err
+	})
+}
+
+// writeManifest puts a model into the store, once all that it consists of is there.
+func (s *Store) writeManifest(n model.Name, m *manifest) error {
+	path := s.manifestPath(n)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	b, err := encodeJSON(m)
+	if err != nil {
+		return err
+	}
+	return writeAtomic(path, func(f *os.File) error {
+		_, err := f.Write(b)
+		return err
+	})
+}
+
+// encodeJSON writes as the host does: one line, and a line feed.
+func encodeJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	err := json.NewEncoder(&b).Encode(v)
+	return b.Bytes(), err
+}
+
+func digestOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+func readSmall(path string) ([]byte, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if fi.Size() > maxSmallBlob {
+		return nil, fmt.Errorf("%s: %d bytes, expected at most %d", path, fi.Size(), maxSmallBlob)
+	}
+	return os.ReadFile(path)
+}
+
+// nearest picks up to three names that a user may have meant: those that contain the name or are contained, else
+// those within a third of its letters.
+func nearest(name string, names []string) []string {
+	type scored struct {
+		name  string
+		score int
+	}
+	short := strings.TrimSuffix(strings.ToLower(name), ":latest")
+	var all []scored
+	for _, n := range names {
+		m := strings.TrimSuffix(strings.ToLower(n), ":latest")
+		base, _, _ := strings.Cut(m, ":")
+		d := min(distance(short, m), distance(short, base))
+		if strings.Contains(m, short) || strings.Contains(short, base) {
+			d = 0
+		}
+		if d <= max(2, len(short)/3) {
+			all = append(all, scored{n, d})
+		}
+	}
+	sort.Slice(all, func(i, j int) bool {
+		return all[i].score < all[j].score || all[i].score == all[j].score && all[i].name < all[j].name
+	})
+	var near []string
+	for _, s := range all[:min(3, len(all))] {
+		near = append(near, s.name)
+	}
+	return near
+}
+
+// distance is Levenshtein's, in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,290 @@
+package convert
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/longrope/longrope/ropescale"
+	"github.com/ollama/ollama/format"
+	"github.com/ollama/ollama/template"
+	"github.com/ollama/ollama/types/model"
+)
+
+// NumCtxKeep as Options.NumCtx leaves the parameter num_ctx as the source has it.
+const NumCtxKeep = -1
+
+// ConvertToStore puts the model src with ladder l into the local Ollama store under name, as "ollama create" would:
+// its template, system prompt, licence and other layers are the source's; a file gets the template that the host knows
+// for its chat template. The blob is written first, the manifest last, each by rename; on any error, or when ctx is
+// done, the store shows what it showed before. A model of that name is replaced, unless it is the source.
+//
+// Options.NumCtx is for the store: the host allocates the cache for num_ctx tokens when it loads a model, and without
+// the parameter it takes a few thousand, whatever the model could do. 0 raises num_ctx to the last rung.
+func ConvertToStore(ctx context.Context, src *Source, name string, l *ropescale.Ladder, opts Options) (*Report, error) {
+	s := src.store
+	if s == nil {
+		var err error
+		if s, err = OpenStore(""); err != nil {
+			return nil, err
+		}
+	}
+	n, _, err := s.parse(name)
+	if err != nil {
+		return nil, err
+	}
+	if src.Kind == KindStore && n.DisplayShortest() == src.Name {
+		return nil, fmt.Errorf("%s: the output is the input itself; give the output another name", name)
+	}
+	f, err := Open(src.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	j, err := prepare(f, l, opts)
+	if err != nil {
+		return nil, err
+	}
+	last := j.report.Ladder.Rungs[len(j.report.Ladder.Rungs)-1].Length
+	if opts.NumCtx > last {
+		return nil, fmt.Errorf("num_ctx %d is more than the longest rung, %d", opts.NumCtx, last)
+	}
+	if opts.NumCtx < NumCtxKeep {
+		return nil, fmt.Errorf("num_ctx is %d", opts.NumCtx)
+	}
+
+	m := manifest{SchemaVersion: 2, MediaType: mediaManifest}
+	var config json.RawMessage
+	if old := src.manifest; old == nil {
+		if m.Layers, config, err = s.freshLayers(f); err != nil {
+			return nil, err
+		}
+	} else {
+		m.Layers = slices.Clone(old.Layers)
+		if config, err = s.readBlob(old.Config.Digest); err != nil {
+			return nil, err
+		}
+	}
+	blob, err := s.writeModel(ctx, j, opts)
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(m.Layers, func(l layer) bool { return l.MediaType == mediaModel })
+	if src.Kind == KindStore {
+		blob.From = src.Name
+	}
+	m.Layers[at] = blob
+	if err := s.setNumCtx(&m, &j.report, f, opts.NumCtx, last); err != nil {
+		return nil, err
+	}
+	if m.Config, err = s.writeConfig(config, m.Layers); err != nil {
+		return nil, err
+	}
+	if err := s.writeManifest(n, &m); err != nil {
+		return nil, err
+	}
+	r := &j.report
+	r.Name, r.Digest, r.Size = n.DisplayShortest(), blob.Digest, blob.Size
+	r.Path, err = s.blobPath(blob.Digest)
+	return r, err
+}
+
+// writeModel streams the model into a blob; its name is known only at the end.
+func (s *Store) writeModel(ctx context.Context, j *job, opts Options) (layer, error) {
+	l := layer{MediaType: mediaModel}
+	p, err := j.e.lay()
+	if err != nil {
+		return l, err
+	}
+	blobs := filepath.Join(s.Dir, "blobs")
+	if err := os.MkdirAll(blobs, 0o755); err != nil {
+		return l, err
+	}
+	tmp, err := createTemp(blobs)
+	if err != nil {
+		return l, err
+	}
+	kept := false
+	defer func() {
+		if !kept {
+			tmp.Close()
+			os.Remove(tmp.Name())
+		}
+	}()
+	h := sha256.New()
+	if err := p.write(ctx, &hashing{tmp, h}, opts.Progress); err != nil {
+		return l, hint(err)
+	}
+	if err := tmp.Sync(); err != nil {
+		return l, hint(err)
+	}
+	if err := tmp.Close(); err != nil {
+		return l, hint(err)
+	}
+	l.Digest, l.Size = "sha256:"+hex.EncodeToString(h.Sum(nil)), p.size
+	path, err := s.blobPath(l.Digest)
+	if err != nil {
+		return l, err
+	}
+	if fi, err := os.Stat(path); err == nil && fi.Size() == l.Size {
+		return l, nil // the very model is there already
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w; a server that starts clears away what it does not know: convert again", err)
+		}
+		return l, err
+	}
+	kept = true
+	syncDir(blobs)
+	return l, nil
+}
+
+// hashing writes and hashes at the same time, on two cores if there are.
+type hashing struct {
+	f *os.File
+	h hash.Hash
+}
+
+func (w *hashing) Write(b []byte) (int, error) {
+	done := make(chan struct{})
+	go func() {
+		w.h.Write(b)
+		close(done)
+	}()
+	n, err := w.f.Write(b)
+	<-done
+	return n, err
+}
+
+// freshLayers are the layers for a model that comes from a file, the first a place for the model itself.
+func (s *Store) freshLayers(f *File) ([]layer, json.RawMessage, error) {
+	info, err := inspect(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	layers := []layer{{MediaType: mediaModel}}
+	chat, _, err := f.String("tokenizer.chat_template")
+	if err != nil {
+		return nil, nil, err
+	}
+	if chat != "" {
+		// An unknown template is no error: the host then shows the prompt as it is.
+		if t, err := template.Named(chat); err == nil {
+			l, err := s.writeBlob(mediaTemplate, t.Bytes)
+			if err != nil {
+				return nil, nil, err
+			}
+			layers = append(layers, l)
+			if t.Parameters != nil {
+				b, err := encodeJSON(t.Parameters)
+				if err != nil {
+					return nil, nil, err
+				}
+				if l, err = s.writeBlob(mediaParams, b); err != nil {
+					return nil, nil, err
+				}
+				layers = append(layers, l)
+			}
+		}
+	}
+	config, err := encodeJSON(model.ConfigV2{
+		ModelFormat: "gguf", ModelFamily: info.Architecture, ModelFamilies: []string{info.Architecture},
+		ModelType: format.HumanNumber(info.ParameterCount), FileType: info.FileType,
+		OS: "linux", Architecture: "amd64", RootFS: model.RootFS{Type: "layers"},
+	})
+	return layers, config, err
+}
+
+// writeConfig stores the source's configuration with the new list of layers; what else is in it stays.
+func (s *Store) writeConfig(config json.RawMessage, layers []layer) (layer, error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(config, &fields); err != nil {
+		return layer{}, fmt.Errorf("the model's configuration is not JSON: %w; pull or create it again", err)
+	}
+	root := model.RootFS{Type: "layers"}
+	for _, l := range layers {
+		root.DiffIDs = append(root.DiffIDs, l.Digest)
+	}
+	b, err := json.Marshal(root)
+	if err != nil {
+		return layer{}, err
+	}
+	fields["rootfs"] = b
+	if b, err = encodeJSON(fields); err != nil {
+		return layer{}, err
+	}
+	return s.writeBlob(mediaConfig, b)
+}
+
+// setNumCtx writes the parameter num_ctx.
+func (s *Store) setNumCtx(m *manifest, r *Report, f *File, want, last int) error {
+	if want == NumCtxKeep {
+		return nil
+	}
+	params := make(map[string]any)
+	at := slices.IndexFunc(m.Layers, func(l layer) bool { return l.MediaType == mediaParams })
+	if at >= 0 {
+		b, err := s.readBlob(m.Layers[at].Digest)
+		if err != nil {
+			return err
+		}
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.UseNumber() // a parameter must not change by being read
+		if err := d.Decode(&params); err != nil {
+			return fmt.Errorf("the model's parameters are not JSON: %w; pull or create it again", err)
+		}
+	}
+	if want == 0 {
+		want = last
+	}
+	params["num_ctx"] = want
+	b, err := encodeJSON(params)
+	if err != nil {
+		return err
+	}
+	l, err := s.writeBlob(mediaParams, b)
+	if err != nil {
+		return err
+	}
+	if at >= 0 {
+		m.Layers[at] = l
+	} else {
+		m.Layers = append(m.Layers, l)
+	}
+	r.NumCtx = want
+	if n := cacheBytes(f, want); n > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("num_ctx is %d: the cache of keys and values takes about %s; choose a smaller num_ctx if memory is short", want, format.HumanBytes2(n)))
+	}
+	return nil
+}
+
+// cacheBytes estimates the f16 cache of keys and values for n tokens; 0 when the file does not say enough.
+func cacheBytes(f *File, n int) uint64 {
+	arch, _, _ := f.String("general.architecture")
+	get := func(name string) uint64 { n, _ := f.most(arch + "." + name); return uint64(n) }
+	heads, kv, layers := get("attention.head_count"), get("attention.head_count_kv"), get("block_count")
+	if heads == 0 {
+		return 0
+	}
+	if kv == 0 {
+		kv = heads
+	}
+	key, value := get("attention.key_length"), get("attention.value_length")
+	if key == 0 {
+		key = get("embedding_length") / heads
+	}
+	if value == 0 {
+		value = key
+	}
+	return uint64(n) * layers * kv * (key + value) * 2
+}
