@@ -1,0 +1,170 @@
+package longrope
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// NewCommand is "ollama longrope", to be added to the host's command line.
+func NewCommand() *cobra.Command { return newCommand(openEngine) }
+
+// app is what the commands share. One is made for every run.
+type app struct {
+	*ui
+	open opener
+	json bool
+	args []string // as typed, without the program: to say how a run goes on
+
+	// Of the engine; set by the flags of the commands that run a model.
+	threads, batch int
+}
+
+// newCommand takes the opener of engines, so that tests can give one that needs no model.
+func newCommand(open opener) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "longrope",
+		Short: "Extend a model's context with LongRoPE",
+		Long: `Find RoPE factors that let a model read beyond the length it was trained for, write them into the model, and
+measure the result.
+
+MODEL is a GGUF file or the name of a model in the local store. Lengths are in tokens: 131072 or 128k.`,
+		Example: `  ollama longrope search  llama3.2 --target 32k -o factors.json
+  ollama longrope convert llama3.2 --factors factors.json --name llama3.2-32k
+  ollama run llama3.2-32k
+
+  ollama longrope eval passkey llama3.2-32k --lengths 8k,16k,32k
+  ollama longrope show llama3.2-32k`,
+		SilenceUsage: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), suggest(args[0], names(cmd)))
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.AddCommand(searchCommand(open), convertCommand(open), evalCommand(open), showCommand(open))
+	for _, cmd := range append(root.Commands(), root) {
+		cmd.SilenceUsage = true
+		cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+			return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
+		})
+	}
+	return root
+}
+
+func names(cmd *cobra.Command) []string {
+	var s []string
+	for _, c := range cmd.Commands() {
+		s = append(s, c.Name())
+	}
+	return s
+}
+
+// newApp is the app of a run of cmd.
+func newApp(cmd *cobra.Command, open opener) *app {
+	a := &app{ui: newUI(cmd.OutOrStdout(), cmd.ErrOrStderr()), open: open}
+	a.json, _ = cmd.Flags().GetBool("json")
+	a.threads, _ = cmd.Flags().GetInt("threads")
+	a.batch, _ = cmd.Flags().GetInt("batch")
+	for _, arg := range os.Args[1:] {
+		a.args = append(a.args, quote(arg))
+	}
+	return a
+}
+
+// quote makes an argument safe to paste into a shell.
+func quote(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:,=+@%~", r) || r > 127
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// interruptible runs f with a context that ends at the first Ctrl-C (or SIGTERM), so that f can put things in order. The
+// second one kills, as it does without this.
+func interruptible(cmd *cobra.Command, f func(ctx context.Context) error) error {
+	parent := cmd.Context()
+	if parent == nil {
+		parent = context.Background()
+	}
+	ctx, stop := signal.NotifyContext(parent, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	err := f(ctx)
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return errInterrupted
+	}
+	return err
+}
+
+var errInterrupted = errors.New("interrupted")
+
+func jsonFlag(cmd *cobra.Command) {
+	cmd.Flags().Bool("json", false, "Write the result to standard output as JSON")
+}
+
+func engineFlags(cmd *cobra.Command) {
+	cmd.Flags().Int("threads", 0, "Threads on the CPU (default: one per core)")
+	cmd.Flags().Int("batch", 0, "Tokens decoded at once (default 512)")
+}
+
+// exactly asks for n arguments and says which.
+func exactly(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		return fmt.Errorf("%d arguments instead of %d; usage: %s", len(args), n, cmd.UseLine())
+	}
+}
+
+// suggest names what was probably meant by name, "" if nothing is near.
+func suggest(name string, known []string) string {
+	best, distance := "", max(2, len(name)/3)+1
+	for _, k := range known {
+		d := editDistance(strings.ToLower(name), strings.ToLower(k))
+		// Somebody who types "llama3.2" may well have "llama3.2-128k" or "llama3.2:latest".
+		if strings.HasPrefix(strings.ToLower(k), strings.ToLower(name)) {
+			d = min(d, 1)
+		}
+		if d < distance {
+			best, distance = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
+}
+
+// editDistance is Levenshtein's, in runes.
+func editDistance(a, b string) int {
+	x, y := []rune(a), []rune(b)
+	row := make([]int, len(y)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range x {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range y {
+			cost := 1
+			if x[i] == y[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
+		}
+	}
+	return row[len(y)]
+}

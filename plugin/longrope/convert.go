@@ -1,0 +1,255 @@
+package longrope
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/ropescale"
+)
+
+// convertFlags are the flags of convert.
+type convertFlags struct {
+	factors         []string
+	lengths         sizesFlag
+	method          string
+	target          sizeFlag
+	startWindow     int
+	attentionFactor float64
+	stockRung       string
+	strip           bool
+	out, name       string
+	numCtx          sizeFlag
+}
+
+func convertCommand(open opener) *cobra.Command {
+	var f convertFlags
+	cmd := &cobra.Command{
+		Use:   "convert MODEL (--factors FILE | --method NAME --target LENGTH | --strip) (-o FILE | --name NAME)",
+		Short: "Write RoPE factors into a model",
+		Long: `Write a ladder of RoPE factors into a copy of MODEL and raise its context length. Weights are copied bit for bit.
+
+Factors come from search, from a hand-written factors.json, or from a csv file as the authors of LongRoPE publish them
+(which says no length: give --length). Several files make one ladder, and a sequence gets the shortest rung that holds
+it. A method that needs no search is quicker and worse: --method yarn --target 128k.
+
+An unpatched Ollama gets one rung of the ladder, where it can use any for the architecture: the last one, or that of
+--stock-rung. --strip gives the model back as it was before its conversion.`,
+		Example: `  ollama longrope convert llama3.2 --factors factors.json --name llama3.2-128k
+  ollama longrope convert model.gguf --factors 32k.json --factors 128k.json -o model-128k.gguf
+  ollama longrope convert model.gguf --factors ft_la2_128k.csv --length 128k -o model-128k.gguf`,
+		Args: exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a := newApp(cmd, open)
+			return interruptible(cmd, func(ctx context.Context) error { return a.convert(ctx, args[0], f) })
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringArrayVar(&f.factors, "factors", nil, "Factors `FILE`, .json or .csv (repeatable)")
+	fl.Var(&f.lengths, "length", "Length of each .csv file, in their order")
+	fl.StringVar(&f.method, "method", "", "Method instead of factors: linear, ntk, dynamic or yarn")
+	fl.Var(&f.target, "target", "Length for --method, e.g. 128k")
+	fl.IntVar(&f.startWindow, "start-window", 0, "Start window in tokens, for --method and .csv")
+	fl.Float64Var(&f.attentionFactor, "attention-factor", 0, "Attention factor, for --method and .csv (default: the method's own)")
+	fl.StringVar(&f.stockRung, "stock-rung", "", "Rung for an unpatched host: its length, or none (default: the last)")
+	fl.BoolVar(&f.strip, "strip", false, "Take the factors out of a converted model")
+	fl.StringVarP(&f.out, "output", "o", "", "Model `FILE` to write (.gguf)")
+	fl.StringVar(&f.name, "name", "", "Name in the local store to give the model")
+	fl.Var(&f.numCtx, "num-ctx", "With --name: the parameter num_ctx, for which the host reserves memory (default: the longest rung)")
+	jsonFlag(cmd)
+	return cmd
+}
+
+// check finds flags that do not go together.
+func (f *convertFlags) check() error {
+	given := 0
+	for _, set := range []bool{len(f.factors) > 0, f.method != "", f.strip} {
+		if set {
+			given++
+		}
+	}
+	switch {
+	case given == 0:
+		return errors.New("nothing to write into the model; give --factors FILE, or --method NAME --target LENGTH")
+	case given > 1:
+		return errors.New("--factors, --method and --strip exclude each other; give one of them")
+	case f.method != "" && f.target == 0:
+		return fmt.Errorf("--method %s needs --target; give the length, e.g. --target 128k", f.method)
+	case f.method == "" && f.target != 0:
+		return errors.New("--target is for --method; factors say their lengths themselves, or --length does for csv")
+	case f.out == "" && f.name == "":
+		return errors.New("nowhere to write; give -o FILE, or --name NAME for a model in the local store")
+	case f.out != "" && f.name != "":
+		return errors.New("--output and --name exclude each other; give one of them")
+	case f.strip && f.name != "":
+		return errors.New("--strip writes a file; give -o FILE instead of --name")
+	case f.numCtx != 0 && f.name == "":
+		return errors.New("--num-ctx is for --name; for a file, PARAMETER num_ctx in its Modelfile says it")
+	case f.startWindow < 0:
+		return fmt.Errorf("--start-window is %d; give 0 or more tokens", f.startWindow)
+	case f.attentionFactor < 0:
+		return fmt.Errorf("--attention-factor is %g; give a positive number", f.attentionFactor)
+	case f.out != "" && isFactors(f.out):
+		return fmt.Errorf("--output: %s would be a model under the name of a factors file; name it .gguf", f.out)
+	}
+	return nil
+}
+
+func (a *app) convert(ctx context.Context, arg string, f convertFlags) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	m, err := find(arg)
+	if err != nil {
+		return err
+	}
+	opts := convert.Options{}
+	started := time.Now()
+	opts.Progress = func(done, total int64) {
+		a.progress(started, "writing", float64(done), float64(total), fmt.Sprintf("%.1f of %.1f GB", float64(done)/1e9, float64(total)/1e9))
+	}
+	var l *ropescale.Ladder
+	if !f.strip {
+		if l, err = f.ladder(m); err != nil {
+			return err
+		}
+		if opts.StockRung, err = stockRung(f.stockRung, l); err != nil {
+			return err
+		}
+	}
+	r, err := a.write(ctx, m, l, f, opts)
+	a.done()
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(r)
+	}
+	return a.reportConvert(r, f)
+}
+
+func (f *convertFlags) ladder(m *model) (*ropescale.Ladder, error) {
+	o := factorsOptions{lengths: f.lengths, startWindow: f.startWindow, attentionFactor: f.attentionFactor}
+	if f.method == "" {
+		l, err := ladderFrom(m.info, f.factors, o)
+		if err != nil {
+			return nil, fmt.Errorf("--factors: %w", err)
+		}
+		return l, nil
+	}
+	if int(f.target) <= m.info.OriginalContextLength {
+		return nil, fmt.Errorf("--target %s: %s was trained for %s tokens already; give a longer target",
+			size(int(f.target)), m.name, size(m.info.OriginalContextLength))
+	}
+	lengths := []int{int(f.target)}
+	if f.method == "dynamic" {
+		// A rung for each doubling stands for a base that grows with the length.
+		for n := 2 * m.info.OriginalContextLength; n < int(f.target); n *= 2 {
+			lengths = append(lengths[:len(lengths)-1], n, int(f.target))
+		}
+	}
+	l, err := ladderBy(m.info, f.method, lengths, o)
+	if err != nil {
+		return nil, fmt.Errorf("--method: %w", err)
+	}
+	l.Source.ModelDigest = ""
+	return l, nil
+}
+
+// stockRung turns --stock-rung, a length, into a row of the ladder.
+func stockRung(flag string, l *ropescale.Ladder) (int, error) {
+	switch flag {
+	case "":
+		return 0, nil
+	case "none":
+		return convert.StockNone, nil
+	}
+	n, err := parseSize(flag)
+	if err != nil {
+		return 0, fmt.Errorf("--stock-rung: %w, or none", err)
+	}
+	var lengths []string
+	for i, g := range l.Rungs {
+		if g.Length == n {
+			return i + 1, nil
+		}
+		lengths = append(lengths, size(g.Length))
+	}
+	return 0, fmt.Errorf("--stock-rung: there is no rung for %s tokens; there are rungs for %s", size(n), strings.Join(lengths, ", "))
+}
+
+// write makes the file, or the model in the store.
+func (a *app) write(ctx context.Context, m *model, l *ropescale.Ladder, f convertFlags, opts convert.Options) (*convert.Report, error) {
+	if f.strip {
+		return convert.Strip(ctx, m.path, f.out, opts)
+	}
+	if f.name != "" {
+		opts.NumCtx = int(f.numCtx)
+		return convert.ConvertToStore(ctx, m.source, f.name, l, opts)
+	}
+	return convert.Convert(ctx, m.path, f.out, l, opts)
+}
+
+// reportConvert says what was done and what comes next.
+func (a *app) reportConvert(r *convert.Report, f convertFlags) error {
+	var rows [][]string
+	for _, c := range r.Changes {
+		rows = append(rows, []string{c.Key, cut(dash(c.Old), 24), cut(dash(c.New), 48)})
+	}
+	if err := a.print(table([]string{"changed", "before", "after"}, rows, 3)); err != nil {
+		return err
+	}
+	for _, n := range r.Notes {
+		a.say("note: %s", n)
+	}
+	switch s := r.Stock; {
+	case !s.Loads:
+		a.say("an unpatched ollama cannot load the result")
+	case s.Rung > 0:
+		a.say("an unpatched ollama runs the result with one rung of %d", len(r.Ladder.Rungs))
+	case r.Ladder != nil:
+		a.say("an unpatched ollama runs the result as it was trained, up to %s tokens", count(s.ContextLength))
+	}
+	for _, n := range r.Stock.Notes {
+		a.say("  %s", n)
+	}
+	if f.name != "" {
+		a.say("made %s; next:\nollama run %s", r.Name, quote(r.Name))
+		return nil
+	}
+	name := strings.ToLower(strings.TrimSuffix(filepath.Base(r.Path), filepath.Ext(r.Path)))
+	modelfile := strings.TrimSuffix(r.Path, filepath.Ext(r.Path)) + ".modelfile"
+	lines := fmt.Sprintf("FROM ./%s", filepath.Base(r.Path))
+	if r.Ladder != nil {
+		lines += fmt.Sprintf(`\nPARAMETER num_ctx %d`, r.Ladder.Rungs[len(r.Ladder.Rungs)-1].Length)
+	}
+	a.say("wrote %s; next:\nprintf '%s\\n' > %s\nollama create %s -f %s\nollama run %s", r.Path, lines, quote(modelfile), quote(name), quote(modelfile), quote(name))
+	return nil
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// nameFor proposes a name in the store for a model that was extended.
+func nameFor(model string, target int) string {
+	suffix := "-" + size(target)
+	if ext := filepath.Ext(model); strings.EqualFold(ext, ".gguf") {
+		return strings.ToLower(strings.TrimSuffix(filepath.Base(model), ext)) + suffix
+	}
+	// A tag stays a tag: llama3.2:1b becomes llama3.2-128k:1b.
+	slash := strings.LastIndexByte(model, '/')
+	if colon := strings.LastIndexByte(model, ':'); colon > slash {
+		return model[:colon] + suffix + model[colon:]
+	}
+	return model + suffix
+}

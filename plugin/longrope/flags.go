@@ -1,0 +1,199 @@
+package longrope
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/longrope/longrope/evals"
+	defaultmodel "github.com/longrope/longrope/evals/default"
+)
+
+// parseSize reads a number of tokens: 131072, 128k or 1m, where k is 1024.
+func parseSize(s string) (int, error) {
+	t, unit := strings.ToLower(strings.TrimSpace(s)), 1
+	switch {
+	case strings.HasSuffix(t, "k"):
+		t, unit = t[:len(t)-1], 1<<10
+	case strings.HasSuffix(t, "m"):
+		t, unit = t[:len(t)-1], 1<<20
+	}
+	n, err := strconv.Atoi(t)
+	if err != nil || n < 1 || n > math.MaxInt32/unit {
+		return 0, fmt.Errorf("%q is not a number of tokens; write it like 131072, 128k or 1m", s)
+	}
+	return n * unit, nil
+}
+
+// size writes what parseSize reads, in the shorter form.
+func size(n int) string {
+	switch {
+	case n >= 1<<20 && n%(1<<20) == 0:
+		return fmt.Sprintf("%dm", n>>20)
+	case n >= 1<<10 && n%(1<<10) == 0:
+		return fmt.Sprintf("%dk", n>>10)
+	}
+	return strconv.Itoa(n)
+}
+
+// sizeFlag is a number of tokens as a flag.
+type sizeFlag int
+
+func (f *sizeFlag) String() string {
+	if *f == 0 {
+		return ""
+	}
+	return size(int(*f))
+}
+func (f *sizeFlag) Type() string { return "tokens" }
+func (f *sizeFlag) Set(s string) error {
+	n, err := parseSize(s)
+	*f = sizeFlag(n)
+	return err
+}
+
+// sizesFlag is several of them, separated by commas.
+type sizesFlag []int
+
+func (f *sizesFlag) Type() string { return "tokens,…" }
+func (f *sizesFlag) String() string {
+	var s []string
+	for _, n := range *f {
+		s = append(s, size(n))
+	}
+	return strings.Join(s, ",")
+}
+func (f *sizesFlag) Set(s string) error {
+	for _, field := range strings.Split(s, ",") {
+		n, err := parseSize(field)
+		if err != nil {
+			return err
+		}
+		*f = append(*f, n)
+	}
+	return nil
+}
+
+// ascending are the sizes in order, each once.
+func (f sizesFlag) ascending() []int {
+	return slices.Compact(slices.Sorted(slices.Values(f)))
+}
+
+// sharesFlag is a list of numbers from 0 to 1.
+type sharesFlag []float64
+
+func (f *sharesFlag) Type() string { return "share,…" }
+func (f *sharesFlag) String() string {
+	var s []string
+	for _, x := range *f {
+		s = append(s, strconv.FormatFloat(x, 'g', -1, 64))
+	}
+	return strings.Join(s, ",")
+}
+func (f *sharesFlag) Set(s string) error {
+	for _, field := range strings.Split(s, ",") {
+		x, err := strconv.ParseFloat(strings.TrimSpace(field), 64)
+		if err != nil || !(x >= 0 && x <= 1) {
+			return fmt.Errorf("%q is not a number from 0 (at the start) to 1 (at the end)", field)
+		}
+		*f = append(*f, x)
+	}
+	return nil
+}
+
+// budgetFlag is what a search may spend: time (90s, 10m, 2h) or evaluated tokens (600000, 600k).
+type budgetFlag struct {
+	tokens int
+	time   time.Duration
+}
+
+func (f *budgetFlag) Type() string { return "tokens|time" }
+func (f *budgetFlag) String() string {
+	switch {
+	case f.time > 0:
+		return f.time.String()
+	case f.tokens > 0:
+		return size(f.tokens)
+	}
+	return ""
+}
+func (f *budgetFlag) Set(s string) error {
+	*f = budgetFlag{}
+	// "10m" is ten minutes: a search of ten million tokens is written 10240k.
+	if d, err := time.ParseDuration(s); err == nil && d > 0 {
+		f.time = d
+		return nil
+	}
+	if n, err := parseSize(s); err == nil {
+		f.tokens = n
+		return nil
+	}
+	return fmt.Errorf("%q is neither a time (90s, 10m, 2h) nor a number of tokens (600000, 600k)", s)
+}
+
+// readTexts reads the files of a flag. The name of a text is its file's.
+func readTexts(flag string, paths []string) ([]evals.Text, error) {
+	var texts []evals.Text
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("--%s: %w", flag, err)
+		}
+		if !utf8.Valid(b) {
+			return nil, fmt.Errorf("--%s: %s is not plain text in utf-8; convert it first", flag, path)
+		}
+		if strings.TrimSpace(string(b)) == "" {
+			return nil, fmt.Errorf("--%s: %s is empty; give a longer text", flag, path)
+		}
+		texts = append(texts, evals.Text{Name: filepath.Base(path), Body: string(b)})
+	}
+	return texts, nil
+}
+
+// bundled returns the texts that come with the program, for who gives none. The books are short; where one alone is
+// too short, joined says to make one text of them.
+func bundled(texts []defaultmodel.Text, joined bool) []evals.Text {
+	var out []evals.Text
+	for _, t := range texts {
+		out = append(out, evals.Text(t))
+	}
+	if !joined {
+		return out
+	}
+	var names, bodies []string
+	for _, t := range out {
+		names, bodies = append(names, t.Name), append(bodies, t.Body)
+	}
+	return []evals.Text{{Name: strings.Join(names, "+"), Body: strings.Join(bodies, "\n")}}
+}
+
+// textsFor returns texts, or the bundled ones where texts is empty, such that each has at least need tokens.
+func textsFor(e evals.Engine, texts []evals.Text, fallback []defaultmodel.Text, need int) ([]evals.Text, error) {
+	if len(texts) > 0 {
+		return texts, nil // evals says which one is too short
+	}
+	for _, joined := range []bool{false, true} {
+		texts = bundled(fallback, joined)
+		enough := true
+		for _, t := range texts {
+			tokens, err := e.Tokenize(t.Body, false)
+			if err != nil {
+				return nil, fmt.Errorf("cannot tokenize the bundled text %s: %w", t.Name, err)
+			}
+			enough = enough && len(tokens) >= need
+		}
+		if enough {
+			return texts, nil
+		}
+	}
+	return nil, fmt.Errorf("%w for %s tokens", errBundled, size(need))
+}
+
+var errBundled = errors.New("the bundled texts are too short")

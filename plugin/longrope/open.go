@@ -1,0 +1,39 @@
+package longrope
+
+import (
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/longrope/longrope/evals"
+)
+
+// An opener loads a model to run it.
+type opener func(path string, o openOptions) (runner, error)
+
+// openOptions are what the commands say about a model to run; zero values are the engine's defaults.
+type openOptions struct {
+	Name           string // in reports
+	Length         int    // of the longest sequence, tokens
+	Threads, Batch int
+	Progress       func(share float32)
+}
+
+// runner is an engine that can be closed.
+type runner interface {
+	evals.Engine
+	Close()
+}
+
+// load opens the model of m for sequences of up to length tokens, with progress.
+func (a *app) load(m *model, length int) (runner, error) {
+	// The engine's own words, some two hundred lines for each model, are for those who look for a fault in it.
+	if os.Getenv("OLLAMA_DEBUG") == "" {
+		slog.SetLogLoggerLevel(slog.LevelError + 1)
+	}
+	started := time.Now()
+	e, err := a.open(m.path, openOptions{Name: m.name, Length: length, Threads: a.threads, Batch: a.batch,
+		Progress: func(share float32) { a.progress(started, "loading "+m.name, float64(share), 1, "") }})
+	a.done()
+	return e, err
+}

@@ -1,0 +1,10 @@
+//go:build !cgo
+
+package longrope
+
+import "errors"
+
+// openEngine: without cgo there is no engine. The commands that run no model work, and so do the tests with a fake one.
+func openEngine(string, openOptions) (runner, error) {
+	return nil, errors.New("this program was built without cgo and cannot run models; build it with CGO_ENABLED=1")
+}

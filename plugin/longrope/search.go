@@ -1,0 +1,481 @@
+package longrope
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/longrope/longrope/evals"
+	defaultmodel "github.com/longrope/longrope/evals/default"
+	"github.com/longrope/longrope/ropescale"
+)
+
+// searchFlags are the flags of search.
+type searchFlags struct {
+	target         sizeFlag
+	texts, heldOut []string
+	out, study     string
+	fresh          bool
+	algorithm      string
+	seed           uint64
+	budget         budgetFlag
+	windows        int
+	fitness        string
+	attention      string
+	knots          int
+	plot           string
+	noPlot         bool
+}
+
+func searchCommand(open opener) *cobra.Command {
+	var f searchFlags
+	cmd := &cobra.Command{
+		Use:   "search MODEL --target LENGTH",
+		Short: "Search RoPE factors for a longer context",
+		Long: `Search rescale factors, a start window and an attention factor with which MODEL has the lowest perplexity at the
+target length, and write them to a file for convert. PI, NTK and YaRN are evaluated first, for comparison.
+
+A search can be interrupted (Ctrl-C) or killed at any time: the same command goes on where it was. Its journal is
+beside the output, FACTORS.study.
+
+The text should resemble what the model will read, and be several times longer than the target. Without --text, two
+books in the public domain that come with the program are used; they reach to about 64k tokens.`,
+		Example: `  ollama longrope search llama3.2 --target 32k -o factors.json
+  ollama longrope search model.gguf --target 131072 --text war.txt --text peace.txt --budget 8h -o factors.json`,
+		Args: exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a := newApp(cmd, open)
+			return interruptible(cmd, func(ctx context.Context) error { return a.search(ctx, args[0], f) })
+		},
+	}
+	fl := cmd.Flags()
+	fl.Var(&f.target, "target", "Length to search for, e.g. 131072 or 128k")
+	fl.StringArrayVar(&f.texts, "text", nil, "Text `FILE` to search on (repeatable)")
+	fl.StringArrayVar(&f.heldOut, "held-out", nil, "Text `FILE` to measure on at the end (repeatable)")
+	fl.StringVarP(&f.out, "output", "o", "", "Factors `FILE` to write (.json)")
+	fl.Var(&f.budget, "budget", "What to spend: tokens (600k) or time (90s, 10m, 2h); default: the algorithm's own")
+	fl.StringVar(&f.algorithm, "algorithm", "cma", "cma (few evaluations) or longrope (the paper's evolutionary search)")
+	fl.Uint64Var(&f.seed, "seed", 1, "Seed of the search")
+	fl.IntVar(&f.windows, "windows", 3, "Windows of the target length that each candidate reads")
+	fl.StringVar(&f.fitness, "fitness", "perplexity", "What to minimise: perplexity, needle (of hidden keys), or both")
+	fl.StringVar(&f.attention, "attention", "", "Attention factor: search or fixed (default: search for cma, fixed for longrope)")
+	fl.IntVar(&f.knots, "knots", 0, "Knots of cma's curve of factors (default 8)")
+	fl.StringVar(&f.study, "study", "", "Journal `FILE` (default: that of the output, with .study)")
+	fl.BoolVar(&f.fresh, "fresh", false, "Begin anew, and discard the journal of an earlier search")
+	fl.StringVar(&f.plot, "plot", "", "Picture `FILE` of the factors, and one more, -search, of the convergence (default: that of the output, .png)")
+	fl.BoolVar(&f.noPlot, "no-plot", false, "Draw no picture")
+	jsonFlag(cmd)
+	engineFlags(cmd)
+	return cmd
+}
+
+// searchResult is what search writes with --json.
+type searchResult struct {
+	Model    string            `json:"model"`
+	Digest   string            `json:"model_digest"`
+	Target   int               `json:"target"`
+	Measure  string            `json:"fitness"`
+	Texts    []evals.Text      `json:"texts"`
+	HeldOut  []evals.Text      `json:"held_out_texts"`
+	Rows     []searchRow       `json:"rows"`
+	Trials   int               `json:"trials"`
+	Tokens   int               `json:"tokens"`
+	Complete bool              `json:"complete"` // false: stopped by --budget TIME, and can go on
+	Seconds  float64           `json:"seconds"`
+	Files    map[string]string `json:"files,omitempty"`
+	Ladder   *ropescale.Ladder `json:"ladder"`
+}
+
+// searchRow is a method with its fitness and perplexity on held-out text; nil where it failed or was not measured.
+type searchRow struct {
+	Method  string   `json:"method"`
+	Fitness *float64 `json:"fitness"`
+	HeldOut *float64 `json:"held_out"`
+
+	rung ropescale.Rung
+}
+
+// check finds what is wrong with the flags before a model is loaded, and fills in the files that follow from others.
+func (f *searchFlags) check(m *model) error {
+	switch {
+	case f.target == 0:
+		return errors.New("--target is missing; give the length to search for, e.g. --target 32k")
+	case int(f.target) <= m.info.OriginalContextLength:
+		return fmt.Errorf("--target %s: %s was trained for %s tokens already; give a longer target",
+			size(int(f.target)), m.name, size(m.info.OriginalContextLength))
+	case f.windows < 1:
+		return fmt.Errorf("--windows is %d; give at least 1", f.windows)
+	case f.out != "" && !strings.EqualFold(filepath.Ext(f.out), ".json"):
+		return fmt.Errorf("--output: %s is not a .json file; factors are written as JSON", f.out)
+	}
+	if _, ok := measures[f.fitness]; !ok {
+		return fmt.Errorf("--fitness: unknown measure %q; known: perplexity, needle, both", f.fitness)
+	}
+	if f.out != "" {
+		if err := writable(f.out); err != nil {
+			return fmt.Errorf("--output: %w", err)
+		}
+		if f.study == "" {
+			f.study = f.out + ".study"
+		}
+		if f.plot == "" && !f.noPlot {
+			f.plot = strings.TrimSuffix(f.out, filepath.Ext(f.out)) + ".png"
+		}
+	}
+	if f.fresh && f.study == "" {
+		return errors.New("--fresh: there is no journal to discard; give --output or --study")
+	}
+	if f.noPlot {
+		f.plot = ""
+	}
+	return pictureName(f.plot)
+}
+
+// writable refuses an output that cannot appear, before the hours it takes to make it.
+func writable(path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a folder; give the name of a file", path)
+	}
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, ".longrope-*")
+	if err != nil {
+		return fmt.Errorf("cannot write to the folder of %s: %w", path, errors.Unwrap(err))
+	}
+	f.Close()
+	return os.Remove(f.Name())
+}
+
+func (a *app) search(ctx context.Context, arg string, f searchFlags) error {
+	m, err := find(arg)
+	if err != nil {
+		return err
+	}
+	if err := f.check(m); err != nil {
+		return err
+	}
+	texts, err := readTexts("text", f.texts)
+	if err != nil {
+		return err
+	}
+	heldOut, err := readTexts("held-out", f.heldOut)
+	if err != nil {
+		return err
+	}
+
+	target := int(f.target)
+	e, err := a.load(m, target)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	if texts, err = textsFor(e, texts, defaultmodel.SearchTexts(), target); err != nil {
+		return fmt.Errorf("%w; give longer ones with --text", err)
+	}
+	j, err := newJudge(e, texts, target, f)
+	if err != nil {
+		return err
+	}
+	s := &searching{app: a, m: m, e: e, f: f, judge: j, rope: m.info.Rope()}
+	if err := s.openStudy(texts); err != nil {
+		return err
+	}
+	defer s.study.Close()
+	err = s.run(ctx)
+	a.done()
+	if err != nil {
+		return err
+	}
+	result, err := s.finish(ctx, texts, heldOut)
+	if err != nil {
+		return err
+	}
+	return a.report(result, f)
+}
+
+// searching is a search that goes on.
+type searching struct {
+	*app
+	m        *model
+	e        runner
+	f        searchFlags
+	judge    *judge
+	rope     ropescale.Rope
+	study    *ropescale.Study
+	started  time.Time
+	resumed  int // trials that the journal had
+	complete bool
+}
+
+func (s *searching) openStudy(texts []evals.Text) error {
+	f := s.f
+	opts := ropescale.Options{
+		Rope: s.rope, Target: int(f.target), Base: s.m.info.Base, Algorithm: f.algorithm, Seed: f.seed,
+		ModelDigest: s.e.Info().Digest, Fitness: s.judge.name,
+		Params: ropescale.Params{Attention: f.attention, Knots: f.knots},
+	}
+	for _, t := range texts {
+		opts.Texts = append(opts.Texts, textID(t))
+	}
+	if f.budget.tokens > 0 {
+		if opts.MaxTrials = f.budget.tokens / s.judge.tokens; opts.MaxTrials < 4 {
+			return fmt.Errorf("--budget: %s tokens are %d trials of %s tokens; PI, NTK and YaRN alone take 3, so give more or ask for fewer --windows",
+				count(f.budget.tokens), opts.MaxTrials, count(s.judge.tokens))
+		}
+	}
+	if f.study == "" {
+		var err error
+		s.study, err = ropescale.NewStudy(opts)
+		return err
+	}
+	if f.fresh {
+		if err := os.Remove(f.study); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("--fresh: %w", err)
+		}
+	}
+	var err error
+	if s.study, err = ropescale.OpenStudy(f.study, opts); err != nil {
+		if _, stat := os.Stat(f.study); stat == nil {
+			err = fmt.Errorf("%w; --fresh discards it", err)
+		}
+		return err
+	}
+	s.resumed = len(s.study.History())
+	return nil
+}
+
+// textID is a text in the study's record: with other contents it is another study.
+func textID(t evals.Text) string {
+	return fmt.Sprintf("%s (%s, %d bytes)", t.Name, digest(t.Body)[:len("sha256:")+12], len(t.Body))
+}
+
+// run evaluates trials until the study is done, time is up or the user interrupts.
+func (s *searching) run(ctx context.Context) error {
+	s.started = time.Now()
+	most := s.study.Options().MaxTrials
+	switch {
+	case s.study.Done():
+		s.say("the search in %s is complete, with %d trials", s.f.study, s.resumed)
+	case s.resumed > 0:
+		s.say("going on with %s after %d of %d trials", s.f.study, s.resumed, most)
+	default:
+		s.say("at most %d trials of %s tokens each", most, count(s.judge.tokens))
+	}
+	stopped := func(err error) error {
+		if ctx.Err() == nil {
+			return err
+		}
+		if s.f.study == "" {
+			return fmt.Errorf("%w after %d trials; give --output to be able to go on", errInterrupted, len(s.study.History()))
+		}
+		s.done()
+		s.say("%d trials are kept in %s; to go on:\n%s", len(s.study.History()), s.f.study, s.command())
+		return errInterrupted
+	}
+	said := false
+	for !s.study.Done() {
+		for _, t := range s.study.Ask() {
+			if s.f.budget.time > 0 && time.Since(s.started) >= s.f.budget.time {
+				s.done()
+				s.say("the time is up after %d of %d trials", len(s.study.History()), most)
+				return nil
+			}
+			fit, err := s.judge.fitness(ctx, s, t.Rung)
+			if err != nil {
+				return stopped(err)
+			}
+			if err := s.study.Tell(t.ID, fit, s.judge.tokens); err != nil {
+				return err
+			}
+			s.show(most)
+			if seeds := s.study.Seeds(); !said && len(seeds) == 3 {
+				said = true
+				if s.resumed < 3 {
+					s.done()
+					s.say("to beat: %s", seedLine(seeds))
+				}
+			}
+		}
+	}
+	s.complete = true
+	return nil
+}
+
+// command is what goes on: the command of this run, without what would begin anew.
+func (s *searching) command() string {
+	var args []string
+	for _, arg := range s.args {
+		if arg != "--fresh" && arg != "--fresh=true" {
+			args = append(args, arg)
+		}
+	}
+	return "ollama " + strings.Join(args, " ")
+}
+
+func seedLine(seeds map[string]ropescale.Trial) string {
+	var parts []string
+	for _, name := range seedOrder {
+		parts = append(parts, fmt.Sprintf("%s %s", label(name), fitness(seeds[name].Fitness)))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// show draws the progress line.
+func (s *searching) show(most int) {
+	history := s.study.History()
+	done, total := float64(len(history)-s.resumed), float64(most-s.resumed)
+	if t := s.f.budget.time; t > 0 {
+		share := max(done/total, time.Since(s.started).Seconds()/t.Seconds())
+		done, total = share, 1
+	}
+	tokens := 0
+	for _, t := range history {
+		tokens += t.Tokens
+	}
+	note := fmt.Sprintf("trial %d, %s tokens", len(history), count(tokens))
+	if best, ok := s.study.Best(); ok {
+		note += fmt.Sprintf(", best %s (%s)", fitness(best.Fitness), best.Origin)
+	}
+	s.progress(s.started, "search", done, total, note)
+}
+
+// finish measures the best factors and the methods on held-out text and writes the files.
+func (s *searching) finish(ctx context.Context, texts, heldOut []evals.Text) (*searchResult, error) {
+	l, err := s.study.Ladder()
+	if err != nil {
+		if len(s.study.History()) > 0 {
+			return nil, fmt.Errorf("%w: every candidate failed, so the model computes no finite perplexity on these texts", err)
+		}
+		return nil, fmt.Errorf("%w; give a larger --budget", err)
+	}
+	best, _ := s.study.Best()
+	rows := []searchRow{}
+	for _, name := range seedOrder {
+		if t, ok := s.study.Seeds()[name]; ok {
+			rows = append(rows, searchRow{Method: name, Fitness: finite(t.Fitness), rung: t.Rung})
+		}
+	}
+	rows = append(rows, searchRow{Method: "longrope", Fitness: finite(best.Fitness), rung: best.Rung})
+	r := &searchResult{Model: s.m.name, Digest: s.e.Info().Digest, Target: int(s.f.target), Measure: s.judge.name, Texts: texts,
+		Rows: rows, Trials: l.Source.Trials, Tokens: l.Source.Tokens, Complete: s.complete, Files: map[string]string{}, Ladder: l}
+
+	// The factors are what was paid for: they are on disk before anything else is tried.
+	if s.f.out != "" {
+		if err := evals.WriteFile(s.f.out, l.WriteFactors); err != nil {
+			return nil, err
+		}
+		r.Files["factors"] = s.f.out
+	}
+	if s.f.plot != "" {
+		files, err := drawSearch(s.f.plot, s.study)
+		if err != nil {
+			return nil, err
+		}
+		r.Files["plot"], r.Files["plot_search"] = files[0], files[1]
+	}
+	if err := s.heldOut(ctx, r, heldOut); err != nil {
+		if ctx.Err() == nil {
+			return nil, err
+		}
+		s.say("interrupted before the held-out text was read: that column is left empty")
+	}
+	if s.f.study != "" {
+		r.Files["study"] = s.f.study
+	}
+	r.Seconds = time.Since(s.started).Seconds()
+	return r, nil
+}
+
+// heldOut fills in the column of text that was not searched on.
+func (s *searching) heldOut(ctx context.Context, r *searchResult, given []evals.Text) error {
+	texts, err := textsFor(s.e, given, defaultmodel.TestTexts(), r.Target)
+	if errors.Is(err, errBundled) {
+		s.say("%v: no held-out column; give a text with --held-out", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// Every text once at least, or a text's share of the windows.
+	n := max(len(texts), s.f.windows)
+	windows, err := evals.SampleWindows(s.e, texts, r.Target, n)
+	if err != nil {
+		return fmt.Errorf("--held-out: %w", err)
+	}
+	started := time.Now()
+	defer s.done()
+	for i := range r.Rows {
+		s.progress(started, "held-out text", float64(i), float64(len(r.Rows)), r.Rows[i].Method)
+		if err := s.set(r.Rows[i].rung); err != nil {
+			return err
+		}
+		nll, _, err := evals.Score(ctx, s.e, windows, 1)
+		switch {
+		case errors.Is(err, evals.ErrNotFinite):
+			continue
+		case err != nil:
+			return err
+		}
+		r.Rows[i].HeldOut = finite(math.Exp(nll))
+	}
+	r.HeldOut = texts
+	return nil
+}
+
+// set gives the engine a rung that serves every length up to the target.
+func (s *searching) set(g ropescale.Rung) error {
+	l, err := ropescale.NewLadder(s.rope, s.m.info.Base, g)
+	if err != nil {
+		return err
+	}
+	return s.e.SetLadder(l)
+}
+
+func finite(x float64) *float64 {
+	if math.IsInf(x, 0) || math.IsNaN(x) {
+		return nil
+	}
+	return &x
+}
+
+// report prints what a search found.
+func (a *app) report(r *searchResult, f searchFlags) error {
+	if a.json {
+		return a.printJSON(r)
+	}
+	cell := func(x *float64) string {
+		if x == nil {
+			return "-"
+		}
+		return fitness(*x)
+	}
+	var rows [][]string
+	for _, row := range r.Rows {
+		low, high := bounds([]ropescale.Rung{row.rung})
+		rows = append(rows, []string{label(row.Method), cell(row.Fitness), cell(row.HeldOut), short(low) + " … " + short(high),
+			fmt.Sprint(row.rung.StartWindow), short(row.rung.AttentionFactor)})
+	}
+	err := a.print(table([]string{"", "on search text", "on held-out text", "factors", "start window", "attention factor"}, rows, 1))
+	if err != nil {
+		return err
+	}
+	a.say("%s; %d trials, %s tokens", r.Measure, r.Trials, count(r.Tokens))
+	if !r.Complete {
+		a.say("the search is not complete; to go on, give the same command again")
+	}
+	if f.plot != "" {
+		a.say("pictures: %s, %s", r.Files["plot"], r.Files["plot_search"])
+	}
+	if f.out == "" {
+		a.say("nothing was written; give -o factors.json to keep the factors")
+		return nil
+	}
+	a.say("wrote %s; next:\nollama longrope convert %s --factors %s --name %s", f.out, quote(r.Model), quote(f.out), quote(nameFor(r.Model, r.Target)))
+	return nil
+}

@@ -1,0 +1,275 @@
+package longrope
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/ropescale"
+)
+
+func showCommand(open opener) *cobra.Command {
+	var plot string
+	cmd := &cobra.Command{
+		Use:   "show MODEL|FACTORS",
+		Short: "Show the RoPE factors that a model or a factors file carries",
+		Long: `Show the RoPE of a model: what it was trained with, the ladder of factors that it carries, and what an unpatched
+Ollama would make of the file. Of a factors file (.json, or .csv as the authors of LongRoPE publish them), show the
+factors; it is an error when they cannot be used.`,
+		Example: `  ollama longrope show llama3.2-128k
+  ollama longrope show factors.json --plot factors.png`,
+		Args: exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return newApp(cmd, open).show(args[0], plot)
+		},
+	}
+	cmd.Flags().StringVar(&plot, "plot", "", "Draw the factors to `FILE` (.png or .svg)")
+	jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) show(arg, plot string) error {
+	if err := pictureName(plot); err != nil {
+		return err
+	}
+	if isFactors(arg) {
+		return a.showFactors(arg, plot)
+	}
+	m, err := find(arg)
+	if err != nil {
+		return err
+	}
+	rungs := m.info.Ladder
+	if rungs == nil {
+		rungs = ownLadder(m.info)
+	}
+	if err := drawLadder(plot, rungs); err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(m.info)
+	}
+	return a.print(describeModel(m))
+}
+
+// isFactors tells a factors file from a model by its name.
+func isFactors(arg string) bool {
+	ext := strings.ToLower(filepath.Ext(arg))
+	return ext == ".json" || ext == ".csv"
+}
+
+func (a *app) showFactors(path, plot string) error {
+	f, err := readFactors(path)
+	if err != nil {
+		return err
+	}
+	if f.ladder == nil { // csv: numbers without a length
+		f.ladder = &ropescale.Ladder{Version: ropescale.LadderVersion, RopeDimensionCount: 2 * len(f.factors),
+			Rungs: []ropescale.Rung{{AttentionFactor: 1, Factors: f.factors}}}
+	}
+	if err := drawLadder(plot, f.ladder); err != nil {
+		return err
+	}
+	if a.json {
+		if f.factors != nil {
+			return a.printJSON(struct {
+				Factors []float64 `json:"factors"`
+			}{f.factors})
+		}
+		return a.printJSON(f.ladder)
+	}
+	if f.factors != nil {
+		low, high := bounds(f.ladder.Rungs)
+		return a.print(fmt.Sprintf("%s\n  %d factors, for %d rotary dimensions, from %s to %s%s\n  no length: give it to convert with --length\n\n%s",
+			path, len(f.factors), 2*len(f.factors), short(low), short(high), monotone(f.factors), factorPlot(f.ladder.Rungs[0], low, high)))
+	}
+	return a.print(path + "\n" + describeSource(f.ladder.Source) + "\n" + describeLadder(f.ladder))
+}
+
+// ownLadder is the RoPE of a model without a ladder, to be drawn like one.
+func ownLadder(m *convert.ModelInfo) *ropescale.Ladder {
+	l := &ropescale.Ladder{Version: ropescale.LadderVersion, OriginalContextLength: m.OriginalContextLength, RopeDimensionCount: m.RopeDimensionCount, Base: m.Base}
+	if m.Own != nil {
+		l.Rungs = append(l.Rungs, *m.Own)
+	}
+	return l
+}
+
+func describeModel(m *model) string {
+	i := m.info
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-25s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintln(&b, m.name)
+	line("architecture", "%s", strings.TrimSpace(i.Architecture+", "+parameters(i.ParameterCount)+" parameters, "+i.FileType))
+	line("context length", "%s tokens", count(i.ContextLength))
+	line("original context length", "%s tokens", count(i.OriginalContextLength))
+	line("rotary dimensions", "%d, frequency base %s", i.RopeDimensionCount, short(i.FreqBase))
+	line("own scaling", "%s", describeScaling(i))
+	switch s := i.Stock; {
+	case !s.Loads:
+		line("unpatched ollama", "cannot load it")
+	case s.Rung > 0:
+		line("unpatched ollama", "one rung of %d, up to %s tokens", s.Rung, count(s.ContextLength))
+	default:
+		line("unpatched ollama", "runs it as it was trained, up to %s tokens", count(s.ContextLength))
+	}
+	for _, n := range i.Stock.Notes {
+		line("", "%s", n)
+	}
+	if i.Ladder == nil {
+		b.WriteString("\nno ladder: sequences of every length get the model's own RoPE\n")
+		if l := ownLadder(i); i.Own != nil || i.Base != nil {
+			b.WriteString("\n" + describeRungs(l))
+		}
+		return b.String()
+	}
+	b.WriteString(describeSource(i.Ladder.Source))
+	b.WriteString("\n" + describeLadder(i.Ladder))
+	return b.String()
+}
+
+func describeScaling(i *convert.ModelInfo) string {
+	switch i.Scaling {
+	case "":
+		return "none: plain RoPE"
+	case "rope_freqs":
+		return "rope_freqs (a factor per pair, as Llama 3.1 has)"
+	case "longrope":
+		return "longrope (a short and a long set of factors)"
+	}
+	return i.Scaling
+}
+
+func parameters(n uint64) string {
+	switch {
+	case n >= 1e9:
+		return fmt.Sprintf("%.1f B", float64(n)/1e9)
+	case n >= 1e6:
+		return fmt.Sprintf("%.1f M", float64(n)/1e6)
+	}
+	return fmt.Sprint(n)
+}
+
+// describeLadder is the table of the rungs and a plot of each.
+func describeLadder(l *ropescale.Ladder) string {
+	return describeRungs(l)
+}
+
+func describeRungs(l *ropescale.Ladder) string {
+	var rows [][]string
+	var rungs []ropescale.Rung
+	for r := range len(l.Rungs) + 1 {
+		g := l.At(r)
+		if r == 0 {
+			g.Length = l.OriginalContextLength
+		}
+		rungs = append(rungs, g)
+		low, high := bounds([]ropescale.Rung{g})
+		name := fmt.Sprintf("rung %d", r)
+		if r == 0 {
+			name = "own RoPE"
+		}
+		rows = append(rows, []string{name, count(g.Length), scale(g.Length, l.OriginalContextLength), fmt.Sprint(g.StartWindow),
+			short(g.AttentionFactor), short(low) + " … " + short(high) + monotone(g.Factors)})
+	}
+	var b strings.Builder
+	b.WriteString(table([]string{"", "up to tokens", "scale", "start window", "attention factor", "factors"}, rows, 1))
+	low, high := bounds(rungs)
+	for r, g := range rungs {
+		if r == 0 && l.Base == nil {
+			continue
+		}
+		if gl, gh := bounds([]ropescale.Rung{g}); r == 0 && gl == 1 && gh == 1 {
+			continue
+		}
+		fmt.Fprintf(&b, "\nlambda of %s, %s tokens\n%s", rows[r][0], size(g.Length), factorPlot(g, low, high))
+	}
+	return b.String()
+}
+
+func scale(length, original int) string {
+	if original == 0 {
+		return ""
+	}
+	return short(float64(length)/float64(original)) + "x"
+}
+
+// monotone notes factors that fall somewhere: some published sets do, and it is worth a look in one's own.
+func monotone(f []float64) string {
+	n := 0
+	for i := 1; i < len(f); i++ {
+		if f[i] < f[i-1] {
+			n++
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (falling %dx)", n)
+}
+
+func describeSource(s *ropescale.Source) string {
+	if s == nil {
+		return ""
+	}
+	var parts []string
+	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
+	if s.Method != "" {
+		add("%s", s.Method)
+	}
+	if s.Algorithm != "" {
+		add("search %s, seed %d", s.Algorithm, s.Seed)
+	}
+	if s.Measure != "" && s.Fitness != 0 {
+		add("%s %s", s.Measure, fitness(s.Fitness))
+	}
+	if s.Trials > 0 {
+		add("%d trials, %s tokens", s.Trials, count(s.Tokens))
+	}
+	if len(s.Texts) > 0 {
+		add("on %s", strings.Join(s.Texts, ", "))
+	}
+	return fmt.Sprintf("  %-25s %s\n", "factors", strings.Join(parts, "; "))
+}
+
+// printJSON writes v to standard output, indented.
+func (a *app) printJSON(v any) error {
+	var b bytes.Buffer
+	if err := evals.WriteJSON(&b, v); err != nil {
+		return err
+	}
+	return a.print(b.String())
+}
+
+// factorsFile is what a factors file says: a ladder, or from csv one rung's factors.
+type factorsFile struct {
+	path    string
+	ladder  *ropescale.Ladder
+	factors []float64
+}
+
+func readFactors(path string) (*factorsFile, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	out := &factorsFile{path: path}
+	if strings.EqualFold(filepath.Ext(path), ".csv") {
+		out.factors, err = ropescale.ReadFactorsCSV(f)
+	} else {
+		out.ladder, err = ropescale.ReadFactors(f)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return out, nil
+}

@@ -1,0 +1,89 @@
+package longrope
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/longrope/longrope/ropescale"
+)
+
+const (
+	plotWidth  = 64 // columns at most
+	plotHeight = 8  // lines
+)
+
+// factorPlot draws lambda_i over i for a terminal, logarithmic from the smallest to the largest factor of all rungs
+// drawn, so that plots of one ladder compare. Models of more than 128 rotary dimensions get the mean of neighbours.
+func factorPlot(g ropescale.Rung, low, high float64) string {
+	values := squeeze(g.Factors, plotWidth)
+	span := math.Log(high / low)
+	if span <= 1e-9 {
+		return fmt.Sprintf("  all %s\n", short(g.Factors[0]))
+	}
+	eighths := []rune(" ▁▂▃▄▅▆▇█")
+	labels := map[int]string{0: short(high), plotHeight - 1: short(low)}
+	wide := max(len(labels[0]), len(labels[plotHeight-1]))
+	var b strings.Builder
+	for line := range plotHeight {
+		fmt.Fprintf(&b, "  %*s ┤", wide, labels[line])
+		for _, v := range values {
+			// A column has at least one eighth: the pair is there.
+			fill := max(1, int(math.Round(8*plotHeight*math.Log(v/low)/span))) - 8*(plotHeight-1-line)
+			b.WriteRune(eighths[min(max(fill, 0), 8)])
+		}
+		b.WriteString("\n")
+	}
+	axis := fmt.Sprintf("pair 0 … %d", len(g.Factors)-1)
+	fmt.Fprintf(&b, "  %*s └%s\n  %*s  %s\n", wide, "", strings.Repeat("─", len(values)), wide, "", axis)
+	return b.String()
+}
+
+// squeeze takes the geometric mean of neighbours until at most n values are left.
+func squeeze(xs []float64, n int) []float64 {
+	per := (len(xs) + n - 1) / n
+	var out []float64
+	for i := 0; i < len(xs); i += per {
+		sum := 0.0
+		part := xs[i:min(i+per, len(xs))]
+		for _, x := range part {
+			sum += math.Log(x)
+		}
+		out = append(out, math.Exp(sum/float64(len(part))))
+	}
+	return out
+}
+
+// bounds are the smallest and the largest factor of the rungs.
+func bounds(rungs []ropescale.Rung) (low, high float64) {
+	low, high = math.Inf(1), 0
+	for _, g := range rungs {
+		for _, f := range g.Factors {
+			low, high = min(low, f), max(high, f)
+		}
+	}
+	return low, high
+}
+
+// short writes a figure with four digits.
+func short(x float64) string {
+	if x != 0 && math.Abs(x) < 1e-3 || math.Abs(x) >= 1e5 {
+		return fmt.Sprintf("%.3g", x)
+	}
+	s := fmt.Sprintf("%.4g", x)
+	if math.Abs(x) >= 1e4 {
+		s = fmt.Sprintf("%.0f", x)
+	}
+	return s
+}
+
+// fitness writes a perplexity, which may be infinite.
+func fitness(x float64) string {
+	switch {
+	case math.IsInf(x, 0):
+		return "failed"
+	case x >= 1e5:
+		return fmt.Sprintf("%.2g", x)
+	}
+	return fmt.Sprintf("%.3f", x)
+}

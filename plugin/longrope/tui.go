@@ -1,0 +1,186 @@
+package longrope
+
+// Rules of output:
+//
+//   - Standard output is data: a table, a plot, or with --json one JSON value. It can be piped and compared.
+//   - Everything else goes to standard error, in whole lines that begin with "longrope: ".
+//   - Lines begin with a small letter and end without a full stop. They say what was done, what it means, or what to
+//     type next; a command to type stands on a line of its own, so that it can be copied.
+//   - Progress is one line that is drawn over, on a terminal only. Elsewhere it is a plain line every half minute, so
+//     that a log shows that something goes on, and nothing at all for what is quick.
+//   - Errors are returned, never printed here: the host prints them and exits with 1. They name the file, the key or the
+//     flag, and after a semicolon or colon what to do.
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+const (
+	redraw = 100 * time.Millisecond // between two drawings on a terminal
+	quiet  = 30 * time.Second       // between two lines elsewhere
+)
+
+// ui is where a command writes. Its methods may be called concurrently.
+type ui struct {
+	out, err io.Writer
+	tty      bool // err is a terminal
+	width    func() int
+	now      func() time.Time
+
+	mu    sync.Mutex
+	drawn bool // a progress line stands on the terminal
+	last  time.Time
+}
+
+func newUI(out, err io.Writer) *ui {
+	u := &ui{out: out, err: err, width: func() int { return 80 }, now: time.Now}
+	if f, ok := err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		u.tty = true
+		u.width = func() int {
+			if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
+				return w
+			}
+			return 80
+		}
+	}
+	u.last = u.now()
+	return u
+}
+
+// say writes a line to standard error.
+func (u *ui) say(format string, args ...any) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.erase()
+	for _, line := range strings.Split(strings.TrimRight(fmt.Sprintf(format, args...), "\n"), "\n") {
+		fmt.Fprintf(u.err, "longrope: %s\n", line)
+	}
+}
+
+// print writes data to standard output.
+func (u *ui) print(text string) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.erase()
+	_, err := io.WriteString(u.out, text)
+	return err
+}
+
+// progress shows that done of total is done; note is more to say, or "".
+func (u *ui) progress(started time.Time, label string, done, total float64, note string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	now := u.now()
+	wait := quiet
+	if u.tty {
+		wait = redraw
+	}
+	if now.Sub(u.last) < wait {
+		return
+	}
+	u.last = now
+	share := 0.0
+	if total > 0 {
+		share = min(max(done/total, 0), 1)
+	}
+	text := fmt.Sprintf("%s %3.0f %%", label, 100*share)
+	if note != "" {
+		text += ", " + note
+	}
+	if left, ok := remaining(now.Sub(started), share); ok {
+		text += ", " + duration(left) + " left"
+	}
+	if !u.tty {
+		fmt.Fprintf(u.err, "longrope: %s\n", text)
+		return
+	}
+	fmt.Fprintf(u.err, "\r\x1b[K%s", cut("longrope: "+text, u.width()-1))
+	u.drawn = true
+}
+
+// done takes the progress line away.
+func (u *ui) done() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.erase()
+}
+
+func (u *ui) erase() {
+	if u.drawn {
+		io.WriteString(u.err, "\r\x1b[K")
+		u.drawn = false
+	}
+}
+
+// remaining extrapolates; the first moments say too little.
+func remaining(spent time.Duration, share float64) (time.Duration, bool) {
+	if share <= 0.005 || share >= 1 || spent < time.Second {
+		return 0, false
+	}
+	return time.Duration(float64(spent) * (1 - share) / share), true
+}
+
+// duration is d as a person says it: two units at most.
+func duration(d time.Duration) string {
+	switch s := int(d.Round(time.Second) / time.Second); {
+	case s < 60:
+		return fmt.Sprintf("%d s", s)
+	case s < 3600:
+		return fmt.Sprintf("%d min %02d s", s/60, s%60)
+	default:
+		return fmt.Sprintf("%d h %02d min", s/3600, s/60%60)
+	}
+}
+
+// cut shortens s to at most n runes.
+func cut(s string, n int) string {
+	if n < 1 || utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return string([]rune(s)[:n-1]) + "…"
+}
+
+// table lays out rows under a header: text to the left, in the first left columns, figures to the right.
+func table(header []string, rows [][]string, left int) string {
+	widths := make([]int, len(header))
+	all := append([][]string{header}, rows...)
+	for _, row := range all {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	for _, row := range all {
+		var line strings.Builder
+		for i, cell := range row {
+			if i > 0 {
+				line.WriteString("  ")
+			}
+			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if i < left {
+				line.WriteString(cell + pad)
+			} else {
+				line.WriteString(pad + cell)
+			}
+		}
+		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+	return b.String()
+}
+
+// count writes a number of tokens with thousands apart.
+func count(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
