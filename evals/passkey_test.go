@@ -48,7 +48,7 @@ func TestPromptsHaveExactlyTheLength(t *testing.T) {
 					text := tok.detokenize(p.Tokens)
 					require.Contains(t, text, p.Key)
 					require.Contains(t, text, template.Intro)
-					require.True(t, strings.HasSuffix(text, p.Text[strings.LastIndexByte(p.Text, '\n')+1:]), "the question comes last")
+					require.Regexp(t, " is$", text, "the question comes last")
 					require.Len(t, hidden.FindAllString(text, -1), 1+template.Distractors)
 					s := p.Sample()
 					require.Len(t, s.Tokens, length)
@@ -83,9 +83,22 @@ func TestNeedleStandsAtItsDepth(t *testing.T) {
 	}
 }
 
+func TestInlineTemplateHasNoLines(t *testing.T) {
+	inline, err := TemplateByName("passkey-inline")
+	require.NoError(t, err)
+	for trial := range 20 {
+		p, err := PasskeyPrompt(newFake(newMergeTokenizer()), PasskeyOptions{Template: inline}, 500, float64(trial)/19, trial)
+		require.NoError(t, err)
+		require.NotContains(t, p.Text, "\n")
+		require.Contains(t, p.Text, " Remember it. "+p.Key+" is the pass key. ")
+		require.Contains(t, p.Text, " The pass key is "+p.Key+". ")
+		require.True(t, strings.HasSuffix(p.Text, " What is the pass key? The pass key is"))
+	}
+}
+
 func TestPasskeyScoresExactly(t *testing.T) {
 	for name, tok := range map[string]tokenizer{"bytes": byteTokenizer{true}, "merges": newMergeTokenizer()} {
-		for _, template := range Templates()[:2] {
+		for _, template := range Templates()[:3] {
 			e := newFake(tok)
 			r, err := Passkey(ctx, e, Method{"long", ladderTo(640)}, PasskeyOptions{
 				Lengths: []int{500, 640, 641}, Depths: []float64{0, 0.5, 1}, Trials: 3, Template: template, NeedleNLL: true,
@@ -181,7 +194,7 @@ func TestPasskeyBadInput(t *testing.T) {
 	}
 	require.Empty(t, e.calls)
 	_, err = TemplateByName("niah")
-	require.ErrorContains(t, err, "passkey, number, numbers")
+	require.ErrorContains(t, err, "passkey, passkey-inline, number, numbers")
 	require.Equal(t, 3, numbers.Distractors)
 
 	p, err := PasskeyPrompt(e, PasskeyOptions{}, 253, 0.5, 0)

@@ -131,16 +131,17 @@ func (b *promptBuilder) answer(d draft) ([]int, error) {
 	return b.e.Tokenize(" "+d.key, false)
 }
 
-// assemble joins the pieces around size bytes of filler and puts blank empty lines before the question. before is the length in bytes of what stands before the needle asked for.
+// assemble joins the pieces around size bytes of filler and puts blank more separators before the question. before is the length in bytes of what stands before the needle asked for.
 func (b *promptBuilder) assemble(d draft, size, blank int) (text string, before int) {
 	filler := b.hay.take(d.start, size)
 	var s strings.Builder
 	s.WriteString(d.intro)
+	end := b.o.Template.separator()
 	line := func(part string) {
 		part = strings.Trim(part, " ")
 		s.WriteString(part)
 		if part != "" && !strings.HasSuffix(part, "\n") {
-			s.WriteString("\n")
+			s.WriteString(end)
 		}
 	}
 	at := 0
@@ -154,7 +155,7 @@ func (b *promptBuilder) assemble(d draft, size, blank int) (text string, before 
 		s.WriteString(n.text)
 	}
 	line(filler[at:])
-	s.WriteString(strings.Repeat("\n", blank))
+	s.WriteString(strings.Repeat(end, blank))
 	s.WriteString(d.question)
 	return s.String(), before
 }
@@ -180,7 +181,7 @@ func boundary(text string, depth float64) int {
 
 // fit finds the amount of filler with which the text has exactly target tokens. The count grows with the filler, though
 // not at every byte and not by one, since pieces merge: so the amount is bracketed, and what lies near is tried, with up
-// to three empty lines. Failing that, token ids are joined.
+// to three empty lines (or spaces). Failing that, token ids are joined.
 func (b *promptBuilder) fit(d draft, target, length int) (*Prompt, error) {
 	counts := map[int]int{}
 	count := func(size int) (int, error) {
@@ -307,12 +308,12 @@ func (b *promptBuilder) join(d draft, target, size int) (*Prompt, error) {
 	}
 	used := len(head)
 	for i, n := range d.needles {
-		if pieces[i], err = b.e.Tokenize("\n"+n.text, false); err != nil {
+		if pieces[i], err = b.e.Tokenize(b.o.Template.separator()+n.text, false); err != nil {
 			return nil, err
 		}
 		used += len(pieces[i])
 	}
-	tail, err := b.e.Tokenize("\n"+d.question, false)
+	tail, err := b.e.Tokenize(b.o.Template.separator()+d.question, false)
 	if err != nil {
 		return nil, err
 	}

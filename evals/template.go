@@ -13,7 +13,8 @@ type Template struct {
 	Intro string `json:"intro"`
 	// Filler is repeated without end, unless another text is given as haystack.
 	Filler string `json:"filler"`
-	// Needle is a line of its own.
+	// Needle ends with a newline if it is a line of its own, with a space if it is a sentence among others; what
+	// comes before and after it is separated in the same way.
 	Needle string `json:"needle"`
 	// Question ends the prompt; the answer follows it after a space.
 	Question string `json:"question"`
@@ -22,7 +23,7 @@ type Template struct {
 }
 
 // Templates are the prompts that come with the package. The first is the default: the passkey prompt of Mohtashami and
-// Jaggi (arXiv 2305.16300), which LongRoPE uses. The others make the question depend on a name and then add keys of other
+// Jaggi (arXiv 2305.16300), which LongRoPE uses; the second is the same without line breaks, which small models can depend on. The others make the question depend on a name and then add keys of other
 // names, as RULER's (arXiv 2404.06654) single and multi-key needles do: a model that only copies the digits it saw fails
 // the last one.
 func Templates() []Template {
@@ -34,6 +35,11 @@ func Templates() []Template {
 		Needle:   "The pass key is {key}. Remember it. {key} is the pass key.\n",
 		Question: "What is the pass key? The pass key is",
 	}
+	inline := passkey
+	inline.Name = "passkey-inline"
+	for _, part := range []*string{&inline.Intro, &inline.Filler, &inline.Needle} {
+		*part = strings.TrimSuffix(*part, "\n") + " "
+	}
 	number := Template{
 		Name:     "number",
 		Intro:    "Numbers that belong to words are hidden in the text below. Keep them in mind, one of them will be asked for.\n",
@@ -43,7 +49,7 @@ func Templates() []Template {
 	}
 	numbers := number
 	numbers.Name, numbers.Distractors = "numbers", 3
-	return []Template{passkey, number, numbers}
+	return []Template{passkey, inline, number, numbers}
 }
 
 // TemplateByName returns one of Templates.
@@ -80,6 +86,14 @@ func (t Template) Validate() error {
 		return fail(fmt.Sprintf("distractors is %d, at most %d names are known", t.Distractors, len(nameWords)-1))
 	}
 	return nil
+}
+
+// separator is what stands between filler, needles and question.
+func (t Template) separator() string {
+	if strings.HasSuffix(t.Needle, " ") {
+		return " "
+	}
+	return "\n"
 }
 
 func fill(pattern, name, key string) string {
