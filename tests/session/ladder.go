@@ -1,0 +1,44 @@
+//go:build !stock
+
+package session
+
+/*
+#cgo CPPFLAGS: -I${SRCDIR}/../../build/host/llama/llama.cpp/src
+#include "llama-longrope.h"
+#include "session.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"unsafe"
+
+	"github.com/longrope/longrope/ropescale"
+)
+
+// SetLadder replaces the factors; nil restores the model's own. It clears the cache.
+func (s *Session) SetLadder(l *ropescale.Ladder) error {
+	if l == nil {
+		if C.llama_longrope_set(s.c.ctx, nil, nil, nil, 0, 0) != 0 {
+			return errors.New("session: cannot restore the ladder of the model")
+		}
+		return nil
+	}
+	rows, windows := l.Rows()
+	var data []float32
+	var lengths []int32
+	for r, row := range rows {
+		data = append(data, row...)
+		lengths = append(lengths, int32(l.At(r).Length))
+	}
+	if C.llama_longrope_set(s.c.ctx, (*C.float)(unsafe.Pointer(&data[0])), (*C.int32_t)(unsafe.Pointer(&lengths[0])),
+		(*C.int32_t)(unsafe.Pointer(&windows[0])), C.int32_t(len(rows)), C.int32_t(len(rows[0]))) != 0 {
+		return errors.New("session: the ladder does not fit the model")
+	}
+	return nil
+}
+
+// SetRung puts a sequence, which must have no cached keys, on a rung.
+func (s *Session) SetRung(seq, rung int) {
+	C.llama_longrope_set_rung(s.c.ctx, C.llama_seq_id(seq), C.int32_t(rung))
+}

@@ -1,0 +1,143 @@
+#include "session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void session_log(enum ggml_log_level level, const char * text, void * user_data) {
+    (void) user_data;
+    if (level == GGML_LOG_LEVEL_ERROR) {
+        fputs(text, stderr);
+    }
+}
+
+void session_start(void) {
+    llama_log_set(session_log, NULL);
+    llama_backend_init();
+}
+
+session * session_open(const char * path, int n_ctx, int n_batch, int n_seq, int n_threads, enum ggml_type type_k, bool flash) {
+    struct llama_model_params mp = llama_model_default_params();
+    mp.n_gpu_layers = 0;
+    struct llama_model * model = llama_model_load_from_file(path, mp);
+    if (!model) {
+        return NULL;
+    }
+
+    struct llama_context_params cp = llama_context_default_params();
+    cp.n_ctx           = n_ctx*n_seq;
+    cp.n_batch         = n_batch*n_seq;
+    cp.n_ubatch        = n_batch;
+    cp.n_seq_max       = n_seq;
+    cp.n_threads       = n_threads;
+    cp.n_threads_batch = n_threads;
+    cp.flash_attn_type = flash ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    cp.type_k          = type_k;
+    cp.type_v          = flash || ggml_is_quantized(type_k) ? GGML_TYPE_F16 : type_k;
+    struct llama_context * ctx = llama_init_from_model(model, cp);
+    if (!ctx) {
+        llama_model_free(model);
+        return NULL;
+    }
+
+    session * s = malloc(sizeof(*s));
+    s->model = model;
+    s->ctx   = ctx;
+    return s;
+}
+
+void session_close(session * s) {
+    llama_free(s->ctx);
+    llama_model_free(s->model);
+    free(s);
+}
+
+int session_vocab(const session * s) {
+    return llama_vocab_n_tokens(llama_model_get_vocab(s->model));
+}
+
+void session_add(struct llama_batch * b, int token, int pos, int seq, bool logits) {
+    const int i = b->n_tokens++;
+    b->token[i]     = token;
+    b->pos[i]       = pos;
+    b->n_seq_id[i]  = 1;
+    b->seq_id[i][0] = seq;
+    b->logits[i]    = logits;
+}
+
+int session_decode(session * s, struct llama_batch b) {
+    return llama_decode(s->ctx, b);
+}
+
+float * session_logits(session * s, int i) {
+    return llama_get_logits_ith(s->ctx, i);
+}
+
+void session_clear(session * s) {
+    llama_memory_clear(llama_get_memory(s->ctx), true);
+}
+
+bool session_shift(session * s, int seq, int keep, int discard, int length) {
+    llama_memory_t mem = llama_get_memory(s->ctx);
+    if (!llama_memory_seq_rm(mem, seq, keep, keep + discard)) {
+        return false;
+    }
+    llama_memory_seq_add(mem, seq, keep + discard, length, -discard);
+    return true;
+}
+
+#define SESSION_READ(p, v) (memcpy(&(v), p, sizeof(v)), p += sizeof(v))
+
+// The state of a sequence, as llama_kv_cache::state_write has it: streams; of each the cells (position and sequences), then
+// layer by layer the type, the size and the data of the keys. Layer 0 is the first.
+session_cached * session_keys(session * s, int seq, int * n, int * width) {
+    const size_t size = llama_state_seq_get_size(s->ctx, seq);
+    uint8_t * state = malloc(size);
+    if (llama_state_seq_get_data(s->ctx, state, size, seq) != size) {
+        free(state);
+        return NULL;
+    }
+
+    session_cached * k = NULL;
+    const uint8_t * p = state;
+    uint32_t n_stream, n_cells = 0;
+    SESSION_READ(p, n_stream);
+    for (uint32_t i = 0; i < n_stream && n_cells == 0; ++i) {
+        SESSION_READ(p, n_cells); // a sequence is in one stream, the others say 0
+    }
+    if (n_cells > 0) {
+        k = calloc(1, sizeof(*k));
+        k->pos = malloc(n_cells*sizeof(int32_t));
+        for (uint32_t i = 0; i < n_cells; ++i) {
+            uint32_t n_seq;
+            SESSION_READ(p, k->pos[i]);
+            SESSION_READ(p, n_seq);
+            p += n_seq*sizeof(llama_seq_id);
+        }
+        uint32_t v_trans, n_layer;
+        int32_t  type;
+        uint64_t row;
+        SESSION_READ(p, v_trans);
+        SESSION_READ(p, n_layer);
+        SESSION_READ(p, type);
+        SESSION_READ(p, row);
+
+        *n     = n_cells;
+        *width = row/ggml_type_size(type)*ggml_blck_size(type);
+        const size_t elements = (size_t) n_cells * *width;
+        k->data = malloc(elements*sizeof(float));
+        if (type == GGML_TYPE_F32) {
+            memcpy(k->data, p, elements*sizeof(float));
+        } else {
+            ggml_get_type_traits(type)->to_float(p, k->data, elements);
+        }
+    }
+    free(state);
+    return k;
+}
+
+void session_keys_free(session_cached * k) {
+    free(k->pos);
+    free(k->data);
+    free(k);
+}

@@ -1,0 +1,159 @@
+// Package session runs a model through the C interface of the host's llama.cpp engine, where tests need what the host's
+// Go binding keeps to itself: caches in float32, the bytes of cached keys, several sequences in one batch.
+//
+// All but ladder.go is on what the unpatched host has too; built with the tag stock, the package needs no patch.
+package session
+
+/*
+#cgo CPPFLAGS: -I${SRCDIR}/../../build/host/llama/llama.cpp/include
+#cgo CPPFLAGS: -I${SRCDIR}/../../build/host/ml/backend/ggml/ggml/include
+#include <stdlib.h>
+#include "session.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"sync"
+	"unsafe"
+
+	_ "github.com/ollama/ollama/llama/llama.cpp/src"
+	ggml "github.com/ollama/ollama/ml/backend/ggml/ggml/src"
+)
+
+// Options of a session. The zero value is one sequence of 512 tokens with caches in float32, on one thread.
+type Options struct {
+	// Context is the number of tokens that each sequence can have; 0 is 512.
+	Context int
+	// Batch is the largest number of tokens that the engine computes at once; 0 is 512.
+	Batch int
+	// Sequences is how many there are; 0 is 1.
+	Sequences int
+	// Keys is the type of cached keys: "f32" (the default), "f16" or "q8_0".
+	Keys string
+	// Flash computes attention as one op, with values in float16; else it is three ops and values have the type of keys,
+	// float16 if that is quantised.
+	Flash bool
+	// Threads is the number of CPU threads; 0 is 1.
+	Threads int
+}
+
+// Session is a loaded model with a context. Close it. It is not safe for concurrent use.
+type Session struct {
+	c     *C.session
+	vocab int
+}
+
+// Token is one entry of a batch.
+type Token struct {
+	ID, Pos, Seq int
+	Logits       bool // whether its logits are wanted
+}
+
+var start = sync.OnceFunc(func() {
+	ggml.OnceLoad()
+	C.session_start()
+})
+
+// Open loads a GGUF onto the CPU.
+func Open(path string, o Options) (*Session, error) {
+	start()
+	or := func(v, d int) C.int {
+		if v == 0 {
+			v = d
+		}
+		return C.int(v)
+	}
+	types := map[string]C.enum_ggml_type{"": C.GGML_TYPE_F32, "f32": C.GGML_TYPE_F32, "f16": C.GGML_TYPE_F16, "q8_0": C.GGML_TYPE_Q8_0}
+	keys, ok := types[o.Keys]
+	if !ok {
+		return nil, fmt.Errorf("session: unknown type of keys %q", o.Keys)
+	}
+	cpath := C.CString(path)
+	defer C.free(unsafe.Pointer(cpath))
+	c := C.session_open(cpath, or(o.Context, 512), or(o.Batch, 512), or(o.Sequences, 1), or(o.Threads, 1), keys, C.bool(o.Flash))
+	if c == nil {
+		return nil, fmt.Errorf("session: the engine cannot load %s; its own words are on stderr", path)
+	}
+	return &Session{c, int(C.session_vocab(c))}, nil
+}
+
+// Close frees the model and its context.
+func (s *Session) Close() { C.session_close(s.c) }
+
+// Vocab is the number of tokens that the model knows.
+func (s *Session) Vocab() int { return s.vocab }
+
+// Decode computes a batch.
+func (s *Session) Decode(batch ...Token) error {
+	b := C.llama_batch_init(C.int(len(batch)), 0, 1)
+	defer C.llama_batch_free(b)
+	for _, t := range batch {
+		C.session_add(&b, C.int(t.ID), C.int(t.Pos), C.int(t.Seq), C.bool(t.Logits))
+	}
+	if code := C.session_decode(s.c, b); code != 0 {
+		return fmt.Errorf("session: decoding %d tokens failed with code %d", len(batch), int(code))
+	}
+	return nil
+}
+
+// Logits of the ith entry of the last batch; nil if they were not asked for.
+func (s *Session) Logits(i int) []float32 {
+	p := C.session_logits(s.c, C.int(i))
+	if p == nil {
+		return nil
+	}
+	out := make([]float32, s.vocab)
+	copy(out, unsafe.Slice((*float32)(p), s.vocab))
+	return out
+}
+
+// Prefill decodes tokens from position pos on in pieces of at most chunk, and returns all their logits.
+func (s *Session) Prefill(tokens []int, seq, pos, chunk int) ([][]float32, error) {
+	var logits [][]float32
+	for i := 0; i < len(tokens); i += chunk {
+		var batch []Token
+		for j := i; j < min(i+chunk, len(tokens)); j++ {
+			batch = append(batch, Token{ID: tokens[j], Pos: pos + j, Seq: seq, Logits: true})
+		}
+		if err := s.Decode(batch...); err != nil {
+			return nil, err
+		}
+		for j := range batch {
+			logits = append(logits, s.Logits(j))
+		}
+	}
+	return logits, nil
+}
+
+// Clear empties the cache of every sequence.
+func (s *Session) Clear() { C.session_clear(s.c) }
+
+// Shift is a context shift as the host's runner does it: positions keep to keep+discard of the sequence are removed and
+// the later ones, up to length, move down by discard.
+func (s *Session) Shift(seq, keep, discard, length int) error {
+	if !C.session_shift(s.c, C.int(seq), C.int(keep), C.int(discard), C.int(length)) {
+		return fmt.Errorf("session: cannot remove positions %d to %d of sequence %d", keep, keep+discard, seq)
+	}
+	return nil
+}
+
+// Keys are a sequence's cached keys of layer 0 by position, each with the heads one after the other; quantised ones
+// are given as what they stand for. Shifts that are due are applied by the next Decode, not before.
+func (s *Session) Keys(seq int) (map[int][]float32, error) {
+	var n, width C.int
+	k := C.session_keys(s.c, C.int(seq), &n, &width)
+	if k == nil {
+		return nil, fmt.Errorf("session: the state of sequence %d has no keys", seq)
+	}
+	defer C.session_keys_free(k)
+	keys := make(map[int][]float32, int(n))
+	pos := unsafe.Slice((*int32)(k.pos), int(n))
+	data := unsafe.Slice((*float32)(k.data), int(n)*int(width))
+	for i, p := range pos {
+		row := make([]float32, int(width))
+		copy(row, data[i*int(width):])
+		keys[int(p)] = row
+	}
+	return keys, nil
+}

@@ -1,0 +1,29 @@
+#pragma once
+
+#include "ggml.h"
+#include "llama.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct {
+    struct llama_model   * model;
+    struct llama_context * ctx;
+} session;
+
+typedef struct {
+    int32_t * pos;
+    float   * data;
+} session_cached;
+
+void             session_start(void);
+session        * session_open(const char * path, int n_ctx, int n_batch, int n_seq, int n_threads, enum ggml_type type_k, bool flash);
+void             session_close(session * s);
+int              session_vocab(const session * s);
+void             session_add(struct llama_batch * b, int token, int pos, int seq, bool logits);
+int              session_decode(session * s, struct llama_batch b);
+float          * session_logits(session * s, int i);
+void             session_clear(session * s);
+bool             session_shift(session * s, int seq, int keep, int discard, int length);
+session_cached * session_keys(session * s, int seq, int * n, int * width);
+void             session_keys_free(session_cached * k);
