@@ -38,8 +38,9 @@ type Baseline struct {
 	Fitness float64
 }
 
-// PlotPerplexity draws the curves of several results in one figure: perplexity by position, both axes logarithmic, with
-// bands of one standard error. It begins at a sixteenth of the original context length, before which all methods agree
+// PlotPerplexity draws the curves of several results in one figure: perplexity by position, both axes logarithmic. One
+// result has a band of one standard error; several over the same windows share most of their error, and bands would only
+// hide that they differ. Buckets with few tokens are joined. It begins at a sixteenth of the original context length, before which all methods agree
 // and which would squeeze the rest. The format is the extension's, .png or .svg, here and in all Plot functions.
 func PlotPerplexity(path string, results []*PerplexityResult) error {
 	if len(results) == 0 {
@@ -60,7 +61,7 @@ func PlotPerplexity(path string, results []*PerplexityResult) error {
 	}
 	c := chart{
 		title:    "Perplexity by position",
-		subtitle: fmt.Sprintf("%s · %d windows of %s tokens · bands: ± one standard error", filepath.Base(info.Model), windows, sizeLabel(most)),
+		subtitle: fmt.Sprintf("%s · %d windows of %s tokens", filepath.Base(info.Model), windows, sizeLabel(most)),
 		xlabel:   "tokens before the predicted one",
 		ylabel:   "perplexity",
 		x:        axis{min: first, max: float64(most), log: true},
@@ -72,24 +73,27 @@ func PlotPerplexity(path string, results []*PerplexityResult) error {
 		if !same {
 			k.name += ", " + sizeLabel(r.Length)
 		}
-		for _, b := range r.Curve {
-			// The bucket's middle on a log axis; buckets of a few tokens are noise.
+		for _, b := range joined(r.Curve, first) {
+			// The bucket's middle on a log axis.
 			x := math.Sqrt(float64(b.From) * math.Max(float64(b.To-1), float64(b.From)))
-			if x < first {
-				continue
-			}
 			k.points = append(k.points, vg.Point{X: vg.Length(x), Y: vg.Length(math.Exp(b.NLL))})
-			k.low = append(k.low, math.Exp(b.NLL-b.NLLStderr))
-			k.high = append(k.high, math.Exp(b.NLL+b.NLLStderr))
-			c.y.include(math.Exp(b.NLL-b.NLLStderr), math.Exp(b.NLL+b.NLLStderr))
+			c.y.include(math.Exp(b.NLL))
+			if len(results) == 1 {
+				low, high := math.Exp(b.NLL-b.NLLStderr), math.Exp(b.NLL+b.NLLStderr)
+				k.low, k.high = append(k.low, low), append(k.high, high)
+				c.y.include(low, high)
+			}
 		}
 		curves = append(curves, k)
 	}
 	// One curve that explodes must not flatten the others.
-	c.y.max = math.Min(c.y.max, c.y.min*60)
+	c.y.max = math.Max(math.Min(c.y.max, c.y.min*60), c.y.min*1.05)
 	c.y.pad(0.04)
 	c.x.ticks, c.y.ticks = sizeTicks(c.x.min, c.x.max), logTicks(c.y.min, c.y.max)
 	c.keys = keysOf(curves)
+	if len(results) == 1 {
+		c.subtitle += " · band: ± one standard error"
+	}
 	return render(path, 620, 380, func(f *figure) {
 		a := f.chart(c)
 		if l := float64(info.OriginalContextLength); l >= c.x.min && l <= c.x.max {
@@ -97,6 +101,38 @@ func PlotPerplexity(path string, results []*PerplexityResult) error {
 		}
 		a.curves(curves)
 	})
+}
+
+// joined is the curve from a position on with neighbours joined until each has a fortieth of all tokens, though never more
+// than 2000 and never fewer than 200 if there are as many.
+func joined(curve []Bucket, first float64) []Bucket {
+	var out []Bucket
+	total := 0
+	for _, b := range curve {
+		total += b.Tokens
+	}
+	enough := min(max(total/40, 200), 2000)
+	add := func(to *Bucket, b Bucket) {
+		n, m := float64(to.Tokens), float64(b.Tokens)
+		to.NLL = (n*to.NLL + m*b.NLL) / (n + m)
+		to.NLLStderr = math.Hypot(n*to.NLLStderr, m*b.NLLStderr) / (n + m)
+		to.Tokens += b.Tokens
+		to.To = b.To
+	}
+	for _, b := range curve {
+		switch last := len(out) - 1; {
+		case float64(b.From) < first:
+		case last >= 0 && out[last].Tokens < enough:
+			add(&out[last], b)
+		default:
+			out = append(out, b)
+		}
+	}
+	if n := len(out); n > 1 && out[n-1].Tokens < enough {
+		add(&out[n-2], out[n-1])
+		out = out[:n-1]
+	}
+	return out
 }
 
 // PlotFactors draws lambda_i by pair for several methods or rungs, the factors on a logarithmic axis.

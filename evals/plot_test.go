@@ -90,6 +90,31 @@ func TestPlotBadInput(t *testing.T) {
 	require.NoError(t, PlotSearch(path, []SearchSeries{{"one", []SearchPoint{{1, 2}}}}, nil))
 }
 
+func TestJoinedBucketsKeepTheMean(t *testing.T) {
+	c := compareFake(t, 1)
+	for _, r := range c.Perplexity {
+		var want, got float64
+		var tokens, points int
+		for _, b := range r.Curve {
+			if b.From >= 10 {
+				want += b.NLL * float64(b.Tokens)
+				tokens += b.Tokens
+			}
+		}
+		for _, b := range joined(r.Curve, 10) {
+			got += b.NLL * float64(b.Tokens)
+			tokens -= b.Tokens
+			points++
+			require.GreaterOrEqual(t, b.Tokens, 200)
+		}
+		require.Zero(t, tokens)
+		require.InDelta(t, want, got, 1e-9)
+		require.Greater(t, points, 1)
+	}
+	require.Empty(t, joined(nil, 1))
+	require.Len(t, joined([]Bucket{{From: 1, To: 2, Tokens: 3, NLL: 1}}, 1), 1)
+}
+
 func TestTicksAndLabels(t *testing.T) {
 	for n, want := range map[int]string{256: "256", 1000: "1000", 1024: "1k", 1536: "1.5k", 2048: "2k", 131072: "128k", 1 << 20: "1M", 2097152: "2M"} {
 		require.Equal(t, want, sizeLabel(n))
