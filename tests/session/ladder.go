@@ -42,3 +42,6 @@ func (s *Session) SetLadder(l *ropescale.Ladder) error {
 func (s *Session) SetRung(seq, rung int) {
 	C.llama_longrope_set_rung(s.c.ctx, C.llama_seq_id(seq), C.int32_t(rung))
 }
+
+// RungFor is the rung that the engine gives to a sequence of n tokens.
+func (s *Session) RungFor(n int) int { return int(C.llama_longrope_rung_for(s.c.ctx, C.int32_t(n))) }
