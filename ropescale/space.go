@@ -43,7 +43,8 @@ type Params struct {
 // paperTrials is what the paper's settings evaluate: three seeds, 64 candidates, 40 generations of 32.
 const paperTrials = 3 + 64 + 40*(16+16)
 
-// cmaTrials is the default budget of cma. A 4 M parameter model came within 0.2 % of its best in 65.
+// cmaTrials is the default budget of cma: on a 4 M parameter model at 8x, one search was within 0.5 % of its end (77
+// trials) after 43.
 const cmaTrials = 120
 
 // space is what an algorithm searches in: the problem, the resolved parameters, the budget and the random numbers.
