@@ -145,8 +145,8 @@ func prepare(f *File, l *ropescale.Ladder, opts Options) (*job, error) {
 	if row > 0 {
 		e.putStock(o, m.Rungs[row-1])
 	}
-	if !keepsOriginal(e.view(), arch) {
-		e.set(arch+".rope.scaling.original_context_length", uint32(m.OriginalContextLength))
+	if key := arch + ".rope.scaling.original_context_length"; !keepsOriginal(e.view(), o, row > 0, key) {
+		e.set(key, uint32(m.OriginalContextLength))
 	}
 	if err := e.putLadder(arch, m); err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -257,7 +258,11 @@ func TestMalformed(t *testing.T) {
 		{"dimensions lie", tensor(3, func(x *fixtureTensor) { x.dims = []uint64{256, 1 << 20} }), ErrTruncated, "blk.0.attn_k.weight"},
 		{"data cut off", good[:len(good)-64], ErrTruncated, "blk.0.attn_k.weight"},
 	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
 		_, err := decodeBytes(c.b)
+		runtime.ReadMemStats(&after)
+		assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20), "%s: a lie must not cost memory", c.name)
 		if !assert.ErrorIs(t, err, c.want, c.name) {
 			continue
 		}

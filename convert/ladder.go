@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 
 	"github.com/longrope/longrope/ropescale"
 )
@@ -183,10 +182,12 @@ func (o *own) sameBase(b *ropescale.Rung) error {
 	return nil
 }
 
-// keepsOriginal says that the host uses rope.scaling.original_context_length for something else than to choose long
-// factors: for the ramp of YaRN, or for the temperature of attention that grows with the position.
-func keepsOriginal(f *File, arch string) bool {
-	kind, _, _ := f.String(arch + ".rope.scaling.type")
-	_, temperature := f.Lookup(arch + ".attention.temperature_scale")
-	return strings.EqualFold(kind, "yarn") || temperature
+// keepsOriginal says that the file's original context length must stay, because the host uses it for something else
+// than to choose long factors: for the ramp of YaRN, where that was not replaced by a stock rung, or for the
+// temperature of attention that grows with the position. A patched host takes L from the ladder's lengths.
+func keepsOriginal(f *File, o *own, stock bool, key string) bool {
+	_, there := f.Lookup(key)
+	_, temperature := f.Lookup(o.arch + ".attention.temperature_scale")
+	replaced := stock && stockForms[o.arch] != StockNothing
+	return temperature || there && !replaced && o.scaling != "longrope"
 }

@@ -252,6 +252,8 @@ func scaled() map[string]fixture {
 		"yarn llama":  yarnLlama,
 		"longrope":    phi,
 		"attn_factor": tiny("llama").with("llama.rope.scaling.attn_factor", float32(1.25)),
+		"gptoss": tiny("gptoss").with("gptoss.rope.scaling.factor", float32(4)).
+			with("gptoss.rope.scaling.original_context_length", uint32(32)),
 	}
 }
 
@@ -273,6 +275,7 @@ func TestOwnScaling(t *testing.T) {
 		"yarn":        {"yarn", []float64{1, 4, 4, 4}, 1.1386294361119891, 128},
 		"yarn llama":  {"yarn", []float64{1, 4, 4, 4}, 1.1386294361119891, 128},
 		"longrope":    {"longrope", []float64{1, 1.1, 1.2, 1.3}, 1.19, 32},
+		"gptoss":      {"yarn", []float64{1, 4, 4, 4}, 1.1386294361119891, 128},
 		"attn_factor": {"", []float64{1, 1, 1, 1}, 1.25, 128},
 	} {
 		fx := scaled()[name]
@@ -309,8 +312,8 @@ func TestOwnScaling(t *testing.T) {
 		orig, _, _ := f.Int(arch + ".rope.scaling.original_context_length")
 		switch StockFor(arch) {
 		case StockNothing:
-			assert.Equal(t, name == "yarn", hasFactor, name)
-			assert.Equal(t, map[bool]int{true: 32, false: 128}[name == "yarn"], orig, name)
+			assert.Equal(t, name == "yarn" || name == "gptoss", hasFactor, name)
+			assert.Equal(t, map[bool]int{true: 32, false: 128}[hasFactor], orig, name)
 		default:
 			assert.False(t, hasFactor, name)
 			assert.NotEqual(t, "yarn", kind, name)

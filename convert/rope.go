@@ -141,9 +141,12 @@ func (o *own) readScaling(f *File) error {
 	if hasOrig && orig > 0 {
 		p.OriginalContextLength = orig
 	}
+	if kind == "" && (o.arch == "gptoss" || o.arch == "gpt-oss") {
+		kind = "yarn" // the host's engine for it knows nothing else, and its converter writes no type
+	}
 	switch kind {
 	case "none":
-	case "", "linear", "longrope":
+	case "", "linear", "longrope", "default", "mrope", "llama3", "su": // what follows linear are Hugging Face's names
 		if factor != 0 {
 			p.FreqScale = 1 / factor
 		}

@@ -107,6 +107,42 @@ func TestHostileHeaderMemory(t *testing.T) {
 	assert.True(t, bytes.Equal(b, encode(t, newEdit(f))))
 }
 
+// TestLargeTensor: data of many blocks arrive unchanged, by each way of copying and wherever the pages fall.
+func TestLargeTensor(t *testing.T) {
+	dir := t.TempDir()
+	in := largeModel(t, dir, 5<<20+7*1024, true)
+	want, err := os.ReadFile(in)
+	require.NoError(t, err)
+	f, err := Open(in)
+	require.NoError(t, err)
+	defer f.Close()
+	for shift := range 3 { // 0: the header keeps its length, and the kernel copies
+		e := newEdit(f)
+		if shift > 0 {
+			e.set("shift", string(make([]byte, shift*1500)))
+		}
+		p, err := e.lay()
+		require.NoError(t, err)
+		for _, fast := range []bool{true, false} {
+			out := filepath.Join(dir, "out")
+			require.NoError(t, writeAtomic(out, func(w *os.File) error {
+				if fast {
+					return p.write(context.Background(), w, nil)
+				}
+				return p.write(context.Background(), plainWriter{w}, nil)
+			}))
+			got, err := os.ReadFile(out)
+			require.NoError(t, err)
+			require.Equal(t, p.size, int64(len(got)))
+			data := want[f.parts[0].data:]
+			require.True(t, bytes.Equal(data, got[len(got)-len(data):]), "shift %d, fast %v", shift, fast)
+			if shift == 0 {
+				require.True(t, bytes.Equal(want, got))
+			}
+		}
+	}
+}
+
 // TestCancel: Ctrl-C in the middle leaves nothing, and the older file as it was.
 func TestCancel(t *testing.T) {
 	dir := t.TempDir()
