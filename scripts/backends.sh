@@ -1,11 +1,11 @@
-#!/bin/sh
+#!/bin/bash
 # Builds the host's fast CPU backends (one library for each instruction set)
 # with its own cmake preset and installs them in PREFIX/lib/ollama, where the
 # binary in PREFIX/bin looks for them. What the go command compiles into the
 # binary has no -march and is several times slower.
 #
 #   scripts/backends.sh TREE PREFIX
-set -eu
+set -eu -o pipefail
 
 tree=$1
 mkdir -p "$2"
@@ -35,7 +35,10 @@ if ninja -C build -n ggml-cpu | grep -q 'no work to do' && [ -e "$prefix/lib/oll
 fi
 echo "backends: building $tree (a few minutes the first time)"
 rm -f "$prefix/lib/ollama/.backends"
-cmake --build build --target ggml-cpu
+# The compilers' warnings are the host's business: they go to the log.
+ninja -C build ggml-cpu 2>&1 | tee build/ninja.log |
+	awk -F'[][/]' '/^\[/ { p = int($2 * 10 / $3); if (p > last) { last = p; print "backends: " p "0 %"; fflush() } }' ||
+	{ sed -n '/^FAILED/,$p' build/ninja.log | head -n 40 >&2; echo "backends: failed; the whole log is in $tree/build/ninja.log" >&2; exit 1; }
 cmake --install build --component CPU >build/install.log
 touch "$prefix/lib/ollama/.backends"
 echo "backends: installed $(ls "$prefix"/lib/ollama | grep -c '^libggml-cpu') in $prefix/lib/ollama"
