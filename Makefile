@@ -7,7 +7,7 @@
 HOST_VERSION := $(shell sed -n 's/.*HostVersion = "v\(.*\)"/\1/p' patches/series.go)
 # -no-pie: Go passes it on its own, but cannot find out that it may where CC is
 # "ccache gcc", and then the linker warns of text relocations.
-LDFLAGS := -X=github.com/ollama/ollama/version.Version=$(HOST_VERSION) $(if $(filter Linux,$(shell uname -s)),-extldflags=-no-pie)
+GO_LDFLAGS := -X=github.com/ollama/ollama/version.Version=$(HOST_VERSION) $(if $(filter Linux,$(shell uname -s)),-extldflags=-no-pie)
 
 # Packages that build without cgo, and without the host's sources.
 PURE := ./ropescale/... ./convert/... ./evals/... ./patches/...
@@ -40,13 +40,13 @@ backends: packages host
 
 build: backends ## build/bin/ollama and its backends (10 min the first time on 2 cores)
 	@echo "build: build/bin/ollama"
-	@CGO_ENABLED=1 go build -ldflags '$(LDFLAGS)' -o build/bin/ollama ./plugin/ollama
+	@CGO_ENABLED=1 go build -ldflags '$(GO_LDFLAGS)' -o build/bin/ollama ./plugin/ollama
 	@echo "build: done. Next: make run, or build/bin/ollama longrope --help"
 
 stock: packages host ## build/stock: the unpatched host, that the tests compare with
 	@scripts/backends.sh build/host-stock build/stock
 	@echo "stock: build/stock/bin/ollama"
-	@CGO_ENABLED=1 GOWORK=$(CURDIR)/build/host-stock.work go build -ldflags '$(LDFLAGS)' -o build/stock/bin/ollama github.com/ollama/ollama
+	@CGO_ENABLED=1 GOWORK=$(CURDIR)/build/host-stock.work go build -ldflags '$(GO_LDFLAGS)' -o build/stock/bin/ollama github.com/ollama/ollama
 	@echo "stock: done. Next: make test"
 
 venv: ## build/venv: gguf from PyPI, with which a test reads what we wrote (optional)

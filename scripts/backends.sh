@@ -15,6 +15,10 @@ root=$(pwd)
 # Two trees that differ in a few files share the cache: paths are hashed
 # relative to the tree's own build folder, which is the same in both.
 export CCACHE_BASEDIR="$root" CCACHE_NOHASHDIR=1
+# The host's cmake puts ccache before the compiler by itself.
+for v in CC CXX; do
+	if [[ ${!v:-} == "ccache "* ]]; then export $v="${!v#ccache }"; fi
+done
 
 cd "$tree"
 # $ORIGIN: the libraries find libggml-base beside them, also where no server
