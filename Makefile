@@ -15,6 +15,9 @@ PURE := ./ropescale/... ./convert/... ./evals/... ./patches/...
 # Where programs that are not in build/bin find the fast backends.
 LIBS := $(CURDIR)/build/lib/ollama
 
+# Tests that let Python read our files use this one where it is.
+WITH_PYTHON = $(if $(wildcard build/venv/bin/python),PYTHON=$(CURDIR)/build/venv/bin/python)
+
 # A failing command in a pipe fails the target.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -55,11 +58,11 @@ venv: ## build/venv: gguf from PyPI, with which a test reads what we wrote (opti
 run: build ## search, convert, ollama run and measure the default model, in about two minutes
 	@build/bin/ollama longrope demo -o build/run
 
-test: build stock venv ## vet and all tests
+test: build stock venv ## vet and all tests; says what was skipped, and why
 	go vet ./...
 	CGO_ENABLED=0 go build $(PURE)
-	CGO_ENABLED=0 go test $(PURE)
-	OLLAMA_LIBRARY_PATH=$(LIBS) LONGROPE_PYTHON=$(CURDIR)/build/venv/bin/python go test -timeout 30m ./plugin/... ./tests/...
+	CGO_ENABLED=0 $(WITH_PYTHON) scripts/gotest.sh build/test/pure.log $(PURE)
+	OLLAMA_LIBRARY_PATH=$(LIBS) $(WITH_PYTHON) scripts/gotest.sh build/test/host.log -timeout 30m ./plugin/... ./tests/...
 	@echo "test: all passed. Next: make bench, or git push"
 
 BENCH_COUNT ?= 10
