@@ -146,6 +146,7 @@ func TestFileToStore(t *testing.T) {
 	for _, chat := range []string{"", "no such template, by far, that any host of any kind would know of, and long enough that its distance to all of them is large", llama3} {
 		fx := tiny("llama").with("tokenizer.chat_template", chat)
 		s := testStore(t, tiny("phi3"), "")
+		require.NoError(t, os.RemoveAll(filepath.Join(s.Dir, "blobs"))) // as in a store that was never used
 		src, err := Resolve(fx.write(t, "in.gguf"))
 		require.NoError(t, err)
 		assert.Equal(t, KindFile, src.Kind)

@@ -218,6 +218,9 @@ func (s *Store) writeBlob(mediaType string, b []byte) (layer, error) {
 	if fi, err := os.Stat(path); err == nil && fi.Size() == l.Size {
 		return l, nil
 	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return l, err
+	}
 	return l, writeAtomic(path, func(f *os.File) error {
 		_, err := f.Write(b)
 		return err
