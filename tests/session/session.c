@@ -77,13 +77,12 @@ void session_clear(session * s) {
     llama_memory_clear(llama_get_memory(s->ctx), true);
 }
 
-bool session_shift(session * s, int seq, int keep, int discard, int length) {
-    llama_memory_t mem = llama_get_memory(s->ctx);
-    if (!llama_memory_seq_rm(mem, seq, keep, keep + discard)) {
-        return false;
-    }
-    llama_memory_seq_add(mem, seq, keep + discard, length, -discard);
-    return true;
+bool session_remove(session * s, int seq, int p0, int p1) {
+    return llama_memory_seq_rm(llama_get_memory(s->ctx), seq, p0, p1);
+}
+
+void session_move(session * s, int seq, int p0, int p1, int delta) {
+    llama_memory_seq_add(llama_get_memory(s->ctx), seq, p0, p1, delta);
 }
 
 #define SESSION_READ(p, v) (memcpy(&(v), p, sizeof(v)), p += sizeof(v))

