@@ -208,19 +208,9 @@ func (a *app) reportConvert(r *convert.Report, f convertFlags) error {
 	for _, n := range r.Notes {
 		a.say("note: %s", n)
 	}
-	switch s := r.Stock; {
-	case !s.Loads:
-		a.say("an unpatched ollama cannot load the result")
-	case s.Rung > 0:
-		a.say("an unpatched ollama runs the result with one rung of %d", len(r.Ladder.Rungs))
-	case r.Ladder != nil:
-		a.say("an unpatched ollama runs the result as it was trained, up to %s tokens", count(s.ContextLength))
-	}
-	for _, n := range r.Stock.Notes {
-		a.say("  %s", n)
-	}
+	a.say("an unpatched ollama %s", strings.Join(stockNotes(r.Stock), "; "))
 	if f.name != "" {
-		a.say("made %s; next:\nollama run %s", r.Name, quote(r.Name))
+		a.say("made %s; next:\n  ollama run %s", r.Name, quote(r.Name))
 		return nil
 	}
 	name := strings.ToLower(strings.TrimSuffix(filepath.Base(r.Path), filepath.Ext(r.Path)))
@@ -229,7 +219,7 @@ func (a *app) reportConvert(r *convert.Report, f convertFlags) error {
 	if r.Ladder != nil {
 		lines += fmt.Sprintf(`\nPARAMETER num_ctx %d`, r.Ladder.Rungs[len(r.Ladder.Rungs)-1].Length)
 	}
-	a.say("wrote %s; next:\nprintf '%s\\n' > %s\nollama create %s -f %s\nollama run %s", r.Path, lines, quote(modelfile), quote(name), quote(modelfile), quote(name))
+	a.say("wrote %s; next:\n  printf '%s\\n' > %s\n  ollama create %s -f %s\n  ollama run %s", r.Path, lines, quote(modelfile), quote(name), quote(modelfile), quote(name))
 	return nil
 }
 

@@ -137,12 +137,13 @@ func (a *app) eval(ctx context.Context, task, arg string, f evalFlags) error {
 	}
 	defer e.Close()
 	if kind.perplexity {
-		if o.Texts, err = textsFor(e, o.Texts, defaultmodel.TestTexts(), slices.Max(f.lengths)); err != nil {
+		if o.Texts, err = textsFor(e, o.Texts, defaultmodel.TestTexts(), slices.Max(f.lengths), 1); err != nil {
 			return fmt.Errorf("%w; give longer ones with --text", err)
 		}
 	}
-	if longest := slices.Max(f.lengths); longest > m.info.ContextLength && slices.Contains(f.methods, "stock") || len(f.methods) == 0 {
-		a.say("stock is the model's own RoPE with its context length raised from %s to %s", size(m.info.ContextLength), size(max(longest, m.info.ContextLength)))
+	stock := slices.ContainsFunc(methods, func(m evals.Method) bool { return m.Name == "stock" })
+	if longest, trained := slices.Max(f.lengths), m.info.OriginalContextLength; stock && longest > trained {
+		a.say("stock is the model's own RoPE with its context length raised from %s to %s tokens", size(trained), size(longest))
 	}
 	started := time.Now()
 	o.Progress = func(done, total int, label string) {

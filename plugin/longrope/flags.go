@@ -174,26 +174,28 @@ func bundled(texts []defaultmodel.Text, joined bool) []evals.Text {
 	return []evals.Text{{Name: strings.Join(names, "+"), Body: strings.Join(bodies, "\n")}}
 }
 
-// textsFor returns texts, or the bundled ones where texts is empty, such that each has at least need tokens.
-func textsFor(e evals.Engine, texts []evals.Text, fallback []defaultmodel.Text, need int) ([]evals.Text, error) {
+// textsFor returns texts, or the bundled ones where texts is empty, such that they hold so many windows of length tokens,
+// shared evenly.
+func textsFor(e evals.Engine, texts []evals.Text, fallback []defaultmodel.Text, length, windows int) ([]evals.Text, error) {
 	if len(texts) > 0 {
 		return texts, nil // evals says which one is too short
 	}
 	for _, joined := range []bool{false, true} {
 		texts = bundled(fallback, joined)
+		each := (windows + len(texts) - 1) / len(texts)
 		enough := true
 		for _, t := range texts {
 			tokens, err := e.Tokenize(t.Body, false)
 			if err != nil {
 				return nil, fmt.Errorf("cannot tokenize the bundled text %s: %w", t.Name, err)
 			}
-			enough = enough && len(tokens) >= need
+			enough = enough && len(tokens) >= each*length
 		}
 		if enough {
 			return texts, nil
 		}
 	}
-	return nil, fmt.Errorf("%w for %s tokens", errBundled, size(need))
+	return nil, fmt.Errorf("%w for %d windows of %s tokens", errBundled, windows, size(length))
 }
 
 var errBundled = errors.New("the bundled texts are too short")

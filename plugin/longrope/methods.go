@@ -1,7 +1,6 @@
 package longrope
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -136,7 +135,7 @@ const carried = "model"
 func methodsFor(m *model, names []string, target int, lengths []int) ([]evals.Method, error) {
 	if len(names) == 0 {
 		names = []string{"stock", "linear", "ntk", "yarn"}
-		if m.info.Ladder != nil || m.info.Own != nil {
+		if m.info.Ladder != nil {
 			names = []string{"stock", carried}
 		}
 	}
@@ -151,7 +150,7 @@ func methodsFor(m *model, names []string, target int, lengths []int) ([]evals.Me
 				method.Ladder = stockLadder(m.info)
 			}
 		case name == carried:
-			if m.info.Ladder == nil && m.info.Own == nil {
+			if m.info.Ladder == nil {
 				return nil, fmt.Errorf("--methods %s: %s carries no factors; stock is what it is", carried, m.name)
 			}
 			method.Name = "longrope"
@@ -199,5 +198,3 @@ func fits(m *convert.ModelInfo, l *ropescale.Ladder) error {
 	}
 	return nil
 }
-
-var errNoWork = errors.New("nothing to do")

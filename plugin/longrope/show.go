@@ -113,21 +113,17 @@ func describeModel(m *model) string {
 	line("original context length", "%s tokens", count(i.OriginalContextLength))
 	line("rotary dimensions", "%d, frequency base %s", i.RopeDimensionCount, short(i.FreqBase))
 	line("own scaling", "%s", describeScaling(i))
-	switch s := i.Stock; {
-	case !s.Loads:
-		line("unpatched ollama", "cannot load it")
-	case s.Rung > 0:
-		line("unpatched ollama", "one rung of %d, up to %s tokens", s.Rung, count(s.ContextLength))
-	default:
-		line("unpatched ollama", "runs it as it was trained, up to %s tokens", count(s.ContextLength))
-	}
-	for _, n := range i.Stock.Notes {
-		line("", "%s", n)
+	for n, note := range stockNotes(i.Stock) {
+		name := ""
+		if n == 0 {
+			name = "an unpatched ollama"
+		}
+		line(name, "%s", note)
 	}
 	if i.Ladder == nil {
 		b.WriteString("\nno ladder: sequences of every length get the model's own RoPE\n")
 		if l := ownLadder(i); i.Own != nil || i.Base != nil {
-			b.WriteString("\n" + describeRungs(l))
+			b.WriteString("\n" + describeLadder(l))
 		}
 		return b.String()
 	}
@@ -160,10 +156,6 @@ func parameters(n uint64) string {
 
 // describeLadder is the table of the rungs and a plot of each.
 func describeLadder(l *ropescale.Ladder) string {
-	return describeRungs(l)
-}
-
-func describeRungs(l *ropescale.Ladder) string {
 	var rows [][]string
 	var rungs []ropescale.Rung
 	for r := range len(l.Rungs) + 1 {
@@ -238,6 +230,20 @@ func describeSource(s *ropescale.Source) string {
 		add("on %s", strings.Join(s.Texts, ", "))
 	}
 	return fmt.Sprintf("  %-25s %s\n", "factors", strings.Join(parts, "; "))
+}
+
+// stockNotes say what an unpatched host makes of a file.
+func stockNotes(s convert.Stock) []string {
+	var notes []string
+	switch {
+	case !s.Loads:
+		notes = append(notes, "cannot load it")
+	case s.Form == convert.StockNothing && len(s.Notes) == 0:
+		notes = append(notes, fmt.Sprintf("runs it as it was trained, with a context length of %s", count(s.ContextLength)))
+	default:
+		notes = append(notes, fmt.Sprintf("loads it, with a context length of %s", count(s.ContextLength)))
+	}
+	return append(notes, s.Notes...)
 }
 
 // printJSON writes v to standard output, indented.

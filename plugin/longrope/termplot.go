@@ -17,6 +17,7 @@ const (
 // drawn, so that plots of one ladder compare. Models of more than 128 rotary dimensions get the mean of neighbours.
 func factorPlot(g ropescale.Rung, low, high float64) string {
 	values := squeeze(g.Factors, plotWidth)
+	wider := max(1, plotWidth/2/len(values)) // columns of a pair, for models with few
 	span := math.Log(high / low)
 	if span <= 1e-9 {
 		return fmt.Sprintf("  all %s\n", short(g.Factors[0]))
@@ -30,12 +31,12 @@ func factorPlot(g ropescale.Rung, low, high float64) string {
 		for _, v := range values {
 			// A column has at least one eighth: the pair is there.
 			fill := max(1, int(math.Round(8*plotHeight*math.Log(v/low)/span))) - 8*(plotHeight-1-line)
-			b.WriteRune(eighths[min(max(fill, 0), 8)])
+			b.WriteString(strings.Repeat(string(eighths[min(max(fill, 0), 8)]), wider))
 		}
 		b.WriteString("\n")
 	}
 	axis := fmt.Sprintf("pair 0 … %d", len(g.Factors)-1)
-	fmt.Fprintf(&b, "  %*s └%s\n  %*s  %s\n", wide, "", strings.Repeat("─", len(values)), wide, "", axis)
+	fmt.Fprintf(&b, "  %*s └%s\n  %*s  %s\n", wide, "", strings.Repeat("─", wider*len(values)), wide, "", axis)
 	return b.String()
 }
 

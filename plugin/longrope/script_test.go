@@ -1,0 +1,84 @@
+package longrope
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+)
+
+// TestMain lets scripts run "ollama longrope …" on the fake engine, as a process of its own.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"ollama": func() {
+			root := &cobra.Command{Use: "ollama", SilenceErrors: true, SilenceUsage: true} // as the host's
+			root.AddCommand(newCommand(openFake))
+			cobra.CheckErr(root.Execute())
+		},
+	})
+}
+
+// TestScript runs testdata/script: each command as a user types it. The commands beside testscript's own:
+//
+//	tiny FILE [ARCH]       writes a model file of a few kilobytes (default llama): 16 rotary dimensions, 128 tokens
+//	store NAME FILE        puts a model into the store
+//	lines FILE N           waits until FILE has N lines
+//	pause DURATION         waits
+//	json FILE KEY [VALUE]  checks that FILE is one JSON object with KEY, at the top
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("OLLAMA_MODELS", e.WorkDir+"/store")
+			e.Setenv("HOME", e.WorkDir)
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"tiny": func(ts *testscript.TestScript, _ bool, args []string) {
+				arch := "llama"
+				if len(args) > 1 {
+					arch = args[1]
+				}
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), tinyGGUF(arch), 0o644))
+			},
+			"store": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(putInStore(ts.Getenv("OLLAMA_MODELS"), args[0], []byte(ts.ReadFile(args[1]))))
+			},
+			"lines": func(ts *testscript.TestScript, _ bool, args []string) {
+				want, err := strconv.Atoi(args[1])
+				ts.Check(err)
+				for range 1000 {
+					b, _ := os.ReadFile(ts.MkAbs(args[0]))
+					if bytes.Count(b, []byte("\n")) >= want {
+						return
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+				ts.Fatalf("%s has no %d lines after 10 s", args[0], want)
+			},
+			"pause": func(ts *testscript.TestScript, _ bool, args []string) {
+				d, err := time.ParseDuration(args[0])
+				ts.Check(err)
+				time.Sleep(d)
+			},
+			"json": func(ts *testscript.TestScript, neg bool, args []string) {
+				var v map[string]json.RawMessage
+				if err := json.Unmarshal([]byte(ts.ReadFile(args[0])), &v); err != nil {
+					ts.Fatalf("%s: %v", args[0], err)
+				}
+				got, ok := v[args[1]]
+				if ok == neg {
+					ts.Fatalf("%s has key %s: %v", args[0], args[1], ok)
+				}
+				if len(args) > 2 && string(got) != args[2] {
+					ts.Fatalf("%s: %s is %s, want %s", args[0], args[1], got, args[2])
+				}
+			},
+		},
+	})
+}
