@@ -78,17 +78,18 @@ func Open(path string, o Options) (*Engine, error) {
 	backends()
 	params := llama.ModelParams{UseMmap: true, Progress: o.Progress}
 	device := "CPU"
+	flash := ml.FlashAttentionDisabled // on a CPU it halves the speed
 	for _, gpu := range llama.EnumerateGPUs() {
 		params.Devices = append(params.Devices, gpu.LlamaID)
 		params.NumGpuLayers = math.MaxInt32
-		device = gpu.Library
+		device, flash = gpu.Library, ml.FlashAttentionAuto
 	}
 	model, err := llama.LoadModelFromFile(path, params)
 	if err != nil {
 		return nil, fmt.Errorf("%w (run with OLLAMA_DEBUG=1 for the engine's own words)", err)
 	}
 	e := &Engine{model: model, size: o.Batch, base: mi.Base}
-	e.lc, err = llama.NewContextWithModel(model, llama.NewContextParams(o.Length, o.Batch, 1, o.Threads, ml.FlashAttentionAuto, ""))
+	e.lc, err = llama.NewContextWithModel(model, llama.NewContextParams(o.Length, o.Batch, 1, o.Threads, flash, ""))
 	if err == nil {
 		e.batch, err = llama.NewBatch(o.Batch, 1, 0)
 	}

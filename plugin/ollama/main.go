@@ -1,5 +1,5 @@
 // Ollama with LongRoPE: the host's own command line, and beside it
-// "ollama longrope search | convert | eval | show".
+// "ollama longrope search | convert | eval | show | demo".
 package main
 
 import (
@@ -8,11 +8,15 @@ import (
 	"github.com/ollama/ollama/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/longrope/longrope/plugin/demo"
 	"github.com/longrope/longrope/plugin/longrope"
 )
 
 func main() {
+	extension := longrope.NewCommand()
+	extension.AddCommand(demo.NewCommand())
+
 	root := cmd.NewCLI()
-	root.AddCommand(longrope.NewCommand())
+	root.AddCommand(extension)
 	cobra.CheckErr(root.ExecuteContext(context.Background()))
 }

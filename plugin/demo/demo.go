@@ -1,0 +1,327 @@
+// Package demo is "ollama longrope demo": the whole path on the default model,
+// with the commands that a user would type and a real server, in a few
+// minutes on any machine.
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/evals"
+	defaultmodel "github.com/longrope/longrope/evals/default"
+	"github.com/longrope/longrope/plugin/engine"
+	"github.com/longrope/longrope/plugin/server"
+	"github.com/longrope/longrope/ropescale"
+)
+
+const (
+	target = 8 * defaultmodel.ContextLength
+	// answerTokens are generated for each question: a key of five digits, a space and what follows.
+	answerTokens = 8
+)
+
+// NewCommand is "demo", to be added to "ollama longrope".
+func NewCommand() *cobra.Command {
+	var d demo
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Search, convert, run and measure the default model",
+		Long: `Take the default model (4 million parameters, trained for 256 tokens) to 2048 tokens: search factors, write them into
+the model, ask it for a passkey on a real server, and measure it beside the methods that need no search.`,
+		Args:         cobra.NoArgs,
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d.out, d.err = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			return d.run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVarP(&d.dir, "output", "o", "longrope-demo", "Folder to write to")
+	cmd.Flags().StringVar(&d.budget, "budget", "90s", "Budget of the search, in time or tokens")
+	cmd.Flags().Uint64Var(&d.seed, "seed", 1, "Seed of the search and of the passkeys")
+	cmd.Flags().IntVar(&d.trials, "trials", 4, "Passkey trials of each length and depth")
+	return cmd
+}
+
+type demo struct {
+	dir, budget string
+	seed        uint64
+	trials      int
+
+	out, err io.Writer
+	program  string
+	started  time.Time
+	steps    int
+}
+
+// report is what report.json holds.
+type report struct {
+	Rows    []evals.Row       `json:"rows"`
+	Answers map[string]string `json:"answers"`
+	Details *evals.Comparison `json:"details"`
+}
+
+func (d *demo) step(format string, args ...any) {
+	d.steps++
+	fmt.Fprintf(d.err, "\n[%d/5, %s] %s\n", d.steps, time.Since(d.started).Round(time.Second), fmt.Sprintf(format, args...))
+}
+
+// longrope runs a command of this program as a user would, and shows it.
+func (d *demo) longrope(ctx context.Context, args ...string) error {
+	fmt.Fprintf(d.err, "$ ollama longrope %s\n", strings.Join(args, " "))
+	cmd := exec.CommandContext(ctx, d.program, append([]string{"longrope"}, args...)...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = d.dir, d.err, d.err
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // a search then leaves a study to go on with
+	cmd.WaitDelay = 10 * time.Second
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("longrope %s: %w", args[0], err)
+	}
+	return nil
+}
+
+func (d *demo) path(name string) string { return filepath.Join(d.dir, name) }
+
+func (d *demo) run(ctx context.Context) (err error) {
+	d.started = time.Now()
+	if d.program, err = os.Executable(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(d.dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(d.path("default.gguf"), defaultmodel.Model, 0o644); err != nil {
+		return err
+	}
+	var texts []string
+	for _, t := range defaultmodel.SearchTexts() {
+		name := t.Name + ".txt"
+		if err := os.WriteFile(d.path(name), []byte(t.Body), 0o644); err != nil {
+			return err
+		}
+		texts = append(texts, "--text", name)
+	}
+
+	d.step("search: which factors let a model trained for %d tokens read %d?", defaultmodel.ContextLength, target)
+	search := slices.Concat([]string{"search", "default.gguf", "--target", fmt.Sprint(target), "--budget", d.budget,
+		"--seed", fmt.Sprint(d.seed), "-o", "factors.json"}, texts)
+	if err := d.longrope(ctx, search...); err != nil {
+		return err
+	}
+
+	d.step("convert: write the factors into the model, and a copy whose context length alone is raised")
+	if err := d.longrope(ctx, "convert", "default.gguf", "--factors", "factors.json", "-o", "default-2k.gguf"); err != nil {
+		return err
+	}
+	if err := d.raise(ctx); err != nil {
+		return err
+	}
+
+	d.step("measure: perplexity on text that was not searched on, and hidden passkeys, by method and length")
+	c, prompt, err := d.measure(ctx)
+	if err != nil {
+		return err
+	}
+
+	d.step("run: ask for the passkey in a prompt of %d tokens on a real server", len(prompt.Tokens))
+	answers, err := d.ask(ctx, prompt)
+	if err != nil {
+		return err
+	}
+
+	d.step("report")
+	r := report{Rows: c.Rows, Answers: answers, Details: c}
+	if err := evals.WriteFile(d.path("report.json"), func(w io.Writer) error {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", " ")
+		return enc.Encode(r)
+	}); err != nil {
+		return err
+	}
+	if err := c.WriteTable(d.out); err != nil {
+		return err
+	}
+	if err := evals.PlotPerplexity(d.path("perplexity.png"), longest(c.Perplexity)); err != nil {
+		return err
+	}
+	if err := evals.PlotPasskey(d.path("passkey.png"), c.Passkey); err != nil {
+		return err
+	}
+	fmt.Fprintf(d.out, `
+the passkey %s was hidden in %d tokens of filler:
+  %-28s %s
+  %-28s %s
+  %-28s %s
+(one answer is an anecdote: the table is the evidence)
+
+pictures: %s
+report:   %s
+
+the same with your own model:
+  ollama longrope search  MODEL --target 32k -o factors.json
+  ollama longrope convert MODEL --factors factors.json --name MODEL-32k
+  ollama run MODEL-32k
+`, answers["expected"], len(prompt.Tokens),
+		"stock model", quote(answers["stock"]), "stock, context length raised", quote(answers["stock_raised"]), "longrope", quote(answers["longrope"]),
+		strings.Join([]string{d.path("perplexity.png"), d.path("passkey.png"), d.path("factors.png"), d.path("factors-search.png")}, " "), d.path("report.json"))
+	return nil
+}
+
+// raise writes the stock model with its context length raised and nothing else: what it is fair to compare with. The host
+// truncates the prompt of the model as it is, and any rival looks good beside that.
+func (d *demo) raise(ctx context.Context) error {
+	m, err := convert.Inspect(d.path("default.gguf"))
+	if err != nil {
+		return err
+	}
+	l, err := ropescale.NewLadder(m.Rope(), nil, m.Rope().Identity(target))
+	if err != nil {
+		return err
+	}
+	if err := evals.WriteFile(d.path("stock.json"), l.WriteFactors); err != nil {
+		return err
+	}
+	return d.longrope(ctx, "convert", "default.gguf", "--factors", "stock.json", "-o", "default-raised.gguf")
+}
+
+// measure compares the methods, and makes the prompt that the server will be asked.
+func (d *demo) measure(ctx context.Context) (*evals.Comparison, *evals.Prompt, error) {
+	e, err := engine.Open(d.path("default.gguf"), engine.Options{Name: "default", Length: target})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer e.Close()
+	info := e.Info()
+	rope := ropescale.Rope{Dims: info.RopeDimensionCount, FreqBase: info.FreqBase, OriginalContextLength: info.OriginalContextLength}
+
+	methods := []evals.Method{{Name: "stock"}}
+	for _, name := range []string{"linear", "ntk", "yarn"} {
+		method, err := ropescale.MethodByName(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		g, err := method(rope, target, ropescale.MethodOptions{})
+		if err != nil {
+			return nil, nil, err
+		}
+		l, err := ropescale.NewLadder(rope, nil, g)
+		if err != nil {
+			return nil, nil, err
+		}
+		methods = append(methods, evals.Method{Name: name, Ladder: l})
+	}
+	f, err := os.Open(d.path("factors.json"))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	searched, err := ropescale.ReadFactors(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	methods = append(methods, evals.Method{Name: "longrope", Ladder: searched})
+
+	o := evals.CompareOptions{
+		Lengths:    []int{defaultmodel.ContextLength, target / 4, target / 2, target},
+		Perplexity: evals.PerplexityOptions{MaxWindows: 4},
+		Passkey:    evals.PasskeyOptions{Trials: d.trials, Seed: d.seed},
+		Progress:   d.progress(),
+	}
+	for _, t := range defaultmodel.TestTexts() {
+		o.Texts = append(o.Texts, evals.Text(t))
+	}
+	c, err := evals.Compare(ctx, e, methods, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	prompt, err := evals.PasskeyPrompt(e, evals.PasskeyOptions{Seed: d.seed, AnswerTokens: answerTokens}, target-target/64, 0.4, 0)
+	return c, prompt, err
+}
+
+// progress draws one line on a terminal, and nothing elsewhere.
+func (d *demo) progress() evals.Progress {
+	if !evals.IsTerminal(d.err) {
+		return nil
+	}
+	started := time.Now()
+	return func(done, total int, label string) {
+		left := ""
+		if done > 0 {
+			left = fmt.Sprintf(", %s left", (time.Since(started) * time.Duration(total-done) / time.Duration(done)).Round(time.Second))
+		}
+		if fmt.Fprintf(d.err, "\r\x1b[K%3d %% %s%s", 100*done/total, label, left); done == total {
+			fmt.Fprint(d.err, "\r\x1b[K")
+		}
+	}
+}
+
+// ask creates the three models in a store of their own and asks each over "ollama run".
+func (d *demo) ask(ctx context.Context, prompt *evals.Prompt) (answers map[string]string, err error) {
+	store, err := filepath.Abs(d.path("store"))
+	if err != nil {
+		return nil, err
+	}
+	s, err := server.Start(ctx, d.program, store)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Stop()
+	defer func() {
+		err = errors.Join(err, os.WriteFile(d.path("server.log"), []byte(s.Log()), 0o644))
+	}()
+
+	answers = map[string]string{"expected": prompt.Key}
+	for _, m := range []struct{ answer, file string }{{"stock", "default"}, {"stock_raised", "default-raised"}, {"longrope", "default-2k"}} {
+		modelfile := fmt.Sprintf("FROM ./%s.gguf\nTEMPLATE %q\nPARAMETER temperature 0\nPARAMETER num_predict %d\nPARAMETER num_ctx %d\n",
+			m.file, defaultmodel.Template, answerTokens, target)
+		if err := os.WriteFile(d.path(m.file+".Modelfile"), []byte(modelfile), 0o644); err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(d.err, "$ ollama create %s -f %s.Modelfile\n", m.file, m.file)
+		if _, err := s.Run(ctx, nil, "create", m.file, "-f", d.path(m.file+".Modelfile")); err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(d.err, "$ ollama run %s <prompt.txt\n", m.file)
+		answer, err := s.Run(ctx, strings.NewReader(prompt.Text), "run", m.file)
+		if err != nil {
+			return nil, err
+		}
+		answers[m.answer] = integer.FindString(answer)
+		if answers[m.answer] == "" {
+			answers[m.answer] = strings.TrimSpace(answer)
+		}
+		fmt.Fprintf(d.err, "%s\n", strings.TrimSpace(answer))
+	}
+	return answers, os.WriteFile(d.path("prompt.txt"), []byte(prompt.Text), 0o644)
+}
+
+var integer = regexp.MustCompile(`[0-9]+`)
+
+func quote(answer string) string {
+	if answer == "" {
+		return "(nothing)"
+	}
+	return answer
+}
+
+// longest keeps the results at the longest length: their curves show all positions.
+func longest(results []*evals.PerplexityResult) []*evals.PerplexityResult {
+	var kept []*evals.PerplexityResult
+	for _, r := range results {
+		if r.Length == target {
+			kept = append(kept, r)
+		}
+	}
+	return kept
+}
