@@ -5,9 +5,12 @@
 #   FORCE=1        throw away hand edits in build/host
 
 HOST_VERSION := $(shell sed -n 's/.*HostVersion = "v\(.*\)"/\1/p' patches/series.go)
-# -no-pie: Go passes it on its own, but cannot find out that it may where CC is
-# "ccache gcc", and then the linker warns of text relocations.
-GO_LDFLAGS := -X=github.com/ollama/ollama/version.Version=$(HOST_VERSION) $(if $(filter Linux,$(shell uname -s)),-extldflags=-no-pie)
+# A CC of two words ("ccache gcc") keeps Go's linker from finding out what it may pass. It then exports every symbol of
+# the binary, these take the place of the fast backends' own, and everything is fifteen times slower. So name the linker,
+# and on Linux say what Go would find out.
+EXTLD := $(lastword $(shell go env CC))
+GO_LDFLAGS := -X=github.com/ollama/ollama/version.Version=$(HOST_VERSION) -extld=$(EXTLD) $(if $(filter Linux,$(shell uname -s)),-extldflags=-no-pie)
+export GOFLAGS := $(shell go env GOFLAGS | sed 's/-ldflags=[^ ]*//g') -ldflags=-extld=$(EXTLD)
 
 # Packages that build without cgo, and without the host's sources.
 PURE := ./ropescale/... ./convert/... ./evals/... ./patches/...
@@ -33,13 +36,13 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r a b; do printf '%-16s %s\n' "$$a" "$$b"; done
 
 packages: ## check for compilers and headers; install them with apt-get where allowed
-	@scripts/packages.sh
+	@patches/scripts/packages.sh
 
 host: ## make build/host, the patched source tree, and build/host-stock to compare with
 	@GOWORK=off CGO_ENABLED=0 go run ./patches/prepare $(if $(HOST_SRC),-src '$(HOST_SRC)') $(if $(FORCE),-force)
 
 backends: packages host
-	@scripts/backends.sh build/host build
+	@patches/scripts/backends.sh build/host build
 
 build: backends ## build/bin/ollama and its backends (10 min the first time on 2 cores)
 	@echo "build: build/bin/ollama"
@@ -47,13 +50,13 @@ build: backends ## build/bin/ollama and its backends (10 min the first time on 2
 	@echo "build: done. Next: make run, or build/bin/ollama longrope --help"
 
 stock: packages host ## build/stock: the unpatched host, that the tests compare with
-	@scripts/backends.sh build/host-stock build/stock
+	@patches/scripts/backends.sh build/host-stock build/stock
 	@echo "stock: build/stock/bin/ollama"
 	@CGO_ENABLED=1 GOWORK=$(CURDIR)/build/host-stock.work go build -ldflags '$(GO_LDFLAGS)' -o build/stock/bin/ollama github.com/ollama/ollama
 	@echo "stock: done. Next: make test"
 
 venv: ## build/venv: gguf from PyPI, with which a test reads what we wrote (optional)
-	@scripts/venv.sh
+	@patches/scripts/venv.sh
 
 run: build ## search, convert, ollama run and measure the default model, in about two minutes
 	@build/bin/ollama longrope demo -o build/run
@@ -61,8 +64,8 @@ run: build ## search, convert, ollama run and measure the default model, in abou
 test: build stock venv ## vet and all tests; says what was skipped, and why
 	go vet ./...
 	CGO_ENABLED=0 go build $(PURE)
-	CGO_ENABLED=0 $(WITH_PYTHON) scripts/gotest.sh build/test/pure.log $(PURE)
-	OLLAMA_LIBRARY_PATH=$(LIBS) $(WITH_PYTHON) scripts/gotest.sh build/test/host.log -timeout 30m ./plugin/... ./tests/...
+	CGO_ENABLED=0 $(WITH_PYTHON) patches/scripts/gotest.sh build/test/pure.log $(PURE)
+	OLLAMA_LIBRARY_PATH=$(LIBS) $(WITH_PYTHON) patches/scripts/gotest.sh build/test/host.log -timeout 30m ./plugin/... ./tests/...
 	@echo "test: all passed. Next: make bench, or git push"
 
 BENCH_COUNT ?= 10

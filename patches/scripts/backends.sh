@@ -4,7 +4,7 @@
 # binary in PREFIX/bin looks for them. What the go command compiles into the
 # binary has no -march and is several times slower.
 #
-#   scripts/backends.sh TREE PREFIX
+#   patches/scripts/backends.sh TREE PREFIX
 set -eu -o pipefail
 
 tree=$1

@@ -3,7 +3,7 @@
 # themselves, not for package names, so any system that has them passes,
 # offline too; installs Debian packages for those missing when it may.
 #
-#   scripts/packages.sh          with HOST_SRC set, the host's clone brings its own headers
+#   patches/scripts/packages.sh          with HOST_SRC set, the host's clone brings its own headers
 set -eu
 
 has() { command -v "$1" >/dev/null 2>&1; }
