@@ -565,7 +565,7 @@ def measure(folder: Path, held: dict[str, str], depths: int):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the state and the checkpoint go, or lie")
-    parser.add_argument("--steps", type=int, default=3500, help="of 4,096 tokens; a state of another number of steps does not fit")
+    parser.add_argument("--steps", type=int, default=2000, help="of 4,096 tokens; a state of another number of steps does not fit")
     parser.add_argument("--save-every", type=int, default=100, metavar="STEPS")
     parser.add_argument("--float32", action="store_true", help="matrix products in float32: for a CPU without bfloat16")
     parser.add_argument("--depths", type=int, default=40, help="of the passkey in --measure")
