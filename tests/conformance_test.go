@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"regexp"
 	"slices"
 	"testing"
 
@@ -387,37 +385,6 @@ func TestBackward(t *testing.T) {
 		skipUnsupported(t, d, refused, all)
 		t.Logf("%d cases, worst deviation of a round trip %.3g", all-refused, worst)
 	})
-}
-
-// A backend that is neither here nor taught must refuse rows, or the scheduler would let it take the first row for every
-// token. Without its device that can be seen in its source only.
-func TestBackendsRefuseRows(t *testing.T) {
-	const src = "../build/host/ml/backend/ggml/ggml/src/"
-	if _, err := os.Stat(src); err != nil {
-		t.Skip("no host in build/host: run make host first")
-	}
-	for _, b := range []struct{ name, file, kernels string }{
-		{"CUDA", "ggml-cuda/ggml-cuda.cu", "ggml-cuda/rope.cu"},
-		{"Metal", "ggml-metal/ggml-metal-device.m", "ggml-metal/ggml-metal-ops.cpp"},
-		{"Vulkan", "ggml-vulkan/ggml-vulkan.cpp", ""},
-	} {
-		t.Run(b.name, func(t *testing.T) {
-			text, err := os.ReadFile(src + b.file)
-			require.NoError(t, err)
-			// the case of supports_op, up to the return that answers it
-			supports := regexp.MustCompile(`case GGML_OP_ROPE:(?s:.{0,200}?)return ([^;]*);`).FindAllString(string(text), -1)
-			refusal := regexp.MustCompile(`return !ggml_rope_has_rows\(op\);|if \(ggml_rope_has_rows\(op\)\) \{\s*return false;`)
-			answers := slices.DeleteFunc(supports, func(s string) bool { return !refusal.MatchString(s) })
-			if len(answers) > 0 {
-				return
-			}
-			if b.kernels != "" {
-				text, err = os.ReadFile(src + b.kernels)
-				require.NoError(t, err)
-			}
-			assert.Contains(t, string(text), "ggml_rope_has_rows", "%s takes rows in %s but has no kernel for them", b.name, b.file)
-		})
-	}
 }
 
 // BenchmarkRope is the op as a model of 8B parameters has it (32 heads of 128, 512 tokens): what rows cost.

@@ -29,7 +29,7 @@ var probes = sync.OnceValues(func() (map[string]string, error) {
 		bin[host.name] = filepath.Join(root, "build/tests/probe-"+host.name)
 		cmd := exec.Command("go", "build", "-buildvcs=false", "-tags", host.tags, "-o", bin[host.name], "./tests/probe")
 		cmd.Dir = root
-		cmd.Env = append(os.Environ(), "GOWORK="+filepath.Join(root, host.work), "GOFLAGS=")
+		cmd.Env = append(os.Environ(), "GOWORK="+filepath.Join(root, host.work))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return nil, &probeError{host.name, string(out), err}
 		}

@@ -6,6 +6,7 @@ package kernel
 
 /*
 #cgo CPPFLAGS: -I${SRCDIR}/../../build/host/ml/backend/ggml/ggml/include
+#cgo linux LDFLAGS: -lstdc++ -lm
 #include "kernel.h"
 */
 import "C"

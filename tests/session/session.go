@@ -7,6 +7,7 @@ package session
 /*
 #cgo CPPFLAGS: -I${SRCDIR}/../../build/host/llama/llama.cpp/include
 #cgo CPPFLAGS: -I${SRCDIR}/../../build/host/ml/backend/ggml/ggml/include
+#cgo linux LDFLAGS: -lstdc++ -lm
 #include <stdlib.h>
 #include "session.h"
 */
