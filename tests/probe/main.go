@@ -3,6 +3,7 @@
 //
 //	probe logits MODEL PREFILL DECODE   logits of a prefill, single tokens and what follows a context shift
 //	probe keys MODEL TYPE SHIFTS        cached keys of layer 0 after context shifts
+//	probe run MODEL TOKENS              logits of the last tokens of a prefill in float32
 //	probe rope                          the RoPE op without rows, all modes
 //
 // Against the unpatched host it is built with the tag stock.
@@ -55,10 +56,16 @@ func run(args []string) (any, error) {
 			return nil, err
 		}
 		return keys(args[1], args[2], shifts)
+	case len(args) == 3 && args[0] == "run":
+		n, err := strconv.Atoi(args[2])
+		if err != nil {
+			return nil, err
+		}
+		return prefill(args[1], n)
 	case len(args) == 1 && args[0] == "rope":
 		return rope()
 	}
-	return nil, errors.New("usage: probe logits MODEL PREFILL DECODE | keys MODEL TYPE SHIFTS | rope")
+	return nil, errors.New("usage: probe logits MODEL PREFILL DECODE | keys MODEL TYPE SHIFTS | run MODEL TOKENS | rope")
 }
 
 // digest is what is left of numbers: their hash and some of them, to see how far apart two hosts are.
@@ -209,6 +216,24 @@ func keys(path, typ string, shifts int) (*keyReport, error) {
 	}
 	r.Keys, err = s.Keys(0)
 	return r, err
+}
+
+// prefill gives the logits of the last 8 of n tokens (i*7919 + 13) mod the vocabulary.
+func prefill(path string, n int) ([][]float32, error) {
+	s, err := session.Open(path, session.Options{Context: n})
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	tokens := make([]int, n)
+	for i := range tokens {
+		tokens[i] = (i*7919 + 13) % s.Vocab()
+	}
+	logits, err := s.Prefill(tokens, 0, 0, 512)
+	if err != nil {
+		return nil, err
+	}
+	return logits[n-8:], nil
 }
 
 func rope() (map[string]*digest, error) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"strings"
 )
 
 // File is a GGUF held in memory: enough to compute with a small model, to change its metadata and to write it again. It
@@ -189,6 +190,21 @@ func (f *File) Set(key string, value any) {
 		f.keys = append(f.keys, key)
 	}
 	f.values[key] = b.Bytes()
+}
+
+// SetArchitecture turns the model into one of another architecture with the same tensors: keys of the old one get the
+// new one's name.
+func (f *File) SetArchitecture(name string) {
+	old := f.String("general.architecture")
+	for i, key := range f.keys {
+		if rest, ok := strings.CutPrefix(key, old+"."); ok {
+			f.keys[i] = name + "." + rest
+			f.values[f.keys[i]] = f.values[key]
+			delete(f.values, key)
+		}
+	}
+	b := binary.LittleEndian.AppendUint64([]byte{8, 0, 0, 0}, uint64(len(name)))
+	f.values["general.architecture"] = append(b, name...)
 }
 
 func put(w io.Writer, v any) {
