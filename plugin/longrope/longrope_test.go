@@ -1,0 +1,273 @@
+package longrope
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/evals"
+	defaultmodel "github.com/longrope/longrope/evals/default"
+	"github.com/longrope/longrope/ropescale"
+)
+
+func TestSizes(t *testing.T) {
+	for in, want := range map[string]int{"1": 1, "4k": 4096, "4K": 4096, " 128k ": 131072, "131072": 131072, "2m": 2 << 20} {
+		n, err := parseSize(in)
+		require.NoError(t, err, in)
+		assert.Equal(t, want, n, in)
+		back, err := parseSize(size(n))
+		require.NoError(t, err)
+		assert.Equal(t, n, back, "%s is written as %s", in, size(n))
+	}
+	for _, in := range []string{"", "k", "0", "-4k", "4.5k", "4kk", "3000000000", "3000m", "4x", "four"} {
+		_, err := parseSize(in)
+		assert.ErrorContains(t, err, "write it like 131072, 128k or 1m", in)
+	}
+	assert.Equal(t, "1000", size(1000))
+	assert.Equal(t, "1500k", size(1500<<10))
+
+	var f sizesFlag
+	require.NoError(t, f.Set("8k,4k"))
+	require.NoError(t, f.Set("4096"))
+	assert.Equal(t, []int{4096, 8192}, f.ascending())
+	assert.Equal(t, "8k,4k,4k", f.String())
+}
+
+func TestBudget(t *testing.T) {
+	for in, want := range map[string]budgetFlag{
+		"90s": {time: 90 * time.Second}, "10m": {time: 10 * time.Minute}, "2h30m": {time: 150 * time.Minute},
+		"600000": {tokens: 600000}, "600k": {tokens: 600 << 10},
+	} {
+		var f budgetFlag
+		require.NoError(t, f.Set(in), in)
+		assert.Equal(t, want, f, in)
+	}
+	for _, in := range []string{"", "0", "-5m", "0s", "much"} {
+		assert.Error(t, new(budgetFlag).Set(in), in)
+	}
+}
+
+func TestQuote(t *testing.T) {
+	for in, want := range map[string]string{"a.json": "a.json", "llama3.2:1b": "llama3.2:1b", "": "''", "my model": "'my model'",
+		"it's": `'it'\''s'`, "$HOME": "'$HOME'", "ünï": "ünï"} {
+		assert.Equal(t, want, quote(in))
+	}
+}
+
+func TestNameFor(t *testing.T) {
+	for in, want := range map[string]string{"models/Tiny.gguf": "tiny-128k", "llama3.2": "llama3.2-128k", "llama3.2:1b": "llama3.2-128k:1b",
+		"host:11434/me/llama": "host:11434/me/llama-128k"} {
+		assert.Equal(t, want, nameFor(in, 128<<10))
+	}
+}
+
+func TestSuggest(t *testing.T) {
+	known := []string{"llama3.2:latest", "mistral:7b", "tiny-128k"}
+	assert.Equal(t, `; did you mean "llama3.2:latest"?`, suggest("lama3.2:latest", known))
+	assert.Equal(t, `; did you mean "tiny-128k"?`, suggest("tiny", known))
+	assert.Empty(t, suggest("gemma", known))
+	assert.Empty(t, suggest("x", nil))
+}
+
+// TestProgress draws over one line on a terminal, and is a plain line now and then elsewhere.
+func TestProgress(t *testing.T) {
+	clock := time.Unix(0, 0)
+	draw := func(tty bool) string {
+		var out, err bytes.Buffer
+		u := newUI(&out, &err)
+		require.False(t, u.tty, "a buffer is no terminal")
+		u.tty, u.now, u.last, u.width = tty, func() time.Time { return clock }, clock, func() int { return 40 }
+		started := clock
+		for i := range 100 {
+			clock = clock.Add(time.Second)
+			u.progress(started, "search", float64(i+1), 100, "best 3.21")
+		}
+		u.say("a line\nand another")
+		u.done()
+		assert.Empty(t, out.String())
+		return err.String()
+	}
+	plain := draw(false)
+	assert.NotContains(t, plain, "\x1b")
+	assert.Equal(t, "longrope: search  30 %, best 3.21, 1 min 10 s left\n"+
+		"longrope: search  60 %, best 3.21, 40 s left\n"+
+		"longrope: search  90 %, best 3.21, 10 s left\n"+
+		"longrope: a line\nlongrope: and another\n", plain)
+
+	drawn := strings.Split(draw(true), "\r\x1b[K")
+	assert.Len(t, drawn, 102, "a hundred drawings, and the line taken away once")
+	for _, line := range drawn[1:101] {
+		assert.LessOrEqual(t, len([]rune(line)), 39, "a line that wraps cannot be drawn over")
+	}
+	assert.Equal(t, "longrope: a line\nlongrope: and another\n", drawn[101])
+}
+
+func TestDuration(t *testing.T) {
+	for in, want := range map[time.Duration]string{0: "0 s", 59*time.Second + 400*time.Millisecond: "59 s", 90 * time.Second: "1 min 30 s",
+		3599600 * time.Millisecond: "1 h 00 min", 26 * time.Hour: "26 h 00 min"} {
+		assert.Equal(t, want, duration(in))
+	}
+	_, ok := remaining(time.Millisecond, 0.5)
+	assert.False(t, ok, "too early to say")
+	left, ok := remaining(10*time.Second, 0.25)
+	assert.True(t, ok)
+	assert.Equal(t, 30*time.Second, left)
+}
+
+func TestTable(t *testing.T) {
+	assert.Equal(t, "method   λ\nntk      1\nyarn    22\n", table([]string{"method", "λ"}, [][]string{{"ntk", "1"}, {"yarn", "22"}}, 1))
+	assert.Equal(t, "1,234,567", count(1234567))
+	assert.Equal(t, "-1,234", count(-1234))
+	assert.Equal(t, "-123", count(-123))
+}
+
+func TestFactorPlot(t *testing.T) {
+	g := ropescale.Rung{Factors: []float64{1, 2, 4, 8}}
+	lines := strings.Split(strings.TrimRight(factorPlot(g, 1, 8), "\n"), "\n")
+	require.Len(t, lines, plotHeight+2)
+	assert.Contains(t, lines[0], "8 ┤                        ████████", "only the largest reaches the top")
+	assert.Contains(t, lines[plotHeight-1], "1 ┤▁▁▁▁▁▁▁▁████████████████████████", "the smallest is still seen")
+	assert.Contains(t, lines[plotHeight+1], "pair 0 … 3")
+
+	many := ropescale.Rung{Factors: make([]float64, 200)}
+	for i := range many.Factors {
+		many.Factors[i] = float64(i + 1)
+	}
+	for _, line := range strings.Split(factorPlot(many, 1, 200), "\n") {
+		assert.LessOrEqual(t, len([]rune(line)), plotWidth+8, "it fits a terminal of 80")
+	}
+	assert.Equal(t, "  all 2\n", factorPlot(ropescale.Rung{Factors: []float64{2, 2}}, 2, 2))
+}
+
+// tinyModel is the model of fake_test.go on disk.
+func tinyModel(t *testing.T) *model {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "tiny.gguf")
+	require.NoError(t, os.WriteFile(path, tinyGGUF("llama"), 0o644))
+	m, err := find(path)
+	require.NoError(t, err)
+	return m
+}
+
+func TestMethods(t *testing.T) {
+	m := tinyModel(t)
+	methods, err := methodsFor(m, nil, 1024, []int{256, 1024})
+	require.NoError(t, err)
+	require.Len(t, methods, 4)
+	assert.Nil(t, methods[0].Ladder, "stock is what the file says")
+	for i, name := range []string{"stock", "linear", "ntk", "yarn"} {
+		assert.Equal(t, name, methods[i].Name)
+		if i > 0 {
+			require.Len(t, methods[i].Ladder.Rungs, 1)
+			assert.Equal(t, 1024, methods[i].Ladder.Rungs[0].Length)
+		}
+	}
+	methods, err = methodsFor(m, []string{"dynamic"}, 1024, []int{64, 256, 1024})
+	require.NoError(t, err)
+	assert.Equal(t, 256, methods[0].Ladder.Rungs[0].Length, "a rung for each length beyond L")
+	assert.InDelta(t, 2, methods[0].Ladder.Rungs[0].Factors[7], 1e-9)
+	assert.InDelta(t, 8, methods[0].Ladder.Rungs[1].Factors[7], 1e-9)
+
+	// A model with scaling of its own: methods multiply it, stock of a converted one is row 0 alone.
+	base := m.info.Rope().Identity(128)
+	for i := range base.Factors {
+		base.Factors[i] = 3
+	}
+	scaled := *m.info
+	scaled.Base = &base
+	l, err := ladderBy(&scaled, "linear", []int{256}, factorsOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, 6.0, l.Rungs[0].Factors[0])
+	assert.Equal(t, &base, l.Base)
+	scaled.Ladder = l
+	methods, err = methodsFor(&model{info: &scaled}, nil, 256, nil)
+	require.NoError(t, err)
+	require.Len(t, methods, 2)
+	assert.Empty(t, methods[0].Ladder.Rungs)
+	assert.Equal(t, 3.0, methods[0].Ladder.At(methods[0].Ladder.RungFor(256)).Factors[0])
+	assert.Equal(t, evals.Method{Name: "longrope"}, methods[1])
+}
+
+func TestMerge(t *testing.T) {
+	ladder := func(length int, source *ropescale.Source) *ropescale.Ladder {
+		l, err := ropescale.NewLadder(ropescale.Rope{Dims: 4, FreqBase: 10000, OriginalContextLength: 128}, nil, ropescale.Rung{Length: length, AttentionFactor: 1, Factors: []float64{1, 2}})
+		require.NoError(t, err)
+		l.Source = source
+		return l
+	}
+	a := ladder(512, &ropescale.Source{Method: "longrope", ModelDigest: "sha256:1", Seed: 1, Algorithm: "cma", Trials: 3, Tokens: 10, Fitness: 2})
+	m, err := merge(a, ladder(256, &ropescale.Source{Method: "longrope", ModelDigest: "sha256:1", Seed: 2, Algorithm: "cma", Trials: 4, Tokens: 20, Fitness: 3}))
+	require.NoError(t, err)
+	assert.Equal(t, 256, m.Rungs[0].Length)
+	assert.Equal(t, &ropescale.Source{Method: "longrope", ModelDigest: "sha256:1", Trials: 7, Tokens: 30}, m.Source, "what both say")
+	assert.Len(t, a.Rungs, 1, "the arguments stay as they were")
+
+	b := ladder(256, nil)
+	b.OriginalContextLength = 64
+	_, err = merge(a, b)
+	assert.ErrorContains(t, err, "original_context_length is 64, the file before has 128")
+}
+
+// TestSearchFindsTheBest: the fake model's best factors are known, and the search comes near them from data alone, on
+// search text and on others.
+func TestSearchFindsTheBest(t *testing.T) {
+	m := tinyModel(t)
+	var out, stderr bytes.Buffer
+	cmd := newCommand(openFake)
+	cmd.SetOut(&out)
+	cmd.SetErr(&stderr)
+	file := filepath.Join(t.TempDir(), "factors.json")
+	cmd.SetArgs([]string{"search", m.path, "--target", "512", "--windows", "2", "-o", file, "--no-plot"})
+	require.NoError(t, cmd.ExecuteContext(context.Background()), stderr.String())
+
+	f, err := readFactors(file)
+	require.NoError(t, err)
+	e, err := openFake(m.path, openOptions{Length: 512})
+	require.NoError(t, err)
+	far := func(l *ropescale.Ladder) float64 {
+		require.NoError(t, e.SetLadder(l))
+		return e.(*fake).error(512)
+	}
+	assert.Less(t, far(f.ladder), 0.05, "0 is the best there is")
+	for _, name := range seedOrder {
+		l, err := ladderBy(m.info, name, []int{512}, factorsOptions{})
+		require.NoError(t, err)
+		assert.Greater(t, far(l), 3*far(f.ladder), name)
+	}
+	assert.InDelta(t, 1.05, f.ladder.Rungs[0].AttentionFactor, 0.02)
+	assert.Equal(t, m.info.OriginalContextLength, f.ladder.OriginalContextLength)
+	assert.Equal(t, uint64(1), f.ladder.Source.Seed)
+	assert.Len(t, f.ladder.Source.Texts, 2)
+	assert.Contains(t, f.ladder.Source.Texts[0], "(sha256:", "a text is recorded with its contents")
+}
+
+func TestBundledTexts(t *testing.T) {
+	e := &fake{}
+	texts, err := textsFor(e, nil, defaultmodel.SearchTexts(), 1000, 3)
+	require.NoError(t, err)
+	assert.Len(t, texts, 2)
+	// One alone is too short for its share: together they are not.
+	texts, err = textsFor(e, nil, defaultmodel.SearchTexts(), 110_000, 3)
+	require.NoError(t, err)
+	require.Len(t, texts, 1)
+	assert.Equal(t, "ezekiel+opticks-3", texts[0].Name)
+	_, err = textsFor(e, nil, defaultmodel.SearchTexts(), 200_000, 3)
+	assert.ErrorIs(t, err, errBundled)
+	given := []evals.Text{{Name: "short", Body: "x"}}
+	texts, err = textsFor(e, given, defaultmodel.SearchTexts(), 1000, 3)
+	require.NoError(t, err)
+	assert.Equal(t, given, texts)
+}
+
+func TestStockNotes(t *testing.T) {
+	assert.Equal(t, []string{"cannot load it", "why"}, stockNotes(convert.Stock{Notes: []string{"why"}}))
+	assert.Equal(t, []string{"runs it as it was trained, with a context length of 128"}, stockNotes(convert.Stock{Loads: true, ContextLength: 128}))
+}
