@@ -131,7 +131,7 @@ func (a *app) convert(ctx context.Context, arg string, f convertFlags) error {
 	if a.json {
 		return a.printJSON(r)
 	}
-	return a.reportConvert(r, f)
+	return a.reportConvert(r, m, f)
 }
 
 func (f *convertFlags) ladder(m *model) (*ropescale.Ladder, error) {
@@ -197,7 +197,7 @@ func (a *app) write(ctx context.Context, m *model, l *ropescale.Ladder, f conver
 }
 
 // reportConvert says what was done and what comes next.
-func (a *app) reportConvert(r *convert.Report, f convertFlags) error {
+func (a *app) reportConvert(r *convert.Report, m *model, f convertFlags) error {
 	var rows [][]string
 	for _, c := range r.Changes {
 		rows = append(rows, []string{c.Key, cut(dash(c.Old), 24), cut(dash(c.New), 48)})
@@ -209,6 +209,9 @@ func (a *app) reportConvert(r *convert.Report, f convertFlags) error {
 		a.say("note: %s", n)
 	}
 	a.say("an unpatched ollama %s", strings.Join(stockNotes(r.Stock), "; "))
+	if m.source.Kind == convert.KindStore && f.out != "" {
+		a.say("note: the file has neither the template nor the parameters of %s; --name instead of -o keeps them", m.name)
+	}
 	if f.name != "" {
 		a.say("made %s; next:\n  ollama run %s", r.Name, quote(r.Name))
 		return nil

@@ -39,7 +39,7 @@ type searchRow struct {
 }
 
 // finish measures the best factors and the methods on held-out text and writes the files.
-func (s *searching) finish(ctx context.Context, texts, heldOut []evals.Text) (*searchResult, error) {
+func (s *searching) finish(ctx context.Context, texts []evals.Text) (*searchResult, error) {
 	l, err := s.study.Ladder()
 	if err != nil {
 		if len(s.study.History()) > 0 {
@@ -68,11 +68,11 @@ func (s *searching) finish(ctx context.Context, texts, heldOut []evals.Text) (*s
 	if s.f.plot != "" {
 		files, err := drawSearch(s.f.plot, s.study)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("the factors are found, the picture is not drawn: %w", err)
 		}
 		r.Files["plot"], r.Files["plot_search"] = files[0], files[1]
 	}
-	if err := s.heldOut(ctx, r, heldOut); err != nil {
+	if err := s.measureHeldOut(ctx, r); err != nil {
 		if ctx.Err() == nil {
 			return nil, err
 		}
@@ -85,21 +85,31 @@ func (s *searching) finish(ctx context.Context, texts, heldOut []evals.Text) (*s
 	return r, nil
 }
 
-// heldOut fills in the column of text that was not searched on.
-func (s *searching) heldOut(ctx context.Context, r *searchResult, given []evals.Text) error {
-	texts, err := textsFor(s.e, given, defaultmodel.TestTexts(), r.Target, max(s.f.windows, len(given)))
+// readHeldOut prepares the windows of text that is not searched on. It does so before the search: what is wrong with a
+// text is better known before the hours than after them.
+func (s *searching) readHeldOut(given []evals.Text) error {
+	target := int(s.f.target)
+	texts, err := textsFor(s.e, given, defaultmodel.TestTexts(), target, max(s.f.windows, len(given)))
 	if errors.Is(err, errBundled) {
-		s.say("%v: no held-out column; give a text with --held-out", err)
+		s.say("%v: the held-out column stays empty; give a text with --held-out", err)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	// Every text once at least, or a text's share of the windows.
-	n := max(len(texts), s.f.windows)
-	windows, err := evals.SampleWindows(s.e, texts, r.Target, n)
+	// Every text once at least.
+	s.windows, err = evals.SampleWindows(s.e, texts, target, max(len(texts), s.f.windows))
 	if err != nil {
 		return fmt.Errorf("--held-out: %w", err)
+	}
+	s.heldOut = texts
+	return nil
+}
+
+// measureHeldOut fills in the column of text that was not searched on.
+func (s *searching) measureHeldOut(ctx context.Context, r *searchResult) error {
+	if s.windows == nil {
+		return nil
 	}
 	started := time.Now()
 	defer s.done()
@@ -108,7 +118,7 @@ func (s *searching) heldOut(ctx context.Context, r *searchResult, given []evals.
 		if err := s.set(r.Rows[i].rung); err != nil {
 			return err
 		}
-		nll, _, err := evals.Score(ctx, s.e, windows, 1)
+		nll, _, err := evals.Score(ctx, s.e, s.windows, 1)
 		switch {
 		case errors.Is(err, evals.ErrNotFinite):
 			continue
@@ -117,7 +127,7 @@ func (s *searching) heldOut(ctx context.Context, r *searchResult, given []evals.
 		}
 		r.Rows[i].HeldOut = finite(math.Exp(nll))
 	}
-	r.HeldOut = texts
+	r.HeldOut = s.heldOut
 	return nil
 }
 

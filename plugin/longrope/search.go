@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -156,6 +157,9 @@ func (a *app) search(ctx context.Context, arg string, f searchFlags) error {
 		return err
 	}
 	s := &searching{app: a, m: m, e: e, f: f, judge: j, rope: m.info.Rope()}
+	if err := s.readHeldOut(heldOut); err != nil {
+		return err
+	}
 	if err := s.openStudy(texts); err != nil {
 		return err
 	}
@@ -165,7 +169,7 @@ func (a *app) search(ctx context.Context, arg string, f searchFlags) error {
 	if err != nil {
 		return err
 	}
-	result, err := s.finish(ctx, texts, heldOut)
+	result, err := s.finish(ctx, texts)
 	if err != nil {
 		return err
 	}
@@ -183,6 +187,8 @@ type searching struct {
 	f        searchFlags
 	judge    *judge
 	rope     ropescale.Rope
+	heldOut  []evals.Text
+	windows  [][]int // of heldOut; nil: there is no text that is long enough
 	study    *ropescale.Study
 	started  time.Time
 	resumed  int // trials that the journal had
@@ -302,6 +308,18 @@ func seedLine(seeds map[string]ropescale.Trial) string {
 	return strings.Join(parts, ", ")
 }
 
+// rival is the best of the methods that need no search.
+func (s *searching) rival() (name string, best float64) {
+	best = math.Inf(1)
+	seeds := s.study.Seeds()
+	for _, n := range seedOrder {
+		if t, ok := seeds[n]; ok && t.Fitness < best {
+			name, best = n, t.Fitness
+		}
+	}
+	return name, best
+}
+
 // show draws the progress line.
 func (s *searching) show(most int) {
 	history := s.study.History()
@@ -316,7 +334,10 @@ func (s *searching) show(most int) {
 	}
 	note := fmt.Sprintf("trial %d, %s tokens", len(history), count(tokens))
 	if best, ok := s.study.Best(); ok {
-		note += fmt.Sprintf(", best %s (%s)", fitness(best.Fitness), best.Origin)
+		note += fmt.Sprintf(", best %s (%s)", fitness(best.Fitness), label(best.Origin))
+		if name, rival := s.rival(); name != "" && rival < math.Inf(1) && best.Origin != name {
+			note += fmt.Sprintf(" against %s %s", label(name), fitness(rival))
+		}
 	}
 	s.progress(s.started, "search", done, total, note)
 }
