@@ -35,12 +35,12 @@ func newCommand(open opener) *cobra.Command {
 measure the result.
 
 MODEL is a GGUF file or the name of a model in the local store. Lengths are in tokens: 131072 or 128k.`,
-		Example: `  ollama longrope search  llama3.2 --target 32k -o factors.json
-  ollama longrope convert llama3.2 --factors factors.json --name llama3.2-32k
-  ollama run llama3.2-32k
+		Example: `  ollama longrope search  llama3 --target 16k -o factors.json
+  ollama longrope convert llama3 --factors factors.json --name llama3-16k
+  ollama run llama3-16k
 
-  ollama longrope eval passkey llama3.2-32k --lengths 8k,16k,32k
-  ollama longrope show llama3.2-32k`,
+  ollama longrope eval passkey llama3-16k --lengths 8k,12k,16k
+  ollama longrope show llama3-16k`,
 		SilenceUsage: true,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {

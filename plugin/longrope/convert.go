@@ -41,7 +41,7 @@ it. A method that needs no search is quicker and worse: --method yarn --target 1
 
 An unpatched Ollama gets one rung of the ladder, where it can use any for the architecture: the last one, or that of
 --stock-rung. --strip gives the model back as it was before its conversion.`,
-		Example: `  ollama longrope convert llama3.2 --factors factors.json --name llama3.2-128k
+		Example: `  ollama longrope convert llama3 --factors factors.json --name llama3-16k
   ollama longrope convert model.gguf --factors 32k.json --factors 128k.json -o model-128k.gguf
   ollama longrope convert model.gguf --factors ft_la2_128k.csv --length 128k -o model-128k.gguf`,
 		Args: exactly(1),

@@ -52,8 +52,8 @@ Methods are stock, linear (PI), ntk, dynamic, yarn, factors files, and "model" f
 is the model's own RoPE with the context length raised, so that nothing is cut off: that is the fair baseline.
 Without --methods a plain model is measured with stock, linear, ntk and yarn, and one that carries factors with
 stock and model.`,
-		Example: `  ollama longrope eval passkey llama3.2-32k --lengths 8k,16k,32k
-  ollama longrope eval all llama3.2 --lengths 16k,32k --methods stock,yarn,factors.json --plot result.png --csv result.csv`,
+		Example: `  ollama longrope eval passkey llama3-16k --lengths 8k,12k,16k
+  ollama longrope eval all llama3 --lengths 8k,16k --methods stock,yarn,factors.json --plot result.png --csv result.csv`,
 		Args: exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a := newApp(cmd, open)

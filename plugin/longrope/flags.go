@@ -62,7 +62,7 @@ func (f *sizeFlag) Set(s string) error {
 // sizesFlag is several of them, separated by commas.
 type sizesFlag []int
 
-func (f *sizesFlag) Type() string { return "tokens,…" }
+func (f *sizesFlag) Type() string { return "tokens,..." }
 func (f *sizesFlag) String() string {
 	var s []string
 	for _, n := range *f {
@@ -89,7 +89,7 @@ func (f sizesFlag) ascending() []int {
 // sharesFlag is a list of numbers from 0 to 1.
 type sharesFlag []float64
 
-func (f *sharesFlag) Type() string { return "share,…" }
+func (f *sharesFlag) Type() string { return "share,..." }
 func (f *sharesFlag) String() string {
 	var s []string
 	for _, x := range *f {

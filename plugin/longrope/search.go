@@ -46,8 +46,8 @@ A search can be interrupted (Ctrl-C) or killed at any time: the same command goe
 beside the output, FACTORS.study.
 
 The text should resemble what the model will read, and be several times longer than the target. Without --text, two
-books in the public domain that come with the program are used; they reach to about 64k tokens.`,
-		Example: `  ollama longrope search llama3.2 --target 32k -o factors.json
+books in the public domain that come with the program are used; they reach to about 24k tokens.`,
+		Example: `  ollama longrope search llama3 --target 16k -o factors.json
   ollama longrope search model.gguf --target 131072 --text war.txt --text peace.txt --budget 8h -o factors.json`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -80,7 +80,7 @@ books in the public domain that come with the program are used; they reach to ab
 func (f *searchFlags) check(m *model) error {
 	switch {
 	case f.target == 0:
-		return errors.New("--target is missing; give the length to search for, e.g. --target 32k")
+		return errors.New("--target is missing; give the length to search for, e.g. --target 16k")
 	case int(f.target) <= m.info.OriginalContextLength:
 		return fmt.Errorf("--target %s: %s was trained for %s tokens already; give a longer target",
 			size(int(f.target)), m.name, size(m.info.OriginalContextLength))

@@ -22,7 +22,7 @@ func showCommand(open opener) *cobra.Command {
 		Long: `Show the RoPE of a model: what it was trained with, the ladder of factors that it carries, and what an unpatched
 Ollama would make of the file. Of a factors file (.json, or .csv as the authors of LongRoPE publish them), show the
 factors; it is an error when they cannot be used.`,
-		Example: `  ollama longrope show llama3.2-128k
+		Example: `  ollama longrope show llama3-16k
   ollama longrope show factors.json --plot factors.png`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
