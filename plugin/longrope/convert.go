@@ -158,7 +158,6 @@ func (f *convertFlags) ladder(m *model) (*ropescale.Ladder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--method: %w", err)
 	}
-	l.Source.ModelDigest = ""
 	return l, nil
 }
 

@@ -41,7 +41,7 @@ func ladderFrom(m *convert.ModelInfo, paths []string, o factorsOptions) (*ropesc
 			if part, err = ropescale.NewLadder(m.Rope(), nil, g); err != nil {
 				return nil, fmt.Errorf("%s: %w", path, err)
 			}
-			part.Source = &ropescale.Source{Method: "longrope", Texts: nil}
+			part.Source = &ropescale.Source{Method: "longrope"}
 		}
 		for _, g := range part.Rungs {
 			if other, ok := from[g.Length]; ok {

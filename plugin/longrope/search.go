@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -216,20 +217,42 @@ func (s *searching) openStudy(texts []evals.Text) error {
 		s.study, err = ropescale.NewStudy(opts)
 		return err
 	}
-	if f.fresh {
-		if err := os.Remove(f.study); err != nil && !errors.Is(err, os.ErrNotExist) {
+	journal, err := isJournal(f.study)
+	if err != nil {
+		return err
+	}
+	if f.fresh && journal {
+		if err := os.Remove(f.study); err != nil {
 			return fmt.Errorf("--fresh: %w", err)
 		}
 	}
-	var err error
 	if s.study, err = ropescale.OpenStudy(f.study, opts); err != nil {
-		if _, stat := os.Stat(f.study); stat == nil {
+		if journal && strings.HasPrefix(err.Error(), "study "+f.study) {
 			err = fmt.Errorf("%w; --fresh discards it", err)
 		}
 		return err
 	}
 	s.resumed = len(s.study.History())
 	return nil
+}
+
+// isJournal says whether there is a study's journal at path: what --fresh may discard, which is nothing else that somebody
+// named by mistake.
+func isJournal(path string) (bool, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	head := make([]byte, len(`{"longrope_study"`))
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return false, fmt.Errorf("--study: %w", err)
+	}
+	return string(head[:n]) == `{"longrope_study"`, nil
 }
 
 // textID is a text in the study's record: with other contents it is another study.
