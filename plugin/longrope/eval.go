@@ -49,7 +49,8 @@ func evalCommand(open opener) *cobra.Command {
 in a long prompt is found, or both.
 
 Methods are stock, linear (PI), ntk, dynamic, yarn, factors files, and "model" for what the model itself carries. Stock
-is the model's own RoPE with the context length raised, so that nothing is cut off: that is the fair baseline.
+is the model's own RoPE with the context length raised, so that nothing is cut off: that is the fair baseline. A
+factors file, or the model's, is called longrope in the results; where there are several, files go by their names.
 Without --methods a plain model is measured with stock, linear, ntk and yarn, and one that carries factors with
 stock and model.`,
 		Example: `  ollama longrope eval passkey llama3-16k --lengths 8k,12k,16k

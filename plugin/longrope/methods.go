@@ -139,6 +139,12 @@ func methodsFor(m *model, names []string, target int, lengths []int) ([]evals.Me
 			names = []string{"stock", carried}
 		}
 	}
+	files := 0 // what counts as longrope: one goes by that, several by their names
+	for _, name := range names {
+		if name == carried || isFactors(name) {
+			files++
+		}
+	}
 	var methods []evals.Method
 	for _, name := range names {
 		method := evals.Method{Name: name}
@@ -166,9 +172,9 @@ func methodsFor(m *model, names []string, target int, lengths []int) ([]evals.Me
 			if err != nil {
 				return nil, fmt.Errorf("--methods: %w", err)
 			}
-			method.Name = strings.TrimSuffix(filepath.Base(name), filepath.Ext(name))
-			if method.Name == "factors" {
-				method.Name = "longrope"
+			method.Name = "longrope"
+			if files > 1 {
+				method.Name = strings.TrimSuffix(filepath.Base(name), filepath.Ext(name))
 			}
 		case name == "dynamic":
 			method.Ladder, err = ladderBy(m.info, name, lengths, factorsOptions{})
