@@ -3,6 +3,7 @@ package longrope
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/longrope/longrope/evals"
@@ -67,10 +68,14 @@ func drawSearch(path string, s *ropescale.Study) ([]string, error) {
 		return nil, err
 	}
 	series := evals.SearchSeries{Name: "longrope"}
-	tokens := 0
-	for _, t := range s.History() {
+	history := s.History()
+	tokens, found := 0, slices.ContainsFunc(history, func(t ropescale.Trial) bool { return t.ID >= len(seedOrder) && finite(t.Fitness) != nil })
+	for _, t := range history {
 		tokens += t.Tokens
-		series.Points = append(series.Points, evals.SearchPoint{Tokens: tokens, Fitness: t.Fitness})
+		// The methods are lines already; as points, PI's height would leave no room for the rest.
+		if t.ID >= len(seedOrder) || !found {
+			series.Points = append(series.Points, evals.SearchPoint{Tokens: tokens, Fitness: t.Fitness})
+		}
 	}
 	convergence := beside(path, "search")
 	return []string{path, convergence}, evals.PlotSearch(convergence, []evals.SearchSeries{series}, baselines)
