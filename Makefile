@@ -5,12 +5,14 @@
 #   FORCE=1        throw away hand edits in build/host
 
 HOST_VERSION := $(shell sed -n 's/.*HostVersion = "v\(.*\)"/\1/p' patches/series.go)
-# A CC of two words ("ccache gcc") keeps Go's linker from finding out what it may pass. It then exports every symbol of
-# the binary, these take the place of the fast backends' own, and everything is fifteen times slower. So name the linker,
-# and on Linux say what Go would find out.
-EXTLD := $(lastword $(shell go env CC))
-GO_LDFLAGS := -X=github.com/ollama/ollama/version.Version=$(HOST_VERSION) -extld=$(EXTLD) $(if $(filter Linux,$(shell uname -s)),-extldflags=-no-pie)
-export GOFLAGS := $(shell go env GOFLAGS | sed 's/-ldflags=[^ ]*//g') -ldflags=-extld=$(EXTLD)
+# A compiler of two words ("ccache gcc") keeps Go's linker from finding out what it may pass. It then exports every symbol
+# of the binary, these take the place of the fast backends' own, and everything is fifteen times slower. So name the linker
+# then, and say what Go would find out.
+EXTLD := $(if $(word 2,$(shell go env CC)),-extld=$(lastword $(shell go env CXX)) $(if $(filter Linux,$(shell uname -s)),-extldflags=-no-pie))
+GO_LDFLAGS := -X=github.com/ollama/ollama/version.Version=$(HOST_VERSION) $(EXTLD)
+ifneq ($(EXTLD),)
+export GOFLAGS := $(shell go env GOFLAGS | sed "s/-ldflags=[^ ]*//g") '-ldflags=$(EXTLD)'
+endif
 
 # Packages that build without cgo, and without the host's sources.
 PURE := ./ropescale/... ./convert/... ./evals/... ./patches/...

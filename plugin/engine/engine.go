@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"os"
 	"runtime"
@@ -52,7 +53,13 @@ type Engine struct {
 
 var _ evals.Engine = (*Engine)(nil)
 
-var backends = sync.OnceFunc(llama.BackendInit)
+// The engine's own words, some two hundred lines for each model, are for those who look for a fault in it.
+var backends = sync.OnceFunc(func() {
+	if os.Getenv("OLLAMA_DEBUG") == "" {
+		slog.SetLogLoggerLevel(slog.LevelError + 1)
+	}
+	llama.BackendInit()
+})
 
 // Open loads a GGUF. Its layers go to the GPUs that the host finds, to the CPU if there are none.
 func Open(path string, o Options) (*Engine, error) {
