@@ -41,7 +41,7 @@ var probes = sync.OnceValues(func() (map[string]string, error) {
 })
 
 // libraries are where each host's fast backends are; nowhere unless both have been built.
-func libraries(t *testing.T) map[string]string {
+func libraries(t testing.TB) map[string]string {
 	paths := map[string]string{}
 	for host, path := range map[string]string{"patched": "../build/lib/ollama", "stock": "../build/stock/lib/ollama"} {
 		abs, err := filepath.Abs(path)
@@ -57,7 +57,7 @@ func libraries(t *testing.T) map[string]string {
 }
 
 // probe runs the program on a host, with that host's backends, and decodes what it prints.
-func probe(t *testing.T, host string, result any, args ...string) {
+func probe(t testing.TB, host string, result any, args ...string) {
 	t.Helper()
 	for _, need := range []string{"../build/host-stock", "../build/host-stock.work", "../go.work"} {
 		if _, err := os.Stat(need); err != nil {

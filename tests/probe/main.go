@@ -5,6 +5,7 @@
 //	probe keys MODEL TYPE SHIFTS        cached keys of layer 0 after context shifts
 //	probe run MODEL TOKENS              logits of the last tokens of a prefill in float32
 //	probe rope                          the RoPE op without rows, all modes
+//	probe speed MODEL PREFILL DECODE    tokens per second of a prefill in batches of 512 and of single tokens after it
 //
 // Against the unpatched host it is built with the tag stock.
 package main
@@ -20,7 +21,9 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"runtime"
 	"strconv"
+	"time"
 
 	"github.com/ollama/ollama/llama"
 	"github.com/ollama/ollama/ml"
@@ -43,11 +46,14 @@ func main() {
 
 func run(args []string) (any, error) {
 	switch {
-	case len(args) == 4 && args[0] == "logits":
+	case len(args) == 4 && (args[0] == "logits" || args[0] == "speed"):
 		prefill, err := strconv.Atoi(args[2])
 		decode, err2 := strconv.Atoi(args[3])
 		if err := errors.Join(err, err2); err != nil {
 			return nil, err
+		}
+		if args[0] == "speed" {
+			return speed(args[1], prefill, decode)
 		}
 		return logits(args[1], prefill, decode)
 	case len(args) == 4 && args[0] == "keys":
@@ -65,7 +71,49 @@ func run(args []string) (any, error) {
 	case len(args) == 1 && args[0] == "rope":
 		return rope()
 	}
-	return nil, errors.New("usage: probe logits MODEL PREFILL DECODE | keys MODEL TYPE SHIFTS | run MODEL TOKENS | rope")
+	return nil, errors.New("usage: probe logits MODEL PREFILL DECODE | keys MODEL TYPE SHIFTS | run MODEL TOKENS | rope | speed MODEL PREFILL DECODE")
+}
+
+// speed runs a model as fast as the machine does, with a thread for each processor.
+func speed(path string, prefill, decode int) (map[string]float64, error) {
+	llama.BackendInit()
+	model, err := llama.LoadModelFromFile(path, llama.ModelParams{UseMmap: true})
+	if err != nil {
+		return nil, err
+	}
+	defer llama.FreeModel(model)
+	const batchSize = 512
+	lc, err := llama.NewContextWithModel(model, llama.NewContextParams(prefill+decode, batchSize, 1, runtime.NumCPU(), ml.FlashAttentionDisabled, ""))
+	if err != nil {
+		return nil, err
+	}
+	batch, err := llama.NewBatch(batchSize, 1, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer batch.Free()
+
+	// tokens from p on, in batches of at most n; the host computes when a batch is decoded
+	rate := func(p, end, n int) (float64, error) {
+		started, first := time.Now(), p
+		for p < end {
+			batch.Clear()
+			for ; p < end && batch.NumTokens() < n; p++ {
+				batch.Add((p*7919+p/3*31)%model.NumVocab(), nil, p, p == end-1 || n == 1, 0)
+			}
+			if err := lc.Decode(batch); err != nil {
+				return 0, err
+			}
+			lc.Synchronize()
+		}
+		return float64(end-first) / time.Since(started).Seconds(), nil
+	}
+	out := map[string]float64{}
+	if out["prefill"], err = rate(0, prefill, batchSize); err != nil {
+		return nil, err
+	}
+	out["decode"], err = rate(prefill, prefill+decode, 1)
+	return out, err
 }
 
 // digest is what is left of numbers: their hash and some of them, to see how far apart two hosts are.
