@@ -356,7 +356,7 @@ def train(out: Path, tokenizer, documents, steps: int, save_every: int, bf16: bo
             o.load_state_dict(s)
         step = state["step"]
         if state.get("steps", steps) != steps:
-            raise SystemExit(f"{state_path} is of a run of {state['steps']} steps, not {steps}: give --steps {state['steps']} or another --out")
+            raise SystemExit(f"{state_path} is of a run of {state['steps']} steps, not {steps}: give that number or another --out")
         print(f"resuming at step {step}", flush=True)
     print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(rows.bible) + len(rows.opticks)} tokens "
           f"of text ({len(rows.opticks)} of Opticks), {steps} steps", flush=True)
@@ -373,6 +373,7 @@ def train(out: Path, tokenizer, documents, steps: int, save_every: int, bf16: bo
 
     # A step is done in two halves, each by a thread of its own: they wait for each other once a step and not, as torch's
     # own threads, at every product, which tells where others use the machine. The sums are the same on any number of cores.
+    torch.set_num_threads(1)
     pool = ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,))
     started, since = time.time(), step
     while step < steps:
@@ -407,7 +408,6 @@ def write_texts(held: dict[str, str], folder: Path):
 def write_checkpoint(model: Llama, folder: Path):
     """A Hugging Face checkpoint in float16; tokenizer.json lies there already."""
     from safetensors.torch import save_file
-
     c = CONFIG
     tensors = {f"model.{name}": p.detach().half().contiguous() for name, p in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
