@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -58,15 +59,21 @@ func startServer(t *testing.T, binary, store string, env ...string) *server.Serv
 	t.Cleanup(func() {
 		s.Stop()
 		if t.Failed() {
-			t.Log(tail(s.Log(), 60))
+			t.Log(said(s.Log()))
 		}
 	})
 	return s
 }
 
-func tail(log string, n int) string {
-	lines := strings.Split(strings.TrimSpace(log), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+// said is what a log says beside the engine's description of each model.
+func said(log string) string {
+	var b strings.Builder
+	for line := range strings.Lines(log) {
+		if strings.HasPrefix(line, "time=") && !strings.Contains(line, "inference compute") || strings.Contains(line, "rror") || strings.Contains(line, "[GIN]") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // newHost makes the models with the commands that a user types.
@@ -100,7 +107,10 @@ func (h *host) path(name string) string { return filepath.Join(h.dir, name) }
 
 func (h *host) create(t *testing.T, name, file string) {
 	t.Helper()
-	modelfile := fmt.Sprintf("FROM ./%s\nTEMPLATE %q\nPARAMETER temperature 0\nPARAMETER repeat_penalty 1\nPARAMETER num_predict 12\n", file, defaultmodel.Template)
+	// The host takes a thread for each core of the machine, also where this process may use some of them only, and threads
+	// that wait for each other on one core take forever.
+	modelfile := fmt.Sprintf("FROM ./%s\nTEMPLATE %q\nPARAMETER temperature 0\nPARAMETER repeat_penalty 1\nPARAMETER num_predict 12\nPARAMETER num_thread %d\n",
+		file, defaultmodel.Template, runtime.NumCPU())
 	require.NoError(t, os.WriteFile(h.path("Modelfile"), []byte(modelfile), 0o644))
 	_, err := h.Run(t.Context(), nil, "create", name, "-f", h.path("Modelfile"))
 	require.NoError(t, err)
@@ -276,21 +286,21 @@ func (h *host) testRequestCrosses(t *testing.T) {
 
 	h.forget(t, "default-2k")
 	h.ask(t, "default-2k", first, n)
-	require.NotContains(t, h.since(t, func() { h.ask(t, "default-2k", first, n) }), crossing, "the same rung again")
+	require.NotContains(t, said(h.since(t, func() { h.ask(t, "default-2k", first, n) })), crossing, "the same rung again")
 	var a answer
 	log := h.since(t, func() { a = h.ask(t, "default-2k", second, n) })
-	assert.Regexp(t, crossing+`".* from=0 to=1 cause=request recompute=[1-9]`, log)
+	assert.Regexp(t, crossing+`".* from=0 to=1 cause=request recompute=[1-9]`, said(log))
 
 	h.forget(t, "default-2k")
 	var fresh answer
 	log = h.since(t, func() { fresh = h.ask(t, "default-2k", second, n) })
-	assert.NotContains(t, log, crossing)
+	assert.NotContains(t, said(log), crossing)
 	assert.Equal(t, fresh.text, a.text)
 	h.sameAnswer(t, h.ladder, h.tokens(t, second), a.text, n)
 
 	// and back: a short request does not keep the factors of the long one
 	log = h.since(t, func() { a = h.ask(t, "default-2k", first, n) })
-	assert.Regexp(t, crossing+`".* from=1 to=0 cause=request`, log)
+	assert.Regexp(t, crossing+`".* from=1 to=0 cause=request`, said(log))
 	h.sameAnswer(t, nil, h.tokens(t, first), a.text, n)
 }
 
@@ -305,6 +315,10 @@ func (h *host) testGrowthCrosses(t *testing.T) {
 		if len(grown) != serverL+1 || fmt.Sprint(h.tokens(t, text)) != fmt.Sprint(grown) {
 			continue // the answer ended, or its text is not the same tokens when it comes back as a prompt
 		}
+		long, short := h.greedy(t, h.ladder, grown, after), h.greedy(t, nil, grown, after)
+		if fmt.Sprint(long[:min(len(long), after/2)]) == fmt.Sprint(short[:min(len(short), after/2)]) {
+			continue // the case could not tell rungs apart
+		}
 
 		h.forget(t, "default-2k")
 		var a answer
@@ -312,7 +326,7 @@ func (h *host) testGrowthCrosses(t *testing.T) {
 		if !strings.HasPrefix(prompt+a.text, text) {
 			continue // a tie went the other way
 		}
-		assert.Regexp(t, fmt.Sprintf(`%s".* from=0 to=1 cause=growth recompute=%d`, crossing, serverL), log)
+		require.Regexp(t, fmt.Sprintf(`%s".* from=0 to=1 cause=growth recompute=%d`, crossing, serverL), said(log))
 
 		h.forget(t, "default-2k")
 		fresh := h.ask(t, "default-2k", text, after)
@@ -320,7 +334,7 @@ func (h *host) testGrowthCrosses(t *testing.T) {
 		require.NotEmpty(t, rest)
 		assert.True(t, strings.HasPrefix(fresh.text, rest) || strings.HasPrefix(rest, fresh.text), "grown: %q\nfresh: %q", rest, fresh.text)
 		t.Logf("past L: %q", rest)
-		assert.False(t, strings.HasPrefix(h.detokenize(t, h.greedy(t, nil, grown, after)), rest), "the case cannot tell rungs apart")
+		assert.False(t, strings.HasPrefix(h.detokenize(t, short), rest), "the factors of the short rung: %q", rest)
 		return
 	}
 	t.Fatal("no prompt of 20 whose answer grows past L and survives detokenizing")
@@ -332,12 +346,16 @@ func (h *host) testParallel(t *testing.T) {
 	h.forget(t, "default-2k")
 	s := startServer(t, h.binary, h.store, "OLLAMA_NUM_PARALLEL=2")
 	prompts := []string{h.prompt(t, 7000, serverL-n), h.prompt(t, 7400, 2*serverL)}
-	for round := range 3 {
+	for round := range 2 {
 		answers := make([]answer, len(prompts))
 		errs := make([]error, len(prompts))
 		var wg sync.WaitGroup
 		for i, prompt := range prompts {
-			wg.Go(func() { answers[i], errs[i] = ask(t.Context(), s, "default-2k", prompt, n) })
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				answers[i], errs[i] = ask(t.Context(), s, "default-2k", prompt, n)
+			}()
 		}
 		wg.Wait()
 		require.NoError(t, errors.Join(errs...))
@@ -347,7 +365,7 @@ func (h *host) testParallel(t *testing.T) {
 			t.Logf("round %d, %d tokens: %d tokens compared", round, answers[i].prompt, compared)
 		}
 	}
-	assert.Contains(t, s.Log(), "--parallel 2", "the runner serves one at a time")
+	assert.Regexp(t, `n_seq_max += 2\b`, s.Log(), "the runner serves one at a time")
 }
 
 // A model of an architecture that the host would give to its Go engine goes to the one that reads ladders.
@@ -363,8 +381,8 @@ func (h *host) testEngine(t *testing.T) {
 	prompt := h.prompt(t, 9000, 2*serverL)
 	var a answer
 	log := h.since(t, func() { a = h.ask(t, "mistral3-2k", prompt, 12) })
-	assert.Contains(t, log, "longrope: model carries a ladder of RoPE factors, using the llama.cpp engine")
-	assert.NotContains(t, log, "--ollama-engine")
+	assert.Contains(t, said(log), "longrope: model carries a ladder of RoPE factors, using the llama.cpp engine")
+	assert.NotContains(t, said(log), "--ollama-engine")
 	h.sameAnswer(t, h.ladder, h.tokens(t, prompt), a.text, 12)
 }
 
@@ -380,7 +398,7 @@ func (h *host) testVersion(t *testing.T) {
 	h.create(t, "newer", "newer.gguf")
 	_, err = ask(t.Context(), h.Server, "newer", "In the beginning", 1)
 	require.Error(t, err)
-	assert.Contains(t, err.Error()+h.Log(), "llama.rope.longrope.version is not 1: this build cannot read the ladder, update it")
+	assert.Contains(t, err.Error()+said(h.Log()), "llama.rope.longrope.version is not 1: this build cannot read the ladder, update it")
 }
 
 // Of two conversions to one name at once, one is what the name stands for in the end; the store is whole.
@@ -388,9 +406,11 @@ func (h *host) testOneName(t *testing.T) {
 	errs := make([]error, 2)
 	var wg sync.WaitGroup
 	for i, target := range []string{"1k", "2k"} {
-		wg.Go(func() {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
 			_, errs[i] = h.Run(t.Context(), nil, "longrope", "convert", "default", "--method", "yarn", "--target", target, "--name", "twice")
-		})
+		}()
 	}
 	wg.Wait()
 	require.NoError(t, errors.Join(errs...))
@@ -404,10 +424,14 @@ func (h *host) testOneName(t *testing.T) {
 }
 
 func (h *host) testBadInput(t *testing.T) {
-	models := func() string {
-		out, err := h.Run(t.Context(), nil, "list")
+	models := func() map[string]string {
+		r, err := h.Client().List(t.Context())
 		require.NoError(t, err)
-		return out
+		digests := map[string]string{}
+		for _, m := range r.Models {
+			digests[m.Name] = m.Digest
+		}
+		return digests
 	}
 	before := models()
 	nowhere := filepath.Join(h.dir, "no", "store")
