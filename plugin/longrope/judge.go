@@ -59,7 +59,7 @@ func newJudge(e evals.Engine, texts []evals.Text, target int, f searchFlags) (*j
 		}
 		name := fmt.Sprintf("perplexity of %d keys hidden in %d tokens", n, target)
 		if j.name != "" {
-			name = fmt.Sprintf("%s times %s to the power of %g", j.name, name, needleWeight)
+			name = fmt.Sprintf("%s, and with a weight of %g %s", j.name, needleWeight, name)
 		}
 		j.name = name
 	}
