@@ -31,10 +31,12 @@ func BenchmarkCost(b *testing.B) {
 			}
 			laddered := withLadder(b, m.path, m.prefill+m.decode)
 			rates := map[string][]float64{}
-			for range b.N {
-				for _, side := range []struct{ name, host, model string }{
-					{"stock", "stock", m.path}, {"patched", "patched", m.path}, {"ladder", "patched", laddered},
-				} {
+			sides := []struct{ name, host, model string }{
+				{"stock", "stock", m.path}, {"patched", "patched", m.path}, {"ladder", "patched", laddered},
+			}
+			for i := range b.N {
+				for j := range sides {
+					side := sides[(i+j)%len(sides)] // none is always the first
 					var r map[string]float64
 					probe(b, side.host, &r, "speed", side.model, strconv.Itoa(m.prefill), strconv.Itoa(m.decode))
 					for _, phase := range []string{"prefill", "decode"} {
