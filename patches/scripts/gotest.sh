@@ -3,7 +3,7 @@
 # why: go test alone says nothing of skipped tests, go test -v says too much.
 # The whole output is in the log.
 #
-#   scripts/gotest.sh LOG arguments of go test
+#   patches/scripts/gotest.sh LOG arguments of go test
 set -eu -o pipefail
 
 log=$1
