@@ -1,8 +1,6 @@
 package longrope
 
 import (
-	"log/slog"
-	"os"
 	"time"
 
 	"github.com/longrope/longrope/evals"
@@ -27,10 +25,6 @@ type runner interface {
 
 // load opens the model of m for sequences of up to length tokens, with progress.
 func (a *app) load(m *model, length int) (runner, error) {
-	// The engine's own words, some two hundred lines for each model, are for those who look for a fault in it.
-	if os.Getenv("OLLAMA_DEBUG") == "" {
-		slog.SetLogLoggerLevel(slog.LevelError + 1)
-	}
 	started := time.Now()
 	e, err := a.open(m.path, openOptions{Name: m.name, Length: length, Threads: a.threads, Batch: a.batch,
 		Progress: func(share float32) { a.progress(started, "loading "+m.name, float64(share), 1, "") }})

@@ -74,23 +74,29 @@ func run(args []string) (any, error) {
 	return nil, errors.New("usage: probe logits MODEL PREFILL DECODE | keys MODEL TYPE SHIFTS | run MODEL TOKENS | rope | speed MODEL PREFILL DECODE")
 }
 
-// speed runs a model as fast as the machine does, with a thread for each processor.
-func speed(path string, prefill, decode int) (map[string]float64, error) {
+// open loads a model with a context and a batch. The unpatched host cannot free a context; the program ends soon.
+func open(path string, batchSize int, params llama.ContextParams) (*llama.Model, *llama.Context, *llama.Batch, error) {
 	llama.BackendInit()
 	model, err := llama.LoadModelFromFile(path, llama.ModelParams{UseMmap: true})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	lc, err := llama.NewContextWithModel(model, params)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	batch, err := llama.NewBatch(batchSize, 1, 0)
+	return model, lc, batch, err
+}
+
+// speed runs a model as fast as the machine does, with a thread for each processor.
+func speed(path string, prefill, decode int) (map[string]float64, error) {
+	const batchSize = 512
+	model, lc, batch, err := open(path, batchSize, llama.NewContextParams(prefill+decode, batchSize, 1, runtime.NumCPU(), ml.FlashAttentionDisabled, ""))
 	if err != nil {
 		return nil, err
 	}
 	defer llama.FreeModel(model)
-	const batchSize = 512
-	lc, err := llama.NewContextWithModel(model, llama.NewContextParams(prefill+decode, batchSize, 1, runtime.NumCPU(), ml.FlashAttentionDisabled, ""))
-	if err != nil {
-		return nil, err
-	}
-	batch, err := llama.NewBatch(batchSize, 1, 0)
-	if err != nil {
-		return nil, err
-	}
 	defer batch.Free()
 
 	// tokens from p on, in batches of at most n; the host computes when a batch is decoded
@@ -140,22 +146,12 @@ func (d *digest) add(x []float32) {
 
 // logits runs a model as the host's runner does: prefill in batches, tokens one by one, a context shift, tokens again.
 func logits(path string, prefill, decode int) (map[string]*digest, error) {
-	llama.BackendInit()
-	model, err := llama.LoadModelFromFile(path, llama.ModelParams{UseMmap: true})
+	const batchSize = 64
+	model, lc, batch, err := open(path, batchSize, llama.NewContextParams(prefill+2*decode, batchSize, 1, 1, ml.FlashAttentionAuto, ""))
 	if err != nil {
 		return nil, err
 	}
 	defer llama.FreeModel(model)
-	const batchSize = 64
-	// the unpatched host cannot free a context; the program ends soon
-	lc, err := llama.NewContextWithModel(model, llama.NewContextParams(prefill+2*decode, batchSize, 1, 1, ml.FlashAttentionAuto, ""))
-	if err != nil {
-		return nil, err
-	}
-	batch, err := llama.NewBatch(batchSize, 1, 0)
-	if err != nil {
-		return nil, err
-	}
 	defer batch.Free()
 
 	out := map[string]*digest{"prefill": newDigest(), "decode": newDigest(), "shifted": newDigest()}
