@@ -38,9 +38,9 @@ func (s *Study) header() ([]byte, error) {
 
 // OpenStudy starts a study whose journal is the file at path, or resumes it when the file is there: the state is rebuilt
 // by telling again what the journal holds, so a study that was killed goes on exactly as if it had not been. A last
-// line that was torn by the kill is cut off. The file is not opened by two processes at a time. It is an error that
-// names the setting when the journal belongs to a study with others, and one that names the line when the file is
-// not a journal. Call Close at the end.
+// line that was torn by the kill is cut off. It is an error that names the setting when the journal belongs to a study
+// with others, one that names the line when the file is not a journal, and one where another process has it open (on
+// systems with flock; elsewhere do not do that). Call Close at the end.
 func OpenStudy(path string, opts Options) (*Study, error) {
 	s, err := NewStudy(opts)
 	if err != nil {
@@ -50,7 +50,11 @@ func OpenStudy(path string, opts Options) (*Study, error) {
 	if err != nil {
 		return nil, fmt.Errorf("study: %w", err)
 	}
-	if err := s.resume(f); err != nil {
+	err = lock(f)
+	if err == nil {
+		err = s.resume(f)
+	}
+	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("study %s: %w", path, err)
 	}

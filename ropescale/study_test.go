@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -420,6 +421,22 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 	}
 	_, err = OpenStudy(filepath.Join(t.TempDir(), "no", "folder"), opts)
 	assert.ErrorContains(t, err, "no such file or directory")
+}
+
+func TestTwoSearchesOnOneJournal(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no lock on this system")
+	}
+	path := filepath.Join(t.TempDir(), "s.jsonl")
+	opts := Options{Rope: tiny, Target: 2048, Seed: 1}
+	s, err := OpenStudy(path, opts)
+	require.NoError(t, err)
+	_, err = OpenStudy(path, opts)
+	assert.ErrorContains(t, err, path+": another search is writing it")
+	require.NoError(t, s.Close())
+	s, err = OpenStudy(path, opts)
+	require.NoError(t, err, "the lock goes with the one who had it")
+	s.Close()
 }
 
 func TestTellErrors(t *testing.T) {

@@ -267,6 +267,30 @@ func TestBundledTexts(t *testing.T) {
 	assert.Equal(t, given, texts)
 }
 
+// TestChooseWindows: many windows where they are short, few where they are long, fewer where the books end; a number that was
+// asked for is kept or refused.
+func TestChooseWindows(t *testing.T) {
+	e := &fake{}
+	given := []evals.Text{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}}
+	for _, c := range []struct{ target, asked, want, texts int }{
+		{2048, 0, 8, 2}, {512, 0, 32, 2}, {64 << 10, 0, 3, 2}, {128 << 10, 0, 2, 2}, {300_000, 0, 1, 1}, {2048, 2, 2, 2},
+	} {
+		f := searchFlags{target: sizeFlag(c.target), windows: c.asked}
+		texts, err := f.chooseWindows(e, nil)
+		require.NoError(t, err, c)
+		assert.Equal(t, c.want, f.windows, c)
+		assert.Len(t, texts, c.texts, c)
+	}
+	f := searchFlags{target: 16 << 10}
+	_, err := f.chooseWindows(e, given)
+	require.NoError(t, err)
+	assert.Equal(t, 4, f.windows, "one of each text at least")
+	for _, f := range []searchFlags{{target: 300_000, windows: 2}, {target: 400_000}} {
+		_, err = f.chooseWindows(e, nil)
+		assert.ErrorIs(t, err, errBundled)
+	}
+}
+
 func TestStockNotes(t *testing.T) {
 	assert.Equal(t, []string{"cannot load it", "why"}, stockNotes(convert.Stock{Notes: []string{"why"}}))
 	assert.Equal(t, []string{"runs it as it was trained, with a context length of 128"}, stockNotes(convert.Stock{Loads: true, ContextLength: 128}))
