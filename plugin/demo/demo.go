@@ -4,6 +4,7 @@
 package demo
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -78,11 +79,11 @@ func (d *demo) step(format string, args ...any) {
 	fmt.Fprintf(d.err, "\n[%d/5, %s] %s\n", d.steps, time.Since(d.started).Round(time.Second), fmt.Sprintf(format, args...))
 }
 
-// longrope runs a command of this program as a user would, and shows it.
-func (d *demo) longrope(ctx context.Context, args ...string) error {
+// longrope runs a command of this program as a user would, and shows it. What it prints goes to out.
+func (d *demo) longrope(ctx context.Context, out io.Writer, args ...string) error {
 	fmt.Fprintf(d.err, "$ ollama longrope %s\n", strings.Join(args, " "))
 	cmd := exec.CommandContext(ctx, d.program, append([]string{"longrope"}, args...)...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = d.dir, d.err, d.err
+	cmd.Dir, cmd.Stdout, cmd.Stderr = d.dir, out, d.err
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // a search then leaves a study to go on with
 	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Run(); err != nil {
@@ -116,12 +117,12 @@ func (d *demo) run(ctx context.Context) (err error) {
 	d.step("search: which factors let a model trained for %d tokens read %d?", defaultmodel.ContextLength, target)
 	search := slices.Concat([]string{"search", "default.gguf", "--target", fmt.Sprint(target), "--budget", d.budget, "--fitness", "both", "--windows", "6",
 		"--seed", fmt.Sprint(d.seed), "-o", "factors.json"}, texts)
-	if err := d.longrope(ctx, search...); err != nil {
+	if err := d.longrope(ctx, d.err, search...); err != nil {
 		return err
 	}
 
 	d.step("convert: write the factors into the model, and a copy whose context length alone is raised")
-	if err := d.longrope(ctx, "convert", "default.gguf", "--factors", "factors.json", "-o", "default-2k.gguf"); err != nil {
+	if err := d.longrope(ctx, d.err, "convert", "default.gguf", "--factors", "factors.json", "-o", "default-2k.gguf"); err != nil {
 		return err
 	}
 	if err := d.raise(ctx); err != nil {
@@ -152,12 +153,6 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err := c.WriteTable(d.out); err != nil {
 		return err
 	}
-	if err := evals.PlotPerplexity(d.path("perplexity.png"), longest(c.Perplexity)); err != nil {
-		return err
-	}
-	if err := evals.PlotPasskey(d.path("passkey.png"), c.Passkey); err != nil {
-		return err
-	}
 	fmt.Fprintf(d.out, `
 the passkey %s was hidden in %d tokens of filler:
   %-28s %s
@@ -174,7 +169,7 @@ the same with your own model:
   ollama run MODEL-32k
 `, answers["expected"], len(prompt.Tokens),
 		"stock model", quote(answers["stock"]), "stock, context length raised", quote(answers["stock_raised"]), "longrope", quote(answers["longrope"]),
-		strings.Join([]string{d.path("perplexity.png"), d.path("passkey.png"), d.path("factors.png"), d.path("factors-search.png")}, " "), d.path("report.json"))
+		strings.Join([]string{d.path("result-perplexity.png"), d.path("result-passkey.png"), d.path("factors.png"), d.path("factors-search.png")}, " "), d.path("report.json"))
 	return nil
 }
 
@@ -192,78 +187,27 @@ func (d *demo) raise(ctx context.Context) error {
 	if err := evals.WriteFile(d.path("stock.json"), l.WriteFactors); err != nil {
 		return err
 	}
-	return d.longrope(ctx, "convert", "default.gguf", "--factors", "stock.json", "-o", "default-raised.gguf")
+	return d.longrope(ctx, d.err, "convert", "default.gguf", "--factors", "stock.json", "-o", "default-raised.gguf")
 }
 
 // measure compares the methods, and makes the prompt that the server will be asked.
 func (d *demo) measure(ctx context.Context) (*evals.Comparison, *evals.Prompt, error) {
+	var out bytes.Buffer
+	if err := d.longrope(ctx, &out, "eval", "all", "default.gguf", "--lengths", "256,512,1k,2k", "--methods", "stock,linear,ntk,yarn,factors.json",
+		"--trials", fmt.Sprint(d.trials), "--seed", fmt.Sprint(d.seed), "--plot", "result.png", "--json"); err != nil {
+		return nil, nil, err
+	}
+	var c evals.Comparison
+	if err := json.Unmarshal(out.Bytes(), &c); err != nil {
+		return nil, nil, fmt.Errorf("longrope eval --json: %w", err)
+	}
 	e, err := engine.Open(d.path("default.gguf"), engine.Options{Name: "default", Length: target})
 	if err != nil {
 		return nil, nil, err
 	}
 	defer e.Close()
-	info := e.Info()
-	rope := ropescale.Rope{Dims: info.RopeDimensionCount, FreqBase: info.FreqBase, OriginalContextLength: info.OriginalContextLength}
-
-	methods := []evals.Method{{Name: "stock"}}
-	for _, name := range []string{"linear", "ntk", "yarn"} {
-		method, err := ropescale.MethodByName(name)
-		if err != nil {
-			return nil, nil, err
-		}
-		g, err := method(rope, target, ropescale.MethodOptions{})
-		if err != nil {
-			return nil, nil, err
-		}
-		l, err := ropescale.NewLadder(rope, nil, g)
-		if err != nil {
-			return nil, nil, err
-		}
-		methods = append(methods, evals.Method{Name: name, Ladder: l})
-	}
-	f, err := os.Open(d.path("factors.json"))
-	if err != nil {
-		return nil, nil, err
-	}
-	defer f.Close()
-	searched, err := ropescale.ReadFactors(f)
-	if err != nil {
-		return nil, nil, err
-	}
-	methods = append(methods, evals.Method{Name: "longrope", Ladder: searched})
-
-	o := evals.CompareOptions{
-		Lengths:    []int{defaultmodel.ContextLength, target / 4, target / 2, target},
-		Perplexity: evals.PerplexityOptions{MaxWindows: 4},
-		Passkey:    evals.PasskeyOptions{Trials: d.trials, Seed: d.seed},
-		Progress:   d.progress(),
-	}
-	for _, t := range defaultmodel.TestTexts() {
-		o.Texts = append(o.Texts, evals.Text(t))
-	}
-	c, err := evals.Compare(ctx, e, methods, o)
-	if err != nil {
-		return nil, nil, err
-	}
 	prompt, err := evals.PasskeyPrompt(e, evals.PasskeyOptions{Seed: d.seed, AnswerTokens: answerTokens}, target-target/64, 0.4, 0)
-	return c, prompt, err
-}
-
-// progress draws one line on a terminal, and nothing elsewhere.
-func (d *demo) progress() evals.Progress {
-	if !evals.IsTerminal(d.err) {
-		return nil
-	}
-	started := time.Now()
-	return func(done, total int, label string) {
-		left := ""
-		if done > 0 {
-			left = fmt.Sprintf(", %s left", (time.Since(started) * time.Duration(total-done) / time.Duration(done)).Round(time.Second))
-		}
-		if fmt.Fprintf(d.err, "\r\x1b[K%3d %% %s%s", 100*done/total, label, left); done == total {
-			fmt.Fprint(d.err, "\r\x1b[K")
-		}
-	}
+	return &c, prompt, err
 }
 
 // ask creates the three models in a store of their own and asks each over "ollama run".
@@ -313,15 +257,4 @@ func quote(answer string) string {
 		return "(nothing)"
 	}
 	return answer
-}
-
-// longest keeps the results at the longest length: their curves show all positions.
-func longest(results []*evals.PerplexityResult) []*evals.PerplexityResult {
-	var kept []*evals.PerplexityResult
-	for _, r := range results {
-		if r.Length == target {
-			kept = append(kept, r)
-		}
-	}
-	return kept
 }
