@@ -44,9 +44,9 @@
 //
 // # The search
 //
-// A Study proposes candidates (Ask) and takes their fitness (Tell). Two algorithms: "cma" (the default) works on a few
+// A Study proposes candidates (Ask) and takes their fitness (Tell). Four algorithms: "cma" (the default) works on a few
 // knots of log lambda and the attention factor, and sweeps n-hat at its end; "longrope" is the paper's evolutionary
-// search with all of its space. A study on disk is a journal of its tells; its state is what replaying them gives, so a
+// search with all of its space, "dim-mono" and "dim-piece-mono" are what its authors released. A study on disk is a journal of its tells; its state is what replaying them gives, so a
 // killed study goes on as if it had never stopped.
 //
 // # Deviations

@@ -42,7 +42,7 @@ type Ladder struct {
 type Source struct {
 	ModelDigest string   `json:"model_digest,omitempty"` // sha256:… of the model that was searched
 	Method      string   `json:"method,omitempty"`       // linear, ntk, dynamic, yarn, longrope
-	Algorithm   string   `json:"algorithm,omitempty"`    // of the search: cma, longrope
+	Algorithm   string   `json:"algorithm,omitempty"`    // of the search, see Options
 	Seed        uint64   `json:"seed,omitempty"`
 	Texts       []string `json:"texts,omitempty"`
 	Measure     string   `json:"measure,omitempty"` // what fitness is, e.g. "perplexity"

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 )
 
 // Params are the settings of the search algorithms. The zero value is the paper's values for "longrope" (arXiv
-// 2402.13753, section 3.3 and appendix A.1) and Hansen's for "cma"; with a budget (Options.MaxTrials) that is smaller
-// than the default, the zero values of longrope's sizes shrink with it. A field of the other algorithm is ignored.
+// 2402.13753, section 3.3 and appendix A.1), which are those of the released algorithms too, and Hansen's for "cma"; with a
+// budget (Options.MaxTrials) that is smaller than the default, the zero values of longrope's sizes shrink with it. A field
+// of another algorithm is ignored.
 type Params struct {
 	// MaxScale bounds every lambda by MaxScale*s; 0 means 1.25.
 	MaxScale float64 `json:"max_scale"`
@@ -84,7 +86,7 @@ func newSpace(opts Options) (*space, Options, error) {
 		opts.Algorithm = "cma"
 	}
 	if _, ok := algorithms[opts.Algorithm]; !ok {
-		return fail("unknown algorithm %q; known: cma, longrope", opts.Algorithm)
+		return fail("unknown algorithm %q; known: %s", opts.Algorithm, strings.Join(Algorithms(), ", "))
 	}
 	p := &opts.Params
 	if err := p.check(); err != nil {
@@ -99,7 +101,13 @@ func newSpace(opts Options) (*space, Options, error) {
 	} else {
 		p.longropeDefaults(&opts.MaxTrials)
 	}
-	if p.Parents > p.Population && opts.Algorithm == "longrope" {
+	if strings.HasPrefix(opts.Algorithm, "dim-") {
+		if p.Attention == "search" {
+			return fail("%s has a fixed attention factor: it cannot search one", opts.Algorithm)
+		}
+		p.StartWindows = []int{0}
+	}
+	if p.Parents > p.Population && opts.Algorithm != "cma" {
 		return fail("%d parents exceed the population of %d", p.Parents, p.Population)
 	}
 	return &space{

@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"os"
+	"slices"
 	"sync"
 )
 
@@ -16,7 +18,7 @@ type Options struct {
 	Target int
 	// Base is the model's own scaling, row 0; nil for plain RoPE. Candidates are composed with it (Rung.Over).
 	Base *Rung
-	// Algorithm is "cma" (also when empty) or "longrope".
+	// Algorithm is "cma" (also when empty), "longrope" (the paper's), "dim-mono" or "dim-piece-mono" (the authors' released ones).
 	Algorithm string
 	// Seed determines every candidate, together with the fitness told.
 	Seed uint64
@@ -49,9 +51,14 @@ type Algorithm interface {
 }
 
 var algorithms = map[string]func(*space) Algorithm{
-	"cma":      newKnotSearch,
-	"longrope": newEvolution,
+	"cma":            newKnotSearch,
+	"longrope":       newEvolution,
+	"dim-mono":       newDimMono,
+	"dim-piece-mono": newDimPieceMono,
 }
+
+// Algorithms are the names that Options.Algorithm takes.
+func Algorithms() []string { return slices.Sorted(maps.Keys(algorithms)) }
 
 // Trial is one evaluation of one candidate.
 type Trial struct {

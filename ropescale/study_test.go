@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -101,6 +102,9 @@ func checkInvariants(t testing.TB, c Options) {
 	require.LessOrEqual(t, len(history), opts.MaxTrials)
 	seen := map[string]bool{}
 	top := max(1, opts.Params.MaxScale*c.Rope.Scale(c.Target))
+	if strings.HasPrefix(c.Algorithm, "dim-") {
+		top = 1 + c.Rope.Scale(c.Target)
+	}
 	for _, trial := range history {
 		g := trial.Rung
 		require.False(t, seen[g.key()], "trial %d is a repetition", trial.ID)
@@ -132,6 +136,11 @@ func TestSearchInvariants(t *testing.T) {
 		{Algorithm: "longrope", Rope: tiny, Target: 2048, Params: Params{Attention: "search"}, MaxTrials: 200},
 		{Algorithm: "longrope", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 9, MaxTrials: 400}, // a tiny space
 		{Algorithm: "longrope", Rope: llama2, Target: 1 << 21, MaxTrials: 50},
+		{Algorithm: "dim-mono", Rope: tiny, Target: 2048, MaxTrials: 300},
+		{Algorithm: "dim-mono", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 9, MaxTrials: 400},
+		{Algorithm: "dim-piece-mono", Rope: tiny, Target: 2048, MaxTrials: 300},
+		{Algorithm: "dim-piece-mono", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 9, MaxTrials: 400},
+		{Algorithm: "dim-mono", Rope: llama2, Target: 1 << 21, MaxTrials: 50},
 		{Algorithm: "cma", Rope: tiny, Target: 300},
 		{Algorithm: "cma", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 100},
 		{Algorithm: "cma", Rope: llama2, Target: 1 << 21, MaxTrials: 40, Params: Params{Attention: "fixed"}},
@@ -183,6 +192,53 @@ func TestPaperBudget(t *testing.T) {
 		s = newStudy(t, Options{Rope: tiny, Target: 2048, MaxTrials: budget})
 		run(t, s, bowl, 0, nil)
 		assert.InDelta(t, budget, len(s.History()), 10, "cma gives back less than a generation")
+	}
+}
+
+// TestReleased holds the released algorithms to what sets them apart from the paper's.
+func TestReleased(t *testing.T) {
+	for name, piece := range map[string]bool{"dim-mono": false, "dim-piece-mono": true} {
+		s := newStudy(t, Options{Algorithm: name, Rope: tiny, Target: 2048, Seed: 3})
+		assert.Equal(t, 3+64+40*32, s.Options().MaxTrials)
+		run(t, s, bowl, 0, nil)
+		history := s.History()
+		yarn := history[2].Rung.Factors
+		assert.Equal(t, yarn, history[3].Rung.Factors, "the first of the population")
+		assert.Equal(t, LongRoPEAttentionFactor(2048, 256), history[3].Rung.AttentionFactor)
+		crossed, single, mutants, moved := 0, 0, 0, 0
+		for _, trial := range history[4:] {
+			require.Zero(t, trial.Rung.StartWindow)
+			f := trial.Rung.Factors
+			parent := yarn
+			if len(trial.Parents) > 0 {
+				parent = history[trial.Parents[0]].Rung.Factors
+			}
+			changed := 0
+			for i := range f {
+				if f[i] != parent[i] {
+					changed++
+				}
+			}
+			switch trial.Origin {
+			case "crossover":
+				crossed++
+				if changed == 1 {
+					single++
+				}
+			case "mutation", "mutation of yarn":
+				mutants++
+				moved += changed
+				if piece {
+					assert.Equal(t, yarn[len(yarn)-2:], f[len(f)-2:], "no range reaches them")
+				}
+			}
+		}
+		assert.Greater(t, crossed, 300, name)
+		assert.Greater(t, float64(single)/float64(crossed), 0.5, name)
+		t.Logf("%s: %d trials, %d crossovers, %.0f %% of one gene, %.1f genes moved a mutant", name, len(history), crossed,
+			100*float64(single)/float64(crossed), float64(moved)/float64(mutants))
+		_, err := NewStudy(Options{Algorithm: name, Rope: tiny, Target: 2048, Params: Params{Attention: "search"}})
+		assert.ErrorContains(t, err, "cannot search one")
 	}
 }
 

@@ -62,7 +62,7 @@ books in the public domain that come with the program are used; they reach to ab
 	fl.StringArrayVar(&f.heldOut, "held-out", nil, "Text `FILE` to measure on at the end (repeatable)")
 	fl.StringVarP(&f.out, "output", "o", "", "Factors `FILE` to write (.json)")
 	fl.Var(&f.budget, "budget", "What to spend: tokens (600k) or time (90s, 10m, 2h); default: the algorithm's own")
-	fl.StringVar(&f.algorithm, "algorithm", "cma", "cma (few evaluations) or longrope (the paper's evolutionary search)")
+	fl.StringVar(&f.algorithm, "algorithm", "cma", "cma (few evaluations), longrope (the paper's evolutionary search), dim-mono or dim-piece-mono (its authors' released ones)")
 	fl.Uint64Var(&f.seed, "seed", 1, "Seed of the search")
 	fl.IntVar(&f.windows, "windows", 0, "Windows of the target length that each candidate reads (default: 16k tokens of them, but at least 3 where the text has as many)")
 	fl.StringVar(&f.fitness, "fitness", "perplexity", "What to minimise: perplexity, needle (of hidden keys), or both")

@@ -1,0 +1,221 @@
+package ropescale
+
+import (
+	"math"
+	"slices"
+)
+
+// released is the search as the authors released it (github.com/microsoft/LongRoPE, evolution/algorithms), which is not the
+// paper's: it starts from YaRN's factors alone, crosses one gene at a time, and never searches n-hat. It is here to compare
+// with, so its habits are kept, the odd ones too:
+//
+//   - the first population is YaRN's factors and mutants of these (run_genetic_algorithm);
+//   - a mutant is redrawn, gene by gene on top of what came before, until it is monotone and new (mutate);
+//   - lambda_i is drawn at steps from its lower neighbour, so not on a grid of its own; the last goes up to 1 + s, not 1.25 s;
+//   - a child is the better parent with, as a rule, a single gene of the other (crossover);
+//   - dim-piece-mono has two genes more, alpha and beta: redrawn lambda_i up to alpha become 1, those above beta s. The
+//     last two lambda_i never change there.
+//
+// After PI, NTK and YaRN as published, which every study evaluates, come its 64 + 40*32 = 1,344 candidates.
+type released struct {
+	*space
+	piece      bool
+	phase      int
+	asked      []genes
+	population []genes
+	history    [][]float64
+}
+
+// genes are alpha and beta (0 without piece), then the factors.
+type genes struct {
+	x       []float64
+	id      int
+	fitness float64
+	origin  string
+	parents []int
+}
+
+// maxRedraws ends a mutation that finds nothing new; the authors' goes on for ever. The study drops the repetition.
+const maxRedraws = 1000
+
+// crossoverTries is the authors' max_crossover_try.
+const crossoverTries = 20
+
+func newDimMono(sp *space) Algorithm      { return &released{space: sp} }
+func newDimPieceMono(sp *space) Algorithm { return &released{space: sp, piece: true} }
+
+// Ask implements Algorithm.
+func (e *released) Ask() []Candidate {
+	e.asked = nil
+	switch {
+	case e.phase == 0:
+		return e.seeds()
+	case e.phase == 1:
+		yarn := genes{x: append([]float64{0, 0}, e.seeds()[2].Rung.Factors...), origin: "yarn"}
+		e.ask(yarn)
+		for len(e.asked) < e.Population {
+			e.ask(e.mutant(yarn))
+		}
+	case e.phase < 2+e.Iterations:
+		for range e.Mutations {
+			e.ask(e.mutant(e.population[e.rng.IntN(len(e.population))]))
+		}
+		for range e.Crossovers {
+			e.ask(e.child())
+		}
+	}
+	var c []Candidate
+	for _, g := range e.asked {
+		c = append(c, Candidate{Rung: e.rung(slices.Clone(g.x[2:]), 0, e.AttentionFactor), Origin: g.origin, Parents: g.parents})
+	}
+	return c
+}
+
+func (e *released) ask(g genes) {
+	e.history = append(e.history, g.x)
+	e.asked = append(e.asked, g)
+}
+
+// Tell implements Algorithm: the parents are the best of parents, mutants and children.
+func (e *released) Tell(generation []Trial) {
+	if e.phase > 0 {
+		for i, t := range generation {
+			g := e.asked[i]
+			g.id, g.fitness = t.ID, t.Fitness
+			e.population = append(e.population, g)
+		}
+		slices.SortStableFunc(e.population, func(a, b genes) int {
+			switch {
+			case a.fitness < b.fitness:
+				return -1
+			case a.fitness > b.fitness:
+				return 1
+			}
+			return 0
+		})
+		e.population = e.population[:min(len(e.population), e.Parents)]
+	}
+	e.phase++
+}
+
+// valid is the condition under which mutate and crossover take new genes.
+func (e *released) valid(x []float64) bool {
+	return slices.IsSorted(x[2:]) && x[0] <= x[1] && !slices.ContainsFunc(e.history, func(h []float64) bool { return allClose(x, h) })
+}
+
+// allClose is numpy's, with its defaults.
+func allClose(a, b []float64) bool {
+	for i := range a {
+		if math.Abs(a[i]-b[i]) > 1e-8+1e-5*math.Abs(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func (e *released) mutant(parent genes) genes {
+	g := genes{x: slices.Clone(parent.x), origin: "mutation", parents: []int{parent.id}}
+	if len(e.population) == 0 {
+		g.origin, g.parents = "mutation of yarn", nil
+	}
+	for range maxRedraws {
+		if e.valid(g.x) {
+			break
+		}
+		e.redraw(g.x)
+	}
+	return g
+}
+
+// redraw is one pass of mutate over the genes.
+func (e *released) redraw(x []float64) {
+	f, s := x[2:], e.rope.Scale(e.target)
+	n := len(f)
+	if e.piece {
+		e.redrawPiece(x)
+		n -= 2
+	}
+	for i := range n {
+		if e.rng.Float64() >= e.MutationProbability {
+			continue
+		}
+		var choices int
+		lo := 1.0
+		switch {
+		case e.piece && float64(i) <= x[0]:
+			f[i] = 1
+			continue
+		case e.piece && float64(i) > x[1]:
+			f[i] = s
+			continue
+		case i == 0:
+			choices = int(math.Ceil((f[1]-1)/e.Step - 1e-9)) // without its neighbour's value
+		case i == len(f)-1:
+			lo = f[i-1]
+			choices = steps(lo, 1+s, e.Step)
+		default:
+			lo = f[i-1]
+			choices = steps(lo, f[i+1], e.Step)
+		}
+		if choices > 0 {
+			f[i] = lo + float64(e.rng.IntN(choices))*e.Step
+		}
+	}
+}
+
+// steps is how many values lo, lo+step, … reach hi.
+func steps(lo, hi, step float64) int {
+	return int(math.Floor((hi-lo)/step+1e-9)) + 1
+}
+
+// redrawPiece moves alpha or beta by a normal deviate of 2 pairs, until 0 <= alpha < beta < d/2.
+func (e *released) redrawPiece(x []float64) {
+	for first := true; first || !(0 <= x[0] && x[0] < x[1] && int(x[1]) < len(x)-2); first = false {
+		i := 1
+		if e.rng.Float64() < 0.5 {
+			i = 0
+		}
+		x[i] = math.Trunc(x[i] + 2*e.rng.NormFloat64())
+	}
+}
+
+// child copies genes of the worse of two parents to the better one, one after the other, until what it has is monotone and
+// new.
+func (e *released) child() genes {
+	n := len(e.population)
+	i := e.rng.IntN(n)
+	if n == 1 {
+		return e.mutant(e.population[0])
+	}
+	j := e.rng.IntN(n - 1)
+	if j >= i {
+		j++
+	}
+	a, b := e.population[min(i, j)], e.population[max(i, j)] // sorted: the lower index is the better
+	g := genes{x: slices.Clone(a.x), origin: "crossover", parents: []int{a.id, b.id}}
+	from := 2
+	if e.piece {
+		from = 0
+	}
+	for range crossoverTries {
+		if allClose(a.x, b.x) {
+			break
+		}
+		for k := from; k < len(g.x); k++ {
+			if e.rng.Float64() >= e.MutationProbability {
+				continue
+			}
+			if e.rng.Float64() < 0.5 {
+				if k < 2 {
+					g.x[0], g.x[1] = b.x[0], b.x[1]
+				} else {
+					g.x[k] = b.x[k]
+				}
+			}
+			if e.valid(g.x) {
+				return g
+			}
+		}
+	}
+	return e.mutant(a)
+}
