@@ -11,7 +11,7 @@ import (
 //
 //   - the first population is YaRN's factors and mutants of these (run_genetic_algorithm);
 //   - a mutant is redrawn, gene by gene on top of what came before, until it is monotone and new (mutate);
-//   - lambda_i is drawn at steps from its lower neighbour, so not on a grid of its own; the last goes up to 1 + s, not 1.25 s;
+//   - lambda_i is drawn at steps from its lower neighbour, so not on a grid of its own; the last goes up to 1 + s and part of a step, not to 1.25 s;
 //   - a child is the better parent with, as a rule, a single gene of the other (crossover);
 //   - dim-piece-mono has two genes more, alpha and beta: redrawn lambda_i up to alpha become 1, those above beta s. The
 //     last two lambda_i never change there.
@@ -163,9 +163,10 @@ func (e *released) redraw(x []float64) {
 	}
 }
 
-// steps is how many values lo, lo+step, … reach hi.
+// steps is the length of numpy's arange(lo, hi+step, step): where hi is no whole number of steps away, the last value is above
+// it, and the pass that draws it is not the last.
 func steps(lo, hi, step float64) int {
-	return int(math.Floor((hi-lo)/step+1e-9)) + 1
+	return int(math.Ceil((hi-lo)/step + 1 - 1e-9))
 }
 
 // redrawPiece moves alpha or beta by a normal deviate of 2 pairs, until 0 <= alpha < beta < d/2.

@@ -103,7 +103,7 @@ func checkInvariants(t testing.TB, c Options) {
 	seen := map[string]bool{}
 	top := max(1, opts.Params.MaxScale*c.Rope.Scale(c.Target))
 	if strings.HasPrefix(c.Algorithm, "dim-") {
-		top = 1 + c.Rope.Scale(c.Target)
+		top = 1 + c.Rope.Scale(c.Target) + opts.Params.Step
 	}
 	for _, trial := range history {
 		g := trial.Rung
