@@ -1,12 +1,14 @@
 package patches
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -171,7 +173,37 @@ func makePlan(o Options) (*plan, error) {
 		pl.stamp.Files[c.Path] = mark(sha256.Sum256(c.Data), c.Exec)
 		pl.stamp.Touched = append(pl.stamp.Touched, c.Path)
 	}
-	return pl, nil
+	return pl, pl.markHeaders(files)
+}
+
+// headerMark is a header of the tree that nobody includes. Go's build cache knows the headers of a package's own folder, not
+// those of other folders, so a patch of ggml.h would leave old objects in use. The mark is in every folder that uses cgo and
+// changes when a header of the series does.
+const headerMark = "longrope_headers.h"
+
+func (pl *plan) markHeaders(files []hostFile) error {
+	h := sha256.New()
+	for _, p := range sortedKeys(pl.changes) {
+		if ext := path.Ext(p); ext == ".h" || ext == ".hpp" || ext == ".cuh" {
+			fmt.Fprintf(h, "%s %x\n", p, sha256.Sum256(pl.changes[p].Data))
+		}
+	}
+	data := fmt.Appendf(nil, "// What the headers of all folders are, for Go's build cache: %x\n", h.Sum(nil))
+	for _, f := range files {
+		if path.Ext(f.path) != ".go" {
+			continue
+		}
+		source, err := os.ReadFile(filepath.Join(pl.source, filepath.FromSlash(f.path)))
+		if err != nil {
+			return err
+		}
+		if bytes.Contains(source, []byte("\nimport \"C\"\n")) {
+			p := path.Join(path.Dir(f.path), headerMark)
+			pl.changes[p] = Change{Path: p, Data: data}
+			pl.stamp.Files[p] = mark(sha256.Sum256(data), false)
+		}
+	}
+	return nil
 }
 
 // put writes one file of the plan into a tree.

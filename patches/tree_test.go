@@ -298,3 +298,24 @@ func TestTable(t *testing.T) {
 	_, err = withTable("no markers", "")
 	assert.Error(t, err)
 }
+
+// TestHeaderMark: folders that use cgo have a file that changes when a header elsewhere does, and only then.
+func TestHeaderMark(t *testing.T) {
+	host := fakeHost(t)
+	write(t, host, "cgo/a.go", "package cgo\n\n// #include \"x.h\"\nimport \"C\"\n")
+	write(t, host, "pure/a.go", "package pure\n\nimport \"fmt\"\n")
+	files, err := readSource(host, "")
+	require.NoError(t, err)
+	marks := func(changes ...Change) string {
+		pl := &plan{source: host, changes: map[string]Change{}, stamp: &Stamp{Files: map[string]string{}}}
+		for _, c := range changes {
+			pl.changes[c.Path] = c
+		}
+		require.NoError(t, pl.markHeaders(files))
+		assert.Equal(t, []string{"cgo/" + headerMark}, sortedKeys(pl.stamp.Files))
+		return string(pl.changes["cgo/"+headerMark].Data)
+	}
+	plain := marks(Change{Path: "include/x.h", Data: []byte("1")})
+	assert.NotEqual(t, plain, marks(Change{Path: "include/x.h", Data: []byte("2")}))
+	assert.Equal(t, plain, marks(Change{Path: "include/x.h", Data: []byte("1")}, Change{Path: "src/x.cpp", Data: []byte("2")}))
+}
