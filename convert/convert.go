@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/longrope/longrope/ropescale"
 )
@@ -15,12 +17,14 @@ const StockNone = -1
 
 // Options of a conversion. The zero value is the default.
 type Options struct {
-	// StockRung is the row of the rung that an unpatched host gets, counted as in the ladder that is given, from 1;
-	// 0 is the last, whose length the file's context length says; StockNone is none.
+	// StockRung is the row of the rung that an unpatched host gets, and that config.json of a checkpoint says, counted as
+	// in the ladder that is given, from 1; 0 is the last, whose length the file's context length says; StockNone is none.
 	StockRung int
 	// NumCtx is the parameter num_ctx that ConvertToStore gives the model: 0 is the last rung's length, NumCtxKeep what
 	// the source has.
 	NumCtx int
+	// CopyWeights copies the weight files of a checkpoint folder instead of linking them.
+	CopyWeights bool
 	// Progress is called with the bytes written so far and in all, at least at the start and at the end.
 	Progress func(done, total int64)
 }
@@ -48,13 +52,19 @@ type Report struct {
 // Convert writes the model in with ladder l to the file out. A ladder that in carries is replaced. An existing out is
 // replaced at the end, by rename; on any error, or when ctx is done, it is untouched and nothing else remains.
 // l.Base may be nil: row 0 is read from the model.
+//
+// If in is a checkpoint folder, out is a GGUF file when it is called .gguf, for which l may be nil: then the file gets the
+// ladder that the folder carries, or none. Else out becomes a new folder, by rename too; it must not exist.
 func Convert(ctx context.Context, in, out string, l *ropescale.Ladder, opts Options) (*Report, error) {
-	f, err := Open(in)
+	if isCheckpoint(in) && !isGGUFName(out) {
+		return convertCheckpoint(ctx, in, out, l, opts)
+	}
+	f, c, done, err := openModel(ctx, in, filepath.Dir(out), &opts)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	j, err := prepare(f, l, opts)
+	defer done()
+	j, err := prepare(f, c, l, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -62,8 +72,11 @@ func Convert(ctx context.Context, in, out string, l *ropescale.Ladder, opts Opti
 }
 
 // Strip writes the model in without its ladder to the file out: the keys, the tensors and the context length that the
-// model had before Convert, byte for byte.
+// model had before Convert, byte for byte. Of a checkpoint folder it makes another folder.
 func Strip(ctx context.Context, in, out string, opts Options) (*Report, error) {
+	if isCheckpoint(in) {
+		return stripCheckpoint(ctx, in, out, opts)
+	}
 	f, err := Open(in)
 	if err != nil {
 		return nil, err
@@ -103,7 +116,8 @@ type job struct {
 	report Report
 }
 
-func prepare(f *File, l *ropescale.Ladder, opts Options) (*job, error) {
+// prepare decides a conversion. c is the checkpoint that f was made of, nil for a model that was a GGUF already.
+func prepare(f *File, c *checkpoint, l *ropescale.Ladder, opts Options) (*job, error) {
 	arch, _, err := f.String("general.architecture")
 	if err != nil {
 		return nil, err
@@ -119,9 +133,21 @@ func prepare(f *File, l *ropescale.Ladder, opts Options) (*job, error) {
 			return nil, err
 		}
 	}
+	if c != nil {
+		c.mend(e, arch)
+	}
 	o, err := readOwn(e.view())
 	if err != nil {
 		return nil, err
+	}
+	if c != nil {
+		if l == nil {
+			l = c.carried()
+		}
+		if l == nil {
+			return &job{f: f, e: e, report: Report{Changes: e.changes(), Stock: stockView(e.view(), o, nil)}}, nil
+		}
+		c.override(o)
 	}
 	if old != nil {
 		// Row 0 is written down; where the file does not say what it was like, so is all that is known of it.
@@ -164,6 +190,9 @@ func prepare(f *File, l *ropescale.Ladder, opts Options) (*job, error) {
 	j.report.Stock = stockView(e.view(), o, m)
 	return j, nil
 }
+
+// isGGUFName says that an output of this name is a GGUF file, whatever the input.
+func isGGUFName(path string) bool { return strings.EqualFold(filepath.Ext(path), ".gguf") }
 
 // stockRow turns Options.StockRung, a row of l, into a row of m, which may have a rung of the model's own before them.
 func stockRow(l, m *ropescale.Ladder, rung int) (int, error) {

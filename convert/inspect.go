@@ -7,11 +7,18 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
+// The formats of a model.
+const (
+	FormatGGUF        = "gguf"
+	FormatHuggingFace = "huggingface"
+)
+
 // ModelInfo is what a model file says about itself, as far as context length and RoPE are concerned.
 type ModelInfo struct {
 	Path      string   `json:"path"`
+	Format    string   `json:"format"`          // FormatGGUF or FormatHuggingFace
 	Parts     []string `json:"parts,omitempty"` // of a split file
-	Version   int      `json:"gguf_version"`
+	Version   int      `json:"gguf_version,omitempty"`
 	BigEndian bool     `json:"big_endian,omitempty"`
 	Size      int64    `json:"size"` // bytes, all parts
 
@@ -38,6 +45,8 @@ type ModelInfo struct {
 	Own *ropescale.Rung `json:"own,omitempty"`
 	// Ladder is what the file carries; nil for none.
 	Ladder *ropescale.Ladder `json:"ladder,omitempty"`
+	// Transformers is what transformers makes of a checkpoint of rope type longrope; nil for other models.
+	Transformers *ropescale.Ladder `json:"transformers,omitempty"`
 	// Stock is what an unpatched host makes of the file.
 	Stock Stock `json:"stock"`
 
@@ -57,9 +66,12 @@ func (m *ModelInfo) Rope() ropescale.Rope {
 	return ropescale.Rope{Dims: m.RopeDimensionCount, FreqBase: m.FreqBase, OriginalContextLength: m.OriginalContextLength}
 }
 
-// Inspect reads what the model file at path says. A file with a ladder says what the model was like before it: L, row
+// Inspect reads what the model at path, a GGUF file or a checkpoint folder, says. A file with a ladder says what the model was like before it: L, row
 // 0 and scaling; ContextLength is the file's. The error is ErrNoRoPE, among others, when there is nothing to rescale.
 func Inspect(path string) (*ModelInfo, error) {
+	if isCheckpoint(path) {
+		return inspectCheckpoint(path)
+	}
 	f, err := Open(path)
 	if err != nil {
 		return nil, err
@@ -69,7 +81,7 @@ func Inspect(path string) (*ModelInfo, error) {
 }
 
 func inspect(f *File) (*ModelInfo, error) {
-	m := &ModelInfo{Path: f.Path, Version: int(f.Version), BigEndian: f.BigEndian()}
+	m := &ModelInfo{Path: f.Path, Format: FormatGGUF, Version: int(f.Version), BigEndian: f.BigEndian()}
 	if len(f.parts) > 1 {
 		m.Parts = f.Parts()
 	}

@@ -136,7 +136,7 @@ func (o *own) fit(path string, l *ropescale.Ladder) (*ropescale.Ladder, []string
 		return nil, nil, fmt.Errorf("%s: the model's context length is %d; the factors are for a model with original_context_length %d", path, o.context, L)
 	case last.Length <= L:
 		return nil, nil, fmt.Errorf("%s: the longest rung, %d tokens, is not longer than original_context_length %d", path, last.Length, L)
-	case last.Length <= o.context:
+	case last.Length < o.context || last.Length == o.context && o.long == nil:
 		return nil, nil, fmt.Errorf("%s: the model's context length is %d already; the longest rung is for %d tokens and extends nothing", path, o.context, last.Length)
 	case last.Length > math.MaxInt32/2:
 		return nil, nil, fmt.Errorf("%s: a rung for %d tokens is more than any host can address", path, last.Length)

@@ -17,15 +17,14 @@ const (
 	KindFile Kind = iota
 	// KindStore is a model of the local Ollama store.
 	KindStore
+	// KindCheckpoint is a Hugging Face checkpoint folder.
+	KindCheckpoint
 )
-
-// ErrHuggingFace: the argument is a Hugging Face checkpoint folder.
-var ErrHuggingFace = errors.New("a Hugging Face checkpoint folder is not read yet")
 
 // Source is a resolved MODEL argument.
 type Source struct {
 	Kind Kind
-	// Path is the GGUF file to open; for a model of the store, its blob.
+	// Path is the GGUF file or the checkpoint folder to open; for a model of the store, its blob.
 	Path string
 	// Name is what to call the model: the file's path or the short name in the store, with its tag.
 	Name string
@@ -36,7 +35,7 @@ type Source struct {
 	manifest *manifest
 }
 
-// Resolve finds what the user means by arg: a GGUF file if a file of that name exists or arg looks like a path
+// Resolve finds what the user means by arg: a GGUF file or a checkpoint folder if one of that name exists or arg looks like a path
 // (a separator at its start, ./, ../, or .gguf at its end), else a name in the local Ollama store, where Store.Find
 // explains what it found instead.
 func Resolve(arg string) (*Source, error) {
@@ -47,6 +46,8 @@ func Resolve(arg string) (*Source, error) {
 	switch {
 	case err == nil && fi.Mode().IsRegular():
 		return &Source{Kind: KindFile, Path: arg, Name: arg}, nil
+	case err == nil && isCheckpoint(arg):
+		return &Source{Kind: KindCheckpoint, Path: arg, Name: filepath.Clean(arg)}, nil
 	case err == nil && fi.IsDir():
 		if err := checkFolder(arg); err != nil {
 			return nil, err
@@ -73,9 +74,6 @@ func looksLikePath(arg string) bool {
 
 // checkFolder says what a folder is. nil: nothing that this package knows, and arg may still be a name.
 func checkFolder(dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, "config.json")); err == nil {
-		return fmt.Errorf("%s: %w; turn it into a GGUF first (llama.cpp's convert_hf_to_gguf.py, or ollama create), then name that", dir, ErrHuggingFace)
-	}
 	files, _ := filepath.Glob(filepath.Join(dir, "*.gguf"))
 	if len(files) > 0 {
 		return fmt.Errorf("%s: a folder; name the model file in it, such as %s", dir, files[0])

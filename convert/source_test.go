@@ -235,15 +235,16 @@ func TestResolvePaths(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("OLLAMA_MODELS", filepath.Join(dir, "nowhere"))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "config.json"), []byte("{}"), 0o644))
-	_, err := Resolve(dir)
-	assert.ErrorIs(t, err, ErrHuggingFace)
+	src, err := Resolve(dir)
+	require.NoError(t, err)
+	assert.Equal(t, KindCheckpoint, src.Kind)
 	require.NoError(t, os.Remove(filepath.Join(dir, "config.json")))
 	_, err = Resolve(dir)
 	assert.ErrorContains(t, err, "a folder without")
 	path := tiny("llama").write(t, filepath.Join(dir, "model.gguf"))
 	_, err = Resolve(dir)
 	assert.ErrorContains(t, err, "model.gguf")
-	src, err := Resolve(path)
+	src, err = Resolve(path)
 	require.NoError(t, err)
 	assert.Equal(t, path, src.Path)
 	_, err = Resolve(filepath.Join(dir, "modle.gguf"))
@@ -289,7 +290,7 @@ func FuzzReplaced(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	j, err := prepare(file, ladder(), Options{})
+	j, err := prepare(file, nil, ladder(), Options{})
 	if err != nil {
 		f.Fatal(err)
 	}

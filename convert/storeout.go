@@ -45,14 +45,21 @@ func ConvertToStore(ctx context.Context, src *Source, name string, l *ropescale.
 	if src.Kind == KindStore && n.DisplayShortest() == src.Name {
 		return nil, fmt.Errorf("%s: the output is the input itself; give the output another name", name)
 	}
-	f, err := Open(src.Path)
+	blobs := filepath.Join(s.Dir, "blobs")
+	if err := os.MkdirAll(blobs, 0o755); err != nil {
+		return nil, err
+	}
+	f, c, done, err := openModel(ctx, src.Path, blobs, &opts)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	j, err := prepare(f, l, opts)
+	defer done()
+	j, err := prepare(f, c, l, opts)
 	if err != nil {
 		return nil, err
+	}
+	if j.report.Ladder == nil {
+		return nil, fmt.Errorf("%s: the checkpoint carries no factors; give some, or use ollama create for the model as it is", src.Name)
 	}
 	last := j.report.Ladder.Rungs[len(j.report.Ladder.Rungs)-1].Length
 	if opts.NumCtx > last {
@@ -65,7 +72,7 @@ func ConvertToStore(ctx context.Context, src *Source, name string, l *ropescale.
 	m := manifest{SchemaVersion: 2, MediaType: mediaManifest}
 	var config json.RawMessage
 	if old := src.manifest; old == nil {
-		if m.Layers, config, err = s.freshLayers(f); err != nil {
+		if m.Layers, config, err = s.freshLayers(j.e.view()); err != nil {
 			return nil, err
 		}
 	} else {

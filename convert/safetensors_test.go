@@ -1,0 +1,137 @@
+package convert
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// rawShard is a file with this header and n bytes of data.
+func rawShard(header string, n int) []byte {
+	b := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
+	return append(append(b, header...), make([]byte, n)...)
+}
+
+// abuses are the ways in which a file may lie, each with its error.
+var abuses = []struct {
+	name string
+	file []byte
+	want error
+}{
+	{"empty", nil, ErrTruncated},
+	{"short", []byte("1234567"), ErrTruncated},
+	{"no header", make([]byte, 8), ErrNotSafetensors},
+	{"text", []byte("version https://git-lfs.github.com/spec/v1"), ErrNotSafetensors},
+	{"endless header", append(bytes.Repeat([]byte{0xff}, 8), '{'), ErrNotSafetensors},
+	{"long header", rawShard(`{}`, 0)[:9], ErrTruncated},
+	{"a list", rawShard(`[]`, 0), ErrNotSafetensors},
+	{"not json", rawShard(`{"a": }`, 0), ErrValue},
+	{"cut json", rawShard(`{"a": {"dtype": "U8"`, 0), ErrValue},
+	{"after", rawShard(`{}{}`, 0), ErrValue},
+	{"twice", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}, "a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 2]}}`, 2), ErrDuplicate},
+	{"no name", rawShard(`{"": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}`, 1), ErrKey},
+	{"long name", rawShard(`{"`+strings.Repeat("a", 2000)+`": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}`, 1), ErrLength},
+	{"no dtype", rawShard(`{"a": {"shape": [1], "data_offsets": [0, 1]}}`, 1), ErrTensorType},
+	{"no offsets", rawShard(`{"a": {"dtype": "U8", "shape": [1]}}`, 1), ErrOffset},
+	{"negative", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [-1, 1]}}`, 1), ErrValue},
+	{"backwards", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 0]}}`, 1), ErrOffset},
+	{"past the end", rawShard(`{"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}}`, 1), ErrTruncated},
+	{"wrong size", rawShard(`{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}`, 4), ErrDimensions},
+	{"overflow", rawShard(`{"a": {"dtype": "U8", "shape": [4294967296, 4294967296, 4294967296], "data_offsets": [0, 1]}}`, 1), ErrDimensions},
+	{"half a byte", rawShard(`{"a": {"dtype": "F4", "shape": [1], "data_offsets": [0, 1]}}`, 1), ErrDimensions},
+	{"many dimensions", rawShard(`{"a": {"dtype": "U8", "shape": [`+strings.Repeat("1,", 20)+`1], "data_offsets": [0, 1]}}`, 1), ErrDimensions},
+	{"hole", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 2]}}`, 2), ErrOffset},
+	{"overlap", rawShard(`{"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}, "b": {"dtype": "U8", "shape": [2], "data_offsets": [1, 3]}}`, 3), ErrOverlap},
+	{"left over", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}`, 2), ErrOffset},
+	{"metadata", rawShard(`{"__metadata__": {"a": 1}}`, 0), ErrValue},
+}
+
+func TestShard(t *testing.T) {
+	for _, a := range abuses {
+		_, err := decodeShard(bytes.NewReader(a.file), int64(len(a.file)), "x.safetensors")
+		assert.ErrorIs(t, err, a.want, a.name)
+		assert.ErrorContains(t, err, "x.safetensors: ", a.name)
+	}
+	b := rawShard(`{"__metadata__": {"format": "pt"}, "b": {"dtype": "NEW", "shape": [3], "data_offsets": [8, 10]},
+ "a": {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]}, "c": {"dtype": "F16", "shape": [0], "data_offsets": [10, 10]}}   `, 10)
+	s, err := decodeShard(bytes.NewReader(b), int64(len(b)), "x")
+	require.NoError(t, err)
+	require.Equal(t, []shardTensor{{"a", "F32", 2, 0, 8}, {"b", "NEW", 3, 8, 10}, {"c", "F16", 0, 10, 10}}, s.tensors)
+}
+
+// FuzzShard: no panic, and what is accepted fills its file.
+func FuzzShard(f *testing.F) {
+	for _, a := range abuses {
+		f.Add(a.file)
+	}
+	f.Add(safetensors(tinyShapes, "model.norm.weight"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := decodeShard(bytes.NewReader(b), int64(len(b)), "x")
+		if err != nil {
+			return
+		}
+		n := uint64(8) + binary.LittleEndian.Uint64(b)
+		for _, tensor := range s.tensors {
+			n += tensor.end - tensor.begin
+		}
+		if n != uint64(len(b)) {
+			t.Fatalf("%d bytes are accounted for, of %d", n, len(b))
+		}
+	})
+}
+
+// FuzzConfig: no panic; an edit that is undone gives the same bytes.
+func FuzzConfig(f *testing.F) {
+	for _, config := range configs {
+		f.Add([]byte(config))
+	}
+	f.Add([]byte(`{"max_position_embeddings":1}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d, err := parseJSON("x", b)
+		if err != nil {
+			return
+		}
+		inside, err := textObject(d)
+		if err != nil {
+			return
+		}
+		if r, err := readHFRope(d, inside); err == nil {
+			r.asRun()
+		}
+		if len(d.top) == 0 {
+			return
+		}
+		e := &jsonEdit{d: d, members: d.top, after: d.top[len(d.top)-1].key}
+		for _, key := range []string{"new", "new too"} {
+			if _, there := find(d.top, key); there {
+				return
+			}
+			e.set(key, `{"a": [1, 2]}`)
+		}
+		first := d.top[0]
+		if first.key != e.after {
+			e.set(first.key, "7")
+		}
+		changed, err := e.apply()
+		if err != nil {
+			t.Fatal(err)
+		}
+		back := &jsonEdit{d: changed, members: changed.top, after: first.key}
+		back.remove("new too")
+		back.remove("new")
+		if first.key != e.after {
+			back.set(first.key, string(d.raw(first)))
+		}
+		same, err := back.apply()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(b, same.text) {
+			t.Fatalf("%q became %q", b, same.text)
+		}
+	})
+}
