@@ -34,7 +34,7 @@ func newCommand(open opener) *cobra.Command {
 		Long: `Find RoPE factors that let a model read beyond the length it was trained for, write them into the model, and
 measure the result.
 
-MODEL is a GGUF file or the name of a model in the local store. Lengths are in tokens: 131072 or 128k.`,
+MODEL is a GGUF file, a Hugging Face checkpoint folder, or the name of a model in the local store. Lengths are in tokens: 131072 or 128k.`,
 		Example: `  ollama longrope search  llama3 --target 16k -o factors.json
   ollama longrope convert llama3 --factors factors.json --name llama3-16k
   ollama run llama3-16k

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ type convertFlags struct {
 	startWindow     int
 	attentionFactor float64
 	stockRung       string
+	copyWeights     bool
 	strip           bool
 	out, name       string
 	numCtx          sizeFlag
@@ -31,19 +33,26 @@ type convertFlags struct {
 func convertCommand(open opener) *cobra.Command {
 	var f convertFlags
 	cmd := &cobra.Command{
-		Use:   "convert MODEL (--factors FILE | --method NAME --target LENGTH | --strip) (-o FILE | --name NAME)",
+		Use:   "convert MODEL [--factors FILE | --method NAME --target LENGTH | --strip] (-o FILE | --name NAME)",
 		Short: "Write RoPE factors into a model",
 		Long: `Write a ladder of RoPE factors into a copy of MODEL and raise its context length. Weights are copied bit for bit.
 
 Factors come from search, from a hand-written factors.json, or from a csv file as the authors of LongRoPE publish them
 (which says no length: give --length). Several files make one ladder, and a sequence gets the shortest rung that holds
-it. A method that needs no search is quicker and worse: --method yarn --target 128k.
+it. A model that carries factors can be named in place of a file. A method that needs no search is quicker and worse:
+--method yarn --target 128k.
 
 An unpatched Ollama gets one rung of the ladder, where it can use any for the architecture: the last one, or that of
---stock-rung. --strip gives the model back as it was before its conversion.`,
+--stock-rung. --strip gives the model back as it was before its conversion.
+
+If MODEL is a Hugging Face checkpoint folder, -o is a GGUF if it ends in .gguf, and else a new folder: config.json says the
+factors as transformers and vLLM read them (one rung, no start window; --stock-rung chooses it), longrope.json keeps the
+whole ladder, and the weights are hard links. Without --factors a GGUF gets what the folder carries.`,
 		Example: `  ollama longrope convert llama3 --factors factors.json --name llama3-16k
   ollama longrope convert model.gguf --factors 32k.json --factors 128k.json -o model-128k.gguf
-  ollama longrope convert model.gguf --factors ft_la2_128k.csv --length 128k -o model-128k.gguf`,
+  ollama longrope convert model.gguf --factors ft_la2_128k.csv --length 128k -o model-128k.gguf
+  ollama longrope convert ./Llama-3.2-1B --factors factors.json -o ./Llama-3.2-1B-128k
+  ollama longrope convert ./Phi-4-mini-instruct --name phi4-mini`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a := newApp(cmd, open)
@@ -57,9 +66,10 @@ An unpatched Ollama gets one rung of the ladder, where it can use any for the ar
 	fl.Var(&f.target, "target", "Length for --method, e.g. 128k")
 	fl.IntVar(&f.startWindow, "start-window", 0, "Start window in tokens, for --method and .csv")
 	fl.Float64Var(&f.attentionFactor, "attention-factor", 0, "Attention factor, for --method and .csv (default: the method's own)")
-	fl.StringVar(&f.stockRung, "stock-rung", "", "Rung for an unpatched host: its length, or none (default: the last)")
+	fl.StringVar(&f.stockRung, "stock-rung", "", "Rung for an unpatched host, and for config.json: its length, or none (default: the last)")
+	fl.BoolVar(&f.copyWeights, "copy-weights", false, "From folder to folder: copy the weights instead of linking them")
 	fl.BoolVar(&f.strip, "strip", false, "Take the factors out of a converted model")
-	fl.StringVarP(&f.out, "output", "o", "", "Model `FILE` to write (.gguf)")
+	fl.StringVarP(&f.out, "output", "o", "", "Model `FILE` to write (.gguf), or from a checkpoint folder another folder")
 	fl.StringVar(&f.name, "name", "", "Name in the local store to give the model")
 	fl.Var(&f.numCtx, "num-ctx", "With --name: the parameter num_ctx, for which the host reserves memory (default: the longest rung)")
 	jsonFlag(cmd)
@@ -75,8 +85,6 @@ func (f *convertFlags) check() error {
 		}
 	}
 	switch {
-	case given == 0:
-		return errors.New("nothing to write into the model; give --factors FILE, or --method NAME --target LENGTH")
 	case given > 1:
 		return errors.New("--factors, --method and --strip exclude each other; give one of them")
 	case f.method != "" && f.target == 0:
@@ -109,7 +117,13 @@ func (a *app) convert(ctx context.Context, arg string, f convertFlags) error {
 	if err != nil {
 		return err
 	}
-	opts := convert.Options{}
+	if f.nothing() && carriedBy(m.info) == nil && (!m.checkpoint() || f.folder(m)) {
+		return errors.New("nothing to write into the model; give --factors FILE, or --method NAME --target LENGTH")
+	}
+	if f.copyWeights && !f.folder(m) {
+		return errors.New("--copy-weights is for checkpoint folders that become folders; a GGUF has its own weights anyway")
+	}
+	opts := convert.Options{CopyWeights: f.copyWeights}
 	started := time.Now()
 	opts.Progress = func(done, total int64) {
 		a.progress(started, "writing", float64(done), float64(total), fmt.Sprintf("%.1f of %.1f GB", float64(done)/1e9, float64(total)/1e9))
@@ -119,8 +133,13 @@ func (a *app) convert(ctx context.Context, arg string, f convertFlags) error {
 		if l, err = f.ladder(m); err != nil {
 			return err
 		}
-		if opts.StockRung, err = stockRung(f.stockRung, l); err != nil {
-			return err
+		if l != nil || f.stockRung != "" {
+			if opts.StockRung, err = stockRung(f.stockRung, l); err != nil {
+				return err
+			}
+		}
+		if f.folder(m) && opts.StockRung == convert.StockNone {
+			return errors.New("--stock-rung none: config.json has no other place for factors than the one that transformers reads; name a rung")
 		}
 	}
 	r, err := a.write(ctx, m, l, f, opts)
@@ -134,7 +153,19 @@ func (a *app) convert(ctx context.Context, arg string, f convertFlags) error {
 	return a.reportConvert(r, m, f)
 }
 
+// nothing says that no factors were given.
+func (f *convertFlags) nothing() bool { return len(f.factors) == 0 && f.method == "" && !f.strip }
+
+// folder says that a checkpoint folder is to become another one.
+func (f *convertFlags) folder(m *model) bool {
+	return m.checkpoint() && f.out != "" && !strings.EqualFold(filepath.Ext(f.out), ".gguf")
+}
+
+// ladder makes what goes into the model; nil for a checkpoint that becomes a GGUF without factors.
 func (f *convertFlags) ladder(m *model) (*ropescale.Ladder, error) {
+	if f.nothing() {
+		return carriedBy(m.info), nil
+	}
 	o := factorsOptions{lengths: f.lengths, startWindow: f.startWindow, attentionFactor: f.attentionFactor}
 	if f.method == "" {
 		l, err := ladderFrom(m.info, f.factors, o)
@@ -173,6 +204,9 @@ func stockRung(flag string, l *ropescale.Ladder) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("--stock-rung: %w, or none", err)
 	}
+	if l == nil {
+		return 0, errors.New("--stock-rung: the model has no rungs; give factors")
+	}
 	var lengths []string
 	for i, g := range l.Rungs {
 		if g.Length == n {
@@ -207,6 +241,10 @@ func (a *app) reportConvert(r *convert.Report, m *model, f convertFlags) error {
 	for _, n := range r.Notes {
 		a.say("note: %s", n)
 	}
+	if f.folder(m) {
+		a.say("wrote %s%s", r.Path, nextOfFolder(r))
+		return nil
+	}
 	a.say("an unpatched ollama %s", strings.Join(stockNotes(r.Stock), "; "))
 	if m.source.Kind == convert.KindStore && f.out != "" {
 		a.say("note: the file has neither the template nor the parameters of %s; --name instead of -o keeps them", m.name)
@@ -225,6 +263,20 @@ func (a *app) reportConvert(r *convert.Report, m *model, f convertFlags) error {
 	return nil
 }
 
+// nextOfFolder are the commands that measure a checkpoint with and without what transformers has not, and that run it.
+func nextOfFolder(r *convert.Report) string {
+	if r.Ladder == nil {
+		return ""
+	}
+	lengths := sizesFlag{r.Ladder.OriginalContextLength}
+	for _, g := range r.Ladder.Rungs {
+		lengths = append(lengths, g.Length)
+	}
+	lengths = lengths.ascending()
+	return fmt.Sprintf("; next, to measure what transformers loses:\n  ollama longrope eval all %s --methods %s,%s --lengths %s\nto run it with the whole ladder:\n  ollama longrope convert %s --name %s",
+		quote(r.Path), carried, asRun, lengths.String(), quote(r.Path), quote(strings.ToLower(filepath.Base(r.Path))))
+}
+
 func dash(s string) string {
 	if s == "" {
 		return "-"
@@ -237,6 +289,9 @@ func nameFor(model string, target int) string {
 	suffix := "-" + size(target)
 	if ext := filepath.Ext(model); strings.EqualFold(ext, ".gguf") {
 		return strings.ToLower(strings.TrimSuffix(filepath.Base(model), ext)) + suffix
+	}
+	if fi, err := os.Stat(model); err == nil && fi.IsDir() { // a checkpoint
+		return strings.ToLower(filepath.Base(model)) + suffix
 	}
 	// A tag stays a tag: llama3.2:1b becomes llama3.2-128k:1b.
 	slash := strings.LastIndexByte(model, '/')

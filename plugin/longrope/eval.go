@@ -111,6 +111,11 @@ func (a *app) eval(ctx context.Context, task, arg string, f evalFlags) error {
 	if err != nil {
 		return err
 	}
+	m, done, err := a.runnable(ctx, m)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if len(f.lengths) == 0 {
 		l := m.info.OriginalContextLength
 		f.lengths = sizesFlag{l, 2 * l, 4 * l}

@@ -220,3 +220,33 @@ func putInStore(dir, name string, gguf []byte) error {
 		`"layers":[{"mediaType":"application/vnd.ollama.image.model","digest":%q,"size":%d}]}`, c, len(config), g, len(gguf))
 	return os.WriteFile(filepath.Join(manifests, tag), []byte(manifest), 0o644)
 }
+
+// tinyCheckpoint writes a checkpoint folder of the model of tinyGGUF, as transformers 5 does.
+func tinyCheckpoint(dir string) error {
+	header := `{"model.embed_tokens.weight":{"dtype":"F16","shape":[4,64],"data_offsets":[0,512]}}`
+	weights := append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, content := range map[string]string{
+		"config.json": `{
+  "architectures": ["LlamaForCausalLM"],
+  "hidden_size": 64,
+  "intermediate_size": 16,
+  "max_position_embeddings": 128,
+  "num_attention_heads": 4,
+  "num_hidden_layers": 1,
+  "rms_norm_eps": 1e-05,
+  "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"},
+  "vocab_size": 4
+}
+`,
+		"tokenizer.json":    `{"added_tokens": [{"id": 0, "content": "<s>", "special": true}], "model": {"type": "BPE", "vocab": {"<s>": 0, "a": 1, "b": 2, "ab": 3}, "merges": ["a b"]}}`,
+		"model.safetensors": string(weights) + strings.Repeat("\x00", 512),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}

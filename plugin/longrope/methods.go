@@ -130,6 +130,9 @@ func stockLadder(m *convert.ModelInfo) *ropescale.Ladder {
 // carried is the name of what the model file itself carries among the methods.
 const carried = "model"
 
+// asRun is the name of what transformers makes of a checkpoint: one long rung, no start window.
+const asRun = "transformers"
+
 // methodsFor makes the methods of --methods, for sequences of up to target tokens. Rungs for lengths in between are made
 // for dynamic NTK only: the others are what somebody gets who sets a factor.
 func methodsFor(m *model, names []string, target int, lengths []int) ([]evals.Method, error) {
@@ -137,6 +140,9 @@ func methodsFor(m *model, names []string, target int, lengths []int) ([]evals.Me
 		names = []string{"stock", "linear", "ntk", "yarn"}
 		if m.info.Ladder != nil {
 			names = []string{"stock", carried}
+			if m.info.Transformers != nil {
+				names = append(names, asRun)
+			}
 		}
 	}
 	files := 0 // what counts as longrope: one goes by that, several by their names
@@ -160,6 +166,11 @@ func methodsFor(m *model, names []string, target int, lengths []int) ([]evals.Me
 				return nil, fmt.Errorf("--methods %s: %s carries no factors; stock is what it is", carried, m.name)
 			}
 			method.Name = "longrope"
+		case name == asRun:
+			if m.info.Transformers == nil {
+				return nil, fmt.Errorf("--methods %s: %s is no checkpoint folder with factors", asRun, m.name)
+			}
+			method.Ladder = m.info.Transformers
 		case isFactors(name):
 			if strings.EqualFold(filepath.Ext(name), ".csv") {
 				method.Ladder, err = ladderFrom(m.info, []string{name}, factorsOptions{lengths: []int{target}})

@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 // TestScript runs testdata/script: each command as a user types it. The commands beside testscript's own:
 //
 //	tiny FILE [ARCH]       writes a model file of a few kilobytes (default llama): 16 rotary dimensions, 128 tokens
+//	checkpoint DIR         writes a checkpoint folder of the same model, with one tensor
 //	store NAME FILE        puts a model into the store
 //	lines FILE N           waits until FILE has N lines
 //	pause DURATION         waits
@@ -45,6 +46,9 @@ func TestScript(t *testing.T) {
 					arch = args[1]
 				}
 				ts.Check(os.WriteFile(ts.MkAbs(args[0]), tinyGGUF(arch), 0o644))
+			},
+			"checkpoint": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(tinyCheckpoint(ts.MkAbs(args[0])))
 			},
 			"store": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(putInStore(ts.Getenv("OLLAMA_MODELS"), args[0], []byte(ts.ReadFile(args[1]))))

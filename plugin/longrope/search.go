@@ -144,6 +144,11 @@ func (a *app) search(ctx context.Context, arg string, f searchFlags) error {
 		return err
 	}
 
+	m, done, err := a.runnable(ctx, m)
+	if err != nil {
+		return err
+	}
+	defer done()
 	target := int(f.target)
 	e, err := a.load(m, target)
 	if err != nil {

@@ -92,6 +92,15 @@ func (a *app) showFactors(path, plot string) error {
 	return a.print(path + "\n" + describeSource(f.ladder.Source) + "\n" + describeLadder(f.ladder))
 }
 
+// carriedBy is the ladder that a model comes with: one that was put into it, or the one that its authors trained; nil for
+// none.
+func carriedBy(m *convert.ModelInfo) *ropescale.Ladder {
+	if m.Ladder == nil && m.Own != nil {
+		return ownLadder(m)
+	}
+	return m.Ladder
+}
+
 // ownLadder is the RoPE of a model without a ladder, to be drawn like one.
 func ownLadder(m *convert.ModelInfo) *ropescale.Ladder {
 	l := &ropescale.Ladder{Version: ropescale.LadderVersion, OriginalContextLength: m.OriginalContextLength, RopeDimensionCount: m.RopeDimensionCount, Base: m.Base}
@@ -113,12 +122,15 @@ func describeModel(m *model) string {
 	line("original context length", "%s tokens", count(i.OriginalContextLength))
 	line("rotary dimensions", "%d, frequency base %s", i.RopeDimensionCount, short(i.FreqBase))
 	line("own scaling", "%s", describeScaling(i))
-	for n, note := range stockNotes(i.Stock) {
-		name := ""
-		if n == 0 {
-			name = "an unpatched ollama"
+	reader, notes := "an unpatched ollama", stockNotes(i.Stock)
+	if i.Format == convert.FormatHuggingFace {
+		reader, notes = "transformers", transformersNotes(i)
+	}
+	for n, note := range notes {
+		if n > 0 {
+			reader = ""
 		}
-		line(name, "%s", note)
+		line(reader, "%s", note)
 	}
 	if i.Ladder == nil {
 		b.WriteString("\nno ladder: sequences of every length get the model's own RoPE\n")
@@ -246,6 +258,20 @@ func stockNotes(s convert.Stock) []string {
 	return append(notes, s.Notes...)
 }
 
+// transformersNotes say what transformers makes of a checkpoint folder.
+func transformersNotes(i *convert.ModelInfo) []string {
+	l := i.Transformers
+	if l == nil {
+		return []string{fmt.Sprintf("runs it as it was trained, with a context length of %s", count(i.ContextLength))}
+	}
+	short, long := l.Rungs[0], l.Rungs[1]
+	return []string{
+		fmt.Sprintf("runs it with a context length of %s", count(i.ContextLength)),
+		fmt.Sprintf("up to %s tokens it applies short_factor, beyond them long_factor, without a start window", count(short.Length)),
+		fmt.Sprintf("attention factor %s, beyond %s tokens %s", fmt.Sprintf("%.4g", short.AttentionFactor), count(short.Length), fmt.Sprintf("%.4g", long.AttentionFactor)),
+	}
+}
+
 // printJSON writes v to standard output, indented.
 func (a *app) printJSON(v any) error {
 	var b bytes.Buffer
@@ -262,7 +288,19 @@ type factorsFile struct {
 	factors []float64
 }
 
+// readFactors reads a factors file or, under another name, takes the factors that a model carries.
 func readFactors(path string) (*factorsFile, error) {
+	if !isFactors(path) {
+		m, err := find(path)
+		if err != nil {
+			return nil, err
+		}
+		l := carriedBy(m.info)
+		if l == nil {
+			return nil, fmt.Errorf("%s carries no factors; name a factors file (.json, .csv) or a model that does", m.name)
+		}
+		return &factorsFile{path: path, ladder: l}, nil
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
