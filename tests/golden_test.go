@@ -14,6 +14,27 @@ import (
 const goldenRerun = "the values are made by `python3 testdata/golden.py` in tests/ (needs torch, transformers and gguf); " +
 	"run it again if the script changed, else the engine is wrong"
 
+// goldenCase is one run of transformers.
+type goldenCase struct {
+	Name, Model string
+	Tokens, At  []int
+	Logits      [][]float64
+}
+
+func readGolden(t *testing.T) []goldenCase {
+	t.Helper()
+	data, err := os.ReadFile("testdata/golden.json")
+	require.NoError(t, err, goldenRerun)
+	var golden struct {
+		Torch, Transformers, Numpy string
+		Cases                      []goldenCase
+	}
+	require.NoError(t, json.Unmarshal(data, &golden), goldenRerun)
+	require.NotEmpty(t, golden.Cases, goldenRerun)
+	t.Logf("golden values of transformers %s, torch %s, numpy %s", golden.Transformers, golden.Torch, golden.Numpy)
+	return golden.Cases
+}
+
 // The engine's logits are those of Hugging Face transformers (rope type longrope), which has no start window, at lengths
 // of L and 32 L. The ladder is read from the model file.
 //
@@ -22,22 +43,9 @@ const goldenRerun = "the values are made by `python3 testdata/golden.py` in test
 // of up to 20 in these models, so attention's weights may be wrong by 1e-3 and logits of about 10 by that of themselves.
 // The short case has angles of up to 20 rad and a thirtieth of that.
 func TestGolden(t *testing.T) {
-	data, err := os.ReadFile("testdata/golden.json")
-	require.NoError(t, err, goldenRerun)
-	var golden struct {
-		Torch, Transformers, Numpy string
-		Cases                      []struct {
-			Name, Model string
-			Tokens, At  []int
-			Logits      [][]float64
-		}
-	}
-	require.NoError(t, json.Unmarshal(data, &golden), goldenRerun)
-	require.NotEmpty(t, golden.Cases, goldenRerun)
-	t.Logf("golden values of transformers %s, torch %s, numpy %s", golden.Transformers, golden.Torch, golden.Numpy)
-
+	cases := readGolden(t)
 	bounds := map[string]float64{"short": 3e-5, "long": 1e-3}
-	for _, c := range golden.Cases {
+	for _, c := range cases {
 		t.Run(c.Model+"/"+c.Name, func(t *testing.T) {
 			s := open(t, "testdata/"+c.Model, session.Options{Context: 2048})
 			s.SetRung(0, s.RungFor(len(c.Tokens)))

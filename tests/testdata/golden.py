@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Golden logits of Hugging Face transformers' LongRoPE, and the model that has them as a GGUF.
+"""Golden logits of Hugging Face transformers' LongRoPE, and the model that has them, as a GGUF and as a checkpoint.
 
-    python3 golden.py            (needs torch, transformers, gguf; writes golden.json and golden-*.gguf beside itself)
+    python3 golden.py            (needs torch, transformers, gguf; writes golden.json, golden-*.gguf and golden-*/ beside itself)
+    python3 golden.py check DIR  (loads the checkpoint in DIR and compares its logits with golden.json; exit code 1 if they differ)
 
 Two tiny models with random weights: llama (pairs of neighbours once converted) and phi3 (the architecture that LongRoPE
 was released for: pairs of halves, q, k and v in one matrix). Each has a short_factor for lengths up to L and a long_factor
@@ -10,8 +11,9 @@ transformers computes angles in float32 whatever the model's type.
 """
 import json
 import pathlib
+import shutil
+import sys
 
-import gguf
 import numpy as np
 import torch
 import transformers
@@ -54,7 +56,43 @@ def neighbours(w, heads):
     return w.reshape(heads, 2, DIM // 2, -1).swapaxes(1, 2).reshape(w.shape)
 
 
+def write_checkpoint(model, path):
+    """The model without its scaling, in float16, as it is before a conversion; and beside it, as published.json, the
+    configuration that transformers itself writes with the scaling. The tokenizer is there for the host's converter."""
+    shutil.rmtree(path, ignore_errors=True)
+    model.to(torch.float16).save_pretrained(path, max_shard_size="60KB")
+    model.double()
+    config = json.loads((path / "config.json").read_text())
+    (path / "published.json").write_text(json.dumps(config, indent=2) + "\n")
+    config["max_position_embeddings"] = L
+    config.pop("original_max_position_embeddings", None)
+    config["rope_parameters"] = {"rope_theta": 10000.0, "rope_type": "default"}
+    (path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (path / "generation_config.json").unlink()
+    special = ["<pad>", "<s>", "</s>"]
+    tokens = special + [chr(c) for c in range(ord("!"), ord("!") + VOCAB - 4)] + ["!!"]
+    (path / "tokenizer.json").write_text(json.dumps({
+        "added_tokens": [{"id": i, "content": t, "special": True} for i, t in enumerate(special)],
+        "model": {"type": "BPE", "vocab": {t: i for i, t in enumerate(tokens)}, "merges": ["! !"]}}) + "\n")
+
+
+def check(path):
+    """The logits of a checkpoint, as transformers loads it, against golden.json."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager").eval().double()
+    golden = json.loads((HERE / "golden.json").read_text())
+    for case in golden["cases"]:
+        if case["model"] != f"golden-{model.config.model_type}.gguf":
+            continue
+        with torch.no_grad():
+            logits = model(torch.tensor(case["tokens"])[None]).logits[0].numpy()[case["at"]]
+        worst = np.abs(logits - np.array(case["logits"])).max()
+        print(f"transformers {transformers.__version__}, {model.config.model_type}, {case['name']}: {worst:.2g} of {np.abs(logits).max():.2g}")
+        if not worst <= 1e-6 * np.abs(logits).max():
+            sys.exit(f"{path}: transformers computes other logits than for the configuration that it wrote itself")
+
+
 def write_gguf(model, arch, path):
+    import gguf
     w = gguf.GGUFWriter(path, arch)
     w.add_name(f"LongRoPE golden {arch}")
     w.add_block_count(LAYERS)
@@ -112,6 +150,7 @@ def main():
         model = build(arch)
         path = HERE / f"golden-{arch}.gguf"
         write_gguf(model, arch, str(path))
+        write_checkpoint(model, HERE / f"golden-{arch}")
         for name, n, at in [("short", L, [0, 1, 2, 7, 31, 62, 63]),
                             ("long", LONG, [0, 1, 63, 64, 65, 127, 500, 1023, 1024, 1500, 2046, 2047])]:
             tokens = np.random.default_rng(n).integers(0, VOCAB, n)
@@ -126,4 +165,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["check"]:
+        check(sys.argv[2])
+    else:
+        main()

@@ -1,0 +1,207 @@
+package convert
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/longrope/longrope/ropescale"
+)
+
+// configKeys are the keys of config.json that a conversion writes, in the order in which new ones are put behind
+// max_position_embeddings. rope_theta and partial_rotary_factor are only brought to the top, for transformers 4, when
+// version 5 has left them in rope_parameters alone.
+var configKeys = []string{"max_position_embeddings", "original_max_position_embeddings", "rope_theta", "partial_rotary_factor", "rope_scaling", "rope_parameters"}
+
+// withLadder gives config.json with one rung of the ladder, and what it replaces.
+//
+// What reads which key (looked up in transformers 4.48 to 5.23 and vLLM 0.19): transformers 4 reads rope_scaling and, at
+// the top, rope_theta and original_max_position_embeddings; its Phi-3 refuses a rope_scaling of any other keys than
+// type, short_factor and long_factor. transformers 5 reads rope_scaling first when it is there, then rope_parameters.
+// vLLM reads whichever transformers gives it, and short_mscale and long_mscale in place of attention_factor.
+func (c *checkpoint) withLadder(m *ropescale.Ladder, row int) (*jsonDoc, *carried, error) {
+	members, err := c.object(c.plain)
+	if err != nil {
+		return nil, nil, err
+	}
+	e := &jsonEdit{d: c.plain, members: members, after: "max_position_embeddings"}
+	long, short := m.Rungs[row-1], m.At(m.RungFor(m.OriginalContextLength))
+	L := m.OriginalContextLength
+	formula := ropescale.LongRoPEAttentionFactor(long.Length, L)
+	if closeTo([]float64{long.AttentionFactor}, []float64{formula}) {
+		long.AttentionFactor = formula
+	}
+
+	values := map[string]string{
+		"max_position_embeddings":          strconv.Itoa(long.Length),
+		"original_max_position_embeddings": strconv.Itoa(L),
+	}
+	fields := []field{{"rope_type", `"longrope"`}}
+	if _, ok := find(members, "rope_theta"); c.rope.theta && !ok {
+		values["rope_theta"] = number(c.rope.rope.FreqBase)
+	}
+	parameters, err := c.plain.sub(members, "rope_parameters")
+	if err != nil {
+		return nil, nil, err
+	}
+	nested, err := c.plain.sub(parameters, "full_attention")
+	if err != nil {
+		return nil, nil, err
+	}
+	old := parameters
+	if nested != nil {
+		old = nested
+	}
+	if raw, ok := find(old, "partial_rotary_factor"); ok {
+		if _, top := find(members, "partial_rotary_factor"); !top {
+			values["partial_rotary_factor"] = string(c.plain.raw(raw))
+		}
+		fields = append(fields, field{"partial_rotary_factor", string(c.plain.raw(raw))})
+	}
+	if c.rope.theta {
+		fields = append(fields, field{"rope_theta", number(c.rope.rope.FreqBase)})
+	}
+	body := []field{
+		{"factor", number(float64(long.Length) / float64(L))},
+		{"original_max_position_embeddings", strconv.Itoa(L)},
+		{"attention_factor", number(long.AttentionFactor)},
+	}
+	published := short.AttentionFactor == formula && long.AttentionFactor == formula
+	if !published && c.arch != "Phi3ForCausalLM" || c.rope.perLength {
+		body = append(body, field{"short_mscale", number(short.AttentionFactor)}, field{"long_mscale", number(long.AttentionFactor)})
+	}
+	factors := []field{{"short_factor", numbers(short.Factors)}, {"long_factor", numbers(long.Factors)}}
+	indent, lines := e.indent()
+
+	scaling := append(append([]field{{"type", `"longrope"`}, {"rope_type", `"longrope"`}}, body...), factors...)
+	if c.arch == "Phi3ForCausalLM" && long.AttentionFactor == formula {
+		scaling = append([]field{{"type", `"longrope"`}}, factors...)
+	}
+	values["rope_scaling"] = object(scaling, indent, lines)
+	all := append(append(fields, body...), factors...)
+	if nested == nil {
+		values["rope_parameters"] = object(all, indent, lines)
+	} else {
+		var layers []field
+		for _, layer := range parameters {
+			raw := string(c.plain.raw(layer))
+			if layer.key == "full_attention" {
+				raw = object(all, indent+"  ", lines)
+			}
+			layers = append(layers, field{layer.key, raw})
+		}
+		values["rope_parameters"] = object(layers, indent, lines)
+	}
+
+	replaced := &carried{Keys: make(map[string]*string), Inside: c.inside}
+	for _, key := range configKeys {
+		value, ok := values[key]
+		if !ok {
+			continue
+		}
+		replaced.Keys[key] = nil
+		if m, there := find(members, key); there {
+			raw := string(c.plain.raw(m))
+			replaced.Keys[key] = &raw
+		}
+		e.set(key, value)
+	}
+	config, err := e.apply()
+	return config, replaced, err
+}
+
+type field struct{ key, value string }
+
+// object writes fields as json.dump does with an indent of 2, but lists of numbers on one line.
+func object(fields []field, indent string, lines bool) string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i, f := range fields {
+		switch {
+		case i > 0 && lines:
+			b.WriteByte(',')
+		case i > 0:
+			b.WriteString(", ")
+		}
+		if lines {
+			b.WriteString("\n" + indent + "  ")
+		}
+		b.WriteString(strconv.Quote(f.key) + ": " + f.value)
+	}
+	if lines {
+		b.WriteString("\n" + indent)
+	}
+	b.WriteByte('}')
+	return b.String()
+}
+
+// number writes a float such that Python reads a float: transformers 4 warns of integers.
+func number(x float64) string {
+	s := strconv.FormatFloat(x, 'g', -1, 64)
+	if !strings.ContainsAny(s, ".e") {
+		s += ".0"
+	}
+	return s
+}
+
+func numbers(xs []float64) string {
+	s := make([]string, len(xs))
+	for i, x := range xs {
+		s[i] = number(x)
+	}
+	return "[" + strings.Join(s, ", ") + "]"
+}
+
+// lost says what the checkpoint cannot express of the ladder.
+func (c *checkpoint) lost(m *ropescale.Ladder, row int) []string {
+	var notes []string
+	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
+	g, below := m.Rungs[row-1], m.RungFor(m.OriginalContextLength)
+	short := m.At(below)
+	if g.StartWindow > 0 {
+		note("transformers has no start window: the first %d tokens too get the factors of the rung", g.StartWindow)
+	}
+	var others []string
+	for i, r := range m.Rungs {
+		if i+1 != row && i+1 != below {
+			others = append(others, strconv.Itoa(r.Length))
+		}
+	}
+	if len(others) > 0 {
+		note("it has one set of factors beyond %d tokens, those for %d; the rungs for %s tokens are in %s alone", m.OriginalContextLength, g.Length, strings.Join(others, ", "), fileLadder)
+	}
+	if short.AttentionFactor != g.AttentionFactor && !c.rope.perLength {
+		note("it has one attention factor: texts of up to %d tokens get %.4g too, where the ladder has %.4g", m.OriginalContextLength, g.AttentionFactor, short.AttentionFactor)
+	}
+	if formula := ropescale.LongRoPEAttentionFactor(g.Length, m.OriginalContextLength); c.arch == "Phi3ForCausalLM" && !closeTo([]float64{g.AttentionFactor}, []float64{formula}) {
+		note("transformers 4 refuses an attention factor other than %.6g for this architecture; version 5 reads it", formula)
+	}
+	return notes
+}
+
+// changes compares two states of config.json.
+func (c *checkpoint) changes(to *jsonDoc) []Change {
+	var cs []Change
+	before, err1 := c.object(c.config)
+	after, err2 := c.object(to)
+	if err1 != nil || err2 != nil {
+		return nil
+	}
+	for _, key := range configKeys {
+		var ch Change
+		if m, ok := find(before, key); ok {
+			ch.Old = compact(c.config.raw(m))
+		}
+		if m, ok := find(after, key); ok {
+			ch.New = compact(to.raw(m))
+		}
+		if ch.Old != ch.New {
+			ch.Key = key
+			cs = append(cs, ch)
+		}
+	}
+	return cs
+}
+
+// compact puts a value on one line.
+func compact(raw []byte) string { return strings.Join(strings.Fields(string(raw)), " ") }
