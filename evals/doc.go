@@ -18,7 +18,13 @@
 // less than they seem to. NeedleNLL, the NLL of the true key, is a smoother signal from the same prompt. Other
 // prompts are rows of parameters (Template), and any text can be the filler.
 //
-// Compare runs both for several ladders on one loaded model and gives one row per method and length. Methods see the same
+// Choice asks the questions of ARC, HellaSwag, MMLU and TruthfulQA by log-likelihood, from the files that their authors
+// or the Hugging Face hub publish, with the prompts, the split into tokens and the normalisation of lm-evaluation-harness.
+// What is left to differ: the examples of few-shot prompts, which come in the order of their file, and BOS, which the
+// model's tokenizer decides. Short questions get a model's own RoPE whatever the ladder; ChoiceOptions.Length measures
+// what the factors for long texts do to them.
+//
+// Compare runs perplexity and passkey for several ladders on one loaded model and gives one row per method and length. Methods see the same
 // windows, so their perplexities are compared window by window: the error of the difference is far below that of either.
 //
 // Score and ScoreSamples are the same measurements for a search: windows prepared once (SampleWindows, PasskeySamples),
