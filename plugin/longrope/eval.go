@@ -31,6 +31,8 @@ type evalFlags struct {
 	template string
 	haystack string
 	nll      bool
+
+	choice choiceFlags
 }
 
 // tasks are what eval measures.
@@ -43,10 +45,12 @@ var tasks = map[string]struct{ perplexity, passkey bool }{
 func evalCommand(open opener) *cobra.Command {
 	var f evalFlags
 	cmd := &cobra.Command{
-		Use:   "eval perplexity|passkey|all MODEL",
+		Use:   "eval perplexity|passkey|all|BENCHMARK MODEL",
 		Short: "Measure a model, and ways to extend its context side by side",
 		Long: `Measure MODEL at several lengths with several sets of RoPE factors: the perplexity of text, whether a passkey hidden
-in a long prompt is found, or both.
+in a long prompt is found, or both. Or its accuracy on a benchmark of multiple choice, from a file of questions as it is
+published: arc_challenge, arc_easy, hellaswag, mmlu, truthfulqa_mc1, truthfulqa_mc2, with lm-evaluation-harness' prompts.
+Questions are short, so a ladder leaves them alone; with --lengths they get the factors for texts that long.
 
 Methods are stock, linear (PI), ntk, dynamic, yarn, factors files, and "model" for what the model itself carries. Stock
 is the model's own RoPE with the context length raised, so that nothing is cut off: that is the fair baseline. A
@@ -54,7 +58,8 @@ factors file, or the model's, is called longrope in the results; where there are
 Without --methods a plain model is measured with stock, linear, ntk and yarn, and one that carries factors with
 stock and model.`,
 		Example: `  ollama longrope eval passkey llama3-16k --lengths 8k,12k,16k
-  ollama longrope eval all llama3 --lengths 8k,16k --methods stock,yarn,factors.json --plot result.png --csv result.csv`,
+  ollama longrope eval all llama3 --lengths 8k,16k --methods stock,yarn,factors.json --plot result.png --csv result.csv
+  ollama longrope eval arc_challenge llama3-16k --questions ARC-Challenge-Test.jsonl --lengths 16k`,
 		Args: exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a := newApp(cmd, open)
@@ -77,6 +82,10 @@ stock and model.`,
 	fl.StringVar(&f.template, "template", "passkey", "Passkey: prompt, "+strings.Join(templateNames(), ", "))
 	fl.StringVar(&f.haystack, "haystack", "", "Passkey: text `FILE` to hide the key in (default: the paper's sentence, repeated)")
 	fl.BoolVar(&f.nll, "nll", false, "Passkey: the NLL of the true key as well, at twice the time")
+	fl.StringArrayVar(&f.choice.questions, "questions", nil, "Benchmarks: `FILE` of questions, .jsonl, .json or .csv (repeatable)")
+	fl.StringArrayVar(&f.choice.examples, "examples", nil, "Benchmarks: `FILE` that --shots are taken from (repeatable)")
+	fl.IntVar(&f.choice.shots, "shots", 0, "Benchmarks: examples before each question")
+	fl.IntVar(&f.choice.limit, "limit", 0, "Benchmarks: questions at most; 0 is all")
 	jsonFlag(cmd)
 	engineFlags(cmd)
 	return cmd
@@ -92,8 +101,9 @@ func templateNames() []string {
 
 func (a *app) eval(ctx context.Context, task, arg string, f evalFlags) error {
 	kind, ok := tasks[task]
-	if !ok {
-		known := []string{"perplexity", "passkey", "all"}
+	benchmark := slices.Contains(evals.BenchmarkNames(), task)
+	if !ok && !benchmark {
+		known := taskNames()
 		return fmt.Errorf("unknown task %q; known: %s%s", task, strings.Join(known, ", "), suggest(task, known))
 	}
 	for _, path := range []string{f.csv, f.plot} {
@@ -106,6 +116,12 @@ func (a *app) eval(ctx context.Context, task, arg string, f evalFlags) error {
 	}
 	if err := pictureName(f.plot); err != nil {
 		return err
+	}
+	if benchmark {
+		return a.evalChoice(ctx, task, arg, f)
+	}
+	if len(f.choice.questions) > 0 {
+		return fmt.Errorf("--questions are for benchmarks: %s", strings.Join(evals.BenchmarkNames(), ", "))
 	}
 	m, err := find(arg)
 	if err != nil {
