@@ -45,7 +45,7 @@ type Report struct {
 	NumCtx  int               `json:"num_ctx,omitempty"` // set for the model in the store
 	Ladder  *ropescale.Ladder `json:"ladder,omitempty"`  // as it stands in the file, row 0 in Base
 	Changes []Change          `json:"changes"`
-	Stock   Stock             `json:"stock"`
+	Stock   Stock             `json:"stock,omitzero"`
 	Notes   []string          `json:"notes,omitempty"`
 }
 

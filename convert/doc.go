@@ -1,8 +1,8 @@
 // Package convert puts ladders of RoPE factors into model files, and takes them out again.
 //
-// A model is a GGUF or a Hugging Face checkpoint (see below). A GGUF file (version 2 or 3, either byte order, one file or split into parts). Its header is metadata,
-// key by key, and one entry for each tensor; the tensors' data follow, each at a multiple of the file's alignment. A
-// conversion changes a few keys and adds at most two small tensors. All else must come out as it went in, bit for bit:
+// A model is a GGUF file (version 2 or 3, either byte order, one file or split into parts) or a Hugging Face checkpoint,
+// for which see below. A GGUF's header is metadata, key by key, and one entry for each tensor; the tensors' data follow,
+// each at a multiple of the file's alignment. A conversion changes a few keys and adds at most two small tensors. All else must come out as it went in, bit for bit:
 // keys of other programs, types this package has never heard of, quantised blocks, padding.
 //
 // # How a file is rewritten

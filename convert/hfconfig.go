@@ -15,7 +15,7 @@ var configKeys = []string{"max_position_embeddings", "original_max_position_embe
 
 // withLadder gives config.json with one rung of the ladder, and what it replaces.
 //
-// What reads which key (looked up in transformers 4.48 to 5.23 and vLLM 0.19): transformers 4 reads rope_scaling and, at
+// What reads which key (seen in transformers 4.48, 4.57 and 5.23; vLLM's Phi3LongRoPEScaledRotaryEmbedding): transformers 4 reads rope_scaling and, at
 // the top, rope_theta and original_max_position_embeddings; its Phi-3 refuses a rope_scaling of any other keys than
 // type, short_factor and long_factor. transformers 5 reads rope_scaling first when it is there, then rope_parameters.
 // vLLM reads whichever transformers gives it, and short_mscale and long_mscale in place of attention_factor.
@@ -168,10 +168,10 @@ func (c *checkpoint) lost(m *ropescale.Ladder, row int) []string {
 		}
 	}
 	if len(others) > 0 {
-		note("it has one set of factors beyond %d tokens, those for %d; the rungs for %s tokens are in %s alone", m.OriginalContextLength, g.Length, strings.Join(others, ", "), fileLadder)
+		note("transformers has one set of factors beyond %d tokens, those for %d; the rungs for %s tokens are in %s alone", m.OriginalContextLength, g.Length, strings.Join(others, ", "), fileLadder)
 	}
 	if short.AttentionFactor != g.AttentionFactor && !c.rope.perLength {
-		note("it has one attention factor: texts of up to %d tokens get %.4g too, where the ladder has %.4g", m.OriginalContextLength, g.AttentionFactor, short.AttentionFactor)
+		note("transformers has one attention factor: texts of up to %d tokens get %.4g too, where the ladder has %.4g", m.OriginalContextLength, g.AttentionFactor, short.AttentionFactor)
 	}
 	if formula := ropescale.LongRoPEAttentionFactor(g.Length, m.OriginalContextLength); c.arch == "Phi3ForCausalLM" && !closeTo([]float64{g.AttentionFactor}, []float64{formula}) {
 		note("transformers 4 refuses an attention factor other than %.6g for this architecture; version 5 reads it", formula)

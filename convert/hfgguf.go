@@ -116,7 +116,7 @@ func (c *checkpoint) forHost() ([]byte, error) {
 		e.set("rope_scaling", "null")
 	case r.kind == "yarn" && strings.HasPrefix(c.arch, "Qwen"): // it wants a list for factor
 		e.set("rope_scaling", "null")
-	case r.kind == "default" && r.known:
+	case r.kind == "default" && r.known || r.kind == "dynamic":
 		if _, ok := find(members, "rope_scaling"); ok {
 			e.set("rope_scaling", "null")
 		}

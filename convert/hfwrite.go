@@ -115,7 +115,7 @@ func (c *checkpoint) save(ctx context.Context, out string, config *jsonDoc, ladd
 	syncDir(filepath.Dir(out))
 	cp.progress(cp.total, cp.total)
 	if cp.linked > 0 {
-		r.Notes = append(r.Notes, fmt.Sprintf("%d weight files are hard links to those of %s, and take no room; --copy-weights makes copies", cp.linked, c.dir))
+		r.Notes = append(r.Notes, fmt.Sprintf("the weights are hard links to those of %s (%d files) and take no room; --copy-weights makes copies", c.dir, cp.linked))
 	}
 	r.Path, r.Size = out, cp.total
 	return r, nil

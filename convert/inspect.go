@@ -48,7 +48,7 @@ type ModelInfo struct {
 	// Transformers is what transformers makes of a checkpoint of rope type longrope; nil for other models.
 	Transformers *ropescale.Ladder `json:"transformers,omitempty"`
 	// Stock is what an unpatched host makes of the file.
-	Stock Stock `json:"stock"`
+	Stock Stock `json:"stock,omitzero"`
 
 	// Tensors counts tensors by type.
 	Tensors []TensorCount `json:"tensors"`

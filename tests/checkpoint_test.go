@@ -111,7 +111,7 @@ func TestCheckpoint(t *testing.T) {
 				reference := open(t, "testdata/golden-"+arch+".gguf", session.Options{Context: 2048})
 				require.NoError(t, reference.SetLadder(carried))
 				for _, c := range golden {
-					if c.Model != "golden-"+arch+".gguf" {
+					if c.Model != "golden-"+arch+".gguf" || c.Name == "long" && name == "published" { // the same rung, as seen below
 						continue
 					}
 					d := logits(t, reference, c, reference.RungFor(len(c.Tokens)))
@@ -120,10 +120,14 @@ func TestCheckpoint(t *testing.T) {
 					d = logits(t, s, c, s.RungFor(len(c.Tokens)))
 					t.Log(name, c.Name, "in float16:", d)
 					assert.LessOrEqual(t, d.worst, half*d.largest, "%s, %s: %v", name, c.Name, d)
-					if c.Name == "long" {
+					if c.Name == "short" && name == "ours" {
 						assert.Greater(t, logits(t, s, c, 0).worst, 3*half*d.largest, "the case cannot tell rungs apart")
 					}
 				}
+				got, err := convert.Inspect(file)
+				require.NoError(t, err)
+				assert.InDeltaSlice(t, l.Rungs[1].Factors, got.Ladder.Rungs[len(got.Ladder.Rungs)-1].Factors, 1e-6)
+				assert.InDelta(t, l.Rungs[1].AttentionFactor, got.Ladder.Rungs[len(got.Ladder.Rungs)-1].AttentionFactor, 1e-6)
 			}
 			t.Run("transformers", func(t *testing.T) { withTransformers(t, folder) })
 		})
