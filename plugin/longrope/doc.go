@@ -1,8 +1,8 @@
 // Package longrope is "ollama longrope": four commands around a search for RoPE factors.
 //
 //	search   finds lambda_i and the start window for a model and a length    factors.json
-//	convert  writes a ladder of factors into a model                         GGUF file, or a model of the store
-//	eval     measures passkey retrieval and perplexity, methods side by side tables, CSV, JSON, pictures
+//	convert  writes a ladder of factors into a model                         GGUF file, checkpoint folder, or a model of the store
+//	eval     measures perplexity, passkeys, benchmarks, methods side by side tables, CSV, JSON, pictures
 //	show     says what a model or a factors file carries                     a table and a plot
 //
 // The commands are thin: the mathematics and the study are package ropescale's, model files package convert's,
@@ -20,6 +20,12 @@
 //
 // A budget in tokens becomes a number of trials, so it is part of the study. A budget in time is not: it only says
 // when to stop, and the same command goes on from there.
+//
+// # Checkpoints
+//
+// MODEL may be a Hugging Face folder. show and convert read it as it is; search and eval run a temporary GGUF that is made
+// of it. What transformers makes of a folder with factors, one rung without a start window, is a method of eval beside the
+// whole ladder, so that the loss can be measured.
 //
 // # Stock
 //
