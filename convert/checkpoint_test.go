@@ -479,6 +479,10 @@ func TestCheckpointOutput(t *testing.T) {
 	require.Error(t, err)
 	_, err = Convert(ctx, in, filepath.Join(dir, "out"), ladder(), Options{StockRung: StockNone})
 	require.ErrorContains(t, err, "choose a rung")
+	short := ladder()
+	short.Rungs[0].Length = 128
+	_, err = Convert(ctx, in, filepath.Join(dir, "out"), short, Options{StockRung: 1})
+	require.ErrorContains(t, err, "choose a longer one")
 	mrope := tinyCheckpoint(t, strings.Replace(configs["llama"], `"rope_scaling": null`, `"rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]}`, 1))
 	_, err = Convert(ctx, mrope, filepath.Join(dir, "out"), ladder(), Options{})
 	require.ErrorContains(t, err, "name the output .gguf")

@@ -42,6 +42,9 @@ func convertCheckpoint(ctx context.Context, in, out string, l *ropescale.Ladder,
 	if row == 0 {
 		return nil, errors.New("a checkpoint without a rung in its config.json is the original; choose a rung")
 	}
+	if g := m.Rungs[row-1]; g.Length <= m.OriginalContextLength {
+		return nil, fmt.Errorf("the rung for %d tokens is for short texts; config.json needs one beyond %d: choose a longer one", g.Length, m.OriginalContextLength)
+	}
 	config, old, err := c.withLadder(m, row)
 	if err != nil {
 		return nil, err

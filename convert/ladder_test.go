@@ -487,3 +487,25 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 }
+
+// TestOwnLadder: the factors that a model was published with are a ladder, which may stand in its file as one.
+func TestOwnLadder(t *testing.T) {
+	phi := withFactors(withFactors(tiny("phi3"), "rope_factors_long.weight", 1, 2, 3, 4), "rope_factors_short.weight", 1, 1, 1, 2).
+		with("phi3.rope.scaling.original_context_length", uint32(64)).with("phi3.rope.scaling.attn_factor", float32(1.25))
+	in := phi.write(t, "phi.gguf")
+	info, err := Inspect(in)
+	require.NoError(t, err)
+	l := &ropescale.Ladder{Version: 1, OriginalContextLength: 64, RopeDimensionCount: 8, Rungs: []ropescale.Rung{*info.Own}}
+	out, r := convert(t, in, l, Options{})
+	require.Len(t, r.Ladder.Rungs, 1)
+	got, err := Inspect(out)
+	require.NoError(t, err)
+	assert.Equal(t, 128, got.ContextLength)
+	assert.Equal(t, []float64{1, 1, 1, 2}, got.Ladder.Base.Factors)
+	assert.Equal(t, []float64{1, 2, 3, 4}, got.Ladder.Rungs[0].Factors)
+	assert.Equal(t, 1.25, got.Ladder.Rungs[0].AttentionFactor)
+	// A model that has none cannot be "extended" to the length that it has.
+	plain := &ropescale.Ladder{Version: 1, OriginalContextLength: 64, RopeDimensionCount: 8, Rungs: l.Rungs}
+	_, err = Convert(context.Background(), tiny("llama").write(t, "plain.gguf"), filepath.Join(t.TempDir(), "x.gguf"), plain, Options{})
+	require.ErrorContains(t, err, "extends nothing")
+}
