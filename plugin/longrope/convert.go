@@ -117,7 +117,8 @@ func (a *app) convert(ctx context.Context, arg string, f convertFlags) error {
 	if err != nil {
 		return err
 	}
-	if f.nothing() && carriedBy(m.info) == nil && (!m.checkpoint() || f.folder(m)) {
+	plain := m.checkpoint() && f.out != "" && !f.folder(m) // to a GGUF, which is something
+	if f.nothing() && carriedBy(m.info) == nil && !plain {
 		return errors.New("nothing to write into the model; give --factors FILE, or --method NAME --target LENGTH")
 	}
 	if f.copyWeights && !f.folder(m) {
@@ -235,8 +236,10 @@ func (a *app) reportConvert(r *convert.Report, m *model, f convertFlags) error {
 	for _, c := range r.Changes {
 		rows = append(rows, []string{c.Key, cut(dash(c.Old), 24), cut(dash(c.New), 48)})
 	}
-	if err := a.print(table([]string{"changed", "before", "after"}, rows, 3)); err != nil {
-		return err
+	if len(rows) > 0 { // a checkpoint became a GGUF and no more
+		if err := a.print(table([]string{"changed", "before", "after"}, rows, 3)); err != nil {
+			return err
+		}
 	}
 	for _, n := range r.Notes {
 		a.say("note: %s", n)
