@@ -50,6 +50,11 @@ type Case struct {
 	InPlace bool
 	Back    bool
 
+	// Cache has the result stored in the cells of a cache, as a model does with its keys; Batch is 1 then, InPlace false.
+	Cache, CacheF16 bool
+	// Ops is how often the graph has the op, for timing; 0 is once.
+	Ops int
+
 	HeadDim, Heads, Tokens, Batch int
 	Sections                      [4]int
 
@@ -58,6 +63,8 @@ type Case struct {
 
 	// Positions has one plane of Tokens numbers, four when Mode.Multi, and one more, the rows, when Factors is a matrix.
 	Positions []int32
+	// Window is the start window, n-hat, of cases with positions 0, 1, 2, …
+	Window int
 	// Rows says whether Factors is a matrix; then the last column is the row's attention factor.
 	Rows bool
 	// Threads of a CPU that share the heads of all tokens.
@@ -95,17 +102,22 @@ func (c Case) Row(token int) int {
 	return int(c.Positions[len(c.Positions)-c.Tokens+token])
 }
 
-// Type is the name of the element type.
+// Type is the name of the element type, and of the cache's if there is one.
 func (c Case) Type() string {
-	if c.F16 {
+	switch {
+	case c.F16:
 		return "f16"
+	case c.CacheF16:
+		return "f32-cache16"
+	case c.Cache:
+		return "f32-cache32"
 	}
 	return "f32"
 }
 
 func (c Case) String() string {
-	return fmt.Sprintf("%s %s dims=%d/%d view=%s inplace=%v back=%v factors=%s positions=%s attn=%g freq_scale=%g ext=%g",
-		c.Mode, c.Type(), c.Dims, c.HeadDim, c.View, c.InPlace, c.Back, c.Kind, c.Where, c.AttnFactor, c.FreqScale, c.ExtFactor)
+	return fmt.Sprintf("%s %s dims=%d/%d heads=%d tokens=%d batch=%d view=%s inplace=%v cache=%v/%v back=%v factors=%s positions=%s attn=%g freq_scale=%g ext=%g",
+		c.Mode, c.Type(), c.Dims, c.HeadDim, c.Heads, c.Tokens, c.Batch, c.View, c.InPlace, c.Cache, c.CacheF16, c.Back, c.Kind, c.Where, c.AttnFactor, c.FreqScale, c.ExtFactor)
 }
 
 // InputLen is the number of elements of the tensor that the rotated one is a view of.
@@ -128,8 +140,33 @@ func (c Case) Index(batch, token, head int) int {
 	return ((batch*c.Tokens+token)*c.Heads + head) * c.HeadDim
 }
 
+// Cells is the number of cells of the cache, 0 if there is none.
+func (c Case) Cells() int {
+	if !c.Cache {
+		return 0
+	}
+	return 2*c.Tokens + 1
+}
+
+// Cell is where in the cache a token is stored: later tokens in front of earlier ones, none beside another.
+func (c Case) Cell(token int) int { return 2 * (c.Tokens - token) }
+
+// OutputLen is the number of elements of the result.
+func (c Case) OutputLen() int {
+	switch {
+	case c.InPlace:
+		return c.InputLen()
+	case c.Cache:
+		return c.Cells() * c.Heads * c.HeadDim
+	}
+	return c.Batch * c.Tokens * c.Heads * c.HeadDim
+}
+
 // OutputIndex is where the result has element 0 of a head.
 func (c Case) OutputIndex(batch, token, head int) int {
+	if c.Cache {
+		return (c.Cell(token)*c.Heads + head) * c.HeadDim
+	}
 	if !c.InPlace {
 		c.View = Contiguous
 	}
@@ -147,7 +184,7 @@ func (c Case) Input() []float32 {
 }
 
 // placements are the positions that cases have. Tokens of one batch are of several sequences, or of one that crosses a
-// start window. Factors are indexed by n-hat = 5 in the "window" placement, else token by token.
+// start window. Rows are those of Case.Window in the "window" placement, else another one token by token.
 var placements = []struct {
 	name string
 	at   []int32
@@ -157,8 +194,6 @@ var placements = []struct {
 	{"far", []int32{0, 1, 255, 256, 4095, 8192, 16383, 32768, 65535, 131071, 131072, 262143, 524288, 1 << 20, 1<<21 - 2, 1<<21 - 1, 1 << 21}},
 	{"back", []int32{-1, -2, -3, -17, -256, -1000, -4096, -8191, -16384, -65536, -131072, 5, -7}}, // a shift's
 }
-
-const startWindow = 5
 
 // Cases are all cases: every mode, type and place, with every kind of factors. Each call makes them anew.
 func Cases() []Case {
@@ -171,7 +206,7 @@ func Cases() []Case {
 						base := Case{
 							Mode: mode, F16: f16, View: view, InPlace: inPlace,
 							HeadDim: 64, Dims: 64, Heads: 3, Tokens: 17, Batch: 2,
-							FreqBase: 10000, FreqScale: 1, AttnFactor: 1, Original: 4096,
+							FreqBase: 10000, FreqScale: 1, AttnFactor: 1, Original: 4096, Window: 5,
 						}
 						switch {
 						case mode == Vision && !full:
@@ -185,16 +220,71 @@ func Cases() []Case {
 						default:
 							base.Sections = [4]int{8, 12, 8, 4}
 						}
-						if mode == IMRope {
-							base.Sections[1] = base.Sections[2] // interleaving needs sections of about one size
-							base.Sections[0] = base.Pairs() - 2*base.Sections[1]
-							base.Sections[3] = 0
-						}
+						base.interleave()
 						cs = append(cs, base.variants()...)
+						cs = append(cs, base.shapes()...)
+						if !f16 && !inPlace && view != Permuted {
+							cs = append(cs, base.cached()...)
+						}
 					}
 				}
 			}
 		}
+	}
+	return cs
+}
+
+// interleave makes the sections of about one size, as imrope needs them.
+func (c *Case) interleave() {
+	if c.Mode == IMRope {
+		c.Sections[1] = c.Sections[2]
+		c.Sections[0] = c.Pairs() - 2*c.Sections[1]
+		c.Sections[3] = 0
+	}
+}
+
+// shapes are other sizes of heads, tokens and batch, and start windows of none and of all tokens.
+func (c Case) shapes() []Case {
+	var cs []Case
+	c.AttnFactor, c.Where, c.Threads = 1.1875, "window", 1
+	add := func(v Case) {
+		for _, rows := range []int{-1, 0, 3} {
+			v.place(nil, rows)
+			cs = append(cs, v)
+		}
+	}
+	for _, window := range []int{0, 1, c.Tokens} {
+		v := c
+		v.Window = window
+		v.place(nil, 3)
+		cs = append(cs, v)
+	}
+	for _, s := range []struct{ head, heads, tokens, batch int }{{64, 1, 1, 1}, {64, 4, 33, 1}, {128, 2, 3, 1}, {256, 1, 2, 3}} {
+		v := c
+		v.HeadDim, v.Heads, v.Tokens, v.Batch = s.head, s.heads, s.tokens, s.batch
+		if c.Mode == Vision {
+			v.Dims = s.head / 2
+			v.Sections = [4]int{v.Dims / 2, v.Dims / 2, 0, 0}
+		} else if c.Dims == c.HeadDim {
+			v.Dims = s.head
+		}
+		v.interleave()
+		add(v)
+	}
+	return cs
+}
+
+// cached are cases whose result goes to the cells of a cache, in both of its types.
+func (c Case) cached() []Case {
+	var cs []Case
+	c.Batch, c.Cache = 1, true
+	for _, v := range c.variants() {
+		if v.FreqScale != 1 || v.Kind == "matrix1" || v.Kind == "matrix2" {
+			continue
+		}
+		cs = append(cs, v)
+		v.CacheF16 = true
+		cs = append(cs, v)
 	}
 	return cs
 }
@@ -234,7 +324,7 @@ func (c *Case) place(at []int32, rows int) {
 		p, row := int32(t), t%max(rows, 1)
 		if at != nil {
 			p = at[t%len(at)]
-		} else if row = rows - 1; t < startWindow {
+		} else if row = rows - 1; t < c.Window {
 			row = 0
 		}
 		for plane := range c.planes() {

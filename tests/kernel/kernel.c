@@ -1,6 +1,24 @@
 #include "kernel.h"
 
 #include <stdlib.h>
+#ifndef _WIN32
+#include <dlfcn.h>
+#endif
+
+int kernel_open(const char * path, ggml_backend_dev_t * devs, int n) {
+#ifdef _WIN32
+    return 0;
+#else
+    void * lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    ggml_backend_reg_t (*init)(void) = lib ? (ggml_backend_reg_t (*)(void)) dlsym(lib, "ggml_backend_init") : NULL;
+    ggml_backend_reg_t reg = init ? init() : NULL;
+    int i = 0;
+    for (; reg && i < n && (size_t) i < ggml_backend_reg_dev_count(reg); ++i) {
+        devs[i] = ggml_backend_reg_dev_get(reg, i);
+    }
+    return i;
+#endif
+}
 
 void kernel_set_threads(ggml_backend_t backend, int n) {
     ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(backend));
@@ -53,8 +71,18 @@ static void kernel_set(struct ggml_tensor * t, const float * x) {
     free(h);
 }
 
-kernel_graph * kernel_new(ggml_backend_t backend, kernel_params p, const float * x, const int32_t * pos, const float * factors) {
-    struct ggml_init_params params = { ggml_tensor_overhead()*16 + ggml_graph_overhead(), NULL, true };
+static bool kernel_supports(ggml_backend_t backend, struct ggml_cgraph * graph) {
+    for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
+        if (!ggml_backend_supports_op(backend, ggml_graph_node(graph, i))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+kernel_graph * kernel_new(ggml_backend_t backend, kernel_params p, const float * x, const int32_t * pos, const float * factors, const int64_t * cells) {
+    const size_t n_nodes = 3*p.n_ops + 8;
+    struct ggml_init_params params = { ggml_tensor_overhead()*n_nodes + ggml_graph_overhead_custom(n_nodes, false), NULL, true };
     struct ggml_context * ctx = ggml_init(params);
 
     const enum ggml_type type = p.f16 ? GGML_TYPE_F16 : GGML_TYPE_F32;
@@ -64,27 +92,50 @@ kernel_graph * kernel_new(ggml_backend_t backend, kernel_params p, const float *
                       ggml_new_tensor_4d(ctx, type, p.head_dim, p.n_heads, p.n_tokens, p.n_batch);
     struct ggml_tensor * b = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, p.n_pos);
     struct ggml_tensor * c = p.n_rows > 0 ? ggml_new_tensor_2d(ctx, GGML_TYPE_F32, p.n_cols, p.n_rows) : NULL;
-    struct ggml_tensor * dst = kernel_op(ctx, &p, kernel_src(ctx, store, &p), b, c);
 
-    if (!ggml_backend_dev_supports_op(ggml_backend_get_device(backend), dst)) {
+    struct ggml_tensor * cache = NULL, * index = NULL;
+    if (p.n_cells > 0) {
+        cache = ggml_new_tensor_2d(ctx, p.cache_f16 ? GGML_TYPE_F16 : GGML_TYPE_F32, p.head_dim*p.n_heads, p.n_cells);
+        index = ggml_new_tensor_1d(ctx, GGML_TYPE_I64, p.n_tokens);
+    }
+
+    struct ggml_cgraph * graph = ggml_new_graph_custom(ctx, n_nodes, false);
+    struct ggml_tensor * out = NULL, * rope = NULL;
+    for (int i = 0; i < p.n_ops; ++i) {
+        struct ggml_tensor * dst = kernel_op(ctx, &p, kernel_src(ctx, store, &p), b, c);
+        rope = dst;
+        out = p.in_place ? store : dst;
+        if (cache) { // as a model stores its keys
+            struct ggml_tensor * keys = ggml_view_2d(ctx, dst, p.head_dim*p.n_heads, p.n_tokens, dst->nb[2], 0);
+            dst = ggml_set_rows(ctx, cache, keys, index);
+            out = cache;
+        }
+        ggml_build_forward_expand(graph, dst);
+    }
+    if (!kernel_supports(backend, graph)) {
         ggml_free(ctx);
         return NULL;
     }
 
     kernel_graph * g = calloc(1, sizeof(*g));
-    g->backend  = backend;
-    g->ctx      = ctx;
-    g->buffer   = ggml_backend_alloc_ctx_tensors(ctx, backend);
-    g->graph    = ggml_new_graph(ctx);
-    g->store    = store;
-    g->dst      = dst;
-    g->in_place = p.in_place;
-    ggml_build_forward_expand(g->graph, dst);
+    g->backend = backend;
+    g->ctx     = ctx;
+    g->buffer  = ggml_backend_alloc_ctx_tensors(ctx, backend);
+    g->graph   = graph;
+    g->out     = out;
+    g->rope    = rope;
 
     kernel_set(store, x);
     ggml_backend_tensor_set(b, pos, 0, ggml_nbytes(b));
     if (c) {
         ggml_backend_tensor_set(c, factors, 0, ggml_nbytes(c));
+    }
+    if (!p.in_place) {
+        ggml_backend_tensor_memset(rope, 0x7f, 0, ggml_nbytes(rope)); // no case rotates to such numbers
+    }
+    if (cache) {
+        ggml_backend_tensor_memset(cache, 0, 0, ggml_nbytes(cache));
+        ggml_backend_tensor_set(index, cells, 0, ggml_nbytes(index));
     }
     return g;
 }
@@ -94,7 +145,7 @@ int kernel_compute(kernel_graph * g) {
 }
 
 void kernel_output(kernel_graph * g, float * out, size_t n) {
-    struct ggml_tensor * t = g->in_place ? g->store : g->dst;
+    struct ggml_tensor * t = g->out;
     if (t->type == GGML_TYPE_F32) {
         ggml_backend_tensor_get(t, out, 0, n*sizeof(float));
         return;
@@ -103,6 +154,12 @@ void kernel_output(kernel_graph * g, float * out, size_t n) {
     ggml_backend_tensor_get(t, h, 0, n*sizeof(ggml_fp16_t));
     ggml_fp16_to_fp32_row(h, out, n);
     free(h);
+}
+
+bool kernel_fused(kernel_graph * g) {
+    uint8_t first[2];
+    ggml_backend_tensor_get(g->rope, first, 0, sizeof(first));
+    return first[0] == 0x7f && first[1] == 0x7f;
 }
 
 void kernel_free(kernel_graph * g) {

@@ -6,7 +6,8 @@ package kernel
 
 /*
 #cgo CPPFLAGS: -I${SRCDIR}/../../build/host/ml/backend/ggml/ggml/include
-#cgo linux LDFLAGS: -lstdc++ -lm
+#cgo linux LDFLAGS: -lstdc++ -lm -ldl
+#include <stdlib.h>
 #include "kernel.h"
 */
 import "C"
@@ -25,7 +26,8 @@ var ErrUnsupported = errors.New("op is not supported by the device")
 
 // Device is a backend device of the host: a CPU variant or a GPU.
 type Device struct {
-	index   int
+	name    string
+	dev     C.ggml_backend_dev_t
 	backend C.ggml_backend_t
 }
 
@@ -33,24 +35,52 @@ var devices = sync.OnceValue(func() []*Device {
 	ggml.OnceLoad()
 	var ds []*Device
 	for i := range int(C.ggml_backend_dev_count()) {
-		if b := C.ggml_backend_dev_init(C.ggml_backend_dev_get(C.size_t(i)), nil); b != nil {
-			ds = append(ds, &Device{index: i, backend: b})
+		dev := C.ggml_backend_dev_get(C.size_t(i))
+		if d := start(dev, fmt.Sprintf("%s.%d", C.GoString(C.ggml_backend_dev_name(dev)), i)); d != nil {
+			ds = append(ds, d)
 		}
 	}
 	return ds
 })
 
+func start(dev C.ggml_backend_dev_t, name string) *Device {
+	b := C.ggml_backend_dev_init(dev, nil)
+	if b == nil {
+		return nil
+	}
+	return &Device{name, dev, b}
+}
+
 // Devices are all devices that the host finds, OLLAMA_LIBRARY_PATH included.
 func Devices() []*Device { return devices() }
 
-// Name is the device's name and its place in the host's list: "CPU.0".
-func (d *Device) Name() string {
-	return fmt.Sprintf("%s.%d", C.GoString(C.ggml_backend_dev_name(C.ggml_backend_dev_get(C.size_t(d.index)))), d.index)
+// Open loads a backend library for its devices alone: the host's list does not get them, so that models do not run there.
+func Open(path string) ([]*Device, error) {
+	ggml.OnceLoad()
+	cpath := C.CString(path)
+	defer C.free(unsafe.Pointer(cpath))
+	var devs [16]C.ggml_backend_dev_t
+	var ds []*Device
+	for i := range int(C.kernel_open(cpath, &devs[0], C.int(len(devs)))) {
+		if d := start(devs[i], C.GoString(C.ggml_backend_dev_name(devs[i]))); d != nil {
+			ds = append(ds, d)
+		}
+	}
+	if len(ds) == 0 {
+		return nil, fmt.Errorf("%s: no backend library, or one without a device", path)
+	}
+	return ds, nil
 }
+
+// Name is the device's name, with its place in the host's list if it is there: "CPU.0".
+func (d *Device) Name() string { return d.name }
+
+// Description is the device's own: the model of a GPU.
+func (d *Device) Description() string { return C.GoString(C.ggml_backend_dev_description(d.dev)) }
 
 // CPU says whether the device is the processor, which must support every case.
 func (d *Device) CPU() bool {
-	return C.ggml_backend_dev_type(C.ggml_backend_dev_get(C.size_t(d.index))) == C.GGML_BACKEND_DEVICE_TYPE_CPU
+	return C.ggml_backend_dev_type(d.dev) == C.GGML_BACKEND_DEVICE_TYPE_CPU
 }
 
 // Graph is one op with its tensors on a device. Free it.
@@ -68,7 +98,8 @@ func (d *Device) NewGraph(c Case, x []float32) (*Graph, error) {
 	p := C.kernel_params{
 		mode: C.int(c.Mode), f16: C.bool(c.F16), back: C.bool(c.Back), in_place: C.bool(c.InPlace), view: C.int(c.View),
 		n_dims: C.int(c.Dims), head_dim: C.int(c.HeadDim), n_heads: C.int(c.Heads), n_tokens: C.int(c.Tokens),
-		n_batch: C.int(c.Batch), n_pos: C.int(len(c.Positions)),
+		n_batch: C.int(c.Batch), n_pos: C.int(len(c.Positions)), n_cells: C.int(c.Cells()), n_ops: C.int(max(c.Ops, 1)),
+		cache_f16: C.bool(c.CacheF16),
 		freq_base: C.float(c.FreqBase), freq_scale: C.float(c.FreqScale), ext_factor: C.float(c.ExtFactor),
 		attn_factor: C.float(c.AttnFactor), beta_fast: 32, beta_slow: 1, n_ctx_orig: C.int(c.Original),
 	}
@@ -81,16 +112,20 @@ func (d *Device) NewGraph(c Case, x []float32) (*Graph, error) {
 		p.n_cols = C.int(len(row))
 	}
 	p.n_rows = C.int(len(c.Factors))
+	cells := make([]int64, c.Tokens)
+	for t := range cells {
+		cells[t] = int64(c.Cell(t))
+	}
 	C.kernel_set_threads(d.backend, C.int(c.Threads))
 	g := C.kernel_new(d.backend, p, (*C.float)(unsafe.Pointer(&x[0])), (*C.int32_t)(unsafe.Pointer(&c.Positions[0])),
-		(*C.float)(unsafe.Pointer(unsafe.SliceData(factors))))
+		(*C.float)(unsafe.Pointer(unsafe.SliceData(factors))), (*C.int64_t)(unsafe.Pointer(&cells[0])))
 	if g == nil {
 		return nil, ErrUnsupported
 	}
 	return &Graph{c, g}, nil
 }
 
-// Compute runs the op n times.
+// Compute runs the graph n times.
 func (g *Graph) Compute(n int) error {
 	for range n {
 		if s := C.kernel_compute(g.g); s != 0 {
@@ -100,17 +135,16 @@ func (g *Graph) Compute(n int) error {
 	return nil
 }
 
-// Output is the op's result as float32: laid out as the input when the case is in place, else contiguous
-// [batch][token][head][element].
+// Output is the op's result as float32: laid out as the input when the case is in place, as the cache when it is stored
+// there, else contiguous [batch][token][head][element].
 func (g *Graph) Output() []float32 {
-	n := g.c.InputLen()
-	if !g.c.InPlace {
-		n = g.c.Batch * g.c.Tokens * g.c.Heads * g.c.HeadDim
-	}
-	out := make([]float32, n)
-	C.kernel_output(g.g, (*C.float)(unsafe.Pointer(&out[0])), C.size_t(n))
+	out := make([]float32, g.c.OutputLen())
+	C.kernel_output(g.g, (*C.float)(unsafe.Pointer(&out[0])), C.size_t(len(out)))
 	return out
 }
+
+// Fused says whether the computed op went to the cache at once, its own result never written.
+func (g *Graph) Fused() bool { return bool(C.kernel_fused(g.g)) }
 
 // Free gives back what the graph holds.
 func (g *Graph) Free() { C.kernel_free(g.g) }

@@ -9,7 +9,8 @@
 
 typedef struct {
     int   mode, view, n_dims, head_dim, n_heads, n_tokens, n_batch, n_pos, n_rows, n_cols, n_ctx_orig;
-    bool  f16, back, in_place;
+    int   n_cells, n_ops;
+    bool  f16, back, in_place, cache_f16;
     float freq_base, freq_scale, ext_factor, attn_factor, beta_fast, beta_slow;
     int   sections[GGML_MROPE_SECTIONS];
 } kernel_params;
@@ -19,14 +20,17 @@ typedef struct {
     struct ggml_context      * ctx;
     ggml_backend_buffer_t      buffer;
     struct ggml_cgraph       * graph;
-    struct ggml_tensor       * store; // what src is a view of
-    struct ggml_tensor       * dst;
-    bool                       in_place;
+    struct ggml_tensor       * out;
+    struct ggml_tensor       * rope; // the op's own result
 } kernel_graph;
 
+// the devices of a backend library, which is not entered into the host's list; 0 if it cannot be loaded
+int            kernel_open(const char * path, ggml_backend_dev_t * devs, int n);
 void           kernel_set_threads(ggml_backend_t backend, int n);
-// NULL if the device refuses the op
-kernel_graph * kernel_new(ggml_backend_t backend, kernel_params p, const float * x, const int32_t * pos, const float * factors);
+// NULL if the device refuses the op. cells: of the cache for each token, if p.n_cells > 0
+kernel_graph * kernel_new(ggml_backend_t backend, kernel_params p, const float * x, const int32_t * pos, const float * factors, const int64_t * cells);
 int            kernel_compute(kernel_graph * g);
 void           kernel_output(kernel_graph * g, float * out, size_t n);
+// whether the device never wrote the op's own result, since it went to the cache at once
+bool           kernel_fused(kernel_graph * g);
 void           kernel_free(kernel_graph * g);
