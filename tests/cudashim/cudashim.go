@@ -52,7 +52,7 @@ func Build(tree, src, libs, out string) (string, error) {
 		}
 	}
 
-	lib := filepath.Join(out, "libggml-cuda-shim.so")
+	lib := filepath.Join(out, "libggml-cuda.so")
 	compiler := strings.Fields(os.Getenv("CXX"))
 	if len(compiler) == 0 {
 		compiler = []string{"g++"}

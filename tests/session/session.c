@@ -16,9 +16,9 @@ void session_start(void) {
     llama_backend_init();
 }
 
-session * session_open(const char * path, int n_ctx, int n_batch, int n_seq, int n_threads, enum ggml_type type_k, bool flash) {
+session * session_open(const char * path, int n_ctx, int n_batch, int n_seq, int n_threads, int n_gpu_layers, enum ggml_type type_k, bool flash) {
     struct llama_model_params mp = llama_model_default_params();
-    mp.n_gpu_layers = 0;
+    mp.n_gpu_layers = n_gpu_layers;
     struct llama_model * model = llama_model_load_from_file(path, mp);
     if (!model) {
         return NULL;

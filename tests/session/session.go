@@ -37,6 +37,8 @@ type Options struct {
 	Flash bool
 	// Threads is the number of CPU threads; 0 is 1.
 	Threads int
+	// GPULayers is how many layers, from the last, go to the GPUs that the host finds; 0 is none.
+	GPULayers int
 }
 
 // Session is a loaded model with a context. Close it. It is not safe for concurrent use.
@@ -56,7 +58,7 @@ var start = sync.OnceFunc(func() {
 	C.session_start()
 })
 
-// Open loads a GGUF onto the CPU.
+// Open loads a GGUF.
 func Open(path string, o Options) (*Session, error) {
 	start()
 	or := func(v, d int) C.int {
@@ -72,7 +74,7 @@ func Open(path string, o Options) (*Session, error) {
 	}
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
-	c := C.session_open(cpath, or(o.Context, 512), or(o.Batch, 512), or(o.Sequences, 1), or(o.Threads, 1), keys, C.bool(o.Flash))
+	c := C.session_open(cpath, or(o.Context, 512), or(o.Batch, 512), or(o.Sequences, 1), or(o.Threads, 1), C.int(o.GPULayers), keys, C.bool(o.Flash))
 	if c == nil {
 		return nil, fmt.Errorf("session: the engine cannot load %s; its own words are on stderr", path)
 	}

@@ -17,7 +17,7 @@ typedef struct {
 } session_cached;
 
 void             session_start(void);
-session        * session_open(const char * path, int n_ctx, int n_batch, int n_seq, int n_threads, enum ggml_type type_k, bool flash);
+session        * session_open(const char * path, int n_ctx, int n_batch, int n_seq, int n_threads, int n_gpu_layers, enum ggml_type type_k, bool flash);
 void             session_close(session * s);
 int              session_vocab(const session * s);
 void             session_add(struct llama_batch * b, int token, int pos, int seq, bool logits);

@@ -1,7 +1,8 @@
 // A ggml backend whose RoPE is the CUDA kernel, run by the shim in common.cuh, and whose every other op is the CPU's.
 //
 // Its memory is not the host's as far as ggml can tell, so that schedulers copy to and from it as they do with a GPU.
-// CUDASHIM_DEVICES is the number of devices, 1 if not set.
+// CUDASHIM_DEVICES is the number of devices, 1 if not set; with CUDASHIM_VERBOSE each says how often it rotated when a
+// backend on it ends.
 //
 // generated.h has, cut out of the patched ggml-cuda.cu, what it answers for RoPE in supports_op (cudashim_supports_rope) and
 // when it fuses RoPE with view and set_rows (ggml_cuda_should_fuse_rope_set_rows). rope.cpp is rope.cu.
@@ -65,6 +66,11 @@ static bool is_rope(const ggml_tensor * t) {
     return t->op == GGML_OP_ROPE || t->op == GGML_OP_ROPE_BACK;
 }
 
+struct device_context {
+    const char * name;
+    int rope, rows, fused;
+};
+
 // rope runs the op and sees that nothing was written behind its result
 static void rope(ggml_tensor * dst, ggml_tensor * set_rows) {
     const ggml_tensor * out = set_rows ? set_rows : dst;
@@ -88,11 +94,15 @@ static void rope(ggml_tensor * dst, ggml_tensor * set_rows) {
 
 static ggml_status graph_compute(ggml_backend_t backend, ggml_cgraph * graph, int /*batch_size*/) {
     ggml_backend_t cpu = (ggml_backend_t) backend->context;
+    device_context * dev = (device_context *) backend->device->context;
     for (int i = 0; i < graph->n_nodes; ++i) {
         ggml_tensor * node = graph->nodes[i];
         if (is_rope(node)) {
             const bool fused = ggml_can_fuse_subgraph(graph, i, { GGML_OP_ROPE, GGML_OP_VIEW, GGML_OP_SET_ROWS }, { i + 2 }) &&
                 ggml_cuda_should_fuse_rope_set_rows(node, graph->nodes[i + 1], graph->nodes[i + 2]);
+            dev->rope  += 1;
+            dev->rows  += ggml_rope_has_rows(node);
+            dev->fused += fused;
             rope(node, fused ? graph->nodes[i + 2] : nullptr);
             i += fused ? 2 : 0;
             continue;
@@ -115,11 +125,11 @@ static ggml_backend_reg_t reg();
 
 static ggml_backend_device * device(int i) {
     static ggml_backend_device devices[max_devices] = {};
-    static const char * names[max_devices] = { "CUDA-shim0", "CUDA-shim1", "CUDA-shim2", "CUDA-shim3" };
+    static device_context contexts[max_devices] = { { "CUDA-shim0" }, { "CUDA-shim1" }, { "CUDA-shim2" }, { "CUDA-shim3" } };
     static ggml_backend_buffer_type types[max_devices] = {};
 
     ggml_backend_device_i iface = {};
-    iface.get_name        = [](ggml_backend_dev_t dev) { return (const char *) dev->context; };
+    iface.get_name        = [](ggml_backend_dev_t dev) { return ((device_context *) dev->context)->name; };
     iface.get_description = [](ggml_backend_dev_t) { return "CUDA kernels on the CPU"; };
     iface.get_memory      = [](ggml_backend_dev_t, size_t * free, size_t * total) { *free = *total = (size_t) 8 << 30; };
     iface.get_type        = [](ggml_backend_dev_t) { return GGML_BACKEND_DEVICE_TYPE_GPU; };
@@ -136,6 +146,10 @@ static ggml_backend_device * device(int i) {
         ggml_backend_i iface = {};
         iface.get_name = [](ggml_backend_t backend) { return ggml_backend_dev_name(backend->device); };
         iface.free     = [](ggml_backend_t backend) {
+            const auto * dev = (const device_context *) backend->device->context;
+            if (getenv("CUDASHIM_VERBOSE")) {
+                fprintf(stderr, "%s: %d RoPE, %d with rows, %d fused\n", dev->name, dev->rope, dev->rows, dev->fused);
+            }
             ggml_backend_free((ggml_backend_t) backend->context);
             delete backend;
         };
@@ -158,7 +172,7 @@ static ggml_backend_device * device(int i) {
     types[i].iface.get_alignment  = [](ggml_backend_buffer_type_t) { return ggml_backend_buft_get_alignment(ggml_backend_cpu_buffer_type()); };
     types[i].iface.get_alloc_size = [](ggml_backend_buffer_type_t, const ggml_tensor * t) { return ggml_nbytes(t) + guard; };
     types[i].iface.is_host        = [](ggml_backend_buffer_type_t) { return false; };
-    devices[i] = { iface, reg(), (void *) names[i] };
+    devices[i] = { iface, reg(), &contexts[i] };
     return &devices[i];
 }
 

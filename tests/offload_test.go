@@ -1,0 +1,132 @@
+package tests
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/tests/session"
+)
+
+// offloaded is what a process of its own computes, since a process has one list of devices: logits of a prefill and after a
+// context shift.
+type offloaded struct {
+	Prefill, Shifted [][]float32
+}
+
+const offloadChild = "LONGROPE_TEST_OFFLOAD" // path, layers, rung, result
+
+func TestOffloadChild(t *testing.T) {
+	args := strings.Split(os.Getenv(offloadChild), "|")
+	if len(args) != 4 {
+		return // this test is what TestOffload runs
+	}
+	layers, err := strconv.Atoi(args[1])
+	require.NoError(t, err)
+	rung, err := strconv.Atoi(args[2])
+	require.NoError(t, err)
+
+	const n = 300
+	s := open(t, args[0], session.Options{Context: n + 64, Batch: 64, Keys: "f16", GPULayers: layers})
+	s.SetRung(0, rung)
+	var out offloaded
+	tokens := someTokens(n+1, s.Vocab(), 1)
+	logits, err := s.Prefill(tokens[:n], 0, 0, 64)
+	require.NoError(t, err)
+	out.Prefill = logits[n-4:]
+	require.NoError(t, s.Shift(0, 4, 96, n))
+	out.Shifted, err = s.Prefill(tokens[n:], 0, n-96, 1)
+	require.NoError(t, err)
+
+	text, err := json.Marshal(out)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(args[3], text, 0o644))
+}
+
+var shimCounts = regexp.MustCompile(`(CUDA-shim\d): (\d+) RoPE, (\d+) with rows, (\d+) fused`)
+
+// Rows reach every device: a model on two, on one, on one and the CPU computes what it computes on the CPU. The devices are
+// those of cudashim, whose memory the scheduler has to copy the graph's inputs to, and whose RoPE is CUDA's.
+func TestOffload(t *testing.T) {
+	lib, err := shim()
+	if err != nil {
+		t.Skipf("no devices: %v", err)
+	}
+	libs, err := filepath.Abs("../build/lib/ollama")
+	require.NoError(t, err)
+	plain := writeDefault(t, nil)
+	rows := withLadder(t, plain, 1024)
+
+	run := func(t *testing.T, path string, devices, layers, rung int) (offloaded, map[string][3]int) {
+		result := filepath.Join(t.TempDir(), "logits.json")
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestOffloadChild$")
+		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%d|%d|%s", offloadChild, path, layers, rung, result), "CUDASHIM_VERBOSE=1")
+		if devices > 0 {
+			dir, err := filepath.Abs(filepath.Dir(lib))
+			require.NoError(t, err)
+			cmd.Env = append(cmd.Env, "OLLAMA_LIBRARY_PATH="+libs+string(filepath.ListSeparator)+dir, fmt.Sprintf("CUDASHIM_DEVICES=%d", devices))
+		} else {
+			cmd.Env = append(cmd.Env, "OLLAMA_LIBRARY_PATH="+libs)
+		}
+		text, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", text)
+		counts := map[string][3]int{}
+		for _, m := range shimCounts.FindAllStringSubmatch(string(text), -1) {
+			var n [3]int
+			for i := range n {
+				n[i], _ = strconv.Atoi(m[2+i]) // digits
+			}
+			counts[m[1]] = n
+		}
+		data, err := os.ReadFile(result)
+		require.NoError(t, err, "%s", text)
+		var out offloaded
+		require.NoError(t, json.Unmarshal(data, &out))
+		return out, counts
+	}
+
+	for _, m := range []struct {
+		name, path string
+		rung       int
+	}{{"ladder", rows, 1}, {"plain", plain, 0}} {
+		cpu, _ := run(t, m.path, 0, 0, m.rung)
+		for _, on := range []struct {
+			name            string
+			devices, layers int
+		}{{"one device", 1, 99}, {"half on the CPU", 1, 3}, {"two devices", 2, 99}, {"two devices and the CPU", 2, 4}} {
+			t.Run(m.name+"/"+on.name, func(t *testing.T) {
+				got, counts := run(t, m.path, on.devices, on.layers, m.rung)
+				require.Len(t, counts, on.devices, "devices that were used")
+				for name, n := range counts {
+					require.Positive(t, n[0], "%s has no RoPE to do", name)
+					if m.rung > 0 {
+						assert.Equal(t, n[0], n[1], "%s: all with rows", name)
+					} else {
+						assert.Zero(t, n[1], name)
+					}
+				}
+				// The device's angles and the CPU's differ by the rounding of float32 (see oracle); keys are float16. Both
+				// come to about 2^-9 of the largest logit; another row is far beyond.
+				for name, s := range map[string]span{"prefill": compare(t, cpu.Prefill, got.Prefill), "after a shift": compare(t, cpu.Shifted, got.Shifted)} {
+					t.Logf("%s: %v; RoPE, rows, fused: %v", name, s, counts)
+					assert.LessOrEqual(t, s.worst, s.largest/100, name)
+				}
+			})
+		}
+		if m.rung > 0 {
+			other, _ := run(t, m.path, 1, 99, 0)
+			s := compare(t, cpu.Prefill, other.Prefill)
+			t.Logf("on another rung: %v", s)
+			assert.Greater(t, s.worst, s.largest/10, "the test cannot tell rungs apart")
+		}
+	}
+}
