@@ -37,6 +37,8 @@ type Options struct {
 	Threads int
 	// Batch is the number of tokens decoded at once; 0 is 512, as the host has it.
 	Batch int
+	// GPULayers is how many layers go to the GPUs that the host finds, the last ones first; 0 is all, -1 none.
+	GPULayers int
 	// Progress of loading, 0 to 1.
 	Progress func(float32)
 }
@@ -61,7 +63,7 @@ var backends = sync.OnceFunc(func() {
 	llama.BackendInit()
 })
 
-// Open loads a GGUF. Its layers go to the GPUs that the host finds, to the CPU if there are none.
+// Open loads a GGUF. All layers or some go to the GPUs that the host finds, to the CPU if there are none.
 func Open(path string, o Options) (*Engine, error) {
 	mi, err := convert.Inspect(path)
 	if err != nil {
@@ -87,9 +89,16 @@ func Open(path string, o Options) (*Engine, error) {
 	device := "CPU"
 	flash := ml.FlashAttentionDisabled // on a CPU it halves the speed
 	for _, gpu := range llama.EnumerateGPUs() {
+		if o.GPULayers < 0 {
+			break
+		}
 		params.Devices = append(params.Devices, gpu.LlamaID)
 		params.NumGpuLayers = math.MaxInt32
 		device, flash = gpu.Library, ml.FlashAttentionAuto
+		if o.GPULayers > 0 {
+			params.NumGpuLayers = o.GPULayers
+			device = fmt.Sprintf("%s, %d layers", gpu.Library, o.GPULayers)
+		}
 	}
 	model, err := llama.LoadModelFromFile(path, params)
 	if err != nil {

@@ -24,6 +24,7 @@ type app struct {
 
 	// Of the engine; set by the flags of the commands that run a model.
 	threads, batch int
+	gpuLayers      int // as the engine has it: 0 is all, -1 none
 }
 
 // newCommand takes the opener of engines, so that tests can give one that needs no model.
@@ -73,6 +74,11 @@ func newApp(cmd *cobra.Command, open opener) *app {
 	a := &app{ui: newUI(cmd.OutOrStdout(), cmd.ErrOrStderr()), open: open}
 	a.json, _ = cmd.Flags().GetBool("json")
 	a.threads, _ = cmd.Flags().GetInt("threads")
+	if n, err := cmd.Flags().GetInt("gpu-layers"); err == nil && n == 0 {
+		a.gpuLayers = -1
+	} else if n > 0 {
+		a.gpuLayers = n
+	}
 	a.batch, _ = cmd.Flags().GetInt("batch")
 	for _, arg := range os.Args[1:] {
 		a.args = append(a.args, quote(arg))
@@ -117,6 +123,7 @@ func jsonFlag(cmd *cobra.Command) {
 func engineFlags(cmd *cobra.Command) {
 	cmd.Flags().Int("threads", 0, "Threads on the CPU (default: one per core)")
 	cmd.Flags().Int("batch", 0, "Tokens decoded at once (default 512)")
+	cmd.Flags().Int("gpu-layers", -1, "Layers on the GPUs, -1 for all")
 }
 
 // exactly asks for n arguments and says which.

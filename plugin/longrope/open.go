@@ -14,6 +14,7 @@ type openOptions struct {
 	Name           string // in reports
 	Length         int    // of the longest sequence, tokens
 	Threads, Batch int
+	GPULayers      int
 	Progress       func(share float32)
 }
 
@@ -26,7 +27,7 @@ type runner interface {
 // load opens the model of m for sequences of up to length tokens, with progress.
 func (a *app) load(m *model, length int) (runner, error) {
 	started := time.Now()
-	e, err := a.open(m.path, openOptions{Name: m.name, Length: length, Threads: a.threads, Batch: a.batch,
+	e, err := a.open(m.path, openOptions{Name: m.name, Length: length, Threads: a.threads, Batch: a.batch, GPULayers: a.gpuLayers,
 		Progress: func(share float32) { a.progress(started, "loading "+m.name, float64(share), 1, "") }})
 	a.done()
 	return e, err

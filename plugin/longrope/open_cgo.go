@@ -6,7 +6,10 @@ import "github.com/longrope/longrope/plugin/engine"
 
 // openEngine is the opener of the program.
 func openEngine(path string, o openOptions) (runner, error) {
-	e, err := engine.Open(path, engine.Options{Name: o.Name, Length: o.Length, Threads: o.Threads, Batch: o.Batch, Progress: o.Progress})
+	findGPUs()
+	e, err := engine.Open(path, engine.Options{
+		Name: o.Name, Length: o.Length, Threads: o.Threads, Batch: o.Batch, GPULayers: o.GPULayers, Progress: o.Progress,
+	})
 	if err != nil {
 		return nil, err // not e: a nil *Engine in an interface is not nil
 	}

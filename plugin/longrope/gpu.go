@@ -1,0 +1,39 @@
+//go:build cgo
+
+package longrope
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/ollama/ollama/discover"
+	"github.com/ollama/ollama/ml"
+)
+
+// findGPUs has the engine, which runs in this process, load the GPU backend that "ollama run" would: the host asks each of
+// its libraries in a process of its own (this program again) and drops devices that two of them find, or that one cannot
+// use. A machine that has no such library pays nothing, and OLLAMA_LIBRARY_PATH, as the server sets it, goes before.
+var findGPUs = sync.OnceFunc(func() {
+	if _, set := os.LookupEnv("OLLAMA_LIBRARY_PATH"); set {
+		return
+	}
+	if libs, _ := filepath.Glob(filepath.Join(ml.LibOllamaPath, "*", "*ggml-*")); len(libs) == 0 {
+		return
+	}
+	level := slog.SetLogLoggerLevel(slog.LevelError + 1) // the host tells all about its search
+	gpus := discover.GPUDevices(context.Background(), nil)
+	slog.SetLogLoggerLevel(level)
+	if len(gpus) == 0 {
+		return
+	}
+	gpus = slices.DeleteFunc(gpus, func(d ml.DeviceInfo) bool { return d.Library != gpus[0].Library })
+	os.Setenv("OLLAMA_LIBRARY_PATH", strings.Join(gpus[0].LibraryPath, string(filepath.ListSeparator)))
+	for name, value := range ml.GetVisibleDevicesEnv(gpus, true) {
+		os.Setenv(name, value)
+	}
+})
