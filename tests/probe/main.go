@@ -5,7 +5,8 @@
 //	probe keys MODEL TYPE SHIFTS        cached keys of layer 0 after context shifts
 //	probe run MODEL TOKENS              logits of the last tokens of a prefill in float32
 //	probe rope                          the RoPE op without rows, all modes
-//	probe speed MODEL PREFILL DECODE    tokens per second of a prefill in batches of 512 and of single tokens after it
+//	probe speed MODEL PREFILL DECODE    tokens per second of a prefill in batches of 512 and of single tokens after it, on the
+//	                                    GPUs that the host finds, the CPU if there are none
 //
 // Against the unpatched host it is built with the tag stock.
 package main
@@ -75,9 +76,8 @@ func run(args []string) (any, error) {
 }
 
 // open loads a model with a context and a batch. The unpatched host cannot free a context; the program ends soon.
-func open(path string, batchSize int, params llama.ContextParams) (*llama.Model, *llama.Context, *llama.Batch, error) {
-	llama.BackendInit()
-	model, err := llama.LoadModelFromFile(path, llama.ModelParams{UseMmap: true})
+func open(path string, batchSize int, mp llama.ModelParams, params llama.ContextParams) (*llama.Model, *llama.Context, *llama.Batch, error) {
+	model, err := llama.LoadModelFromFile(path, mp)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -92,7 +92,13 @@ func open(path string, batchSize int, params llama.ContextParams) (*llama.Model,
 // speed runs a model as fast as the machine does, with a thread for each processor.
 func speed(path string, prefill, decode int) (map[string]float64, error) {
 	const batchSize = 512
-	model, lc, batch, err := open(path, batchSize, llama.NewContextParams(prefill+decode, batchSize, 1, runtime.NumCPU(), ml.FlashAttentionDisabled, ""))
+	llama.BackendInit()
+	mp, flash := llama.ModelParams{UseMmap: true}, ml.FlashAttentionDisabled // on a CPU it halves the speed
+	for _, gpu := range llama.EnumerateGPUs() {
+		mp.Devices = append(mp.Devices, gpu.LlamaID)
+		mp.NumGpuLayers, flash = math.MaxInt32, ml.FlashAttentionAuto
+	}
+	model, lc, batch, err := open(path, batchSize, mp, llama.NewContextParams(prefill+decode, batchSize, 1, runtime.NumCPU(), flash, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +153,8 @@ func (d *digest) add(x []float32) {
 // logits runs a model as the host's runner does: prefill in batches, tokens one by one, a context shift, tokens again.
 func logits(path string, prefill, decode int) (map[string]*digest, error) {
 	const batchSize = 64
-	model, lc, batch, err := open(path, batchSize, llama.NewContextParams(prefill+2*decode, batchSize, 1, 1, ml.FlashAttentionAuto, ""))
+	llama.BackendInit()
+	model, lc, batch, err := open(path, batchSize, llama.ModelParams{UseMmap: true}, llama.NewContextParams(prefill+2*decode, batchSize, 1, 1, ml.FlashAttentionAuto, ""))
 	if err != nil {
 		return nil, err
 	}
