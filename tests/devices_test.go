@@ -105,9 +105,9 @@ func TestFusedRope(t *testing.T) {
 
 // fastMath says whether a device has approximate functions, as the host compiles CUDA (-use_fast_math) and shaders are. By
 // NVIDIA's documentation cosf is good to 2^-20 between -pi and pi, and beyond loses what a product with 1/(2 pi) in float32
-// loses of the angle, 3 units; powf is exp2f(y*log2f(x)) with 2^-22 in the logarithm, which is in the bound already, and a
-// rounded product and 2 units in the last place after it, 15 units together; a division has 2 more in the last place, 4 units. Other GPUs' are
-// as good or the bound will say so.
+// loses of the angle, 3 units. powf is exp2f(y*log2f(x)): 2^-22 in the logarithm, which is in the bound already, a rounded
+// product and 2 units in the last place after it, 15 units together. A division has 2 in the last place, 4 units. This was
+// computed, not seen: no GPU was at hand.
 func fastMath(d *kernel.Device) bool { return !d.CPU() && !strings.HasPrefix(d.Name(), "CUDA-shim") }
 
 // mustTake says whether a device that refuses a case is at fault. CUDA writes contiguous results and wants contiguous

@@ -130,3 +130,47 @@ func TestOffload(t *testing.T) {
 		}
 	}
 }
+
+// The commands that run a model find the GPU that "ollama run" would, and leave it alone when told to.
+func TestEvalFindsGPU(t *testing.T) {
+	lib, err := shim()
+	if err != nil {
+		t.Skipf("no devices: %v", err)
+	}
+	if _, err := os.Stat("../build/bin/ollama"); err != nil {
+		t.Skip("no build/bin/ollama: run make build first")
+	}
+	prefix := t.TempDir()
+	libs := filepath.Join(prefix, "lib/ollama")
+	require.NoError(t, os.MkdirAll(libs+"/cuda_shim", 0o755))
+	require.NoError(t, os.MkdirAll(filepath.Join(prefix, "bin"), 0o755))
+	program := filepath.Join(prefix, "bin/ollama")
+	text, err := os.ReadFile("../build/bin/ollama")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(program, text, 0o755))
+	backends, err := filepath.Glob("../build/lib/ollama/*.so*")
+	require.NoError(t, err)
+	for _, b := range append(backends, lib) {
+		path, err := filepath.Abs(b)
+		require.NoError(t, err)
+		to := libs
+		if b == lib {
+			to += "/cuda_shim"
+		}
+		require.NoError(t, os.Symlink(path, filepath.Join(to, filepath.Base(b))))
+	}
+
+	model := writeDefault(t, nil)
+	for _, c := range []struct{ layers, backend string }{{"-1", "CUDA-shim"}, {"2", "CUDA-shim, 2 layers"}, {"0", "CPU"}} {
+		cmd := exec.CommandContext(t.Context(), program, "longrope", "eval", "perplexity", model, "--lengths", "128", "--methods", "stock",
+			"--windows", "1", "--threads", "1", "--gpu-layers", c.layers)
+		for _, v := range os.Environ() {
+			if !strings.HasPrefix(v, "OLLAMA_") {
+				cmd.Env = append(cmd.Env, v)
+			}
+		}
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		assert.Contains(t, string(out), "tokens evaluated on "+c.backend+" (", "--gpu-layers %s", c.layers)
+	}
+}

@@ -3,6 +3,8 @@ package longrope
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -294,4 +296,19 @@ func TestChooseWindows(t *testing.T) {
 func TestStockNotes(t *testing.T) {
 	assert.Equal(t, []string{"cannot load it", "why"}, stockNotes(convert.Stock{Notes: []string{"why"}}))
 	assert.Equal(t, []string{"runs it as it was trained, with a context length of 128"}, stockNotes(convert.Stock{Loads: true, ContextLength: 128}))
+}
+
+func TestGPULayers(t *testing.T) {
+	for flag, want := range map[string]int{"--threads=1": 0, "--gpu-layers=-1": 0, "--gpu-layers=0": -1, "--gpu-layers=7": 7} {
+		got := 99
+		cmd := newCommand(func(_ string, o openOptions) (runner, error) {
+			got = o.GPULayers
+			return nil, errors.New("seen enough")
+		})
+		cmd.SetArgs([]string{"eval", "passkey", "../../evals/default/model.gguf", flag})
+		cmd.SetOut(io.Discard)
+		cmd.SetErr(io.Discard)
+		require.ErrorContains(t, cmd.Execute(), "seen enough")
+		assert.Equal(t, want, got, flag)
+	}
 }
