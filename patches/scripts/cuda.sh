@@ -37,7 +37,7 @@ if [ -z "$archs" ] && nvidia-smi -L >/dev/null 2>&1; then archs=native; fi
 
 cd "$tree"
 set -- --preset "CUDA $major" -G Ninja -B build-cuda "-DCMAKE_INSTALL_PREFIX=$prefix" "-DCMAKE_INSTALL_RPATH=\$ORIGIN;\$ORIGIN/.." \
-	"-DCMAKE_CUDA_COMPILER=$nvcc" -DCMAKE_HIP_COMPILER=NOTFOUND -DCMAKE_DISABLE_FIND_PACKAGE_Vulkan=ON
+	"-DCMAKE_CUDA_COMPILER=$nvcc" "-DCUDAToolkit_ROOT=$(dirname "$(dirname "$nvcc")")" -DCMAKE_HIP_COMPILER=NOTFOUND -DCMAKE_DISABLE_FIND_PACKAGE_Vulkan=ON
 if [ -n "$archs" ]; then set -- "$@" "-DCMAKE_CUDA_ARCHITECTURES=$archs"; fi
 if [ ! -e build-cuda/build.ninja ] || [ "$(cat build-cuda/longrope-args 2>/dev/null)" != "$*" ]; then
 	echo "cuda: configuring $tree for CUDA $major, ${archs:-all architectures of the preset}"
