@@ -29,7 +29,7 @@ func TestBackendsRefuseRows(t *testing.T) {
 		"ggml-blas":   {"ggml-blas.cpp", ""},
 		"ggml-cuda":   {"ggml-cuda.cu", "rope.cu"},
 		"ggml-hip":    {"../ggml-cuda/ggml-cuda.cu", "../ggml-cuda/rope.cu"}, // compiles CUDA's source
-		"ggml-metal":  {"ggml-metal-device.m", "ggml-metal-ops.cpp"},
+		"ggml-metal":  {"ggml-metal-device.m", "ggml-metal-device.cpp"},
 		"ggml-vulkan": {"ggml-vulkan.cpp", ""},
 	}
 	// the case of supports_op, up to the return that answers it
