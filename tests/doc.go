@@ -5,6 +5,7 @@
 //
 //	kernel     ggml's RoPE op, one case at a time, on any device
 //	reference  a llama forward pass in float64, written for reading
+//	metalshim  the host's Metal backend, its shader compiled for the CPU
 //	cudashim   a backend of the CUDA kernels, compiled for the CPU
 //	session    a model and its KV cache through the engine's C interface
 //	probe      a program on what the unpatched host has too, built against both hosts and compared

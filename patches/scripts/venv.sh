@@ -1,10 +1,10 @@
 #!/bin/sh
 # Makes build/venv with the Python packages that a few tests read our files
-# with. Optional: without Python or a network those tests skip, and say so.
-# TORCH=1 adds transformers, to load checkpoints with: some 3 GB.
+# and Metal's shader with. Optional: without Python or a network those tests
+# skip, and say so. TORCH=1 adds transformers, to load checkpoints with: 3 GB.
 set -eu
 
-want="gguf==0.19.0"
+want="gguf==0.19.0 libclang==18.1.1"
 [ -z "${TORCH:-}" ] || want="$want torch==2.15.0 transformers==5.23.0"
 venv=build/venv
 case "$(cat $venv/.packages 2>/dev/null) " in
