@@ -33,7 +33,7 @@ unexport GOWORK
 export HOST_SRC
 export TORCH
 
-.PHONY: help packages host backends build stock venv smollm2 nvcc cuda gpu-check run test bench clean
+.PHONY: help packages host backends build vulkan stock venv smollm2 nvcc cuda gpu-check run test bench clean
 
 help: ## list the targets
 	@echo "LongRoPE for Ollama, on ollama $(HOST_VERSION)"
@@ -52,6 +52,9 @@ build: backends ## build/bin/ollama and its backends (10 min the first time on 2
 	@echo "build: build/bin/ollama"
 	@CGO_ENABLED=1 go build -ldflags '$(GO_LDFLAGS)' -o build/bin/ollama ./plugin/ollama
 	@echo "build: done. Next: make run, or build/bin/ollama longrope --help"
+
+vulkan: backends ## the Vulkan backend into build/lib/ollama/vulkan, and a device to test it on (optional)
+	@patches/scripts/vulkan.sh build/host build
 
 stock: packages host ## build/stock: the unpatched host, that the tests compare with
 	@patches/scripts/backends.sh build/host-stock build/stock
@@ -79,7 +82,7 @@ gpu-check: build stock smollm2 ## on a machine with a GPU: conformance, quality,
 run: build ## search, convert, ollama run and measure the default model, in about two minutes
 	@build/bin/ollama longrope demo -o build/run
 
-test: build stock venv smollm2 nvcc ## vet and all tests; says what was skipped, and why
+test: build vulkan stock venv smollm2 nvcc ## vet and all tests; says what was skipped, and why
 	go vet ./...
 	CGO_ENABLED=0 go build $(PURE)
 	CGO_ENABLED=0 $(WITH_PYTHON) patches/scripts/gotest.sh build/test/pure.log $(PURE)
