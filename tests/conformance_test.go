@@ -136,6 +136,9 @@ func measure(d *kernel.Device, c kernel.Case, x, y []float32, row int) deviation
 		for i := range turns {
 			turns[i] = oracle(c, t, i, row)
 			turns[i].loss += 8 * unit32
+			if c.Norm { // a sum of HeadDim squares, a root and three products
+				turns[i].loss += (5 + math.Sqrt(float64(c.HeadDim))) * unit32
+			}
 			if fastMath(d) {
 				turns[i].loss += 24*unit32 + 25*unit32*math.Abs(turns[i].angle)
 			}

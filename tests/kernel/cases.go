@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 )
 
@@ -52,6 +53,8 @@ type Case struct {
 
 	// Cache has the result stored in the cells of a cache, as a model does with its keys; Batch is 1 then, InPlace false.
 	Cache, CacheF16 bool
+	// Norm has what is rotated normed before (see Normed), as some models do with queries and keys.
+	Norm bool
 	// Ops is how often the graph has the op, for timing; 0 is once.
 	Ops int
 
@@ -181,6 +184,22 @@ func (c Case) Input() []float32 {
 		x[i] = float32(rng.IntN(255)-127) / 64
 	}
 	return x
+}
+
+// Normed is the RMS norm of each head of x times 1/2 + element/dimension: what a case with Norm rotates. Float32 and contiguous.
+func (c Case) Normed(x []float32) []float32 {
+	out := make([]float32, len(x))
+	for at := 0; at < len(x); at += c.HeadDim {
+		sum := 1e-5 * float64(c.HeadDim) // the epsilon of kernel.c
+		for _, v := range x[at : at+c.HeadDim] {
+			sum += float64(v) * float64(v)
+		}
+		scale := 1 / math.Sqrt(sum/float64(c.HeadDim))
+		for i := range c.HeadDim {
+			out[at+i] = float32(float64(x[at+i]) * scale * (0.5 + float64(i)/float64(c.HeadDim)))
+		}
+	}
+	return out
 }
 
 // placements are the positions that cases have. Tokens of one batch are of several sequences, or of one that crosses a

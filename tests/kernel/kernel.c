@@ -81,7 +81,7 @@ static bool kernel_supports(ggml_backend_t backend, struct ggml_cgraph * graph) 
 }
 
 kernel_graph * kernel_new(ggml_backend_t backend, kernel_params p, const float * x, const int32_t * pos, const float * factors, const int64_t * cells) {
-    const size_t n_nodes = 3*p.n_ops + 8;
+    const size_t n_nodes = 5*p.n_ops + 8;
     struct ggml_init_params params = { ggml_tensor_overhead()*n_nodes + ggml_graph_overhead_custom(n_nodes, false), NULL, true };
     struct ggml_context * ctx = ggml_init(params);
 
@@ -93,6 +93,7 @@ kernel_graph * kernel_new(ggml_backend_t backend, kernel_params p, const float *
     struct ggml_tensor * b = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, p.n_pos);
     struct ggml_tensor * c = p.n_rows > 0 ? ggml_new_tensor_2d(ctx, GGML_TYPE_F32, p.n_cols, p.n_rows) : NULL;
 
+    struct ggml_tensor * weight = ggml_new_tensor_1d(ctx, GGML_TYPE_F32, p.head_dim);
     struct ggml_tensor * cache = NULL, * index = NULL;
     if (p.n_cells > 0) {
         cache = ggml_new_tensor_2d(ctx, p.cache_f16 ? GGML_TYPE_F16 : GGML_TYPE_F32, p.head_dim*p.n_heads, p.n_cells);
@@ -102,7 +103,11 @@ kernel_graph * kernel_new(ggml_backend_t backend, kernel_params p, const float *
     struct ggml_cgraph * graph = ggml_new_graph_custom(ctx, n_nodes, false);
     struct ggml_tensor * out = NULL, * rope = NULL;
     for (int i = 0; i < p.n_ops; ++i) {
-        struct ggml_tensor * dst = kernel_op(ctx, &p, kernel_src(ctx, store, &p), b, c);
+        struct ggml_tensor * src = kernel_src(ctx, store, &p);
+        if (p.norm) {
+            src = ggml_mul(ctx, ggml_rms_norm(ctx, src, 1e-5f), weight);
+        }
+        struct ggml_tensor * dst = kernel_op(ctx, &p, src, b, c);
         rope = dst;
         out = p.in_place ? store : dst;
         if (cache) { // as a model stores its keys
@@ -126,6 +131,10 @@ kernel_graph * kernel_new(ggml_backend_t backend, kernel_params p, const float *
     g->rope    = rope;
 
     kernel_set(store, x);
+    for (int i = 0; i < p.head_dim; ++i) { // as Case.Normed
+        const float w = 0.5f + (float) i/p.head_dim;
+        ggml_backend_tensor_set(weight, &w, i*sizeof(w), sizeof(w));
+    }
     ggml_backend_tensor_set(b, pos, 0, ggml_nbytes(b));
     if (c) {
         ggml_backend_tensor_set(c, factors, 0, ggml_nbytes(c));

@@ -99,7 +99,7 @@ func (d *Device) NewGraph(c Case, x []float32) (*Graph, error) {
 		mode: C.int(c.Mode), f16: C.bool(c.F16), back: C.bool(c.Back), in_place: C.bool(c.InPlace), view: C.int(c.View),
 		n_dims: C.int(c.Dims), head_dim: C.int(c.HeadDim), n_heads: C.int(c.Heads), n_tokens: C.int(c.Tokens),
 		n_batch: C.int(c.Batch), n_pos: C.int(len(c.Positions)), n_cells: C.int(c.Cells()), n_ops: C.int(max(c.Ops, 1)),
-		cache_f16: C.bool(c.CacheF16),
+		cache_f16: C.bool(c.CacheF16), norm: C.bool(c.Norm),
 		freq_base: C.float(c.FreqBase), freq_scale: C.float(c.FreqScale), ext_factor: C.float(c.ExtFactor),
 		attn_factor: C.float(c.AttnFactor), beta_fast: 32, beta_slow: 1, n_ctx_orig: C.int(c.Original),
 	}

@@ -10,7 +10,7 @@
 typedef struct {
     int   mode, view, n_dims, head_dim, n_heads, n_tokens, n_batch, n_pos, n_rows, n_cols, n_ctx_orig;
     int   n_cells, n_ops;
-    bool  f16, back, in_place, cache_f16;
+    bool  f16, back, in_place, cache_f16, norm;
     float freq_base, freq_scale, ext_factor, attn_factor, beta_fast, beta_slow;
     int   sections[GGML_MROPE_SECTIONS];
 } kernel_params;

@@ -19,6 +19,10 @@ void session_start(void) {
 session * session_open(const char * path, int n_ctx, int n_batch, int n_seq, int n_threads, int n_gpu_layers, enum ggml_type type_k, bool flash) {
     struct llama_model_params mp = llama_model_default_params();
     mp.n_gpu_layers = n_gpu_layers;
+    ggml_backend_dev_t none[] = { NULL };
+    if (n_gpu_layers == 0) {
+        mp.devices = none; // else a GPU that is there would take part in large batches
+    }
     struct llama_model * model = llama_model_load_from_file(path, mp);
     if (!model) {
         return NULL;

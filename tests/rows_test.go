@@ -1,0 +1,90 @@
+package tests
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/tests/kernel"
+)
+
+// A token's result depends on its own row alone: it is the one that a vector of that row's factors gives, bit for bit, with
+// the row's attention factor multiplied to the op's. No oracle and no tolerance comes into it, so it also holds devices to
+// rows whose sine is coarser than what a wrong row does at small angles.
+func TestTokensTakeTheirRow(t *testing.T) {
+	onDevices(t, func(t *testing.T, d *kernel.Device, cases []kernel.Case) {
+		refused, all := 0, 0
+		for _, c := range cases {
+			if !c.Rows || len(c.Factors) != 5 || c.Cache || c.InPlace != (c.View == kernel.Fused) {
+				continue
+			}
+			all++
+			x := c.Input()
+			got, err := d.Run(c, x)
+			if errors.Is(err, kernel.ErrUnsupported) {
+				refused++
+				continue
+			}
+			require.NoError(t, err)
+			for r, row := range c.Factors {
+				v := c
+				v.Rows, v.Kind = false, "a row as vector"
+				v.Factors = [][]float32{row[:c.Pairs()]}
+				v.Positions = c.Positions[:len(c.Positions)-c.Tokens]
+				v.AttnFactor *= row[c.Pairs()]
+				want, err := d.Run(v, x)
+				require.NoError(t, err)
+				for token := range c.Tokens {
+					if c.Row(token) != r {
+						continue
+					}
+					for b := range c.Batch {
+						for h := range c.Heads {
+							at := c.OutputIndex(b, token, h)
+							require.Equal(t, want[at:at+c.HeadDim], got[at:at+c.HeadDim], "%v: token %d of batch %d, head %d, row %d", c, token, b, h, r)
+						}
+					}
+				}
+			}
+		}
+		if all == 0 {
+			return
+		}
+		skipUnsupported(t, d, refused, all)
+		t.Logf("%d cases: each token is what a vector of its row gives", all-refused)
+	})
+}
+
+// Vulkan computes RMS norm, its weight and RoPE as one op, with the store into the cache if that follows: rows there are
+// right too. A device with less than 220 bytes of push constants (the lavapipe of Mesa 22.3 has 128) computes them apart.
+func TestNormedRope(t *testing.T) {
+	onDevices(t, func(t *testing.T, d *kernel.Device, cases []kernel.Case) {
+		refused, all := 0, 0
+		var worst deviation
+		for _, c := range cases {
+			if c.Mode.Multi() || c.F16 || c.View != kernel.Contiguous || c.InPlace || c.Dims != c.HeadDim || c.FreqScale != 1 {
+				continue
+			}
+			all++
+			c.Norm = true
+			x := c.Input()
+			y, err := d.Run(c, x)
+			if errors.Is(err, kernel.ErrUnsupported) {
+				refused++
+				continue
+			}
+			require.NoError(t, err)
+			dev := measure(d, c, c.Normed(x), y, -1)
+			require.LessOrEqual(t, dev.ratio, 1.0, "%v\n%s", c, dev.where)
+			if dev.ratio > worst.ratio {
+				worst = dev
+			}
+		}
+		if all == 0 {
+			return
+		}
+		skipUnsupported(t, d, refused, all)
+		t.Logf("%d cases, worst of its bound %.3f at %s", all-refused, worst.ratio, worst.where)
+	})
+}
