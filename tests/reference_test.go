@@ -44,7 +44,7 @@ func TestReference(t *testing.T) {
 			} else {
 				require.NoError(t, s.SetLadder(nil)) // clears the cache, as any ladder does
 			}
-			s.SetRung(0, rung)
+			require.NoError(t, s.SetRung(0, rung))
 			got, err := s.Prefill(tokens, 0, 0, 512)
 			require.NoError(t, err)
 
@@ -61,7 +61,7 @@ func TestReference(t *testing.T) {
 				without.StartWindow = 0
 			}
 			require.NoError(t, s.SetLadder(someLadder(t, r, without)))
-			s.SetRung(0, 1)
+			require.NoError(t, s.SetRung(0, 1))
 			other, err := s.Prefill(tokens, 0, 0, 512)
 			require.NoError(t, err)
 			assert.Greater(t, compare(t, other, got).worst, 2e-3*d.largest, "the case cannot tell its rung from another")

@@ -16,7 +16,7 @@ import (
 // largest logit; three times that for both sides and the worst of many.
 const sameSums = 3e-5
 
-func rungLadder(t *testing.T, r ropescale.Rope) *ropescale.Ladder {
+func rungLadder(t testing.TB, r ropescale.Rope) *ropescale.Ladder {
 	L := r.OriginalContextLength
 	return someLadder(t, r, someRung(r, 2*L, 8, 1.05), someRung(r, 8*L, 20, 1.1))
 }
@@ -33,7 +33,7 @@ func TestRungs(t *testing.T) {
 	require.NoError(t, s.SetLadder(l))
 	for seq, rung := range rungs {
 		s.Clear()
-		s.SetRung(0, rung)
+		require.NoError(t, s.SetRung(0, rung))
 		var err error
 		alone[seq], err = s.Prefill(someTokens(n, s.Vocab(), uint64(seq)), 0, 0, 512)
 		require.NoError(t, err)
@@ -43,7 +43,7 @@ func TestRungs(t *testing.T) {
 	all := open(t, path, session.Options{Context: 128, Sequences: sequences})
 	require.NoError(t, all.SetLadder(l))
 	for seq, rung := range rungs {
-		all.SetRung(seq, rung)
+		require.NoError(t, all.SetRung(seq, rung))
 	}
 	got := make([][][]float32, sequences)
 	for step := 0; ; step++ {
@@ -78,7 +78,7 @@ func TestRungs(t *testing.T) {
 
 	// the rungs differ by more than that
 	s.Clear()
-	s.SetRung(0, 1)
+	require.NoError(t, s.SetRung(0, 1))
 	other, err := s.Prefill(someTokens(n, s.Vocab(), 0), 0, 0, 512)
 	require.NoError(t, err)
 	d := compare(t, alone[0], other)
@@ -109,7 +109,7 @@ func TestChunks(t *testing.T) {
 		run := func(t *testing.T, chunk int) [][]float32 {
 			t.Helper()
 			s.Clear()
-			s.SetRung(0, rung)
+			require.NoError(t, s.SetRung(0, rung))
 			logits, err := s.Prefill(tokens, 0, 0, chunk)
 			require.NoError(t, err)
 			return logits

@@ -17,10 +17,10 @@ import (
 // now, worst over all pairs as a multiple of the bound; and the same for what has moved only.
 //
 // A pair of norm r is rounded when it is stored, and at each shift again. In float16 each rounding moves it by at most
-// 2^-11 r, and there are two a shift where the row changes (back with the old row, forth with the new one). In q8_0 a
-// block of 32 has steps of amax/127 with a float16 scale: an element is off by half a step and 2^-11 of itself, so a pair
-// by sqrt(2) * (0.5/127 + 2^-11) times the block's largest pair; between the two rotations there is none. The engine's
-// own keys are float32: 2^-17 of the head's norm.
+// 2^-11 r; where the row changes, a key is float32 between the two rotations (back with the old row, forth with the new
+// one), and without a ladder there is one. In q8_0 a block of 32 has steps of amax/127 with a float16 scale: an element is
+// off by half a step and 2^-11 of itself, so a pair by sqrt(2) * (0.5/127 + 2^-11) times the block's largest pair. The
+// engine's own keys are float32, and each rotation is computed in it: 2^-17 of the head's norm.
 func keyDeviation(m *reference.Llama, l *ropescale.Ladder, rung int, tokens map[int]int, keys map[int][]float32, typ string, shifts int) (ratio float64, where string) {
 	d := m.HeadDim()
 	for p, got := range keys {
@@ -30,13 +30,17 @@ func keyDeviation(m *reference.Llama, l *ropescale.Ladder, rung int, tokens map[
 			l.Rotate(m.Rope, head, rung, p, ropescale.Normal)
 			size := norm(head...)
 			for i := 0; i < d; i += 2 {
-				bound := float64(1+2*shifts)*(norm(head[i], head[i+1])*unit16+tiny16) + size/(1<<17)
-				if typ == "q8_0" {
+				float := float64(1+2*shifts) * size / (1 << 17)
+				bound := float64(1+shifts)*(norm(head[i], head[i+1])*unit16+tiny16) + float
+				switch typ {
+				case "f32":
+					bound = float
+				case "q8_0":
 					most := 0.0
 					for j := i / 32 * 32; j < min(i/32*32+32, d); j += 2 {
 						most = math.Max(most, norm(head[j], head[j+1]))
 					}
-					bound = float64(1+shifts)*math.Sqrt2*(0.5/127+unit16)*most + size/(1<<17)
+					bound = float64(1+shifts)*math.Sqrt2*(0.5/127+unit16)*most + float
 				}
 				e := norm(float64(got[h+i])-head[i], float64(got[h+i+1])-head[i+1])
 				if r := e / bound; r > ratio || math.IsNaN(r) {
@@ -115,7 +119,7 @@ func TestContextShift(t *testing.T) {
 				l := someLadder(t, m.Rope, someRung(m.Rope, 8*L, c.startWindow, c.attn))
 				s := open(t, path, session.Options{Context: 256, Keys: typ})
 				require.NoError(t, s.SetLadder(l))
-				s.SetRung(0, 1)
+				require.NoError(t, s.SetRung(0, 1))
 				tokens := someTokens(prompt, s.Vocab(), 3)
 				_, err := s.Prefill(tokens, 0, 0, 512)
 				require.NoError(t, err)

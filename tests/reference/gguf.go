@@ -174,14 +174,18 @@ func (f *File) Float(key string, def float32) float32 {
 	return def
 }
 
-// Set gives a key a value of type uint32 or float32.
+// Set gives a key a value of type uint32, float32 or string.
 func (f *File) Set(key string, value any) {
 	var b bytes.Buffer
-	switch value.(type) {
+	switch v := value.(type) {
 	case uint32:
 		put(&b, uint32(4))
 	case float32:
 		put(&b, uint32(6))
+	case string:
+		put(&b, uint32(8))
+		put(&b, uint64(len(v)))
+		value = []byte(v)
 	default:
 		panic(fmt.Sprintf("reference: set %s to a %T", key, value))
 	}

@@ -11,6 +11,7 @@ import "C"
 
 import (
 	"errors"
+	"fmt"
 	"unsafe"
 
 	"github.com/longrope/longrope/ropescale"
@@ -38,9 +39,17 @@ func (s *Session) SetLadder(l *ropescale.Ladder) error {
 	return nil
 }
 
-// SetRung puts a sequence, which must have no cached keys, on a rung.
-func (s *Session) SetRung(seq, rung int) {
-	C.llama_longrope_set_rung(s.c.ctx, C.llama_seq_id(seq), C.int32_t(rung))
+// SetRung puts a sequence on a rung; cached keys that it has are rotated to it. That can fail, with no keys it cannot.
+func (s *Session) SetRung(seq, rung int) error {
+	if C.llama_longrope_set_rung(s.c.ctx, C.llama_seq_id(seq), C.int32_t(rung)) != 0 {
+		return fmt.Errorf("session: the cached keys of sequence %d cannot be rotated to rung %d", seq, rung)
+	}
+	return nil
+}
+
+// Rung is the rung of a sequence.
+func (s *Session) Rung(seq int) int {
+	return int(C.llama_longrope_get_rung(s.c.ctx, C.llama_seq_id(seq)))
 }
 
 // RungFor is the rung that the engine gives to a sequence of n tokens.

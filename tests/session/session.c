@@ -4,11 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+static char session_last_error[1024];
+
 static void session_log(enum ggml_log_level level, const char * text, void * user_data) {
     (void) user_data;
     if (level == GGML_LOG_LEVEL_ERROR) {
         fputs(text, stderr);
+        snprintf(session_last_error, sizeof(session_last_error), "%s", text);
     }
+}
+
+const char * session_error(void) {
+    return session_last_error;
 }
 
 void session_start(void) {
@@ -16,7 +23,7 @@ void session_start(void) {
     llama_backend_init();
 }
 
-session * session_open(const char * path, int n_ctx, int n_batch, int n_seq, int n_threads, int n_gpu_layers, enum ggml_type type_k, bool flash) {
+session * session_open(const char * path, int n_ctx, int n_batch, int n_seq, int n_threads, int n_gpu_layers, enum ggml_type type_k, bool flash, bool unified) {
     struct llama_model_params mp = llama_model_default_params();
     mp.n_gpu_layers = n_gpu_layers;
     ggml_backend_dev_t none[] = { NULL };
@@ -36,6 +43,7 @@ session * session_open(const char * path, int n_ctx, int n_batch, int n_seq, int
     cp.n_threads       = n_threads;
     cp.n_threads_batch = n_threads;
     cp.flash_attn_type = flash ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    cp.kv_unified      = unified;
     cp.type_k          = type_k;
     cp.type_v          = flash || ggml_is_quantized(type_k) ? GGML_TYPE_F16 : type_k;
     struct llama_context * ctx = llama_init_from_model(model, cp);
@@ -60,12 +68,13 @@ int session_vocab(const session * s) {
     return llama_vocab_n_tokens(llama_model_get_vocab(s->model));
 }
 
-void session_add(struct llama_batch * b, int token, int pos, int seq, bool logits) {
+void session_add(struct llama_batch * b, int token, int pos, int seq, int seq2, bool logits) {
     const int i = b->n_tokens++;
     b->token[i]     = token;
     b->pos[i]       = pos;
-    b->n_seq_id[i]  = 1;
+    b->n_seq_id[i]  = seq2 < 0 ? 1 : 2;
     b->seq_id[i][0] = seq;
+    b->seq_id[i][1] = seq2;
     b->logits[i]    = logits;
 }
 
@@ -105,6 +114,14 @@ session_cached * session_keys(session * s, int seq, int * n, int * width) {
     const uint8_t * p = state;
     uint32_t n_stream, n_cells = 0;
     SESSION_READ(p, n_stream);
+    if (n_stream == 0x4c524f50) { // of a context with a ladder: the ladder's hash, and a rung for each sequence
+        uint64_t hash;
+        uint32_t n_rungs;
+        SESSION_READ(p, hash);
+        SESSION_READ(p, n_rungs);
+        p += n_rungs*sizeof(int32_t);
+        SESSION_READ(p, n_stream);
+    }
     for (uint32_t i = 0; i < n_stream && n_cells == 0; ++i) {
         SESSION_READ(p, n_cells); // a sequence is in one stream, the others say 0
     }
@@ -143,4 +160,19 @@ void session_keys_free(session_cached * k) {
     free(k->pos);
     free(k->data);
     free(k);
+}
+
+void session_copy(session * s, int src, int dst) {
+    llama_memory_seq_cp(llama_get_memory(s->ctx), src, dst, -1, -1);
+}
+
+size_t session_state(session * s, int seq, uint8_t * dst, size_t size) {
+    if (!dst) {
+        return seq < 0 ? llama_state_get_size(s->ctx) : llama_state_seq_get_size(s->ctx, seq);
+    }
+    return seq < 0 ? llama_state_get_data(s->ctx, dst, size) : llama_state_seq_get_data(s->ctx, dst, size, seq);
+}
+
+size_t session_set_state(session * s, int seq, const uint8_t * src, size_t size) {
+    return seq < 0 ? llama_state_set_data(s->ctx, src, size) : llama_state_seq_set_data(s->ctx, src, size, seq);
 }

@@ -39,6 +39,8 @@ type Options struct {
 	Threads int
 	// GPULayers is how many layers, from the last, go to the GPUs that the host finds; 0 is none.
 	GPULayers int
+	// Unified has all sequences in one stream of cells, where copies share them; else each has its own.
+	Unified bool
 }
 
 // Session is a loaded model with a context. Close it. It is not safe for concurrent use.
@@ -51,6 +53,7 @@ type Session struct {
 type Token struct {
 	ID, Pos, Seq int
 	Logits       bool // whether its logits are wanted
+	Shared       bool // whether it is in sequence Seq+1 too
 }
 
 var start = sync.OnceFunc(func() {
@@ -74,7 +77,7 @@ func Open(path string, o Options) (*Session, error) {
 	}
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
-	c := C.session_open(cpath, or(o.Context, 512), or(o.Batch, 512), or(o.Sequences, 1), or(o.Threads, 1), C.int(o.GPULayers), keys, C.bool(o.Flash))
+	c := C.session_open(cpath, or(o.Context, 512), or(o.Batch, 512), or(o.Sequences, 1), or(o.Threads, 1), C.int(o.GPULayers), keys, C.bool(o.Flash), C.bool(o.Unified))
 	if c == nil {
 		return nil, fmt.Errorf("session: the engine cannot load %s; its own words are on stderr", path)
 	}
@@ -89,10 +92,14 @@ func (s *Session) Vocab() int { return s.vocab }
 
 // Decode computes a batch.
 func (s *Session) Decode(batch ...Token) error {
-	b := C.llama_batch_init(C.int(len(batch)), 0, 1)
+	b := C.llama_batch_init(C.int(len(batch)), 0, 2)
 	defer C.llama_batch_free(b)
 	for _, t := range batch {
-		C.session_add(&b, C.int(t.ID), C.int(t.Pos), C.int(t.Seq), C.bool(t.Logits))
+		other := -1
+		if t.Shared {
+			other = t.Seq + 1
+		}
+		C.session_add(&b, C.int(t.ID), C.int(t.Pos), C.int(t.Seq), C.int(other), C.bool(t.Logits))
 	}
 	if code := C.session_decode(s.c, b); code != 0 {
 		return fmt.Errorf("session: decoding %d tokens failed with code %d", len(batch), int(code))
@@ -151,7 +158,7 @@ func (s *Session) Shift(seq, keep, discard, length int) error {
 }
 
 // Keys are a sequence's cached keys of layer 0 by position, each with the heads one after the other; quantised ones
-// are given as what they stand for. Shifts that are due are applied by the next Decode, not before.
+// are given as what they stand for. Shifts that are due are applied by the next Decode, and with a ladder here too.
 func (s *Session) Keys(seq int) (map[int][]float32, error) {
 	var n, width C.int
 	k := C.session_keys(s.c, C.int(seq), &n, &width)
@@ -168,4 +175,27 @@ func (s *Session) Keys(seq int) (map[int][]float32, error) {
 		keys[int(p)] = row
 	}
 	return keys, nil
+}
+
+// Copy gives sequence dst, which must be empty, the tokens of src. With a ladder, put dst on the rung of src before.
+func (s *Session) Copy(src, dst int) { C.session_copy(s.c, C.int(src), C.int(dst)) }
+
+// All stands for all sequences where one is named: the whole state of the engine.
+const All = -1
+
+// State is what the engine saves of a sequence.
+func (s *Session) State(seq int) ([]byte, error) {
+	b := make([]byte, C.session_state(s.c, C.int(seq), nil, 0))
+	if len(b) == 0 || int(C.session_state(s.c, C.int(seq), (*C.uint8_t)(&b[0]), C.size_t(len(b)))) != len(b) {
+		return nil, fmt.Errorf("session: cannot save the state of sequence %d: %s", seq, C.GoString(C.session_error()))
+	}
+	return b, nil
+}
+
+// SetState gives a sequence what State saved.
+func (s *Session) SetState(seq int, state []byte) error {
+	if int(C.session_set_state(s.c, C.int(seq), (*C.uint8_t)(&state[0]), C.size_t(len(state)))) != len(state) {
+		return fmt.Errorf("session: cannot load the state of sequence %d: %s", seq, C.GoString(C.session_error()))
+	}
+	return nil
 }
