@@ -241,6 +241,9 @@ func TestServer(t *testing.T) {
 	t.Run("one name", h.testOneName)
 	t.Run("bad input", h.testBadInput)
 	t.Run("parallel", h.testParallel)
+	t.Run("policies", h.testPolicies)
+	t.Run("fork", h.testFork)
+	t.Run("long life", h.testLongLife)
 }
 
 func (h *host) testShow(t *testing.T) {
@@ -289,7 +292,7 @@ func (h *host) testRequestCrosses(t *testing.T) {
 	require.NotContains(t, said(h.since(t, func() { h.ask(t, "default-2k", first, n) })), crossing, "the same rung again")
 	var a answer
 	log := h.since(t, func() { a = h.ask(t, "default-2k", second, n) })
-	assert.Regexp(t, crossing+`".* from=0 to=1 cause=request recompute=[1-9]`, said(log))
+	assert.Regexp(t, crossing+`".* from=0 to=1 cause=request policy=recompute tokens=[1-9]`, said(log))
 
 	h.forget(t, "default-2k")
 	var fresh answer
@@ -326,7 +329,7 @@ func (h *host) testGrowthCrosses(t *testing.T) {
 		if !strings.HasPrefix(prompt+a.text, text) {
 			continue // a tie went the other way
 		}
-		require.Regexp(t, fmt.Sprintf(`%s".* from=0 to=1 cause=growth recompute=%d`, crossing, serverL), said(log))
+		require.Regexp(t, fmt.Sprintf(`%s".* from=0 to=1 cause=growth policy=recompute tokens=%d`, crossing, serverL), said(log))
 
 		h.forget(t, "default-2k")
 		fresh := h.ask(t, "default-2k", text, after)
