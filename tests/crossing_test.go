@@ -1,7 +1,10 @@
 package tests
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -234,6 +237,37 @@ func TestState(t *testing.T) {
 	}
 }
 
+// Without a ladder the patched host saves what the unpatched one saves, byte for byte, and goes on from that.
+func TestStateOfStockHost(t *testing.T) {
+	const n = 60
+	path := writeDefault(t, nil)
+	files := map[string][]byte{}
+	for _, host := range []string{"stock", "patched"} {
+		file := filepath.Join(t.TempDir(), host)
+		var tokens int
+		probe(t, host, &tokens, "state", path, fmt.Sprint(n), file)
+		var err error
+		files[host], err = os.ReadFile(file)
+		require.NoError(t, err)
+	}
+	require.Greater(t, len(files["stock"]), n*5*2*128*4) // keys and values of 5 layers
+	assert.True(t, bytes.Equal(files["stock"], files["patched"]), "the states differ")
+
+	s := open(t, path, session.Options{Context: 2 * n})
+	tokens := make([]int, n+10)
+	for i := range tokens {
+		tokens[i] = (i*7919 + 13) % s.Vocab()
+	}
+	want, err := s.Prefill(tokens, 0, 0, 512)
+	require.NoError(t, err)
+	require.NoError(t, s.SetState(0, files["stock"]))
+	got, err := s.Prefill(tokens[n:], 0, n, 512)
+	require.NoError(t, err)
+	d := compare(t, want[n:], got)
+	t.Log(d)
+	assert.LessOrEqual(t, d.worst, sameSums*d.largest)
+}
+
 // The runners, the engine and ropescale choose the same rung for every length; choosing allocates nothing.
 func TestRungsAgree(t *testing.T) {
 	m := defaultLlama(t)
@@ -261,7 +295,7 @@ func TestRungsAgree(t *testing.T) {
 				require.Equal(t, l.Row(rung, pos), r.Row(rung, pos))
 			}
 		}
-		assert.Zero(t, testing.AllocsPerRun(100, func() { r.Choose(300, 40, 2048); r.RungFor(301); r.Row(1, 30) }))
+		assert.Zero(t, testing.AllocsPerRun(100, func() { r.Choose(300, 40, 2048); r.Grow(1, 301); r.Row(1, 30) }))
 	}
 }
 

@@ -4,6 +4,7 @@
 //	probe logits MODEL PREFILL DECODE   logits of a prefill, single tokens and what follows a context shift
 //	probe keys MODEL TYPE SHIFTS        cached keys of layer 0 after context shifts
 //	probe run MODEL TOKENS              logits of the last tokens of a prefill in float32
+//	probe state MODEL TOKENS FILE       the saved state of a sequence after a prefill
 //	probe rope                          the RoPE op without rows, all modes
 //	probe speed MODEL PREFILL DECODE    tokens per second of a prefill in batches of 512 and of single tokens after it, on the
 //	                                    GPUs that the host finds, the CPU if there are none
@@ -69,10 +70,16 @@ func run(args []string) (any, error) {
 			return nil, err
 		}
 		return prefill(args[1], n)
+	case len(args) == 4 && args[0] == "state":
+		n, err := strconv.Atoi(args[2])
+		if err != nil {
+			return nil, err
+		}
+		return n, saveState(args[1], n, args[3])
 	case len(args) == 1 && args[0] == "rope":
 		return rope()
 	}
-	return nil, errors.New("usage: probe logits MODEL PREFILL DECODE | keys MODEL TYPE SHIFTS | run MODEL TOKENS | rope | speed MODEL PREFILL DECODE")
+	return nil, errors.New("usage: probe logits MODEL PREFILL DECODE | keys MODEL TYPE SHIFTS | run MODEL TOKENS | state MODEL TOKENS FILE | rope | speed MODEL PREFILL DECODE")
 }
 
 // open loads a model with a context and a batch. The unpatched host cannot free a context; the program ends soon.
@@ -285,6 +292,27 @@ func prefill(path string, n int) ([][]float32, error) {
 		return nil, err
 	}
 	return logits[n-8:], nil
+}
+
+// saveState saves a sequence of the tokens of prefill.
+func saveState(path string, n int, file string) error {
+	s, err := session.Open(path, session.Options{Context: 2 * n})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	tokens := make([]int, n)
+	for i := range tokens {
+		tokens[i] = (i*7919 + 13) % s.Vocab()
+	}
+	if _, err := s.Prefill(tokens, 0, 0, 512); err != nil {
+		return err
+	}
+	state, err := s.State(0)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, state, 0o644)
 }
 
 func rope() (map[string]*digest, error) {

@@ -174,7 +174,7 @@ func (f *File) Float(key string, def float32) float32 {
 	return def
 }
 
-// Set gives a key a value of type uint32, float32 or string.
+// Set gives a key a value of type uint32, float32, string or []uint32.
 func (f *File) Set(key string, value any) {
 	var b bytes.Buffer
 	switch v := value.(type) {
@@ -182,6 +182,10 @@ func (f *File) Set(key string, value any) {
 		put(&b, uint32(4))
 	case float32:
 		put(&b, uint32(6))
+	case []uint32:
+		put(&b, uint32(9))
+		put(&b, uint32(4))
+		put(&b, uint64(len(v)))
 	case string:
 		put(&b, uint32(8))
 		put(&b, uint64(len(v)))
