@@ -20,6 +20,9 @@ type Options struct {
 	// StockRung is the row of the rung that an unpatched host gets, and that config.json of a checkpoint says, counted as
 	// in the ladder that is given, from 1; 0 is the last, whose length the file's context length says; StockNone is none.
 	StockRung int
+	// Crossing is what a patched host does with the cached keys of a sequence that goes to another rung, where neither the
+	// request nor the environment says: "recompute" or "rerotate"; empty leaves it to the host, which recomputes.
+	Crossing string
 	// NumCtx is the parameter num_ctx that ConvertToStore gives the model: 0 is the last rung's length, NumCtxKeep what
 	// the source has.
 	NumCtx int
@@ -176,6 +179,13 @@ func prepare(f *File, c *checkpoint, l *ropescale.Ladder, opts Options) (*job, e
 	}
 	if err := e.putLadder(arch, m); err != nil {
 		return nil, err
+	}
+	switch opts.Crossing {
+	case "":
+	case "recompute", "rerotate":
+		e.set(ladderKey(arch, "crossing"), opts.Crossing)
+	default:
+		return nil, fmt.Errorf("crossing is %q, want recompute or rerotate", opts.Crossing)
 	}
 	if known {
 		if err := e.record(before, arch); err != nil {

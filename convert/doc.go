@@ -24,6 +24,7 @@
 //	ARCH.rope.longrope.start_windows       []uint32  n-hat; that of row 0 is 0
 //	ARCH.rope.longrope.attention_factors   []float32
 //	ARCH.rope.longrope.factors             []float32 rows x d/2, absolute: they divide the plain theta_i
+//	ARCH.rope.longrope.crossing            string    recompute or rerotate, see Options.Crossing; optional
 //	ARCH.rope.longrope.source              string    JSON, where the factors came from; optional
 //	ARCH.rope.longrope.replaced            string    JSON, what Strip needs to give the original back
 //	ARCH.context_length                              raised to the last rung's length

@@ -447,6 +447,7 @@ func TestRefusals(t *testing.T) {
 			l.Base = &ropescale.Rung{AttentionFactor: 1, Factors: []float64{1, 1, 1, 1}}
 		}), Options{}, "factor 1 for pair 2; this one's is 3.5"},
 		"stock rung":            {tiny("llama"), ladder(), Options{StockRung: 3}, "rungs 1 to 2"},
+		"crossing":              {tiny("llama"), ladder(), Options{Crossing: "fast"}, "want recompute or rerotate"},
 		"gpt2":                  {tiny("gpt2"), ladder(), Options{}, "has no RoPE"},
 		"mamba":                 {tiny("mamba"), ladder(), Options{}, "has no RoPE"},
 		"learned positions":     {learned, ladder(), Options{}, "has no RoPE"},

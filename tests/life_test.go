@@ -88,16 +88,14 @@ func (h *host) testPolicies(t *testing.T) {
 	assert.Regexp(t, crosses("recompute"), grow(h.Server, "by-parameter", map[string]any{"longrope_crossing": "recompute"}))
 
 	// in the model file
-	converted := h.path("policies.gguf")
-	_, err = h.Run(t.Context(), nil, "longrope", "convert", h.path("default.gguf"), "--factors", h.path("factors.json"), "-o", converted)
+	_, err = h.Run(t.Context(), nil, "longrope", "convert", h.path("default.gguf"), "--factors", h.path("factors.json"), "--crossing", "rerotate", "-o", h.path("by-file.gguf"))
 	require.NoError(t, err)
-	for _, policy := range []string{"rerotate", "fast"} {
-		f, err := reference.ReadFile(converted)
-		require.NoError(t, err)
-		f.Set("llama.rope.longrope.crossing", policy)
-		require.NoError(t, f.WriteFile(h.path("by-file.gguf")))
-		h.create(t, "by-file-"+policy, "by-file.gguf")
-	}
+	h.create(t, "by-file-rerotate", "by-file.gguf")
+	f, err := reference.ReadFile(h.path("by-file.gguf"))
+	require.NoError(t, err)
+	f.Set("llama.rope.longrope.crossing", "fast")
+	require.NoError(t, f.WriteFile(h.path("by-file-fast.gguf")))
+	h.create(t, "by-file-fast", "by-file-fast.gguf")
 	assert.Regexp(t, crosses("rerotate"), grow(h.Server, "by-file-rerotate", nil))
 	_, err = ask(t.Context(), h.Server, "by-file-fast", first, n)
 	assert.ErrorContains(t, err, `rope.longrope.crossing of the model file: "fast" is no policy`)

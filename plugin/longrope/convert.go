@@ -25,6 +25,7 @@ type convertFlags struct {
 	attentionFactor float64
 	stockRung       string
 	copyWeights     bool
+	crossing        string
 	strip           bool
 	out, name       string
 	numCtx          sizeFlag
@@ -68,6 +69,7 @@ whole ladder, and the weights are hard links. Without --factors a GGUF gets what
 	fl.Float64Var(&f.attentionFactor, "attention-factor", 0, "Attention factor, for --method and .csv (default: the method's own)")
 	fl.StringVar(&f.stockRung, "stock-rung", "", "Rung for an unpatched host, and for config.json: its length, or none (default: the last)")
 	fl.BoolVar(&f.copyWeights, "copy-weights", false, "From folder to folder: copy the weights instead of linking them")
+	fl.StringVar(&f.crossing, "crossing", "", "Cached keys at a change of rung: recompute (exact) or rerotate (fast), unless a request says (default: recompute)")
 	fl.BoolVar(&f.strip, "strip", false, "Take the factors out of a converted model")
 	fl.StringVarP(&f.out, "output", "o", "", "Model `FILE` to write (.gguf), or from a checkpoint folder another folder")
 	fl.StringVar(&f.name, "name", "", "Name in the local store to give the model")
@@ -99,6 +101,10 @@ func (f *convertFlags) check() error {
 		return errors.New("--strip writes a file; give -o FILE instead of --name")
 	case f.numCtx != 0 && f.name == "":
 		return errors.New("--num-ctx is for --name; for a file, PARAMETER num_ctx in its Modelfile says it")
+	case f.crossing != "" && f.crossing != "recompute" && f.crossing != "rerotate":
+		return fmt.Errorf("--crossing is %q; give recompute or rerotate", f.crossing)
+	case f.crossing != "" && f.strip:
+		return errors.New("--crossing is for a ladder; --strip takes it out")
 	case f.startWindow < 0:
 		return fmt.Errorf("--start-window is %d; give 0 or more tokens", f.startWindow)
 	case f.attentionFactor < 0:
@@ -124,7 +130,10 @@ func (a *app) convert(ctx context.Context, arg string, f convertFlags) error {
 	if f.copyWeights && !f.folder(m) {
 		return errors.New("--copy-weights is for checkpoint folders that become folders; a GGUF has its own weights anyway")
 	}
-	opts := convert.Options{CopyWeights: f.copyWeights}
+	if f.crossing != "" && f.folder(m) {
+		return errors.New("--crossing is kept in a GGUF; a checkpoint folder has no place for it")
+	}
+	opts := convert.Options{CopyWeights: f.copyWeights, Crossing: f.crossing}
 	started := time.Now()
 	opts.Progress = func(done, total int64) {
 		a.progress(started, "writing", float64(done), float64(total), fmt.Sprintf("%.1f of %.1f GB", float64(done)/1e9, float64(total)/1e9))
