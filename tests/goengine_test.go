@@ -1,0 +1,262 @@
+package tests
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/tests/gosession"
+	"github.com/longrope/longrope/tests/session"
+)
+
+func openGo(t testing.TB, path string, o session.Options) *gosession.Session {
+	t.Helper()
+	s, err := gosession.Open(path, o)
+	require.NoError(t, err)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// The Go engine's logits are the reference's, to TestReference's bound, and those of the llama.cpp engine.
+func TestGoReference(t *testing.T) {
+	path := writeDefault(t, nil)
+	m := defaultLlama(t)
+	r := m.Rope
+	L := r.OriginalContextLength
+	s := openGo(t, path, session.Options{Context: 4 * L})
+	other := open(t, path, session.Options{Context: 4 * L})
+
+	for _, c := range []struct {
+		name   string
+		tokens int
+		rung   *ropescale.Rung
+	}{
+		{name: "plain", tokens: L},
+		{name: "start window", tokens: L + L/4, rung: ptr(someRung(r, 4*L, 20, 1))},
+		{name: "start window and attention factor", tokens: 2 * L, rung: ptr(someRung(r, 4*L, 32, 1.1))},
+		{name: "start window longer than the text", tokens: 48, rung: ptr(someRung(r, 4*L, 64, 1.1))},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tokens := someTokens(c.tokens, s.Vocab(), uint64(c.tokens))
+			l, rung := someLadder(t, r), 0
+			if c.rung != nil {
+				l, rung = someLadder(t, r, *c.rung), 1
+				require.NoError(t, s.SetLadder(l))
+				require.NoError(t, other.SetLadder(l))
+			} else {
+				require.NoError(t, s.SetLadder(nil))
+				require.NoError(t, other.SetLadder(nil))
+			}
+			s.SetRung(0, rung)
+			got, err := s.Prefill(tokens, 0, 0, 512)
+			require.NoError(t, err)
+			d := compare(t, m.Logits(tokens, l, rung), got)
+			t.Logf("reference: %v", d)
+			assert.LessOrEqual(t, d.worst, 5e-5*d.largest, "engine and reference differ: %v", d)
+
+			other.SetRung(0, rung)
+			same, err := other.Prefill(tokens, 0, 0, 512)
+			require.NoError(t, err)
+			d = compare(t, same, got)
+			t.Logf("llama.cpp engine: %v", d)
+			assert.LessOrEqual(t, d.worst, sameSums*d.largest, "the engines differ: %v", d)
+
+			if c.rung == nil || c.rung.StartWindow > c.tokens {
+				return
+			}
+			without := *c.rung
+			without.StartWindow = 0
+			require.NoError(t, s.SetLadder(someLadder(t, r, without)))
+			naked, err := s.Prefill(tokens, 0, 0, 512)
+			require.NoError(t, err)
+			assert.Greater(t, compare(t, naked, got).worst, 2e-3*d.largest, "the case cannot tell its rung from another")
+		})
+	}
+}
+
+// Sequences on mixed rungs in one batch, prompts cut in any way, and reused and copied prefixes have the logits of one
+// plain run of the sequence on its rung.
+func TestGoRungs(t *testing.T) {
+	path := writeDefault(t, nil)
+	l := rungLadder(t, defaultLlama(t).Rope)
+	const n, from = 72, 40
+	rungs := []int{2, 0, 1, 2}
+	s := openGo(t, path, session.Options{Context: 128, Sequences: len(rungs) + 1})
+	require.NoError(t, s.SetLadder(l))
+	tokens := func(seq int) []int { return someTokens(n, s.Vocab(), uint64(seq)) }
+	same := func(t *testing.T, want, got [][]float32) {
+		t.Helper()
+		d := compare(t, want, got)
+		t.Log(d)
+		assert.LessOrEqual(t, d.worst, sameSums*d.largest)
+	}
+
+	alone := make([][][]float32, len(rungs))
+	run := func(t *testing.T, rung, seq, chunk int) [][]float32 {
+		t.Helper()
+		s.Clear()
+		s.SetRung(0, rung)
+		logits, err := s.Prefill(tokens(seq), 0, 0, chunk)
+		require.NoError(t, err)
+		return logits
+	}
+	for seq, rung := range rungs {
+		alone[seq] = run(t, rung, seq, 512)
+	}
+	d := compare(t, alone[0], run(t, 1, 0, 512))
+	require.Greater(t, d.worst, 100*sameSums*d.largest, "rungs 1 and 2 cannot be told apart")
+
+	for _, chunk := range []int{1, 7, 32} {
+		t.Run(fmt.Sprintf("chunks of %d", chunk), func(t *testing.T) { same(t, alone[0], run(t, rungs[0], 0, chunk)) })
+	}
+
+	t.Run("mixed", func(t *testing.T) {
+		s.Clear()
+		got := make([][][]float32, len(rungs))
+		for seq, rung := range rungs {
+			s.SetRung(seq, rung)
+		}
+		rng := rand.New(rand.NewPCG(1, 1))
+		for {
+			var batch []session.Token
+			for seq := range rungs {
+				at := len(got[seq])
+				for p := at; p < min(n, at+1+rng.IntN(20)); p++ {
+					batch = append(batch, session.Token{ID: tokens(seq)[p], Pos: p, Seq: seq, Logits: true})
+				}
+			}
+			if len(batch) == 0 {
+				break
+			}
+			require.NoError(t, s.Decode(batch...))
+			for i, b := range batch {
+				got[b.Seq] = append(got[b.Seq], s.Logits(i))
+			}
+		}
+		for seq := range rungs {
+			same(t, alone[seq], got[seq])
+		}
+	})
+
+	t.Run("reused prefix", func(t *testing.T) {
+		run(t, rungs[0], 0, 512)
+		require.NoError(t, s.Remove(0, from))
+		again, err := s.Prefill(tokens(0)[from:], 0, from, 16)
+		require.NoError(t, err)
+		same(t, alone[0][from:], again)
+	})
+
+	t.Run("copied prefix", func(t *testing.T) {
+		run(t, rungs[0], 0, 512)
+		const copied = 4
+		s.Copy(0, copied, from)
+		again, err := s.Prefill(tokens(0)[from:], copied, from, 16)
+		require.NoError(t, err)
+		same(t, alone[0][from:], again)
+		assert.Error(t, s.Rerotate(copied, 1), "keys that another sequence shares were re-rotated")
+	})
+}
+
+// After context shifts, and after its sequence went to other rungs and back, a cached key of layer 0 is the one that the
+// token would get afresh: see keyDeviation for the bound.
+func TestGoKeys(t *testing.T) {
+	path := writeDefault(t, nil)
+	m := defaultLlama(t)
+	r := m.Rope
+	L := r.OriginalContextLength
+	const prompt, keep, discard, shifts = 120, 8, 7, 5
+	for _, c := range []struct {
+		name        string
+		startWindow int
+		attn        float64
+	}{
+		{"attention factor", 0, 1.2},
+		{"start window", 32, 1},
+		{"start window and attention factor", 32, 1.2},
+		{"start window below what is kept", 4, 1.2},
+	} {
+		l := someLadder(t, r, someRung(r, 2*L, c.startWindow, c.attn), someRung(r, 8*L, c.startWindow/2, 1.1*c.attn))
+		for _, typ := range []string{"f32", "f16", "q8_0"} {
+			t.Run(c.name+"/"+typ, func(t *testing.T) {
+				s := openGo(t, path, session.Options{Context: 256, Batch: 50, Keys: typ, Flash: typ == "q8_0"})
+				require.NoError(t, s.SetLadder(l))
+				s.SetRung(0, 1)
+				tokens := someTokens(prompt, s.Vocab(), 3)
+				_, err := s.Prefill(tokens, 0, 0, 50)
+				require.NoError(t, err)
+				check := func(rung, rotations int) {
+					t.Helper()
+					keys, err := s.Keys(0, 0)
+					require.NoError(t, err)
+					require.Len(t, keys, len(tokens))
+					at := map[int]int{}
+					for p, id := range tokens {
+						at[p] = id
+					}
+					ratio, where := keyDeviation(m, l, rung, at, keys, typ, rotations)
+					t.Logf("rung %d: worst of its bound %.2f at %s", rung, ratio, where)
+					assert.LessOrEqual(t, ratio, 1.0, where)
+					ratio, _ = keyDeviation(m, l, 3-rung, at, keys, typ, rotations)
+					assert.Greater(t, ratio, 1.0, "the case cannot tell the rungs apart")
+				}
+				check(1, 0)
+				before, err := s.Keys(0, 0)
+				require.NoError(t, err)
+
+				for i := range shifts {
+					require.NoError(t, s.Shift(0, keep, discard))
+					tokens = append(append(tokens[:keep:keep], tokens[keep+discard:]...), i+1)
+					require.NoError(t, s.Decode(session.Token{ID: i + 1, Pos: len(tokens) - 1, Logits: true}))
+				}
+				check(1, shifts)
+				keys, err := s.Keys(0, 0)
+				require.NoError(t, err)
+				for p := range keep {
+					assert.Equal(t, before[p], keys[p], "position %d did not move", p)
+				}
+
+				require.NoError(t, s.Rerotate(0, 2))
+				check(2, shifts+1)
+				require.NoError(t, s.Shift(0, keep, discard))
+				tokens = append(tokens[:keep:keep], tokens[keep+discard:]...)
+				check(2, shifts+2)
+				require.NoError(t, s.Rerotate(0, 1))
+				check(1, shifts+3)
+			})
+		}
+	}
+}
+
+// What follows a re-rotation is near to what a sequence that was on the rung from the start gets, and nearer than with
+// the keys left as they were; in a model of one layer it would be the same.
+func TestGoRerotate(t *testing.T) {
+	path := writeDefault(t, nil)
+	l := rungLadder(t, defaultLlama(t).Rope)
+	const n, more = 120, 40
+	s := openGo(t, path, session.Options{Context: 256})
+	require.NoError(t, s.SetLadder(l))
+	tokens := someTokens(n+more, s.Vocab(), 8)
+	after := func(from, to int, rerotate bool) [][]float32 {
+		s.Clear()
+		s.SetRung(0, from)
+		_, err := s.Prefill(tokens[:n], 0, 0, 512)
+		require.NoError(t, err)
+		if rerotate {
+			require.NoError(t, s.Rerotate(0, to))
+		}
+		s.SetRung(0, to)
+		logits, err := s.Prefill(tokens[n:], 0, n, 512)
+		require.NoError(t, err)
+		return logits
+	}
+	fresh := after(2, 2, false)
+	same := compare(t, fresh, after(2, 2, true))
+	assert.Zero(t, same.worst, "re-rotating to the same rung changes keys")
+	rotated, left := compare(t, fresh, after(1, 2, true)), compare(t, fresh, after(1, 2, false))
+	t.Logf("re-rotated: %v; left as they were: %v", rotated, left)
+	assert.Less(t, rotated.worst, left.worst)
+}
