@@ -184,8 +184,12 @@ func (o *own) sameBase(b *ropescale.Rung) error {
 
 // keepsOriginal says that the file's original context length must stay, because the host uses it for something else
 // than to choose long factors: for the ramp of YaRN, where that was not replaced by a stock rung, or for the
-// temperature of attention that grows with the position. A patched host takes L from the ladder's lengths.
+// temperature of attention that grows with the position, which mistral3 has on the host's Go engine as soon as the key is
+// there. A patched host takes L from the ladder's lengths.
 func keepsOriginal(f *File, o *own, stock bool, key string) bool {
+	if o.arch == "mistral3" {
+		return true
+	}
 	_, there := f.Lookup(key)
 	_, temperature := f.Lookup(o.arch + ".attention.temperature_scale")
 	replaced := stock && stockForms[o.arch] != StockNothing

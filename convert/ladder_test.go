@@ -254,6 +254,7 @@ func scaled() map[string]fixture {
 		"attn_factor": tiny("llama").with("llama.rope.scaling.attn_factor", float32(1.25)),
 		"gptoss": tiny("gptoss").with("gptoss.rope.scaling.factor", float32(4)).
 			with("gptoss.rope.scaling.original_context_length", uint32(32)),
+		"gemma3 4B": tiny("gemma3").with("gemma3.block_count", uint32(34)).with("gemma3.attention.sliding_window", uint32(16)),
 	}
 }
 
@@ -277,6 +278,7 @@ func TestOwnScaling(t *testing.T) {
 		"longrope":    {"longrope", []float64{1, 1.1, 1.2, 1.3}, 1.19, 32},
 		"gptoss":      {"yarn", []float64{1, 4, 4, 4}, 1.1386294361119891, 128},
 		"attn_factor": {"", []float64{1, 1, 1, 1}, 1.25, 128},
+		"gemma3 4B":   {"linear", []float64{8, 8, 8, 8}, 1, 128}, // which the host knows by its blocks
 	} {
 		fx := scaled()[name]
 		in := fx.write(t, "in.gguf")
@@ -322,6 +324,14 @@ func TestOwnScaling(t *testing.T) {
 		}
 		require.NoError(t, f.Close())
 	}
+
+	// The host's Go engine scales the queries of a mistral3 as soon as it reads an original context length.
+	out, _ := convert(t, tiny("mistral3").write(t, "in.gguf"), ladder(), Options{})
+	f, err := Open(out)
+	require.NoError(t, err)
+	_, there := f.Lookup("mistral3.rope.scaling.original_context_length")
+	assert.False(t, there)
+	require.NoError(t, f.Close())
 
 	// Phi-3's own long factors stay as a rung below the new ones.
 	info, err := Inspect(scaled()["longrope"].write(t, "in.gguf"))

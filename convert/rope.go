@@ -122,6 +122,11 @@ func (o *own) readScaling(f *File) error {
 	if err != nil {
 		return err
 	}
+	if o.arch == "gemma3" && factor == 0 {
+		if factor, err = f.gemma3Factor(); err != nil {
+			return err
+		}
+	}
 	if factor < 0 {
 		return fmt.Errorf("%s: %s is %g, want a positive number", f.Path, key("scaling.factor"), factor)
 	}
@@ -203,6 +208,27 @@ func (o *own) readScaling(f *File) error {
 		o.long = &g
 	}
 	return nil
+}
+
+// gemma3Factor is the linear factor of Gemma 3 models whose files say nothing of it: those of 4, 12 and 27 billion parameters
+// were trained with 8 in their global layers, and the host's Go engine knows them by their number of blocks.
+func (f *File) gemma3Factor() (float64, error) {
+	blocks, _, err := f.Int("gemma3.block_count")
+	if err != nil {
+		return 0, err
+	}
+	window, _, err := f.Int("gemma3.attention.sliding_window")
+	if err != nil {
+		return 0, err
+	}
+	context, _, err := f.Int("gemma3.context_length")
+	if err != nil {
+		return 0, err
+	}
+	if window < context && (blocks == 34 || blocks == 48 || blocks == 62) {
+		return 8, nil
+	}
+	return 0, nil
 }
 
 func (o *own) readYaRN(f *File, p *ropescale.OpParams, attn float64) (err error) {

@@ -2,6 +2,7 @@
 // and compare. It prints one line of JSON.
 //
 //	probe logits MODEL PREFILL DECODE   logits of a prefill, single tokens and what follows a context shift
+//	probe gologits MODEL PREFILL DECODE the same on the Go engine
 //	probe keys MODEL TYPE SHIFTS        cached keys of layer 0 after context shifts
 //	probe run MODEL TOKENS              logits of the last tokens of a prefill in float32
 //	probe state MODEL TOKENS FILE       the saved state of a sequence after a prefill
@@ -48,7 +49,7 @@ func main() {
 
 func run(args []string) (any, error) {
 	switch {
-	case len(args) == 4 && (args[0] == "logits" || args[0] == "speed"):
+	case len(args) == 4 && (args[0] == "logits" || args[0] == "gologits" || args[0] == "speed"):
 		prefill, err := strconv.Atoi(args[2])
 		decode, err2 := strconv.Atoi(args[3])
 		if err := errors.Join(err, err2); err != nil {
@@ -56,6 +57,9 @@ func run(args []string) (any, error) {
 		}
 		if args[0] == "speed" {
 			return speed(args[1], prefill, decode)
+		}
+		if args[0] == "gologits" {
+			return goLogits(args[1], prefill, decode)
 		}
 		return logits(args[1], prefill, decode)
 	case len(args) == 4 && args[0] == "keys":
@@ -79,7 +83,7 @@ func run(args []string) (any, error) {
 	case len(args) == 1 && args[0] == "rope":
 		return rope()
 	}
-	return nil, errors.New("usage: probe logits MODEL PREFILL DECODE | keys MODEL TYPE SHIFTS | run MODEL TOKENS | state MODEL TOKENS FILE | rope | speed MODEL PREFILL DECODE")
+	return nil, errors.New("usage: probe logits MODEL PREFILL DECODE | gologits MODEL PREFILL DECODE | keys MODEL TYPE SHIFTS | run MODEL TOKENS | state MODEL TOKENS FILE | rope | speed MODEL PREFILL DECODE")
 }
 
 // open loads a model with a context and a batch. The unpatched host cannot free a context; the program ends soon.
