@@ -3,13 +3,18 @@ package tests
 import (
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ollama/ollama/model"
+
 	"github.com/longrope/longrope/ropescale"
 	"github.com/longrope/longrope/tests/gosession"
+	"github.com/longrope/longrope/tests/reference"
 	"github.com/longrope/longrope/tests/session"
 )
 
@@ -83,6 +88,112 @@ func TestGoReference(t *testing.T) {
 			require.NoError(t, err)
 			assert.Greater(t, compare(t, naked, got).worst, 2e-3*d.largest, "the case cannot tell its rung from another")
 		})
+	}
+}
+
+// Up to the original context length a ladder changes no bit.
+func TestGoShortStaysShort(t *testing.T) {
+	path := writeDefault(t, nil)
+	r := defaultLlama(t).Rope
+	s := openGo(t, path, session.Options{Keys: "f16"})
+	tokens := someTokens(r.OriginalContextLength, s.Vocab(), 6)
+	plain, err := s.Prefill(tokens, 0, 0, 100)
+	require.NoError(t, err)
+	l := rungLadder(t, r)
+	require.NoError(t, s.SetLadder(l))
+	s.SetRung(0, l.RungFor(len(tokens)))
+	laddered, err := s.Prefill(tokens, 0, 0, 100)
+	require.NoError(t, err)
+	require.Equal(t, plain, laddered)
+}
+
+// What cannot take the rows of a ladder is an error, never silence.
+func TestGoRefuses(t *testing.T) {
+	path := writeDefault(t, nil)
+	r := defaultLlama(t).Rope
+	s := openGo(t, path, session.Options{})
+	half := ropescale.Rope{Dims: r.Dims / 2, FreqBase: r.FreqBase, OriginalContextLength: r.OriginalContextLength}
+	require.NoError(t, s.SetLadder(rungLadder(t, half)))
+	_, err := s.Prefill([]int{1, 2, 3}, 0, 0, 3)
+	require.ErrorIs(t, err, model.ErrLadder)
+	assert.ErrorContains(t, err, "16 factors in a row, but the model rotates 64 dimensions: needs 32")
+
+	good := withLadder(t, path, 8*r.OriginalContextLength)
+	for key, c := range map[string]struct {
+		value any
+		want  string
+	}{
+		"version":           {uint32(2), "llama.rope.longrope.version is not 1: this build cannot read the ladder, update it"},
+		"lengths":           {uint32(256), "0 lengths, 2 start windows, 2 attention factors and 64 factors do not fit together"},
+		"start_windows":     {uint32(0), "2 lengths, 0 start windows"},
+		"attention_factors": {float32(1), "0 attention factors"},
+		"factors":           {float32(1), "a ladder needs at least row 0 and one factor"},
+	} {
+		t.Run(key, func(t *testing.T) {
+			f, err := reference.ReadFile(good)
+			require.NoError(t, err)
+			f.Set("llama.rope.longrope."+key, c.value)
+			bad := filepath.Join(t.TempDir(), "bad.gguf")
+			require.NoError(t, f.WriteFile(bad))
+			_, err = gosession.Open(bad, session.Options{})
+			require.ErrorContains(t, err, c.want)
+			assert.ErrorContains(t, err, bad)
+		})
+	}
+}
+
+// BenchmarkGoRungs is what rows cost the Go engine: the time of a token of four sequences on mixed rungs, as a share of that
+// without a ladder and on one rung. They run in turn in one process; the figures are medians over b.N rounds. Say
+// -benchtime 20x.
+func BenchmarkGoRungs(b *testing.B) {
+	path := writeDefault(b, nil)
+	r := defaultLlama(b).Rope
+	l, err := ropescale.NewLadder(r, nil, someRung(r, 2*r.OriginalContextLength, 8, 1.05), someRung(r, 8*r.OriginalContextLength, 20, 1.1))
+	require.NoError(b, err)
+	const sequences, prompt, decode = 4, 128, 64
+	sides := []struct {
+		name   string
+		ladder bool
+		rungs  [sequences]int
+		s      *gosession.Session
+	}{{name: "none"}, {name: "one", ladder: true, rungs: [sequences]int{2, 2, 2, 2}}, {name: "mixed", ladder: true, rungs: [sequences]int{2, 0, 1, 2}}}
+	for i := range sides {
+		sides[i].s = openGo(b, path, session.Options{Sequences: sequences, Context: 256, Keys: "f16"})
+		if sides[i].ladder {
+			require.NoError(b, sides[i].s.SetLadder(l))
+		}
+		for seq, rung := range sides[i].rungs {
+			sides[i].s.SetRung(seq, rung)
+			_, err := sides[i].s.Prefill(someTokens(prompt, sides[i].s.Vocab(), 1), seq, 0, prompt)
+			require.NoError(b, err)
+		}
+	}
+	times := map[string][]float64{}
+	for i := range b.N {
+		for j := range sides {
+			side := sides[(i+j)%len(sides)]
+			start := time.Now()
+			for p := range decode {
+				var batch []session.Token
+				for seq := range sequences {
+					batch = append(batch, session.Token{ID: p, Pos: prompt + p, Seq: seq, Logits: true})
+				}
+				require.NoError(b, side.s.Decode(batch...))
+			}
+			times[side.name] = append(times[side.name], time.Since(start).Seconds()/decode)
+			for seq := range sequences {
+				require.NoError(b, side.s.Remove(seq, prompt))
+			}
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(median(times["none"])*1e6, "us/batch")
+	for _, c := range [][2]string{{"one", "none"}, {"mixed", "one"}} {
+		ratios := make([]float64, b.N)
+		for i := range ratios {
+			ratios[i] = times[c[0]][i] / times[c[1]][i]
+		}
+		b.ReportMetric(median(ratios), c[0]+"/"+c[1])
 	}
 }
 
