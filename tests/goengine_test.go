@@ -12,6 +12,7 @@ import (
 
 	"github.com/ollama/ollama/model"
 
+	defaultmodel "github.com/longrope/longrope/evals/default"
 	"github.com/longrope/longrope/ropescale"
 	"github.com/longrope/longrope/tests/gosession"
 	"github.com/longrope/longrope/tests/reference"
@@ -378,4 +379,36 @@ func TestGoRerotate(t *testing.T) {
 	rotated, left := compare(t, fresh, after(1, 2, true)), compare(t, fresh, after(1, 2, false))
 	t.Logf("re-rotated: %v; left as they were: %v", rotated, left)
 	assert.Less(t, rotated.worst, left.worst)
+}
+
+// Keys of a model with YaRN keep their size when they are shifted; each shift used to multiply them by the attention factor.
+func TestGoShiftAttentionFactor(t *testing.T) {
+	const prompt, keep, discard, shifts = 60, 4, 5, 4
+	f, err := reference.Read(defaultmodel.Model)
+	require.NoError(t, err)
+	f.SetArchitecture("mistral3") // tensors and sums of a llama, and YaRN
+	f.Set("mistral3.rope.scaling.type", "yarn")
+	f.Set("mistral3.rope.scaling.factor", float32(4))
+	path := filepath.Join(t.TempDir(), "mistral3.gguf")
+	require.NoError(t, f.WriteFile(path))
+	s := openGo(t, path, session.Options{})
+	_, err = s.Prefill(someTokens(prompt, s.Vocab(), 3), 0, 0, prompt)
+	require.NoError(t, err)
+	before, err := s.Keys(0, 0)
+	require.NoError(t, err)
+	for range shifts {
+		require.NoError(t, s.Shift(0, keep, discard))
+	}
+	after, err := s.Keys(0, 0)
+	require.NoError(t, err)
+	length := func(key []float32) float64 {
+		x := make([]float64, len(key))
+		for i, v := range key {
+			x[i] = float64(v)
+		}
+		return norm(x...)
+	}
+	for p := keep; p < prompt-shifts*discard; p++ {
+		assert.InEpsilon(t, length(before[p+shifts*discard]), length(after[p]), 1e-4, "position %d", p)
+	}
 }
