@@ -3,7 +3,6 @@ package tests
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,7 +123,7 @@ func mustTake(d *kernel.Device, c kernel.Case) bool {
 }
 
 // BenchmarkRope is the op as a model of 8B parameters has it (32 heads of 128, 512 tokens): what rows cost, as time per op
-// and as a share of what a vector costs in the same rounds.
+// and as a share of what a vector costs in the same round, medians over b.N rounds. Say -benchtime 9x.
 func BenchmarkRope(b *testing.B) {
 	const ops = 16 // a graph, so that the op and not its launch is what takes time
 	kinds := []string{"none", "vector", "matrix5"}
@@ -148,8 +147,7 @@ func BenchmarkRope(b *testing.B) {
 					require.NoError(b, g.Compute(1))
 					graphs[c.Kind] = g
 				}
-				spent := map[string]time.Duration{}
-				best := map[string]time.Duration{}
+				spent := map[string][]float64{} // of each round, microseconds
 				b.ResetTimer()
 				for i := range b.N {
 					for j := range kinds {
@@ -159,11 +157,7 @@ func BenchmarkRope(b *testing.B) {
 						}
 						start := time.Now()
 						require.NoError(b, graphs[kind].Compute(1))
-						took := time.Since(start)
-						spent[kind] += took
-						if best[kind] == 0 || took < best[kind] {
-							best[kind] = took
-						}
+						spent[kind] = append(spent[kind], float64(time.Since(start).Nanoseconds())/1000/ops)
 					}
 				}
 				b.ReportMetric(0, "ns/op")
@@ -172,11 +166,14 @@ func BenchmarkRope(b *testing.B) {
 						b.Logf("%s is not supported by %s", kind, d.Name())
 						continue
 					}
-					b.ReportMetric(float64(spent[kind].Microseconds())/float64(b.N)/ops, kind+"-us/op")
+					b.ReportMetric(median(spent[kind]), kind+"-us/op")
 				}
 				if graphs["vector"] != nil && graphs["matrix5"] != nil {
-					b.ReportMetric(float64(spent["matrix5"])/math.Max(1, float64(spent["vector"])), "rows/vector")
-					b.ReportMetric(float64(best["matrix5"])/math.Max(1, float64(best["vector"])), "best-rows/vector")
+					ratios := make([]float64, b.N)
+					for i := range ratios {
+						ratios[i] = spent["matrix5"][i] / spent["vector"][i]
+					}
+					b.ReportMetric(median(ratios), "rows/vector")
 				}
 			})
 		}
