@@ -53,7 +53,9 @@
 // texts get the long one's too. Options.StockRung chooses the rung, Report.Notes say what is lost, and Inspect has what
 // transformers makes of it (ModelInfo.Transformers), to be measured beside the ladder. vLLM takes the attention factors
 // from short_mscale and long_mscale, and the long factors at every length once its maximum length exceeds L.
-// transformers warns of the two keys, which it does not know, and goes on.
+// transformers warns of the two keys, which it does not know, and goes on. Its version 4.57 and 5 compute the same for
+// every architecture tried (tests/testdata/golden.py check); 4.48 goes over to long_factor for Phi-3 only, and applies
+// short_factor at every length to the others.
 //
 // The folder too appears by rename, whole or not at all; one that exists is not touched. Strip gives config.json back.
 //
