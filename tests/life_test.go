@@ -101,9 +101,9 @@ func (h *host) testPolicies(t *testing.T) {
 	assert.ErrorContains(t, err, `rope.longrope.crossing of the model file: "fast" is no policy`)
 
 	// in the environment
-	s := startServer(t, h.binary, h.store, "OLLAMA_LONGROPE_CROSSING=recompute")
+	s := h.start(t, "OLLAMA_LONGROPE_CROSSING=recompute")
 	assert.Regexp(t, crosses("recompute"), grow(s, "by-file-rerotate", nil))
-	s = startServer(t, h.binary, h.store, "OLLAMA_LONGROPE_CROSSING=fast")
+	s = h.start(t, "OLLAMA_LONGROPE_CROSSING=fast")
 	_, err = ask(t.Context(), s, "default-2k", first, n)
 	assert.ErrorContains(t, err, `OLLAMA_LONGROPE_CROSSING: "fast" is no policy`)
 	_, err = ask(t.Context(), s, "default", h.prompt(t, 0, 20), n)
@@ -114,10 +114,10 @@ func (h *host) testPolicies(t *testing.T) {
 }
 
 // With a cache for several users, a request that shares a prefix with another slot gets a copy of it, on its rung; the copy
-// may then cross.
+// may then cross. The Go engine's copy shares its keys with the source, so they are not rotated.
 func (h *host) testFork(t *testing.T) {
 	const n = 12
-	s := startServer(t, h.binary, h.store, "OLLAMA_NUM_PARALLEL=3", "OLLAMA_MULTIUSER_CACHE=1", "OLLAMA_DEBUG=1")
+	s := h.start(t, "OLLAMA_NUM_PARALLEL=3", "OLLAMA_MULTIUSER_CACHE=1", "OLLAMA_DEBUG=1")
 	text := h.tokens(t, h.prompt(t, 3000, 2*serverL))
 	other := h.text[9000:]
 	branch := func(common, length int) string {
@@ -128,13 +128,17 @@ func (h *host) testFork(t *testing.T) {
 			}
 		}
 	}
+	rotated := "rerotate"
+	if h.goEngine() {
+		rotated = "recompute"
+	}
 	for _, c := range []struct {
 		prompt, policy, log string
 	}{
 		{h.detokenize(t, text[:200]), "recompute", ""},
 		{branch(120, 220), "recompute", "forking cache slot"},
 		{branch(150, serverL+50), "recompute", "cause=request policy=recompute tokens=150"},
-		{branch(160, serverL+60), "rerotate", "cause=request policy=rerotate tokens=160"},
+		{branch(160, serverL+60), "rerotate", "cause=request policy=" + rotated + " tokens=160"},
 	} {
 		at := len(s.Log())
 		answer, err := tell(t.Context(), s, "default-2k", c.prompt, n, map[string]any{"num_predict": n, "longrope_crossing": c.policy})
@@ -161,7 +165,7 @@ func (h *host) testLongLife(t *testing.T) {
 		bound  = 0.45
 	)
 	h.forget(t, "default-2k")
-	s := startServer(t, h.binary, h.store, "OLLAMA_NUM_PARALLEL=2", "OLLAMA_DEBUG=1")
+	s := h.start(t, "OLLAMA_NUM_PARALLEL=2", "OLLAMA_DEBUG=1")
 	options := func(policy string, seed int) map[string]any {
 		return map[string]any{
 			"longrope_crossing": policy, "num_ctx": numCtx, "num_predict": -1, "seed": seed,

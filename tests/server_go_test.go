@@ -9,38 +9,23 @@ import (
 	"github.com/longrope/longrope/tests/reference"
 )
 
+// newEngine makes the host use its Go engine where it has a choice.
+const newEngine = "OLLAMA_NEW_ENGINE=1"
+
 // The whole path on a real server whose models run on the Go engine.
 func TestServerGo(t *testing.T) {
-	h := newHost(t, "OLLAMA_NEW_ENGINE=1")
+	h := newHost(t, newEngine)
 	t.Run("past L", h.testPastL)
 	require.Contains(t, said(h.Log()), "--ollama-engine")
 	require.NotContains(t, said(h.Log()), "switching to compatibility mode")
 	t.Run("crossing by request", h.testRequestCrosses)
 	t.Run("crossing by growth", h.testGrowthCrosses)
-	t.Run("crossing by rotation", h.testRerotates)
 	t.Run("version", h.testVersion)
 	t.Run("misfit", h.testMisfit)
 	t.Run("parallel", h.testParallel)
-}
-
-// A request that reuses a prefix of another rung, and a sequence that grows past its own, rotate cached keys if the user
-// wants that; nothing is processed again.
-func (h *host) testRerotates(t *testing.T) {
-	const n = 16
-	first, second := h.prompt(t, 3000, serverL-2*n), h.prompt(t, 3000, serverL+n)
-	s := startServer(t, h.binary, h.store, append(h.env, "OLLAMA_NUM_PARALLEL=1", "OLLAMA_LONGROPE_CROSSING=rerotate")...)
-	_, err := ask(t.Context(), s, "default-2k", first, n)
-	require.NoError(t, err)
-	a, err := ask(t.Context(), s, "default-2k", second, n)
-	require.NoError(t, err)
-	assert.Regexp(t, crossing+`".* from=0 to=1 cause=request policy=rerotate tokens=[1-9]`, said(s.Log()))
-	t.Logf("re-rotated: %q", a.text)
-
-	at := len(s.Log())
-	_, err = ask(t.Context(), s, "default-2k", first, -3*n)
-	require.NoError(t, err)
-	assert.Regexp(t, crossing+`".* from=1 to=0 cause=request policy=rerotate`, said(s.Log()[at:]))
-	assert.Regexp(t, crossing+`".* from=0 to=1 cause=growth policy=rerotate tokens=256 `, said(s.Log()[at:]))
+	t.Run("policies", h.testPolicies)
+	t.Run("fork", h.testFork)
+	t.Run("long life", h.testLongLife)
 }
 
 // A ladder that does not fit the model is an error when it is loaded.

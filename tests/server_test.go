@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -81,7 +82,7 @@ func said(log string) string {
 func newHost(t *testing.T, env ...string) *host {
 	t.Helper()
 	h := &host{binary: program(t), store: t.TempDir(), dir: t.TempDir(), env: env}
-	h.Server = startServer(t, h.binary, h.store, append(env, "OLLAMA_NUM_PARALLEL=1")...)
+	h.Server = h.start(t, "OLLAMA_NUM_PARALLEL=1")
 
 	path := h.path("default.gguf")
 	require.NoError(t, os.WriteFile(path, defaultmodel.Model, 0o644))
@@ -103,6 +104,15 @@ func newHost(t *testing.T, env ...string) *host {
 	require.NoError(t, err)
 	return h
 }
+
+// start starts another server on the store.
+func (h *host) start(t *testing.T, env ...string) *server.Server {
+	t.Helper()
+	return startServer(t, h.binary, h.store, slices.Concat(h.env, env)...)
+}
+
+// goEngine says that models run on the host's Go engine.
+func (h *host) goEngine() bool { return slices.Contains(h.env, newEngine) }
 
 func (h *host) path(name string) string { return filepath.Join(h.dir, name) }
 
@@ -348,7 +358,7 @@ func (h *host) testGrowthCrosses(t *testing.T) {
 func (h *host) testParallel(t *testing.T) {
 	const n = 24
 	h.forget(t, "default-2k")
-	s := startServer(t, h.binary, h.store, append(h.env, "OLLAMA_NUM_PARALLEL=2")...)
+	s := h.start(t, "OLLAMA_NUM_PARALLEL=2")
 	prompts := []string{h.prompt(t, 7000, serverL-n), h.prompt(t, 7400, 2*serverL)}
 	for round := range 2 {
 		answers := make([]answer, len(prompts))
