@@ -137,25 +137,32 @@ func joined(curve []Bucket, first float64) []Bucket {
 
 // PlotFactors draws lambda_i by pair for several methods or rungs, the factors on a logarithmic axis.
 func PlotFactors(path string, series []FactorSeries) error {
-	if len(series) == 0 {
-		return errors.New("nothing to plot: give at least one set of factors")
+	c, curves, err := factorChart(series)
+	if err != nil {
+		return err
 	}
-	c := chart{
+	return render(path, 620, 380, func(f *figure) { f.chart(c).curves(curves) })
+}
+
+func factorChart(series []FactorSeries) (c chart, curves []curve, err error) {
+	if len(series) == 0 {
+		return c, nil, errors.New("nothing to plot: give at least one set of factors")
+	}
+	c = chart{
 		title:    "Rescale factors",
 		subtitle: "what divides the angle of each RoPE pair, from the fastest to the slowest",
 		xlabel:   "RoPE pair i",
 		ylabel:   "rescale factor λᵢ",
 		y:        axis{min: 1, max: 1, log: true},
 	}
-	var curves []curve
 	for i, s := range series {
 		if len(s.Factors) == 0 {
-			return fmt.Errorf("factors of %q are empty", s.Name)
+			return c, nil, fmt.Errorf("factors of %q are empty", s.Name)
 		}
 		k := curve{style: styleOf(s.Name, i), dots: len(s.Factors) <= 64}
 		for j, f := range s.Factors {
 			if !(f > 0) || math.IsInf(f, 0) {
-				return fmt.Errorf("factor %d of %q is %v: want a positive number", j, s.Name, f)
+				return c, nil, fmt.Errorf("factor %d of %q is %v: want a positive number", j, s.Name, f)
 			}
 			k.points = append(k.points, vg.Point{X: vg.Length(j), Y: vg.Length(f)})
 			c.y.include(f)
@@ -174,7 +181,7 @@ func PlotFactors(path string, series []FactorSeries) error {
 	c.x.pad(0.015)
 	c.y.pad(0.04)
 	c.keys = keysOf(curves)
-	return render(path, 620, 380, func(f *figure) { f.chart(c).curves(curves) })
+	return c, curves, nil
 }
 
 // PlotSearch draws the best fitness so far against evaluated tokens, every evaluation as a faint point, and the fitness of

@@ -13,11 +13,15 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/ropescale"
 )
 
 func TestPlots(t *testing.T) {
 	c := compareFake(t, 1)
 	factors := []FactorSeries{{"linear", []float64{8, 8, 8, 8}}, {"longrope", []float64{1, 1.5, 4, 9}}}
+	ladder := &ropescale.Ladder{OriginalContextLength: 256, RopeDimensionCount: 8, Rungs: []ropescale.Rung{
+		{Length: 512, AttentionFactor: 1, Factors: []float64{1, 1, 2, 2}}, {Length: 2048, StartWindow: 32, AttentionFactor: 1.1, Factors: []float64{1, 2, 4, 8}}}}
 	search := []SearchSeries{{"longrope", []SearchPoint{{6144, 16}, {12288, math.Inf(1)}, {18432, 15}, {24576, 15.5}}}}
 	for name, tt := range map[string]struct {
 		plot func(path string) error
@@ -26,6 +30,7 @@ func TestPlots(t *testing.T) {
 		"perplexity": {func(p string) error { return PlotPerplexity(p, c.Perplexity) }, []string{"stock, 300", "long, 420", "trained up to 64", "perplexity"}},
 		"passkey":    {func(p string) error { return PlotPasskey(p, c.Passkey) }, []string{">stock<", ">long<", ">300<", ">420<", ">100<", ">0<", ">all<", "50 % (22 to 78)"}},
 		"factors":    {func(p string) error { return PlotFactors(p, factors) }, []string{">linear<", ">longrope<", ">8<"}},
+		"ladder":     {func(p string) error { return PlotLadder(p, ladder) }, []string{">rung 2, 2k<", ">own RoPE<", ">sequences of 513 – 2048 tokens<", ">start window 32<"}},
 		"search": {func(p string) error {
 			return PlotSearch(p, search, []Baseline{{"yarn", 16.2}, {"linear", 70}})
 		}, []string{"yarn 16.2<", "above the figure: linear 70.00", ">20k<"}},
@@ -84,6 +89,7 @@ func TestPlotBadInput(t *testing.T) {
 	require.Error(t, PlotFactors(path, nil))
 	require.ErrorContains(t, PlotFactors(path, []FactorSeries{{"a", []float64{1, 0}}}), `factor 1 of "a" is 0`)
 	require.ErrorContains(t, PlotFactors(path, []FactorSeries{{"a", nil}}), `"a" are empty`)
+	require.ErrorContains(t, PlotLadder(path, &ropescale.Ladder{OriginalContextLength: 256, RopeDimensionCount: 8}), "no rungs")
 	require.Error(t, PlotSearch(path, nil, nil))
 	require.ErrorContains(t, PlotSearch(path, []SearchSeries{{"a", []SearchPoint{{1, math.NaN()}}}}, nil), `"a" has no evaluation with a finite`)
 	require.NoError(t, PlotFactors(path, []FactorSeries{{"one", []float64{1}}}), "a single flat factor is drawn too")

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // LadderVersion is the version of the ladder's meaning and of factors.json that this package reads and writes.
@@ -141,6 +142,27 @@ func (l *Ladder) RungFor(n int) int {
 		return 0
 	}
 	return len(l.Rungs)
+}
+
+// Serves returns the lengths of the sequences that RungFor puts on a row, in tokens: first > last if there are none.
+// Sequences longer than the last rung are on it, too.
+func (l *Ladder) Serves(row int) (first, last int) {
+	ends := []int{0, l.OriginalContextLength}
+	for _, g := range l.Rungs {
+		ends = append(ends, g.Length)
+	}
+	slices.Sort(ends)
+	first = 1
+	for i := 1; i < len(ends); i++ { // between two ends all lengths are on one row
+		if ends[i] == ends[i-1] || l.RungFor(ends[i]) != row {
+			continue
+		}
+		if last == 0 {
+			first = ends[i-1] + 1
+		}
+		last = ends[i]
+	}
+	return first, last
 }
 
 // Row returns the row for the token at position pos of a sequence on the given rung: 0 below the rung's start window,

@@ -30,23 +30,18 @@ func beside(path, word string) string {
 	return strings.TrimSuffix(path, ext) + "-" + word + ext
 }
 
-// drawLadder draws the factors of a ladder's rows, the longest first; path "" is none.
+// drawLadder draws the factors of a ladder's rows and what they serve; of what has no lengths, or no rungs, the factors alone.
+// path "" is none.
 func drawLadder(path string, l *ropescale.Ladder) error {
-	if path == "" {
+	switch {
+	case path == "":
 		return nil
+	case len(l.Rungs) == 0:
+		return evals.PlotFactors(path, []evals.FactorSeries{{Name: "own RoPE", Factors: l.At(0).Factors}})
+	case l.OriginalContextLength == 0: // csv
+		return evals.PlotFactors(path, []evals.FactorSeries{{Name: "factors", Factors: l.Rungs[0].Factors}})
 	}
-	var series []evals.FactorSeries
-	for r := len(l.Rungs); r >= 0; r-- {
-		name := "own RoPE"
-		switch {
-		case r > 0:
-			name = size(l.Rungs[r-1].Length) + " tokens"
-		case l.Base == nil && len(l.Rungs) > 0:
-			continue // a line at 1
-		}
-		series = append(series, evals.FactorSeries{Name: name, Factors: l.At(r).Factors})
-	}
-	return evals.PlotFactors(path, series)
+	return evals.PlotLadder(path, l)
 }
 
 // drawSearch draws what a search found, beside the methods that need none, and how it got there. It returns the files.

@@ -29,7 +29,7 @@ factors; it is an error when they cannot be used.`,
 			return newApp(cmd, open).show(args[0], plot)
 		},
 	}
-	cmd.Flags().StringVar(&plot, "plot", "", "Draw the factors to `FILE` (.png or .svg)")
+	cmd.Flags().StringVar(&plot, "plot", "", "Draw the ladder to `FILE` (.png or .svg)")
 	jsonFlag(cmd)
 	return cmd
 }
@@ -166,7 +166,7 @@ func parameters(n uint64) string {
 	return fmt.Sprint(n)
 }
 
-// describeLadder is the table of the rungs and a plot of each.
+// describeLadder is the table of the rungs, a plot of their factors and one of what they serve.
 func describeLadder(l *ropescale.Ladder) string {
 	var rows [][]string
 	var rungs []ropescale.Rung
@@ -181,22 +181,38 @@ func describeLadder(l *ropescale.Ladder) string {
 		if r == 0 {
 			name = "own RoPE"
 		}
-		rows = append(rows, []string{name, count(g.Length), scale(g.Length, l.OriginalContextLength), fmt.Sprint(g.StartWindow),
+		rows = append(rows, []string{name, count(g.Length), scale(g.Length, l.OriginalContextLength), count(g.StartWindow),
 			short(g.AttentionFactor), short(low) + " … " + short(high) + monotone(g.Factors)})
 	}
 	var b strings.Builder
 	b.WriteString(table([]string{"", "up to tokens", "scale", "start window", "attention factor", "factors"}, rows, 1))
 	low, high := bounds(rungs)
-	for r, g := range rungs {
-		if r == 0 && l.Base == nil {
-			continue
+	switch {
+	case len(l.Rungs) == 0:
+		fmt.Fprintf(&b, "\nlambda of own RoPE, %s tokens\n%s", size(rungs[0].Length), factorPlot(rungs[0], low, high))
+	case len(l.Rungs) == 1 && !scaled(rungs[0]):
+		fmt.Fprintf(&b, "\nlambda of rung 1, %s tokens\n%s", size(rungs[1].Length), factorPlot(rungs[1], low, high))
+	default:
+		signs := []rune("·123456789abcdefghijklmnopqrstuvwxyz")
+		for len(signs) < len(rungs) {
+			signs = append(signs, '*')
 		}
-		if gl, gh := bounds([]ropescale.Rung{g}); r == 0 && gl == 1 && gh == 1 {
-			continue
+		names := "rung 1"
+		if n := len(l.Rungs); n > 1 {
+			names = fmt.Sprintf("rungs 1 to %d", n)
 		}
-		fmt.Fprintf(&b, "\nlambda of %s, %s tokens\n%s", rows[r][0], size(g.Length), factorPlot(g, low, high))
+		fmt.Fprintf(&b, "\nlambda of %s, own RoPE is ·\n%s", names, rungsPlot(rungs, signs, low, high))
+	}
+	if len(l.Rungs) > 0 {
+		b.WriteString("\ntokens that get the factors of a rung\n" + servedPlot(l))
 	}
 	return b.String()
+}
+
+// scaled says that a row is not plain RoPE.
+func scaled(g ropescale.Rung) bool {
+	low, high := bounds([]ropescale.Rung{g})
+	return low != 1 || high != 1
 }
 
 func scale(length, original int) string {
