@@ -85,6 +85,9 @@ func (s *Server) Stop() {
 	}
 }
 
+// URL is where the server answers.
+func (s *Server) URL() string { return s.url.String() }
+
 // Client talks to the server's API.
 func (s *Server) Client() *api.Client { return api.NewClient(s.url, http.DefaultClient) }
 
