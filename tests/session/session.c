@@ -1,21 +1,29 @@
 #include "session.h"
+#include "watch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static char session_last_error[1024];
+// the errors while a session opens, else the last one, which goes to stderr too
+static char session_errors[1024];
+static bool session_opening;
 
 static void session_log(enum ggml_log_level level, const char * text, void * user_data) {
     (void) user_data;
-    if (level == GGML_LOG_LEVEL_ERROR) {
+    if (level != GGML_LOG_LEVEL_ERROR) {
+        return;
+    }
+    if (session_opening) {
+        strncat(session_errors, text, sizeof(session_errors) - strlen(session_errors) - 1);
+    } else {
         fputs(text, stderr);
-        snprintf(session_last_error, sizeof(session_last_error), "%s", text);
+        snprintf(session_errors, sizeof(session_errors), "%s", text);
     }
 }
 
 const char * session_error(void) {
-    return session_last_error;
+    return session_errors;
 }
 
 void session_start(void) {
@@ -23,7 +31,7 @@ void session_start(void) {
     llama_backend_init();
 }
 
-session * session_open(const char * path, int n_ctx, int n_batch, int n_seq, int n_threads, int n_gpu_layers, enum ggml_type type_k, bool flash, bool unified) {
+static session * session_try(const char * path, int n_ctx, int n_batch, int n_seq, int n_threads, int n_gpu_layers, enum ggml_type type_k, bool flash, bool unified, session_extra extra) {
     struct llama_model_params mp = llama_model_default_params();
     mp.n_gpu_layers = n_gpu_layers;
     ggml_backend_dev_t none[] = { NULL };
@@ -46,8 +54,19 @@ session * session_open(const char * path, int n_ctx, int n_batch, int n_seq, int
     cp.kv_unified      = unified;
     cp.type_k          = type_k;
     cp.type_v          = flash || ggml_is_quantized(type_k) ? GGML_TYPE_F16 : type_k;
+    cp.rope_freq_scale = extra.freq_scale;
+    if (extra.hidden) {
+        cp.embeddings   = true;
+        cp.pooling_type = LLAMA_POOLING_TYPE_NONE;
+    }
+    session_watch * watch = extra.watch ? calloc(1, sizeof(*watch)) : NULL;
+    if (watch) {
+        cp.cb_eval           = session_watch_eval;
+        cp.cb_eval_user_data = watch;
+    }
     struct llama_context * ctx = llama_init_from_model(model, cp);
     if (!ctx) {
+        free(watch);
         llama_model_free(model);
         return NULL;
     }
@@ -55,12 +74,25 @@ session * session_open(const char * path, int n_ctx, int n_batch, int n_seq, int
     session * s = malloc(sizeof(*s));
     s->model = model;
     s->ctx   = ctx;
+    s->watch = watch;
+    return s;
+}
+
+session * session_open(const char * path, int n_ctx, int n_batch, int n_seq, int n_threads, int n_gpu_layers, enum ggml_type type_k, bool flash, bool unified, session_extra extra) {
+    session_errors[0] = 0;
+    session_opening   = true;
+    session * s = session_try(path, n_ctx, n_batch, n_seq, n_threads, n_gpu_layers, type_k, flash, unified, extra);
+    session_opening   = false;
     return s;
 }
 
 void session_close(session * s) {
     llama_free(s->ctx);
     llama_model_free(s->model);
+    if (s->watch) {
+        session_watch_reset(s->watch);
+        free(s->watch);
+    }
     free(s);
 }
 
@@ -86,12 +118,22 @@ float * session_logits(session * s, int i) {
     return llama_get_logits_ith(s->ctx, i);
 }
 
+float * session_hidden(session * s, int i, int * n) {
+    *n = llama_model_n_embd(s->model);
+    return llama_get_embeddings_ith(s->ctx, i);
+}
+
 void session_clear(session * s) {
     llama_memory_clear(llama_get_memory(s->ctx), true);
 }
 
 bool session_remove(session * s, int seq, int p0, int p1) {
     return llama_memory_seq_rm(llama_get_memory(s->ctx), seq, p0, p1);
+}
+
+bool session_can_move(session * s) {
+    llama_memory_t mem = llama_get_memory(s->ctx);
+    return mem && llama_memory_can_shift(mem);
 }
 
 void session_move(session * s, int seq, int p0, int p1, int delta) {

@@ -15,6 +15,7 @@ import "C"
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"unsafe"
 
@@ -41,12 +42,19 @@ type Options struct {
 	GPULayers int
 	// Unified has all sequences in one stream of cells, where copies share them; else each has its own.
 	Unified bool
+	// FreqScale is what RoPE multiplies angles by, in layers that are not local; 0 is the model's own.
+	FreqScale float32
+	// Hidden makes Logits return the last hidden states, which is all that an encoder has.
+	Hidden bool
+	// Watch computes node by node and records the RoPE and attention nodes, for Watched.
+	Watch bool
 }
 
 // Session is a loaded model with a context. Close it. It is not safe for concurrent use.
 type Session struct {
-	c     *C.session
-	vocab int
+	c      *C.session
+	vocab  int
+	hidden bool
 }
 
 // Token is one entry of a batch.
@@ -77,11 +85,12 @@ func Open(path string, o Options) (*Session, error) {
 	}
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
-	c := C.session_open(cpath, or(o.Context, 512), or(o.Batch, 512), or(o.Sequences, 1), or(o.Threads, 1), C.int(o.GPULayers), keys, C.bool(o.Flash), C.bool(o.Unified))
+	c := C.session_open(cpath, or(o.Context, 512), or(o.Batch, 512), or(o.Sequences, 1), or(o.Threads, 1), C.int(o.GPULayers), keys, C.bool(o.Flash), C.bool(o.Unified),
+		C.session_extra{freq_scale: C.float(o.FreqScale), hidden: C.bool(o.Hidden), watch: C.bool(o.Watch)})
 	if c == nil {
-		return nil, fmt.Errorf("session: the engine cannot load %s; its own words are on stderr", path)
+		return nil, fmt.Errorf("session: the engine cannot load %s: %s", path, strings.TrimSpace(C.GoString(C.session_error())))
 	}
-	return &Session{c, int(C.session_vocab(c))}, nil
+	return &Session{c, int(C.session_vocab(c)), o.Hidden}, nil
 }
 
 // Close frees the model and its context.
@@ -109,13 +118,17 @@ func (s *Session) Decode(batch ...Token) error {
 
 // Logits of the ith entry of the last batch; nil if they were not asked for.
 func (s *Session) Logits(i int) []float32 {
-	p := C.session_logits(s.c, C.int(i))
+	n := C.int(s.vocab)
+	p := (*C.float)(nil)
+	if s.hidden {
+		p = C.session_hidden(s.c, C.int(i), &n)
+	} else {
+		p = C.session_logits(s.c, C.int(i))
+	}
 	if p == nil {
 		return nil
 	}
-	out := make([]float32, s.vocab)
-	copy(out, unsafe.Slice((*float32)(p), s.vocab))
-	return out
+	return floats(p, int(n))
 }
 
 // Prefill decodes tokens from position pos on in pieces of at most chunk, and returns all their logits.
@@ -146,6 +159,9 @@ func (s *Session) Remove(seq, p0, p1 int) error {
 	}
 	return nil
 }
+
+// CanShift says whether the engine moves cached keys of the model.
+func (s *Session) CanShift() bool { return bool(C.session_can_move(s.c)) }
 
 // Shift is a context shift as the host's runner does it: positions keep to keep+discard of the sequence are removed and
 // the later ones, up to length, move down by discard.

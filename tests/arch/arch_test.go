@@ -1,0 +1,393 @@
+package arch
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/tests/session"
+)
+
+const (
+	host   = "../../build/host"
+	readme = "../../patches/README.md"
+)
+
+var update = flag.Bool("update", false, "write the matrix into patches/README.md")
+
+// Every architecture that the host knows takes the rows of a ladder where it should, or says that it cannot.
+func TestMatrix(t *testing.T) {
+	names, err := Names(host)
+	require.NoError(t, err)
+	var rows []Row
+	for _, name := range Variants(names) {
+		t.Run(name, func(t *testing.T) {
+			arch, _, _ := strings.Cut(name, ",")
+			c := &candidate{T: t, arch: arch, hint: Hints[name], dir: t.TempDir()}
+			row := Row{Name: name}
+			row.Llama, row.Notes = c.check()
+			t.Log(row.Llama, row.Notes)
+			rows = append(rows, row)
+		})
+	}
+	if len(rows) < len(names) {
+		return // a part was asked for
+	}
+	have, err := os.ReadFile(readme)
+	require.NoError(t, err)
+	want, err := WithTable(string(have), Table(rows))
+	require.NoError(t, err)
+	if *update && !t.Failed() {
+		require.NoError(t, os.WriteFile(readme, []byte(want), 0o644))
+		return
+	}
+	assert.Equal(t, want, string(have), "patches/README.md is out of date: run go test ./tests/arch -update")
+}
+
+// candidate is an architecture under test.
+type candidate struct {
+	*testing.T
+	arch, dir string
+	hint      Hint
+	model     *Model
+	plain     string // file of the model without a ladder
+}
+
+// options of all sessions: a context of 128 tokens, computed at once, with caches in float32.
+func (c *candidate) options() session.Options {
+	return session.Options{Context: 128, Batch: 128, Hidden: c.hint.Hidden}
+}
+
+// tryOpen says what the engine has against a file.
+func (c *candidate) tryOpen(path string) error {
+	s, err := session.Open(path, c.options())
+	if err == nil {
+		s.Close()
+	}
+	return err
+}
+
+// refuses says in which words the engine refuses a ladder.
+func (c *candidate) refuses(m *Model, pairs int) error {
+	path := filepath.Join(c.dir, "refused.gguf")
+	require.NoError(c, m.WithLadder(c.arch, Ladder(pairs)).Save(path, true))
+	return c.tryOpen(path)
+}
+
+const (
+	noRoPE    = "has no RoPE, so it takes no factors"
+	takesNone = "takes the factors of a ladder"
+)
+
+// check returns what became of it and what is worth knowing.
+func (c *candidate) check() (status, notes string) {
+	kv, tensors := c.hint.Start(c.arch)
+	if c.hint.NoRoPE {
+		m := &Model{KV: kv, Tensors: tensors}
+		_, err := Discover(m.WithLadder(c.arch, Ladder(8)).KV, tensors, c.dir, c.tryOpen)
+		require.ErrorContains(c, err, c.arch+" "+noRoPE)
+		return "no RoPE", ""
+	}
+	m, err := Discover(kv, tensors, c.dir, c.tryOpen)
+	if err != nil && (strings.Contains(err.Error(), "unsupported model architecture") || strings.Contains(err.Error(), "cannot be used as main model")) {
+		return "–", "the engine does not run it"
+	}
+	require.NoError(c, err)
+	c.model, c.plain = m, filepath.Join(c.dir, "plain.gguf")
+	require.NoError(c, m.Save(c.plain, true))
+	watch := c.options()
+	watch.Watch = true
+	base := c.compute(c.plain, watch, -1, Long)
+
+	pairs, global, local, without := 8, 0, 0, 0
+	var what []string
+	for _, l := range base.layers {
+		switch {
+		case len(l.Ropes) == 0:
+			without++
+		case l.Local:
+			local++
+		default:
+			global++
+		}
+		for _, n := range l.Ropes {
+			g, err := own(n)
+			require.NoError(c, err)
+			assert.Less(c, Deviation(n, func(int) ropescale.Rung { return g }), bound, "%s without a ladder", n.Name)
+			pairs = n.Dims / 2
+			what = append(what, kind(n)...)
+		}
+	}
+	if local > 0 {
+		what = append(what, fmt.Sprintf("%d of %d layers are local", local, len(base.layers)))
+	}
+	if without > 0 && global+local > 0 {
+		what = append(what, fmt.Sprintf("%d of %d have no RoPE", without, len(base.layers)))
+	}
+	slices.Sort(what)
+	what = slices.Compact(what)
+	if global == 0 {
+		err := c.refuses(m, pairs)
+		require.Error(c, err, "a ladder that nothing applies must be refused")
+		require.ErrorContains(c, err, "architecture "+c.arch)
+		if local == 0 {
+			require.True(c, strings.Contains(err.Error(), noRoPE) || strings.Contains(err.Error(), takesNone), "unclear: %v", err)
+			return "no RoPE", ""
+		}
+		require.ErrorContains(c, err, takesNone)
+		return "refused", strings.Join(append(what, "so a ladder has nothing to act on"), "; ")
+	}
+	c.nodes(base, watch, pairs)
+	c.uniform(base, watch, pairs)
+	c.short(pairs)
+	if s := c.shift(base, watch, pairs); s != "" {
+		what = append(what, s)
+	}
+	return "rows", strings.Join(what, "; ")
+}
+
+// kind is what is particular about a RoPE.
+func kind(n session.Node) (what []string) {
+	switch n.Mode {
+	case 8:
+		what = append(what, "M-RoPE")
+	case 40:
+		what = append(what, "interleaved M-RoPE")
+	}
+	if n.Dims < n.HeadDim {
+		what = append(what, "partial rotary")
+	}
+	return what
+}
+
+// run is what a model computes of a text.
+type run struct {
+	layers []Layer
+	out    [][]float32 // logits, or hidden states, of each token of a prefill, then of two that follow by themselves
+}
+
+// ids are the text, n tokens of it.
+func ids(n int) []int {
+	ids := make([]int, n)
+	for i := range ids {
+		ids[i] = (i*37 + i*i*5 + 11) % 128
+	}
+	return ids
+}
+
+// layers of what the session computed since the last call.
+func (c *candidate) layers(s *session.Session) []Layer {
+	layers, err := Layers(s.Watched())
+	require.NoError(c, err)
+	for i, l := range layers {
+		layers[i].Local = l.Local || c.hint.Wide && len(l.Ropes) > 0
+	}
+	return layers
+}
+
+// compute runs n tokens at once, then two by themselves where there is a cache. rung < 0: there is no ladder.
+func (c *candidate) compute(path string, o session.Options, rung, n int) run {
+	s, err := session.Open(path, o)
+	require.NoError(c, err)
+	defer s.Close()
+	if rung >= 0 {
+		s.SetRung(0, rung)
+	}
+	var r run
+	text := ids(n + 2)
+	r.out, err = s.Prefill(text[:n], 0, 0, n)
+	require.NoError(c, err)
+	if o.Watch {
+		r.layers = c.layers(s)
+	}
+	if !o.Hidden {
+		more, err := s.Prefill(text[n:], 0, n, 1)
+		require.NoError(c, err)
+		r.out = append(r.out, more...)
+	}
+	for _, l := range r.out {
+		require.NotEmpty(c, l)
+		for _, x := range l {
+			require.False(c, math.IsNaN(float64(x)) || math.IsInf(float64(x), 0), "the model computes %v", x)
+		}
+	}
+	return r
+}
+
+// difference is the largest, and the largest number that there is.
+func difference(a, b [][]float32) (worst, size float64) {
+	for i := range a {
+		for j := range a[i] {
+			if b[i][j] < -1e30 && a[i][j] < -1e30 {
+				continue // a token that the model never says
+			}
+			worst = max(worst, math.Abs(float64(a[i][j]-b[i][j])))
+			size = max(size, math.Abs(float64(b[i][j])))
+		}
+	}
+	return worst, size
+}
+
+// ladder converts the model.
+func (c *candidate) ladder(rungs []ropescale.Rung) string {
+	pairs := len(rungs[0].Factors)
+	path := filepath.Join(c.dir, fmt.Sprintf("ladder-%d.gguf", len(rungs)))
+	l, err := ropescale.NewLadder(ropescale.Rope{Dims: 2 * pairs, FreqBase: 50000, OriginalContextLength: Original}, nil, rungs...)
+	require.NoError(c, err)
+	_, err = convert.Convert(context.Background(), c.plain, path, l, convert.Options{StockRung: convert.StockNone})
+	require.NoError(c, err)
+	return path
+}
+
+// row is what the RoPE of a layer does with a position on rung 2 of the ladder: in layers that are not local, its row from
+// the start window on.
+func row(l Layer, n session.Node, pairs int) (func(pos int) ropescale.Rung, error) {
+	g, err := own(n)
+	top := Ladder(pairs)[1]
+	return func(pos int) ropescale.Rung {
+		switch {
+		case l.Local:
+			return g
+		case pos < top.StartWindow:
+			return Plain(pairs)
+		}
+		return top
+	}, err
+}
+
+// nodes holds every RoPE of a sequence on a rung against the oracle.
+func (c *candidate) nodes(base run, watch session.Options, pairs int) {
+	got := c.compute(c.ladder(Ladder(pairs)), watch, 2, Long)
+	require.Len(c, got.layers, len(base.layers))
+	worst := 0.0
+	for i, l := range got.layers {
+		require.Equal(c, base.layers[i].Local, l.Local)
+		require.Len(c, l.Ropes, len(base.layers[i].Ropes))
+		for j, n := range l.Ropes {
+			r, err := row(l, base.layers[i].Ropes[j], pairs)
+			require.NoError(c, err)
+			d := Deviation(n, r)
+			assert.Less(c, d, bound, "attention %d, RoPE %s, local %v", i, n.Name, l.Local)
+			worst = max(worst, d)
+		}
+	}
+	diff, size := difference(got.out[Original:], base.out[Original:])
+	assert.Greater(c, diff, 1e-3*size, "the ladder changes nothing")
+	c.Logf("RoPE: worst deviation %.1e of %g", worst, bound)
+}
+
+// uniform factors are what the host's own frequency scale does, bit for bit since both are powers of two, where the host
+// leaves local layers out of it as a ladder does.
+func (c *candidate) uniform(base run, watch session.Options, pairs int) {
+	watch.FreqScale = 0.25
+	want := c.compute(c.plain, watch, -1, Long)
+	for i, l := range want.layers {
+		for j, n := range l.Ropes {
+			if scaled := n.FreqScale != base.layers[i].Ropes[j].FreqScale; scaled == l.Local || c.hint.Scale {
+				c.Log("uniform factors: nothing to compare with, the host's frequency scale does something else")
+				return
+			}
+		}
+	}
+	got := c.compute(c.ladder(Uniform(pairs, 4)), c.options(), 1, Long)
+	diff, size := difference(got.out, want.out)
+	assert.Zero(c, diff, "uniform factors against rope_freq_scale, of %g", size)
+}
+
+// short stays short: at lengths up to the original, the model with a ladder computes what the model without it does.
+func (c *candidate) short(pairs int) {
+	want := c.compute(c.plain, c.options(), -1, Short)
+	got := c.compute(c.ladder(Ladder(pairs)), c.options(), 0, Short)
+	diff, size := difference(got.out, want.out)
+	assert.Zero(c, diff, "at a length that the model was trained for, of %g", size)
+}
+
+// shift holds all cached keys after a context shift against the oracle.
+func (c *candidate) shift(base run, watch session.Options, pairs int) (note string) {
+	if slices.ContainsFunc(base.layers, func(l Layer) bool { return len(l.Ropes) > 0 && l.Ropes[0].Mode&8 != 0 }) {
+		return "no context shift" // the engine aborts: its runner must not ask for one
+	}
+	off, err := c.shifted(c.ladder(Ladder(pairs)), watch, 2, base, pairs)
+	if err != nil {
+		return err.Error()
+	}
+	if off < bound {
+		return ""
+	}
+	hosts, err := c.shifted(c.plain, watch, -1, base, pairs)
+	require.NoError(c, err)
+	require.Greater(c, hosts, bound, "keys are off by %g after a context shift, and not without a ladder", off)
+	return "the host's own context shift is wrong"
+}
+
+const (
+	keep    = 4
+	discard = 10
+)
+
+// shifted is how far keys are off after a shift. An error is why there is none.
+func (c *candidate) shifted(path string, watch session.Options, rung int, base run, pairs int) (worst float64, err error) {
+	s, err := session.Open(path, watch)
+	require.NoError(c, err)
+	defer s.Close()
+	if !s.CanShift() {
+		return 0, fmt.Errorf("no context shift")
+	}
+	if rung >= 0 {
+		s.SetRung(0, rung)
+	}
+	text := ids(Long + 1)
+	_, err = s.Prefill(text[:Long], 0, 0, Long)
+	require.NoError(c, err)
+	before := c.layers(s)
+	if s.Shift(0, keep, discard, Long) != nil {
+		return 0, fmt.Errorf("no context shift: recurrent")
+	}
+	require.NoError(c, s.Decode(session.Token{ID: text[Long], Pos: Long - discard, Logits: true}))
+	after := c.layers(s)
+	after = after[len(after)-len(before):]
+
+	moved := make([]int, Long)
+	for i := range moved {
+		switch {
+		case i < keep:
+			moved[i] = i
+		case i < keep+discard:
+			moved[i] = -1
+		default:
+			moved[i] = i - discard
+		}
+	}
+	for i, l := range before {
+		r := func(int) ropescale.Rung { return Plain(pairs) }
+		if len(l.Ropes) > 0 {
+			if r, err = row(l, base.layers[i].Ropes[0], pairs); err != nil {
+				return 0, err
+			}
+			if rung < 0 {
+				g, _ := own(base.layers[i].Ropes[0])
+				r = func(int) ropescale.Rung { return g }
+			}
+		}
+		d, err := l.Shifted(after[i], moved, r)
+		if err != nil {
+			return 0, err
+		}
+		if d > bound {
+			c.Logf("after a context shift keys of attention %d are off by %.2g (ladder: %v, local: %v, RoPE: %d)", i, d, rung >= 0, l.Local, len(l.Ropes))
+		}
+		worst = max(worst, d)
+	}
+	return worst, nil
+}

@@ -1,0 +1,221 @@
+package arch
+
+import (
+	"fmt"
+	"strings"
+)
+
+// defaults are values of metadata that a loader asks for, by the end of the key.
+var defaults = map[string]any{
+	"attention.layer_norm_rms_epsilon":       float32(1e-5),
+	"attention.layer_norm_epsilon":           float32(1e-5),
+	"attention.group_norm_epsilon":           float32(1e-5),
+	"attention.group_norm_groups":            uint32(4),
+	"attention.causal":                       false,
+	"attention.sliding_window":               uint32(8),
+	"attention.q_lora_rank":                  uint32(24),
+	"attention.kv_lora_rank":                 uint32(24),
+	"attention.clamp_kqv":                    float32(8),
+	"attention.max_alibi_bias":               float32(8),
+	"attention.relative_buckets_count":       uint32(8),
+	"attention.decay_lora_rank":              uint32(8),
+	"attention.iclr_lora_rank":               uint32(8),
+	"attention.value_residual_mix_lora_rank": uint32(8),
+	"pooling_type":                           uint32(0),
+	"moe_every_n_layers":                     uint32(2),
+	"rope.dimension_sections":                []int32{3, 3, 2, 0},
+	"expert_count":                           uint32(4),
+	"expert_used_count":                      uint32(2),
+	"expert_shared_count":                    uint32(1),
+	"expert_feed_forward_length":             uint32(32),
+	"expert_shared_feed_forward_length":      uint32(32),
+	"expert_chunk_feed_forward_length":       uint32(32),
+	"expert_weights_scale":                   float32(1),
+	"expert_weights_norm":                    true,
+	"expert_gating_func":                     uint32(2),
+	"expert_group_scale":                     float32(1),
+	"experts_per_group":                      uint32(2),
+	"leading_dense_block_count":              uint32(1),
+	"interleave_moe_layer_step":              uint32(2),
+	"use_parallel_residual":                  true,
+	"logit_scale":                            float32(1),
+	"residual_scale":                         float32(1),
+	"embedding_scale":                        float32(1),
+	"attention.scale":                        float32(0.25),
+	"ssm.conv_kernel":                        uint32(4),
+	"ssm.inner_size":                         uint32(128),
+	"ssm.state_size":                         uint32(16),
+	"ssm.time_step_rank":                     uint32(8),
+	"ssm.group_count":                        uint32(1),
+	"wkv.head_size":                          uint32(16),
+	"time_mix_extra_dim":                     uint32(8),
+	"time_decay_extra_dim":                   uint32(8),
+	"shortconv.l_cache":                      uint32(3),
+	"features_length":                        uint32(64),
+	"posnet.embedding_length":                uint32(64),
+	"posnet.block_count":                     uint32(6),
+	"convnext.embedding_length":              uint32(64),
+	"convnext.block_count":                   uint32(2),
+	"swin_norm":                              false,
+	"xielu.alpha_n":                          float32(0.8),
+	"xielu.alpha_p":                          float32(0.8),
+	"xielu.beta":                             float32(0.5),
+	"xielu.eps":                              float32(-1e-6),
+}
+
+// Hint is what discovery cannot find out about an architecture.
+type Hint struct {
+	KV     map[string]any // metadata, keys without the architecture
+	Add    []string       // tensors that the loader can do without and the graph cannot; %d stands for each layer
+	Hidden bool           // it is an encoder: it gives hidden states and no logits
+	Wide   bool           // layers with RoPE are local, though the window, which the host sets, is too wide to be seen
+	Scale  bool           // the host's frequency scale changes more than frequencies
+	NoRoPE bool           // by the host's own list; the model is loaded and not run
+}
+
+// Layers and other sizes that tiny models have unless a hint says otherwise. 6 layers let every pattern of local layers
+// show itself.
+func base(arch string) map[string]any {
+	kv := map[string]any{"general.architecture": arch, "tokenizer.ggml.model": "none"}
+	for key, v := range map[string]any{
+		"vocab_size": uint32(128), "context_length": uint32(Original), "embedding_length": uint32(64), "block_count": uint32(6),
+		"feed_forward_length": uint32(96), "attention.head_count": uint32(4), "attention.head_count_kv": uint32(2),
+		"rope.freq_base": float32(50000), "attention.sliding_window": uint32(8),
+		"attention.layer_norm_rms_epsilon": float32(1e-5),
+	} {
+		kv[arch+"."+key] = v
+	}
+	kv["tokenizer.ggml.token_type_count"] = uint32(2)
+	return kv
+}
+
+// Start is what a model of the architecture has before the loader was asked.
+func (h Hint) Start(arch string) (map[string]any, map[string][]int) {
+	kv := base(arch)
+	for key, v := range h.KV {
+		if !strings.HasPrefix(key, "tokenizer.") && !strings.HasPrefix(key, "general.") {
+			key = arch + "." + key
+		}
+		kv[key] = v
+		if v == nil {
+			delete(kv, key)
+		}
+	}
+	tensors := map[string][]int{}
+	for _, name := range h.Add {
+		if !strings.Contains(name, "%d") {
+			tensors[name] = []int{1}
+			continue
+		}
+		for i := range kv[arch+".block_count"].(uint32) {
+			tensors[fmt.Sprintf(name, i)] = []int{1}
+		}
+	}
+	return kv, tensors
+}
+
+type kv = map[string]any
+
+// with is several sets of metadata as one.
+func with(sets ...kv) kv {
+	all := kv{}
+	for _, set := range sets {
+		for k, v := range set {
+			all[k] = v
+		}
+	}
+	return all
+}
+
+var (
+	moe     = kv{"expert_count": uint32(4), "expert_used_count": uint32(2), "expert_feed_forward_length": uint32(32)}
+	partial = kv{"rope.dimension_count": uint32(8)} // of 16
+	sigmoid = kv{"expert_gating_func": uint32(2)}
+	mha     = kv{"attention.head_count_kv": uint32(4)}
+	// two kinds of layers, told apart by their key heads; the first has attention
+	hybrid = kv{"attention.head_count_kv": []uint32{2, 0, 2, 0, 2, 0}}
+	// keys of 16 elements as they are and 8 that are rotated
+	mla = kv{"rope.dimension_count": uint32(8), "attention.key_length": uint32(24), "attention.value_length": uint32(16),
+		"attention.head_count_kv": uint32(4)}
+	fused   = []string{"blk.%d.attn_qkv.weight"}
+	biases  = []string{"blk.%d.attn_q.bias", "blk.%d.attn_k.bias", "blk.%d.attn_v.bias"}
+	learned = kv{"context_length": uint32(128)} // positions are looked up in a table
+)
+
+// Hints by architecture, or architecture and variant: "exaone4, sliding windows".
+var Hints = map[string]Hint{
+	"llama4":                   {KV: with(moe, kv{"block_count": uint32(8)}), Wide: true},
+	"grok":                     {KV: moe},
+	"gptneox":                  {KV: partial},
+	"stablelm":                 {KV: partial},
+	"phi2":                     {KV: partial},
+	"phi3":                     {KV: partial, Add: fused},
+	"phimoe":                   {KV: with(moe, partial)},
+	"qwen2moe":                 {KV: moe},
+	"qwen3moe":                 {KV: moe},
+	"qwen3vlmoe":               {KV: moe},
+	"qwen3next":                {KV: with(moe, partial, kv{"block_count": uint32(8), "expert_shared_feed_forward_length": uint32(32)})},
+	"dbrx":                     {KV: moe},
+	"olmoe":                    {KV: with(moe, mha)},
+	"arctic":                   {KV: moe},
+	"deepseek":                 {KV: moe},
+	"deepseek2":                {KV: with(moe, mla), Scale: true},
+	"chatglm":                  {KV: partial},
+	"glm4":                     {KV: partial},
+	"glm4moe":                  {KV: with(moe, partial)},
+	"granitemoe":               {KV: moe},
+	"granitehybrid":            {KV: hybrid, Add: []string{"blk.1.ssm_conv1d.bias", "blk.3.ssm_conv1d.bias", "blk.5.ssm_conv1d.bias"}},
+	"bailingmoe":               {KV: moe},
+	"bailingmoe2":              {KV: with(moe, partial)},
+	"dots1":                    {KV: with(moe, mha, sigmoid)},
+	"afmoe":                    {KV: moe},
+	"ernie4_5-moe":             {KV: moe},
+	"hunyuan-moe":              {KV: moe},
+	"gpt-oss":                  {KV: moe},
+	"lfm2":                     {KV: hybrid},
+	"lfm2moe":                  {KV: with(moe, hybrid)},
+	"smallthinker":             {KV: with(moe, sigmoid), Wide: true},
+	"llada-moe":                {KV: moe},
+	"grovemoe":                 {KV: moe},
+	"minimax-m2":               {KV: with(moe, sigmoid)},
+	"rnd1":                     {KV: moe},
+	"nemotron_h":               {KV: with(hybrid, kv{"feed_forward_length": []uint32{0, 0, 96, 0, 0, 96}, "expert_feed_forward_length": uint32(32), "expert_used_count": uint32(0)}), NoRoPE: true},
+	"nemotron_h_moe":           {KV: with(moe, hybrid, kv{"feed_forward_length": []uint32{0, 0, 96, 0, 0, 96}, "expert_shared_feed_forward_length": uint32(32)}), NoRoPE: true},
+	"jamba":                    {KV: hybrid},
+	"plamo2":                   {KV: with(hybrid, kv{"ssm.group_count": uint32(0)})},
+	"minicpm3":                 {KV: mla},
+	"plm":                      {KV: mla},
+	"bert":                     {KV: learned, Hidden: true},
+	"nomic-bert":               {Hidden: true, Add: fused},
+	"nomic-bert-moe":           {Hidden: true, KV: moe, Add: fused},
+	"neo-bert":                 {Hidden: true},
+	"jina-bert-v2":             {Hidden: true},
+	"jina-bert-v3":             {Hidden: true, Add: fused},
+	"gemma-embedding":          {Hidden: true},
+	"t5":                       {KV: mha, NoRoPE: true},
+	"t5encoder":                {KV: mha, NoRoPE: true},
+	"llama4, no windows":       {KV: with(moe, kv{"attention.sliding_window": uint32(0)})},
+	"gpt2":                     {KV: learned},
+	"starcoder":                {KV: learned},
+	"baichuan":                 {KV: kv{"block_count": uint32(32)}},
+	"baichuan, 13B":            {KV: kv{"block_count": uint32(40)}},
+	"exaone4, 32B":             {KV: kv{"block_count": uint32(64)}},
+	"qwen2vl":                  {Add: biases},
+	"dream":                    {Add: biases},
+	"solar":                    {Add: []string{"output.weight"}},
+	"falcon-h1":                {Add: []string{"blk.%d.ssm_conv1d.bias"}},
+	"granite, without RoPE":    {KV: kv{"rope.scaling.finetuned": false}},
+	"rwkv6":                    {Add: []string{"blk.%d.time_mix_lerp_fused.weight"}, NoRoPE: true},
+	"rwkv6qwen2":               {NoRoPE: true},
+	"rwkv7":                    {KV: kv{"attention.gate_lora_rank": uint32(8)}, NoRoPE: true},
+	"arwkv7":                   {NoRoPE: true},
+	"wavtokenizer-dec":         {NoRoPE: true},
+	"smallthinker, no windows": {KV: with(moe, sigmoid, kv{"attention.sliding_window": uint32(0)})},
+	"cogvlm":                   {KV: kv{"rope.freq_base": float32(10000)}}, // the only one it has
+	"deepseek2, absorbed": {KV: with(moe, mla, kv{"attention.head_count_kv": uint32(1), "attention.key_length": uint32(32), "attention.value_length": uint32(24),
+		"attention.key_length_mla": uint32(24), "attention.value_length_mla": uint32(16)}), Scale: true},
+	"glm4, M-RoPE":       {KV: with(partial, kv{"rope.dimension_sections": []int32{2, 1, 1, 0}})},
+	"glm4moe, M-RoPE":    {KV: with(moe, partial, kv{"rope.dimension_sections": []int32{2, 1, 1, 0}})},
+	"gemma3, no windows": {KV: kv{"attention.sliding_window": uint32(0)}},
+	"chameleon":          {KV: kv{"vocab_size": uint32(8200)}},
+}
