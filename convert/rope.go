@@ -246,8 +246,8 @@ func (o *own) readYaRN(f *File, p *ropescale.OpParams, attn float64) (err error)
 	if err != nil {
 		return err
 	}
-	if o.arch == "deepseek2" {
-		logMul /= 0.1 // the host undoes a factor that its converter multiplies for this architecture
+	if o.arch == "deepseek2" && logMul != 0 {
+		logMul = 1 // whatever it is: for this architecture the host takes the numerator to be the same
 	}
 	p.AttnFactor = ropescale.HostAttnFactor(attn, p.FreqScale, p.ExtFactor, logMul)
 	return nil
