@@ -150,7 +150,7 @@ func values(name string, shape []int) []float32 {
 		n *= d
 	}
 	h := fnv.New64a()
-	h.Write([]byte(name))
+	h.Write([]byte(strings.TrimSuffix(name, ".weight")))
 	rng := rand.New(rand.NewPCG(h.Sum64(), 1))
 	x := make([]float32, n)
 	for i := range x {
@@ -158,7 +158,7 @@ func values(name string, shape []int) []float32 {
 		switch {
 		case strings.HasSuffix(name, "ssm_a"): // decays
 			g = -0.5 - math.Abs(g)
-		case strings.Contains(name, "norm") && strings.HasSuffix(name, "weight"):
+		case strings.Contains(name, "norm") && !strings.HasSuffix(name, "bias"):
 			g = 1 + g/8
 		case len(shape) == 1:
 			g /= 8

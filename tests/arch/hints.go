@@ -67,6 +67,9 @@ var defaults = map[string]any{
 type Hint struct {
 	KV     map[string]any // metadata, keys without the architecture
 	Add    []string       // tensors that the loader can do without and the graph cannot; %d stands for each layer
+	Go     map[string]any // metadata that the Go engine reads under another name
+	Alias  string         // a tensor that the Go engine reads with .weight at the end of its name
+	Like   string         // the architecture, of the llama.cpp engine, that one of the Go engine alone is like
 	Hidden bool           // it is an encoder: it gives hidden states and no logits
 	Wide   bool           // layers with RoPE are local, though the window, which the host sets, is too wide to be seen
 	Scale  bool           // the host's frequency scale changes more than frequencies
@@ -92,15 +95,7 @@ func base(arch string) map[string]any {
 // Start is what a model of the architecture has before the loader was asked.
 func (h Hint) Start(arch string) (map[string]any, map[string][]int) {
 	kv := base(arch)
-	for key, v := range h.KV {
-		if !strings.HasPrefix(key, "tokenizer.") && !strings.HasPrefix(key, "general.") {
-			key = arch + "." + key
-		}
-		kv[key] = v
-		if v == nil {
-			delete(kv, key)
-		}
-	}
+	set(kv, arch, h.KV)
 	tensors := map[string][]int{}
 	for _, name := range h.Add {
 		if !strings.Contains(name, "%d") {
@@ -112,6 +107,16 @@ func (h Hint) Start(arch string) (map[string]any, map[string][]int) {
 		}
 	}
 	return kv, tensors
+}
+
+// set adds metadata whose keys lack the architecture.
+func set(all map[string]any, arch string, kv map[string]any) {
+	for key, v := range kv {
+		if !strings.HasPrefix(key, "tokenizer.") {
+			key = arch + "." + key
+		}
+		all[key] = v
+	}
 }
 
 type kv = map[string]any
@@ -130,6 +135,9 @@ func with(sets ...kv) kv {
 var (
 	moe     = kv{"expert_count": uint32(4), "expert_used_count": uint32(2), "expert_feed_forward_length": uint32(32)}
 	partial = kv{"rope.dimension_count": uint32(8)} // of 16
+	heads   = kv{"attention.key_length": uint32(16), "attention.value_length": uint32(16), "rope.dimension_count": uint32(16)}
+	yarn    = kv{"rope.scaling.type": "yarn", "rope.scaling.factor": float32(3), "rope.scaling.original_context_length": uint32(512)}
+	last    = kv{"pooling_type": uint32(3)}
 	sigmoid = kv{"expert_gating_func": uint32(2)}
 	mha     = kv{"attention.head_count_kv": uint32(4)}
 	// two kinds of layers, told apart by their key heads; the first has attention
@@ -144,22 +152,23 @@ var (
 
 // Hints by architecture, or architecture and variant: "exaone4, sliding windows".
 var Hints = map[string]Hint{
-	"llama4":                   {KV: with(moe, kv{"block_count": uint32(8)}), Wide: true},
-	"grok":                     {KV: moe},
-	"gptneox":                  {KV: partial},
-	"stablelm":                 {KV: partial},
-	"phi2":                     {KV: partial},
-	"phi3":                     {KV: partial, Add: fused},
-	"phimoe":                   {KV: with(moe, partial)},
-	"qwen2moe":                 {KV: moe},
-	"qwen3moe":                 {KV: moe},
-	"qwen3vlmoe":               {KV: moe},
-	"qwen3next":                {KV: with(moe, partial, kv{"block_count": uint32(8), "expert_shared_feed_forward_length": uint32(32)})},
+	"llama4":     {KV: with(moe, kv{"block_count": uint32(8)}), Wide: true, Go: kv{"attention.head_dim": uint32(16), "rope.dimension_count": uint32(16)}},
+	"grok":       {KV: moe},
+	"gptneox":    {KV: partial},
+	"stablelm":   {KV: partial},
+	"phi2":       {KV: partial},
+	"phi3":       {KV: partial, Add: fused},
+	"phimoe":     {KV: with(moe, partial)},
+	"qwen2moe":   {KV: moe},
+	"qwen3moe":   {KV: moe},
+	"qwen3vlmoe": {KV: moe, Go: with(heads, kv{"mrope_sections": []int32{3, 3, 2}})},
+	"qwen3next": {KV: with(moe, partial, kv{"block_count": uint32(8), "expert_shared_feed_forward_length": uint32(32)}),
+		Go: kv{"attention.head_count_kv": []uint32{0, 0, 0, 2, 0, 0, 0, 2}}},
 	"dbrx":                     {KV: moe},
 	"olmoe":                    {KV: with(moe, mha)},
 	"arctic":                   {KV: moe},
 	"deepseek":                 {KV: moe},
-	"deepseek2":                {KV: with(moe, mla), Scale: true},
+	"deepseek2":                {KV: with(moe, mla, sigmoid), Scale: true, Go: kv{"tokenizer.ggml.pre": "deepseek-v3", "rope.scaling.factor": float32(1)}},
 	"chatglm":                  {KV: partial},
 	"glm4":                     {KV: partial},
 	"glm4moe":                  {KV: with(moe, partial)},
@@ -171,8 +180,8 @@ var Hints = map[string]Hint{
 	"afmoe":                    {KV: moe},
 	"ernie4_5-moe":             {KV: moe},
 	"hunyuan-moe":              {KV: moe},
-	"gpt-oss":                  {KV: moe},
-	"lfm2":                     {KV: hybrid},
+	"gpt-oss":                  {KV: with(moe, heads), Go: kv{"rope.scaling.original_context_length": uint32(Original)}},
+	"lfm2":                     {KV: hybrid, Alias: "output_norm"},
 	"lfm2moe":                  {KV: with(moe, hybrid)},
 	"smallthinker":             {KV: with(moe, sigmoid), Wide: true},
 	"llada-moe":                {KV: moe},
@@ -185,16 +194,16 @@ var Hints = map[string]Hint{
 	"plamo2":                   {KV: with(hybrid, kv{"ssm.group_count": uint32(0)})},
 	"minicpm3":                 {KV: mla},
 	"plm":                      {KV: mla},
-	"bert":                     {KV: learned, Hidden: true},
-	"nomic-bert":               {Hidden: true, Add: fused},
-	"nomic-bert-moe":           {Hidden: true, KV: moe, Add: fused},
+	"bert":                     {KV: with(learned, mha), Hidden: true, Add: []string{"token_types.weight"}, Go: last},
+	"nomic-bert":               {Hidden: true, KV: mha, Add: append(fused, "token_types.weight"), Go: last},
+	"nomic-bert-moe":           {Hidden: true, KV: with(moe, mha), Add: append(fused, "token_types.weight"), Go: last},
 	"neo-bert":                 {Hidden: true},
 	"jina-bert-v2":             {Hidden: true},
 	"jina-bert-v3":             {Hidden: true, Add: fused},
 	"gemma-embedding":          {Hidden: true},
 	"t5":                       {KV: mha, NoRoPE: true},
 	"t5encoder":                {KV: mha, NoRoPE: true},
-	"llama4, no windows":       {KV: with(moe, kv{"attention.sliding_window": uint32(0)})},
+	"llama4, no windows":       {KV: with(moe, kv{"attention.sliding_window": uint32(0)}), Go: kv{"attention.head_dim": uint32(16), "rope.dimension_count": uint32(16)}},
 	"gpt2":                     {KV: learned},
 	"starcoder":                {KV: learned},
 	"baichuan":                 {KV: kv{"block_count": uint32(32)}},
@@ -212,10 +221,31 @@ var Hints = map[string]Hint{
 	"wavtokenizer-dec":         {NoRoPE: true},
 	"smallthinker, no windows": {KV: with(moe, sigmoid, kv{"attention.sliding_window": uint32(0)})},
 	"cogvlm":                   {KV: kv{"rope.freq_base": float32(10000)}}, // the only one it has
-	"deepseek2, absorbed": {KV: with(moe, mla, kv{"attention.head_count_kv": uint32(1), "attention.key_length": uint32(32), "attention.value_length": uint32(24),
-		"attention.key_length_mla": uint32(24), "attention.value_length_mla": uint32(16)}), Scale: true},
+	"deepseek2, absorbed": {KV: with(moe, mla, sigmoid, kv{"attention.head_count_kv": uint32(1), "attention.key_length": uint32(32), "attention.value_length": uint32(24),
+		"attention.key_length_mla": uint32(24), "attention.value_length_mla": uint32(16)}), Scale: true, Go: kv{"tokenizer.ggml.pre": "deepseek-v3", "rope.scaling.factor": float32(1)}},
 	"glm4, M-RoPE":       {KV: with(partial, kv{"rope.dimension_sections": []int32{2, 1, 1, 0}})},
 	"glm4moe, M-RoPE":    {KV: with(moe, partial, kv{"rope.dimension_sections": []int32{2, 1, 1, 0}})},
-	"gemma3, no windows": {KV: kv{"attention.sliding_window": uint32(0)}},
+	"gemma3, no windows": {KV: with(heads, kv{"attention.sliding_window": uint32(0)})},
 	"chameleon":          {KV: kv{"vocab_size": uint32(8200)}},
+	"gemma2":             {KV: with(heads, kv{"attn_logit_softcapping": float32(50), "final_logit_softcapping": float32(30)})},
+	"gemma3":             {KV: heads},
+	"gemma3n": {KV: heads, Go: kv{"embedding_length_per_layer_input": uint32(256), "altup.num_inputs": uint32(4), "attention.sliding_window_pattern": []bool{true, true, true, true, false, true},
+		"activation_sparsity_scale": []float32{1.6448533, 1.6448533, 1.6448533, 1.6448533, 1.6448533, 1.6448533}}},
+	"mistral3": {KV: heads},
+	"qwen3vl":  {Go: with(heads, kv{"mrope_sections": []int32{3, 3, 2}})},
+	"olmo3":    {Like: "olmo2", KV: heads, Go: kv{"attention.sliding_window_pattern": []bool{true, true, true, false, true, true}}},
+	"gptoss":   {Like: "gpt-oss", KV: with(moe, heads), Go: kv{"rope.scaling.original_context_length": uint32(Original)}},
+	"qwen25vl": {Like: "qwen2vl", KV: heads, Add: biases, Go: kv{"rope.mrope_section": []int32{3, 3, 2}}},
+	"glm4moelite": {Like: "deepseek2", Go: kv{"tokenizer.ggml.pre": "glm4"}, KV: with(moe, mla, sigmoid, kv{"attention.head_count_kv": uint32(1), "attention.key_length": uint32(32), "attention.value_length": uint32(24),
+		"attention.key_length_mla": uint32(24), "attention.value_length_mla": uint32(16)})},
+	"qwen35": {Like: "qwen3next", KV: with(moe, partial, kv{"block_count": uint32(8), "expert_shared_feed_forward_length": uint32(32)}),
+		Go: kv{"attention.head_count_kv": []uint32{0, 0, 0, 2, 0, 0, 0, 2}}},
+	"qwen35moe": {Like: "qwen3next", KV: with(moe, partial, kv{"block_count": uint32(8), "expert_shared_feed_forward_length": uint32(32)}),
+		Go: kv{"attention.head_count_kv": []uint32{0, 0, 0, 2, 0, 0, 0, 2}}},
+	"llama, YaRN":     {KV: yarn, Scale: true},
+	"olmo2, YaRN":     {KV: yarn, Scale: true},
+	"mistral3, YaRN":  {KV: with(heads, yarn, kv{"rope.scaling.yarn_log_multiplier": float32(1)}), Scale: true},
+	"gpt-oss, YaRN":   {KV: with(moe, heads, yarn), Scale: true},
+	"deepseek2, YaRN": {KV: with(moe, mla, sigmoid, yarn, kv{"rope.scaling.yarn_log_multiplier": float32(0.0707)}), Scale: true},
+	"gemma3, linear":  {KV: with(heads, kv{"rope.scaling.factor": float32(8), "rope.scaling.type": "linear"}), Scale: true},
 }

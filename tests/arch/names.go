@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,6 +24,27 @@ func Variants(names []string) []string {
 		}
 	}
 	return all
+}
+
+var goName = regexp.MustCompile(`model\.Register\("([^"]+)"`)
+
+// GoNames are the architectures that the Go engine knows, read from its source; those of its embedding models, which the
+// host makes from the others, are not among them.
+func GoNames(host string) (names []string, err error) {
+	files, err := filepath.Glob(host + "/model/models/*/*.go")
+	for _, file := range files {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range goName.FindAllStringSubmatch(string(src), -1) {
+			if !strings.HasSuffix(m[1], "_embed") {
+				names = append(names, m[1])
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), err
 }
 
 // Names are the architectures that the llama.cpp engine knows, in its order, read from its source.
