@@ -9,6 +9,7 @@
 //	cudashim   a backend of the CUDA kernels, compiled for the CPU
 //	session    a model and its KV cache through the engine's C interface
 //	gosession  the same on the host's Go engine, in process
+//	arch       a tiny model of every architecture, on both engines
 //	probe      a program on what the unpatched host has too, built against both hosts and compared
 //
 // A test that needs a file, a tool or a device that is not there skips and says what to do. A device that does not
