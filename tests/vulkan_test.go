@@ -37,7 +37,8 @@ func TestVulkan(t *testing.T) {
 			t.Skip("no lavapipe: run make vulkan, which gets it, or set GGML_VK_VISIBLE_DEVICES to the number of a GPU")
 		}
 		// a processor without float16 arithmetic emulates it, many times slower
-		env = append(env, "VK_DRIVER_FILES="+drivers[0], "VK_ICD_FILENAMES="+drivers[0], "GGML_VK_VISIBLE_DEVICES=0", "GGML_VK_DISABLE_F16=1")
+		// and with asynchronous copies Mesa 22.3's queue thread crashed, in a model with a ladder; not understood yet
+		env = append(env, "VK_DRIVER_FILES="+drivers[0], "VK_ICD_FILENAMES="+drivers[0], "GGML_VK_VISIBLE_DEVICES=0", "GGML_VK_DISABLE_F16=1", "GGML_VK_DISABLE_ASYNC=1")
 	}
 	for _, c := range []struct{ name, run string }{
 		{"kernels", "^(TestConformance|TestRowsOfOneVector|TestTokensTakeTheirRow|TestNormedRope|TestBackward)$/^Vulkan"},
