@@ -89,7 +89,8 @@ func (s *searching) finish(ctx context.Context, texts []evals.Text) (*searchResu
 // text is better known before the hours than after them.
 func (s *searching) readHeldOut(given []evals.Text) error {
 	target := int(s.f.target)
-	texts, err := textsFor(s.e, given, defaultmodel.TestTexts(), target, max(s.f.windows, len(given)))
+	windows := max(s.f.windows, len(given)) // as many as a candidate reads; of what was given, every text
+	texts, err := textsFor(s.e, given, defaultmodel.TestTexts(), target, windows)
 	if errors.Is(err, errBundled) {
 		s.say("%v: the held-out column stays empty; give a text with --held-out", err)
 		return nil
@@ -97,9 +98,8 @@ func (s *searching) readHeldOut(given []evals.Text) error {
 	if err != nil {
 		return err
 	}
-	// Every text once at least.
-	s.windows, err = evals.SampleWindows(s.e, texts, target, max(len(texts), s.f.windows))
-	if err != nil {
+	texts = texts[:min(len(texts), windows)]
+	if s.windows, err = evals.SampleWindows(s.e, texts, target, windows); err != nil {
 		return fmt.Errorf("--held-out: %w", err)
 	}
 	s.heldOut = texts
