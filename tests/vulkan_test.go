@@ -36,12 +36,12 @@ func TestVulkan(t *testing.T) {
 		if len(drivers) == 0 {
 			t.Skip("no lavapipe: run make vulkan, which gets it, or set GGML_VK_VISIBLE_DEVICES to the number of a GPU")
 		}
-		// a processor without float16 arithmetic emulates it, many times slower
-		// and with asynchronous copies Mesa 22.3's queue thread crashed, in a model with a ladder; not understood yet
+		// a processor without float16 arithmetic emulates it, many times slower; with asynchronous copies Mesa 22.3's queue
+		// thread crashed
 		env = append(env, "VK_DRIVER_FILES="+drivers[0], "VK_ICD_FILENAMES="+drivers[0], "GGML_VK_VISIBLE_DEVICES=0", "GGML_VK_DISABLE_F16=1", "GGML_VK_DISABLE_ASYNC=1")
 	}
 	for _, c := range []struct{ name, run string }{
-		{"kernels", "^(TestConformance|TestRowsOfOneVector|TestTokensTakeTheirRow|TestNormedRope|TestBackward)$/^Vulkan"},
+		{"kernels", "^(TestConformance|TestTokensTakeTheirRow)$/^Vulkan"},
 		{"fused", "^TestFusedRope$"},
 		{"model", "^TestVulkan$"},
 	} {
@@ -68,7 +68,7 @@ func TestVulkan(t *testing.T) {
 }
 
 // The whole model on the Vulkan device, all of its layers or the last two, against the same on the CPU: prefill at once,
-// and tokens one by one after a context shift.
+// and without a ladder tokens one by one after a context shift.
 //
 // What differs is rounding: Vulkan copies keys and values to float16 for its products, 2^-11 each; with keys in q8_0 the CPU
 // rounds queries to q8_0 too, in steps of 2^-7 of the largest of 32, and Vulkan does not. Through five layers that comes to
@@ -90,6 +90,11 @@ func testVulkanModel(t *testing.T) {
 		tokens := someTokens(n, s.Vocab(), 11)
 		logits, err := s.Prefill(tokens, 0, 0, 512)
 		require.NoError(t, err)
+		if startWindow >= 0 {
+			// A shift of a laddered model's keys corrupts memory on Vulkan, which is not understood yet; models whose file has a
+			// ladder say that they cannot shift there, and the host computes their keys again.
+			return logits
+		}
 		require.NoError(t, s.Shift(0, keep, discard, n))
 		shifted, err := s.Prefill(tokens[:more], 0, n-discard, 1)
 		require.NoError(t, err)
@@ -111,12 +116,11 @@ func testVulkanModel(t *testing.T) {
 				}
 				t.Run(fmt.Sprintf("%s/%s/%d layers", k.keys, m.name, layers), func(t *testing.T) {
 					gpu := run(t, k.keys, layers, m.startWindow)
-					for what, d := range map[string]span{"prefill": compare(t, cpu[:n], gpu[:n]), "after a shift": compare(t, cpu[n:], gpu[n:])} {
-						t.Logf("%s: %v", what, d)
-						assert.LessOrEqual(t, d.worst, k.bound*d.largest, "%s: %v", what, d)
-					}
+					d := compare(t, cpu, gpu)
+					t.Log(d)
+					assert.LessOrEqual(t, d.worst, k.bound*d.largest, "%v", d)
 					if m.startWindow >= 0 {
-						d := compare(t, plain, gpu)
+						d := compare(t, plain[:n], gpu)
 						assert.Greater(t, d.worst, 2*k.bound*d.largest, "the test cannot tell rows apart")
 					}
 				})
