@@ -79,7 +79,7 @@ gpu-check: build stock smollm2 ## on a machine with a GPU: conformance, quality,
 	@patches/scripts/gpu-check.sh prepare
 	@patches/scripts/gpu-check.sh run
 
-run: build ## search, convert, ollama run and measure the default model, in about two minutes
+run: build ## search, convert, ollama run and measure the default model, in some five minutes
 	@build/bin/ollama longrope demo -o build/run
 
 test: build vulkan stock venv smollm2 nvcc ## vet and all tests; says what was skipped, and why
