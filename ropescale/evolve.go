@@ -1,6 +1,7 @@
 package ropescale
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -92,13 +93,7 @@ func (e *evolution) Tell(generation []Trial) {
 			e.population = append(e.population, x)
 		}
 		slices.SortStableFunc(e.population, func(a, b individual) int {
-			switch {
-			case a.fitness < b.fitness:
-				return -1
-			case a.fitness > b.fitness:
-				return 1
-			}
-			return a.id - b.id
+			return cmp.Or(cmp.Compare(a.fitness, b.fitness), cmp.Compare(a.id, b.id))
 		})
 		e.population = e.population[:min(len(e.population), e.Parents)]
 	}
@@ -147,15 +142,11 @@ func (e *evolution) mutant(parent individual) individual {
 // monotone, and n-hat and a searched attention factor of either. After 20 tries without anything new it is a mutant of
 // the better parent, as in the authors' code.
 func (e *evolution) child() individual {
-	i := e.rng.IntN(len(e.population))
-	if len(e.population) == 1 {
+	i, j := e.two(len(e.population))
+	if i == j {
 		return e.mutant(e.population[0])
 	}
-	j := e.rng.IntN(len(e.population) - 1)
-	if j >= i {
-		j++
-	}
-	a, b := e.population[min(i, j)], e.population[max(i, j)] // sorted: the lower index is the better
+	a, b := e.population[i], e.population[j]
 	x := individual{origin: "crossover", parents: []int{a.id, b.id}}
 	for range 20 {
 		x.lambda, x.window, x.attention = slices.Clone(a.lambda), a.window, a.attention

@@ -1,6 +1,7 @@
 package ropescale
 
 import (
+	"cmp"
 	"math"
 	"slices"
 )
@@ -84,15 +85,7 @@ func (e *released) Tell(generation []Trial) {
 			g.id, g.fitness = t.ID, t.Fitness
 			e.population = append(e.population, g)
 		}
-		slices.SortStableFunc(e.population, func(a, b genes) int {
-			switch {
-			case a.fitness < b.fitness:
-				return -1
-			case a.fitness > b.fitness:
-				return 1
-			}
-			return 0
-		})
+		slices.SortStableFunc(e.population, func(a, b genes) int { return cmp.Compare(a.fitness, b.fitness) })
 		e.population = e.population[:min(len(e.population), e.Parents)]
 	}
 	e.phase++
@@ -183,16 +176,11 @@ func (e *released) redrawPiece(x []float64) {
 // child copies genes of the worse of two parents to the better one, one after the other, until what it has is monotone and
 // new.
 func (e *released) child() genes {
-	n := len(e.population)
-	i := e.rng.IntN(n)
-	if n == 1 {
+	i, j := e.two(len(e.population))
+	if i == j {
 		return e.mutant(e.population[0])
 	}
-	j := e.rng.IntN(n - 1)
-	if j >= i {
-		j++
-	}
-	a, b := e.population[min(i, j)], e.population[max(i, j)] // sorted: the lower index is the better
+	a, b := e.population[i], e.population[j]
 	g := genes{x: slices.Clone(a.x), origin: "crossover", parents: []int{a.id, b.id}}
 	from := 2
 	if e.piece {

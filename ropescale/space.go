@@ -227,6 +227,19 @@ func (p *Params) cmaDefaults(budget *int, pairs int) {
 		Population: p.Population, Knots: p.Knots, Sigma: p.Sigma}
 }
 
+// two draws the places of two parents in a population of n that is sorted, the better first; twice 0 where n is 1.
+func (sp *space) two(n int) (i, j int) {
+	i = sp.rng.IntN(n)
+	if n == 1 {
+		return 0, 0
+	}
+	j = sp.rng.IntN(n - 1)
+	if j >= i {
+		j++
+	}
+	return min(i, j), max(i, j)
+}
+
 // seedMethods are evaluated first in every study, as published, in this order.
 var seedMethods = []string{"linear", "ntk", "yarn"}
 
