@@ -121,20 +121,7 @@ func (s *Session) Logits(i int) []float32 { return s.logits[i] }
 
 // Prefill decodes tokens from position pos on in pieces of at most chunk, and returns all their logits.
 func (s *Session) Prefill(tokens []int, seq, pos, chunk int) ([][]float32, error) {
-	var logits [][]float32
-	for i := 0; i < len(tokens); i += chunk {
-		var batch []Token
-		for j := i; j < min(i+chunk, len(tokens)); j++ {
-			batch = append(batch, Token{ID: tokens[j], Pos: pos + j, Seq: seq, Logits: true})
-		}
-		if err := s.Decode(batch...); err != nil {
-			return nil, err
-		}
-		for j := range batch {
-			logits = append(logits, s.Logits(j))
-		}
-	}
-	return logits, nil
+	return session.Prefill(s, tokens, seq, pos, chunk)
 }
 
 // Clear empties the cache of every sequence.

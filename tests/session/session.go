@@ -133,6 +133,14 @@ func (s *Session) Logits(i int) []float32 {
 
 // Prefill decodes tokens from position pos on in pieces of at most chunk, and returns all their logits.
 func (s *Session) Prefill(tokens []int, seq, pos, chunk int) ([][]float32, error) {
+	return Prefill(s, tokens, seq, pos, chunk)
+}
+
+// Prefill is the method of that name, for the sessions of all engines.
+func Prefill(s interface {
+	Decode(...Token) error
+	Logits(i int) []float32
+}, tokens []int, seq, pos, chunk int) ([][]float32, error) {
 	var logits [][]float32
 	for i := 0; i < len(tokens); i += chunk {
 		var batch []Token
