@@ -280,11 +280,7 @@ func nextOfFolder(r *convert.Report) string {
 	if r.Ladder == nil {
 		return ""
 	}
-	lengths := sizesFlag{r.Ladder.OriginalContextLength}
-	for _, g := range r.Ladder.Rungs {
-		lengths = append(lengths, g.Length)
-	}
-	lengths = lengths.ascending()
+	lengths := rungLengths(r.Ladder)
 	return fmt.Sprintf("; next, to measure what transformers loses:\n  ollama longrope eval all %s --methods %s,%s --lengths %s\nto run it with the whole ladder:\n  ollama longrope convert %s --name %s",
 		quote(r.Path), carried, asRun, lengths.String(), quote(r.Path), quote(strings.ToLower(filepath.Base(r.Path))))
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/longrope/longrope/evals"
 	defaultmodel "github.com/longrope/longrope/evals/default"
+	"github.com/longrope/longrope/ropescale"
 )
 
 // evalFlags are the flags of eval.
@@ -136,7 +137,7 @@ func (a *app) eval(ctx context.Context, task, arg string, f evalFlags) error {
 		l := m.info.OriginalContextLength
 		f.lengths = sizesFlag{l, 2 * l, 4 * l}
 		if m.info.Ladder != nil {
-			f.lengths = rungLengths(m)
+			f.lengths = rungLengths(m.info.Ladder)
 		}
 	}
 	f.lengths = f.lengths.ascending()
@@ -179,13 +180,13 @@ func (a *app) eval(ctx context.Context, task, arg string, f evalFlags) error {
 	return a.reportEval(c, f)
 }
 
-// rungLengths are the lengths at which a ladder's rungs end, and the original context length.
-func rungLengths(m *model) sizesFlag {
-	lengths := sizesFlag{m.info.OriginalContextLength}
-	for _, g := range m.info.Ladder.Rungs {
+// rungLengths are the original context length and those at which a ladder's rungs end.
+func rungLengths(l *ropescale.Ladder) sizesFlag {
+	lengths := sizesFlag{l.OriginalContextLength}
+	for _, g := range l.Rungs {
 		lengths = append(lengths, g.Length)
 	}
-	return lengths
+	return lengths.ascending()
 }
 
 // options are those of Compare, as far as they can be known without a model.
