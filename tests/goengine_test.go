@@ -289,16 +289,7 @@ func TestGoKeys(t *testing.T) {
 	r := m.Rope
 	L := r.OriginalContextLength
 	const prompt, keep, discard, shifts = 120, 8, 7, 5
-	for _, c := range []struct {
-		name        string
-		startWindow int
-		attn        float64
-	}{
-		{"attention factor", 0, 1.2},
-		{"start window", 32, 1},
-		{"start window and attention factor", 32, 1.2},
-		{"start window below what is kept", 4, 1.2},
-	} {
+	for _, c := range shiftCases {
 		l := someLadder(t, r, someRung(r, 2*L, c.startWindow, c.attn), someRung(r, 8*L, c.startWindow/2, 1.1*c.attn))
 		for _, typ := range []string{"f32", "f16", "q8_0"} {
 			t.Run(c.name+"/"+typ, func(t *testing.T) {

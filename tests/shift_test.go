@@ -97,6 +97,18 @@ func TestContextShiftAttentionFactor(t *testing.T) {
 	}
 }
 
+// shiftCases are the rungs whose keys are shifted, on both engines, with 8 tokens kept.
+var shiftCases = []struct {
+	name        string
+	startWindow int
+	attn        float64
+}{
+	{"attention factor", 0, 1.2},
+	{"start window", 32, 1},
+	{"start window and attention factor", 32, 1.2},
+	{"start window below what is kept", 4, 1.2},
+}
+
 // The same with a ladder, on the patched host: keys that cross the start window change rows, and with that rotation and
 // attention factor; keys that do not move stay what they are bit for bit.
 func TestContextShift(t *testing.T) {
@@ -104,16 +116,7 @@ func TestContextShift(t *testing.T) {
 	m := defaultLlama(t)
 	L := m.Rope.OriginalContextLength
 	const prompt, keep, discard, shifts = 120, 8, 7, 5
-	for _, c := range []struct {
-		name        string
-		startWindow int
-		attn        float64
-	}{
-		{"attention factor", 0, 1.2},
-		{"start window", 32, 1},
-		{"start window and attention factor", 32, 1.2},
-		{"start window below what is kept", 4, 1.2},
-	} {
+	for _, c := range shiftCases {
 		for _, typ := range []string{"f16", "q8_0"} {
 			t.Run(c.name+"/"+typ, func(t *testing.T) {
 				l := someLadder(t, m.Rope, someRung(m.Rope, 8*L, c.startWindow, c.attn))
