@@ -92,7 +92,11 @@ func PlotPasskey(path string, results []*PasskeyResult) error {
 		if m := results[0].Engine.Model; m != "" {
 			title += " · " + filepath.Base(m)
 		}
-		f.head(title, fmt.Sprintf("%s; %d trials a cell", subtitle, trials))
+		each := "1 trial"
+		if trials > 1 {
+			each = fmt.Sprintf("%d trials", trials)
+		}
+		f.head(title, fmt.Sprintf("%s; %s a cell", subtitle, each))
 		for i, r := range results {
 			g := gridOf(r)
 			x0 := f.Min.X + vg.Length(margin+labelW+float64(i%across)*(panelW+gap))
