@@ -390,6 +390,11 @@ func TestCheckpointErrors(t *testing.T) {
 		})
 	}
 
+	in := tinyCheckpoint(t, strings.Replace(configs["llama"], `"model_type": "llama"`, `"model_type": "cohere2"`, 1))
+	_, err := Convert(ctx, in, filepath.Join(t.TempDir(), "out"), ladder(), Options{})
+	require.ErrorIs(t, err, ErrLocalRoPE)
+	require.ErrorContains(t, err, "config.json")
+
 	for name, c := range map[string]struct {
 		change func(dir string) error
 		want   string

@@ -159,6 +159,9 @@ func prepare(f *File, c *checkpoint, l *ropescale.Ladder, opts Options) (*job, e
 			o.context, o.rope.OriginalContextLength, o.long = old.OriginalContextLength, old.OriginalContextLength, nil
 		}
 	}
+	if err := localRoPE(f, arch); err != nil {
+		return nil, err
+	}
 	m, notes, err := o.fit(f.Path, l)
 	if err != nil {
 		return nil, err

@@ -23,6 +23,8 @@ type hfRope struct {
 	attention float64
 	// perLength says that the factor follows the length nevertheless, as in Phi-3.5 MoE.
 	perLength bool
+	// local says that layers without a window have no RoPE.
+	local bool
 	// theta and partial say that the file has rope_theta and partial_rotary_factor, at the top or in rope_parameters.
 	theta, partial bool
 }
@@ -93,7 +95,7 @@ func readHFRope(d *jsonDoc, inside string) (*hfRope, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &hfRope{kind: p.RopeType, known: true, context: top.context, perLength: top.kind == "phimoe"}
+	r := &hfRope{kind: p.RopeType, known: true, context: top.context, perLength: top.kind == "phimoe", local: slices.Contains(localRoPEModels, top.kind)}
 	if r.kind == "" {
 		r.kind = p.Type
 	}

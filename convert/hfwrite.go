@@ -27,6 +27,9 @@ func convertCheckpoint(ctx context.Context, in, out string, l *ropescale.Ladder,
 	if l == nil {
 		return nil, errors.New("convert: no ladder")
 	}
+	if c.rope.local {
+		return nil, fmt.Errorf("%s: %w", c.config.path, ErrLocalRoPE)
+	}
 	o := c.own()
 	if c.ladder != nil && c.ladder.Base != nil {
 		o.base = *c.ladder.Base
