@@ -10,7 +10,6 @@ package session
 import "C"
 
 import (
-	"errors"
 	"fmt"
 	"unsafe"
 
@@ -21,7 +20,7 @@ import (
 func (s *Session) SetLadder(l *ropescale.Ladder) error {
 	if l == nil {
 		if C.llama_longrope_set(s.c.ctx, nil, nil, nil, 0, 0) != 0 {
-			return errors.New("session: cannot restore the ladder of the model")
+			return s.refused()
 		}
 		return nil
 	}
@@ -34,9 +33,13 @@ func (s *Session) SetLadder(l *ropescale.Ladder) error {
 	}
 	if C.llama_longrope_set(s.c.ctx, (*C.float)(unsafe.Pointer(&data[0])), (*C.int32_t)(unsafe.Pointer(&lengths[0])),
 		(*C.int32_t)(unsafe.Pointer(&windows[0])), C.int32_t(len(rows)), C.int32_t(len(rows[0]))) != 0 {
-		return errors.New("session: the ladder does not fit the model")
+		return s.refused()
 	}
 	return nil
+}
+
+func (s *Session) refused() error {
+	return fmt.Errorf("session: %s", C.GoString(C.llama_longrope_error(s.c.ctx)))
 }
 
 // SetRung puts a sequence on a rung; cached keys that it has are rotated to it. That can fail, with no keys it cannot.
