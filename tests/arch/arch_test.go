@@ -1,6 +1,7 @@
 package arch
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -76,7 +77,6 @@ type candidate struct {
 	hint      Hint
 	model     *Model
 	plain     string         // file of the model without a ladder
-	stride    int            // of positions on the Go engine
 	row0      ropescale.Rung // as convert read it from the model
 }
 
@@ -105,7 +105,7 @@ const (
 func (c *candidate) refuses(m *Model, pairs int, words string) {
 	words = fmt.Sprintf(words, c.arch)
 	path := filepath.Join(c.dir, "refused.gguf")
-	require.NoError(c, m.WithLadder(c.arch, Ladder(pairs)).Save(path, true))
+	require.NoError(c, m.WithLadder(c.arch, Plain(pairs), Ladder(pairs)).Save(path, true))
 	err := c.tryOpen(path)
 	require.Error(c, err, "a ladder that nothing applies must be refused")
 	require.Regexp(c, words, err.Error())
@@ -141,10 +141,11 @@ func (c *candidate) check() (status, status2, notes string) {
 	kv, tensors := c.hint.Start(c.arch)
 	if c.hint.NoRoPE {
 		m := &Model{KV: kv, Tensors: tensors}
-		_, err := Discover(m.WithLadder(c.arch, Ladder(8)).KV, tensors, c.dir, c.tryOpen)
+		_, err := Discover(m.WithLadder(c.arch, Plain(8), Ladder(8)).KV, tensors, c.dir, c.tryOpen)
 		require.Error(c, err)
 		require.Regexp(c, fmt.Sprintf(noRoPE, c.arch), err.Error())
-		return "no RoPE", "–", ""
+		status2, _ = c.checkGo(m, ropescale.Rung{}, nil, nil)
+		return "no RoPE", status2, ""
 	}
 	m, err := Discover(kv, tensors, c.dir, c.tryOpen)
 	if err != nil && (strings.Contains(err.Error(), "unsupported model architecture") || strings.Contains(err.Error(), "cannot be used as main model")) {
@@ -157,67 +158,82 @@ func (c *candidate) check() (status, status2, notes string) {
 	watch.Watch = true
 	base := c.compute(c.plain, watch, -1, Long)
 
-	pairs, global, local, without := 8, 0, 0, 0
-	var what []string
-	for _, l := range base.layers {
-		switch {
-		case len(l.Ropes) == 0:
-			without++
-		case l.Local:
-			local++
-		default:
-			global++
-		}
-		for _, n := range l.Ropes {
-			if g, err := own(n); err == nil {
-				assert.Less(c, Deviation(n, func(int) ropescale.Rung { return g }), bound, "%s without a ladder", n.Name)
-			} else {
-				what = append(what, "YaRN")
-			}
-			pairs = n.Dims / 2
-			what = append(what, kind(n)...)
-		}
-	}
-	if local > 0 {
-		what = append(what, fmt.Sprintf("%d of %d layers are local", local, len(base.layers)))
-	}
-	if without > 0 && global+local > 0 {
-		what = append(what, fmt.Sprintf("%d of %d have no RoPE", without, len(base.layers)))
-	}
-	slices.Sort(what)
-	what = slices.Compact(what)
-	if global == 0 {
-		status2, _ = c.checkGo(m, nil, nil, pairs, local > 0)
-		if local == 0 {
+	k := c.kinds(base)
+	pairs, what := cmp.Or(k.pairs, 8), k.what
+	if k.global == 0 {
+		status2, _ = c.checkGo(m, ropescale.Rung{}, nil, nil)
+		if k.local == 0 {
 			c.refuses(m, pairs, noRoPE)
 			return "no RoPE", status2, ""
 		}
 		c.refuses(m, pairs, localRoPE)
-		return "refused", status2, strings.Join(append(what, "so a ladder has nothing to act on"), "; ")
+		if off, err := c.shifted(c.plain, watch, -1, base, pairs); err == nil {
+			assert.Less(c, off, bound, "keys after a context shift, without a ladder")
+		}
+		return "refused", status2, join(append(what, "so a ladder has nothing to act on"))
 	}
 	got := c.nodes(base, watch, pairs)
 	for _, l := range base.layers {
 		for _, n := range l.Ropes {
-			if !l.Local {
+			if !l.Local && !c.hint.GoOwn {
 				d := Deviation(n, func(int) ropescale.Rung { return c.row0 })
 				assert.Less(c, d, bound, "row 0 is not what RoPE %s does without a ladder", n.Name)
 			}
 		}
 	}
 	c.uniform(base, watch, pairs)
-	c.short(pairs)
+	if !c.hint.GoOwn {
+		c.short(pairs)
+	}
 	if s := c.shift(base, watch, pairs); s != "" {
 		what = append(what, s)
 	}
-	if slices.Equal(c.row0.Factors, Plain(pairs).Factors) {
-		var note string
-		// without windows the Go engine's layers are as local as with them
-		local := local > 0 || m.KV[c.arch+".attention.sliding_window"] == uint32(0)
-		if status2, note = c.checkGo(m, base.out, got.out, pairs, local); note != "" {
-			what = append(what, note)
+	status2, more := c.checkGo(m, c.row0, base.out, got.out)
+	for _, note := range more {
+		if note == noShift && !slices.Contains(what, noShift) {
+			note += " on the Go engine"
+		}
+		what = append(what, note)
+	}
+	return "rows", status2, join(what)
+}
+
+// kinds are the layers of a model without a ladder, each RoPE of which was held against the oracle.
+type kinds struct {
+	global, local, without int
+	pairs                  int // that global layers rotate
+	what                   []string
+}
+
+func (c *candidate) kinds(base run) (k kinds) {
+	for _, l := range base.layers {
+		switch {
+		case len(l.Ropes) == 0:
+			k.without++
+		case l.Local:
+			k.local++
+		default:
+			k.global++
+		}
+		for _, n := range l.Ropes {
+			if g, err := own(n); err == nil {
+				assert.Less(c, Deviation(n, func(int) ropescale.Rung { return g }), bound, "%s without a ladder", n.Name)
+			} else {
+				k.what = append(k.what, "YaRN")
+			}
+			k.pairs = n.Dims / 2
+			k.what = append(k.what, kind(n)...)
 		}
 	}
-	return "rows", status2, strings.Join(what, "; ")
+	if k.local > 0 {
+		k.what = append(k.what, fmt.Sprintf("%d of %d layers are local", k.local, len(base.layers)))
+	}
+	if k.without > 0 && k.global+k.local > 0 {
+		k.what = append(k.what, fmt.Sprintf("%d of %d have no RoPE", k.without, len(base.layers)))
+	}
+	slices.Sort(k.what)
+	k.what = slices.Compact(k.what)
+	return k
 }
 
 // kind is what is particular about a RoPE.
@@ -250,7 +266,7 @@ func ids(n int) []int {
 }
 
 // layers of what the session computed since the last call.
-func (c *candidate) layers(s *session.Session) []Layer {
+func (c *candidate) layers(s interface{ Watched() []session.Node }) []Layer {
 	layers, err := Layers(s.Watched())
 	require.NoError(c, err)
 	for i, l := range layers {
@@ -316,7 +332,7 @@ func (c *candidate) ladder(rungs []ropescale.Rung) string {
 
 // row is what the RoPE of a layer does with a position on rung 2 of the ladder: in layers that are not local, its row from
 // the start window on. n is the node without a ladder.
-func (c *candidate) row(l Layer, n session.Node) (func(pos int) ropescale.Rung, error) {
+func (c *candidate) row(l Layer, n session.Node, row0 ropescale.Rung) (func(pos int) ropescale.Rung, error) {
 	if l.Local {
 		g, err := own(n)
 		return func(int) ropescale.Rung { return g }, err
@@ -324,7 +340,7 @@ func (c *candidate) row(l Layer, n session.Node) (func(pos int) ropescale.Rung, 
 	top := Ladder(n.Dims / 2)[1]
 	return func(pos int) ropescale.Rung {
 		if pos < top.StartWindow {
-			return c.row0
+			return row0
 		}
 		return top
 	}, nil
@@ -333,6 +349,14 @@ func (c *candidate) row(l Layer, n session.Node) (func(pos int) ropescale.Rung, 
 // nodes holds every RoPE of a sequence on a rung against the oracle.
 func (c *candidate) nodes(base run, watch session.Options, pairs int) (got run) {
 	got = c.compute(c.ladder(Ladder(pairs)), watch, 2, Long)
+	c.compareNodes(base, got, c.row0)
+	diff, size := difference(got.out[Original:], base.out[Original:])
+	assert.Greater(c, diff, 1e-3*size, "the ladder changes nothing")
+	return got
+}
+
+// compareNodes holds every RoPE of a sequence on rung 2 against the oracle; base is without a ladder.
+func (c *candidate) compareNodes(base, got run, row0 ropescale.Rung) {
 	require.Len(c, got.layers, len(base.layers))
 	worst := 0.0
 	for i, l := range got.layers {
@@ -340,7 +364,7 @@ func (c *candidate) nodes(base run, watch session.Options, pairs int) (got run) 
 		require.Len(c, l.Ropes, len(base.layers[i].Ropes))
 		for j, n := range l.Ropes {
 			was := base.layers[i].Ropes[j]
-			r, err := c.row(l, was)
+			r, err := c.row(l, was, row0)
 			if err != nil { // the oracle does not know it, but it must be what it was
 				assert.Equal(c, []any{was.FreqBase, was.FreqScale, was.ExtFactor, was.AttnFactor, was.Factors, was.Positions},
 					[]any{n.FreqBase, n.FreqScale, n.ExtFactor, n.AttnFactor, n.Factors, n.Positions}, "RoPE %s of a local layer", n.Name)
@@ -351,10 +375,7 @@ func (c *candidate) nodes(base run, watch session.Options, pairs int) (got run) 
 			worst = max(worst, d)
 		}
 	}
-	diff, size := difference(got.out[Original:], base.out[Original:])
-	assert.Greater(c, diff, 1e-3*size, "the ladder changes nothing")
 	c.Logf("RoPE: worst deviation %.1e of %g", worst, bound)
-	return got
 }
 
 // uniform factors are what the host's own frequency scale does, bit for bit since both are powers of two, where the host
@@ -389,83 +410,13 @@ func (c *candidate) short(pairs int) {
 	c.Logf("row 0 instead of the model's own scaling: logits off by %.1e of %g", diff, size)
 }
 
-// shift holds all cached keys after a context shift against the oracle.
-func (c *candidate) shift(base run, watch session.Options, pairs int) (note string) {
-	if slices.ContainsFunc(base.layers, func(l Layer) bool { return len(l.Ropes) > 0 && l.Ropes[0].Mode&8 != 0 }) {
-		return "no context shift" // the engine aborts: its runner must not ask for one
-	}
-	off, err := c.shifted(c.ladder(Ladder(pairs)), watch, 2, base, pairs)
-	if err != nil {
-		return err.Error()
-	}
-	if off < bound {
-		return ""
-	}
-	hosts, err := c.shifted(c.plain, watch, -1, base, pairs)
-	require.NoError(c, err)
-	require.Greater(c, hosts, bound, "keys are off by %g after a context shift, and not without a ladder", off)
-	return "the host's own context shift is wrong"
-}
-
-const (
-	keep    = 4
-	discard = 10
-)
-
-// shifted is how far keys are off after a shift. An error is why there is none.
-func (c *candidate) shifted(path string, watch session.Options, rung int, base run, pairs int) (worst float64, err error) {
-	s, err := session.Open(path, watch)
-	require.NoError(c, err)
-	defer s.Close()
-	if !s.CanShift() {
-		return 0, fmt.Errorf("no context shift")
-	}
-	if rung >= 0 {
-		s.SetRung(0, rung)
-	}
-	text := ids(Long + 1)
-	_, err = s.Prefill(text[:Long], 0, 0, Long)
-	require.NoError(c, err)
-	before := c.layers(s)
-	if s.Shift(0, keep, discard, Long) != nil {
-		return 0, fmt.Errorf("no context shift: recurrent")
-	}
-	require.NoError(c, s.Decode(session.Token{ID: text[Long], Pos: Long - discard, Logits: true}))
-	after := c.layers(s)
-	after = after[len(after)-len(before):]
-
-	moved := make([]int, Long)
-	for i := range moved {
-		switch {
-		case i < keep:
-			moved[i] = i
-		case i < keep+discard:
-			moved[i] = -1
-		default:
-			moved[i] = i - discard
+// join makes one text of notes, each once.
+func join(notes []string) string {
+	var once []string
+	for _, note := range notes {
+		if !slices.Contains(once, note) {
+			once = append(once, note)
 		}
 	}
-	for i, l := range before {
-		r := func(int) ropescale.Rung { return Plain(pairs) }
-		if len(l.Ropes) > 0 {
-			g, unknown := own(base.layers[i].Ropes[0])
-			if unknown != nil && (l.Local || rung < 0) {
-				continue
-			}
-			if r = func(int) ropescale.Rung { return g }; rung >= 0 {
-				if r, err = c.row(l, base.layers[i].Ropes[0]); err != nil {
-					return 0, err
-				}
-			}
-		}
-		d, err := l.Shifted(after[i], moved, r)
-		if err != nil {
-			return 0, err
-		}
-		if d > bound {
-			c.Logf("after a context shift keys of attention %d are off by %.2g (ladder: %v, local: %v, RoPE: %d)", i, d, rung >= 0, l.Local, len(l.Ropes))
-		}
-		worst = max(worst, d)
-	}
-	return worst, nil
+	return strings.Join(once, "; ")
 }

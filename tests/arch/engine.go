@@ -44,14 +44,14 @@ func Plain(pairs int) ropescale.Rung {
 }
 
 // WithLadder is the model with a ladder in its metadata, whatever the architecture.
-func (m *Model) WithLadder(arch string, rungs []ropescale.Rung) *Model {
+func (m *Model) WithLadder(arch string, row0 ropescale.Rung, rungs []ropescale.Rung) *Model {
 	out := &Model{KV: map[string]any{}, Tensors: m.Tensors}
 	for k, v := range m.KV {
 		out.KV[k] = v
 	}
 	var lengths, windows []uint32
 	var attn, factors []float32
-	for _, g := range append([]ropescale.Rung{Plain(len(rungs[0].Factors))}, rungs...) {
+	for _, g := range append([]ropescale.Rung{row0}, rungs...) {
 		lengths = append(lengths, uint32(g.Length))
 		windows = append(windows, uint32(g.StartWindow))
 		attn = append(attn, float32(g.AttentionFactor))

@@ -33,7 +33,7 @@ func Layers(nodes []session.Node) (layers []Layer, err error) {
 				}
 			}
 		}
-		layers = append(layers, Layer{ropes, n, !n.Mask[last][0]})
+		layers = append(layers, Layer{ropes, n, n.Mask != nil && !n.Mask[last][0]})
 		ropes = nil
 	}
 	if len(ropes) > 0 {
@@ -42,22 +42,19 @@ func Layers(nodes []session.Node) (layers []Layer, err error) {
 	return layers, nil
 }
 
-// rotate turns one head by the op's definition, in float64: what RoPE node n does at position pos of a text with the factors
-// of g. Text has the same position in all planes of M-RoPE but the fourth, which has 0.
-func rotate(n session.Node, head []float32, pos int, g ropescale.Rung) []float64 {
+// textAt is the position of a text's token in each plane of M-RoPE: the same in all but the fourth, which has 0.
+func textAt(pos int) [4]int { return [4]int{pos, pos, pos, 0} }
+
+// rotate turns one head by the op's definition, in float64: what RoPE node n does at a position with the factors of g. at is
+// the position in each plane of M-RoPE; other modes take the first.
+func rotate(n session.Node, head []float32, at [4]int, g ropescale.Rung) []float64 {
 	y := make([]float64, len(head))
 	for i, x := range head {
 		y[i] = float64(x)
 	}
 	half := n.Dims / 2
 	for i := range half {
-		p := float64(pos)
-		if s := n.Sections; n.Mode&8 != 0 {
-			if k := i % (s[0] + s[1] + s[2] + s[3]); n.Mode == 8 && k >= s[0]+s[1]+s[2] || n.Mode == 40 && k >= 3*s[0] && s[3] > 0 {
-				p = 0
-			}
-		}
-		angle := p * math.Pow(float64(n.FreqBase), -2*float64(i)/float64(n.Dims)) / g.Factors[i]
+		angle := float64(at[plane(n, i)]) * math.Pow(float64(n.FreqBase), -2*float64(i)/float64(n.Dims)) / g.Factors[i]
 		sin, cos := math.Sincos(angle)
 		a, b := 2*i, 2*i+1
 		if n.Mode != 0 {
@@ -66,6 +63,30 @@ func rotate(n session.Node, head []float32, pos int, g ropescale.Rung) []float64
 		y[a], y[b] = g.AttentionFactor*(y[a]*cos-y[b]*sin), g.AttentionFactor*(y[a]*sin+y[b]*cos)
 	}
 	return y
+}
+
+// plane is the plane of positions that pair i of a RoPE node turns by.
+func plane(n session.Node, i int) int {
+	s := n.Sections
+	if n.Mode&8 == 0 {
+		return 0
+	}
+	k := i % (s[0] + s[1] + s[2] + s[3])
+	if n.Mode == 40 { // interleaved: time, height and width in turn, as long as each has pairs left; what is left is time's
+		if j := k % 3; j > 0 && k < 3*s[j] {
+			return j
+		}
+		return 0
+	}
+	switch {
+	case k < s[0]:
+		return 0
+	case k < s[0]+s[1]:
+		return 1
+	case k < s[0]+s[1]+s[2]:
+		return 2
+	}
+	return 3
 }
 
 // own is what a RoPE node does by itself, without a ladder, as a row.
@@ -77,7 +98,7 @@ func own(n session.Node) (ropescale.Rung, error) {
 			g.Factors[i] *= float64(n.Factors[0][i])
 		}
 	}
-	if n.ExtFactor != 0 || len(n.Factors) > 1 {
+	if n.ExtFactor != 0 && n.FreqScale != 1 || len(n.Factors) > 1 { // of scale 1 YaRN does nothing
 		return g, fmt.Errorf("RoPE node %s scales in a way that the oracle does not know", n.Name)
 	}
 	return g, nil
@@ -90,13 +111,19 @@ const bound = 1e-4
 // Deviation is the largest difference of a RoPE node's output from the oracle's, each token turned by the row that row
 // names for its place in the batch, its position being that place.
 func Deviation(n session.Node, row func(pos int) ropescale.Rung) float64 {
+	return DeviationAt(n, textAt, row)
+}
+
+// DeviationAt is the same for tokens at other positions than their places: at has those of each plane. Rows are named by the
+// first.
+func DeviationAt(n session.Node, at func(token int) [4]int, row func(pos int) ropescale.Rung) float64 {
 	var worst float64
 	for t := range n.Tokens {
-		g := row(t)
+		g := row(at(t)[0])
 		for h := range n.Heads {
-			at := (t*n.Heads + h) * n.HeadDim
-			for i, want := range rotate(n, n.In[at:at+n.HeadDim], t, g) {
-				worst = max(worst, math.Abs(float64(n.Out[at+i])-want)/(1+math.Abs(want)))
+			i := (t*n.Heads + h) * n.HeadDim
+			for j, want := range rotate(n, n.In[i:i+n.HeadDim], at(t), g) {
+				worst = max(worst, math.Abs(float64(n.Out[i+j])-want)/(1+math.Abs(want)))
 			}
 		}
 	}
@@ -145,7 +172,7 @@ func (l Layer) Shifted(after Layer, moved []int, row func(pos int) ropescale.Run
 		for h := range len(want) / l.KeyDim {
 			if ok && pos != cell {
 				at := (cell*n.Heads + h%n.Heads) * n.HeadDim
-				copy(want[h*l.KeyDim+off:], rotate(n, n.In[at:at+n.HeadDim], pos, row(pos)))
+				copy(want[h*l.KeyDim+off:], rotate(n, n.In[at:at+n.HeadDim], textAt(pos), row(pos)))
 			}
 		}
 		for i, x := range after.Keys[cell] {

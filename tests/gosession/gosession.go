@@ -8,6 +8,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"reflect"
+	"unsafe"
 
 	"github.com/ollama/ollama/kvcache"
 	"github.com/ollama/ollama/ml"
@@ -27,6 +29,7 @@ type Session struct {
 	cache  kvcache.Cache // nil if the model has none
 	o      session.Options
 	logits map[int][]float32
+	watch  *session.Watch // nil without Options.Watch
 
 	ladders // of the patched host
 }
@@ -52,6 +55,9 @@ func Open(path string, o session.Options) (*Session, error) {
 		s.Close()
 		return nil, fmt.Errorf("gosession: %w", err)
 	}
+	if o.Watch {
+		s.watch = session.NewWatch(field[unsafe.Pointer](reflect.ValueOf(m.Backend()), "sched"))
+	}
 	if s.cache != nil {
 		s.cache.Init(m.Backend(), keys, o.Sequences, o.Context, o.Batch)
 	}
@@ -71,7 +77,13 @@ func (s *Session) Close() {
 		s.cache.Close()
 	}
 	s.model.Backend().Close()
+	if s.watch != nil {
+		s.watch.Close()
+	}
 }
+
+// Watched gives what was computed since the last call. The session must have been opened with Options.Watch.
+func (s *Session) Watched() []session.Node { return s.watch.Nodes() }
 
 // Model is the loaded model, whose Backend has the metadata and the tensors.
 func (s *Session) Model() model.Model { return s.model }
@@ -98,6 +110,11 @@ func (s *Session) Decode(tokens ...Token) error {
 			outputs = append(outputs, int32(i))
 		}
 	}
+	return s.compute(ctx, b, ids, outputs)
+}
+
+// compute runs a batch of tokens, outputs are those whose logits are wanted.
+func (s *Session) compute(ctx ml.Context, b input.Batch, ids, outputs []int32) error {
 	b.Inputs = ctx.Input().FromInts(ids, len(ids))
 	b.Outputs = ctx.Input().FromInts(outputs, len(outputs))
 	s.setRungs(&b)

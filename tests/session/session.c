@@ -114,6 +114,26 @@ int session_decode(session * s, struct llama_batch b) {
     return llama_decode(s->ctx, b);
 }
 
+int session_decode_embd(session * s, int n, float * embd, int32_t * pos, int seq) {
+    struct llama_batch b = llama_batch_init(n, 0, 1);
+    free(b.token);
+    llama_pos * own = b.pos;
+    b.n_tokens = n;
+    b.token    = NULL;
+    b.embd     = embd;
+    b.pos      = pos;
+    for (int i = 0; i < n; ++i) {
+        b.n_seq_id[i]  = 1;
+        b.seq_id[i][0] = seq;
+        b.logits[i]    = i + 1 == n;
+    }
+    const int res = llama_decode(s->ctx, b);
+    b.embd = NULL;
+    b.pos  = own;
+    llama_batch_free(b);
+    return res;
+}
+
 float * session_logits(session * s, int i) {
     return llama_get_logits_ith(s->ctx, i);
 }

@@ -116,6 +116,23 @@ func (s *Session) Decode(batch ...Token) error {
 	return nil
 }
 
+// DecodeImage computes a batch of embeddings in place of tokens, as an image's are, with the positions of M-RoPE in each plane.
+func (s *Session) DecodeImage(embeddings [][]float32, at [][4]int, seq int) error {
+	n := len(embeddings)
+	var data []float32
+	pos := make([]int32, 4*n)
+	for i, e := range embeddings {
+		data = append(data, e...)
+		for plane, p := range at[i] {
+			pos[plane*n+i] = int32(p)
+		}
+	}
+	if code := C.session_decode_embd(s.c, C.int(n), (*C.float)(unsafe.Pointer(&data[0])), (*C.int32_t)(unsafe.Pointer(&pos[0])), C.int(seq)); code != 0 {
+		return fmt.Errorf("session: decoding an image of %d tokens failed with code %d", n, int(code))
+	}
+	return nil
+}
+
 // Logits of the ith entry of the last batch; nil if they were not asked for.
 func (s *Session) Logits(i int) []float32 {
 	n := C.int(s.vocab)

@@ -20,10 +20,14 @@ static float * session_floats(const struct ggml_tensor * t) {
     return out;
 }
 
-// the product of keys and queries that a softmax is taken of, behind scaling and soft caps
-static const struct ggml_tensor * session_scores(const struct ggml_tensor * softmax) {
+// the product of keys and queries that a softmax is taken of, behind scaling and soft caps; mask is what is added on the way
+static const struct ggml_tensor * session_scores(const struct ggml_tensor * softmax, const struct ggml_tensor ** mask) {
     const struct ggml_tensor * t = softmax->src[0];
+    *mask = softmax->src[1];
     while (t && t->op != GGML_OP_MUL_MAT) {
+        if (t->op == GGML_OP_ADD && !*mask) {
+            *mask = t->src[1];
+        }
         t = t->src[0];
     }
     return t;
@@ -33,7 +37,9 @@ bool session_watch_eval(struct ggml_tensor * t, bool ask, void * user_data) {
     session_watch * w = user_data;
 
     const bool rope      = t->op == GGML_OP_ROPE;
-    const bool attention = t->op == GGML_OP_SOFT_MAX && t->src[1] && session_scores(t);
+    // a softmax without a mask and of a single matrix chooses experts
+    const struct ggml_tensor * mask, * scores = t->op == GGML_OP_SOFT_MAX ? session_scores(t, &mask) : NULL;
+    const bool attention = scores && (t->src[1] || scores->src[0]->ne[2] > 1);
     if (ask) {
         // all nodes before this one have been computed, since each was asked for
         if (rope) {
@@ -67,10 +73,12 @@ bool session_watch_eval(struct ggml_tensor * t, bool ask, void * user_data) {
         }
         w->in = NULL;
     } else {
-        const struct ggml_tensor * k = session_scores(t)->src[0];
-        n->mask = session_floats(t->src[1]);
+        const struct ggml_tensor * k = scores->src[0];
         n->keys = session_floats(k);
-        memcpy(n->m_ne, t->src[1]->ne, sizeof(n->m_ne));
+        if (mask) {
+            n->mask = session_floats(mask);
+            memcpy(n->m_ne, mask->ne, sizeof(n->m_ne));
+        }
         memcpy(n->k_ne, (int64_t []) { k->ne[0], k->ne[1], k->ne[2]*k->ne[3] }, sizeof(n->k_ne));
     }
     return true;

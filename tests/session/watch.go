@@ -1,6 +1,8 @@
 package session
 
 /*
+#include <stdlib.h>
+#include "ggml-backend.h"
 #include "watch.h"
 */
 import "C"
@@ -29,15 +31,35 @@ type Node struct {
 	// Factors are nil, one vector, or the rows of a matrix.
 	Factors [][]float32
 
-	// Of an attention: Mask[query][cell] is whether the query sees the cell, Keys[cell] the cached key, heads in turn.
+	// Of an attention: Mask[query][cell] is whether the query sees the cell (nil: it sees all), Keys[cell] the cached key, heads in turn.
 	Mask   [][]bool
 	Keys   [][]float32
 	KeyDim int // elements of a head of the keys
 }
 
 // Watched gives what was computed since the last call. The session must have been opened with Options.Watch.
-func (s *Session) Watched() []Node {
-	w := s.c.watch
+func (s *Session) Watched() []Node { return watched(s.c.watch) }
+
+// Watch records the RoPE and attention nodes of a scheduler that another engine has. Close it after the engine.
+type Watch struct{ w *C.session_watch }
+
+// NewWatch has a scheduler, a ggml_backend_sched_t on the CPU, compute node by node.
+func NewWatch(sched unsafe.Pointer) *Watch {
+	w := (*C.session_watch)(C.calloc(1, C.sizeof_session_watch))
+	C.ggml_backend_sched_set_eval_callback(C.ggml_backend_sched_t(sched), C.ggml_backend_sched_eval_callback(C.session_watch_eval), unsafe.Pointer(w))
+	return &Watch{w}
+}
+
+// Nodes gives what was computed since the last call.
+func (w *Watch) Nodes() []Node { return watched(w.w) }
+
+// Close frees what was recorded.
+func (w *Watch) Close() {
+	C.session_watch_reset(w.w)
+	C.free(unsafe.Pointer(w.w))
+}
+
+func watched(w *C.session_watch) []Node {
 	nodes := make([]Node, 0, w.n)
 	for _, c := range unsafe.Slice(w.nodes, w.n) {
 		n := Node{Name: C.GoString(&c.name[0]), Rope: bool(c.rope)}

@@ -13,7 +13,7 @@ typedef struct {
     int64_t   n_pos;
     float   * factors;       // rope: [f_ne[1]][f_ne[0]], NULL if it has none
     int64_t   f_ne[2];
-    float   * mask;          // attention: [m_ne[1]][m_ne[0]], 0 or -inf
+    float   * mask;          // attention: [m_ne[1]][m_ne[0]], 0 or -inf; NULL if it has none
     int64_t   m_ne[2];
     float   * keys;          // attention: [k_ne[2]][k_ne[1]][k_ne[0]] = heads, cells, elements
     int64_t   k_ne[3];
