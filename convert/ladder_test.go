@@ -254,6 +254,11 @@ func scaled() map[string]fixture {
 		"attn_factor": tiny("llama").with("llama.rope.scaling.attn_factor", float32(1.25)),
 		"gptoss": tiny("gptoss").with("gptoss.rope.scaling.factor", float32(4)).
 			with("gptoss.rope.scaling.original_context_length", uint32(32)),
+		"mistral3": tiny("mistral3").with("mistral3.rope.scaling.type", "yarn").with("mistral3.rope.scaling.factor", float32(4)).
+			with("mistral3.rope.scaling.original_context_length", uint32(32)).with("mistral3.rope.scaling.beta_fast", float32(32)).
+			with("mistral3.rope.scaling.beta_slow", float32(0.25)).with("mistral3.rope.scaling.mscale", float32(1)).with("mistral3.rope.scaling.mscale_all_dim", float32(1)),
+		"qwen3 yarn": tiny("qwen3").with("qwen3.rope.scaling.type", "yarn").with("qwen3.rope.scaling.factor", float32(4)).
+			with("qwen3.rope.scaling.original_context_length", uint32(32)),
 		"gemma3 4B": tiny("gemma3").with("gemma3.block_count", uint32(34)).with("gemma3.attention.sliding_window", uint32(16)),
 	}
 }
@@ -278,7 +283,10 @@ func TestOwnScaling(t *testing.T) {
 		"longrope":    {"longrope", []float64{1, 1.1, 1.2, 1.3}, 1.19, 32},
 		"gptoss":      {"yarn", []float64{1, 4, 4, 4}, 1.1386294361119891, 128},
 		"attn_factor": {"", []float64{1, 1, 1, 1}, 1.25, 128},
-		"gemma3 4B":   {"linear", []float64{8, 8, 8, 8}, 1, 128}, // which the host knows by its blocks
+		// corr_dim(0.25) = 1.31, so the ramp ends at pair 2 and pair 1 is half of both: 1/(0.5 + 0.5/4)
+		"mistral3":   {"yarn", []float64{1, 1.6, 4, 4}, 1, 128},
+		"qwen3 yarn": {"yarn", []float64{1, 4, 4, 4}, 1, 128},   // the host cancels the factor
+		"gemma3 4B":  {"linear", []float64{8, 8, 8, 8}, 1, 128}, // which the host knows by its blocks
 	} {
 		fx := scaled()[name]
 		in := fx.write(t, "in.gguf")
@@ -314,7 +322,7 @@ func TestOwnScaling(t *testing.T) {
 		orig, _, _ := f.Int(arch + ".rope.scaling.original_context_length")
 		switch StockFor(arch) {
 		case StockNothing:
-			assert.Equal(t, name == "yarn" || name == "gptoss", hasFactor, name)
+			assert.Equal(t, want.scaling == "yarn", hasFactor, name)
 			assert.Equal(t, map[bool]int{true: 32, false: 128}[hasFactor], orig, name)
 		default:
 			assert.False(t, hasFactor, name)

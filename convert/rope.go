@@ -231,26 +231,31 @@ func (f *File) gemma3Factor() (float64, error) {
 	return 0, nil
 }
 
+// cancelled are architectures whose YaRN has no attention factor in the host's Go engine, which alone runs them.
+var cancelled = []string{"gemma3", "lfm2", "lfm2moe", "qwen3", "qwen3moe", "qwen3next", "qwen35", "qwen35moe"}
+
 func (o *own) readYaRN(f *File, p *ropescale.OpParams, attn float64) (err error) {
-	key := func(name string) string { return o.arch + ".rope.scaling.yarn_" + name }
-	if p.ExtFactor, err = f.floatOr(key("ext_factor"), 1); err != nil {
-		return err
+	// the host's converter for mistral3 and gemma3 leaves yarn_ out
+	number := func(name string, def float64) float64 {
+		for _, key := range []string{name, "yarn_" + name} {
+			if err == nil {
+				def, err = f.floatOr(o.arch+".rope.scaling."+key, def)
+			}
+		}
+		return def
 	}
-	if p.BetaFast, err = f.floatOr(key("beta_fast"), 32); err != nil {
-		return err
-	}
-	if p.BetaSlow, err = f.floatOr(key("beta_slow"), 1); err != nil {
-		return err
-	}
-	logMul, err := f.floatOr(key("log_multiplier"), 0)
-	if err != nil {
-		return err
+	p.ExtFactor = number("ext_factor", number("extrapolation_factor", 1))
+	p.BetaFast = number("beta_fast", map[bool]float64{true: 64, false: 32}[o.arch == "gemma3"])
+	p.BetaSlow = number("beta_slow", 1)
+	logMul := number("log_multiplier", 0)
+	if number("mscale", 0) != 0 && number("mscale_all_dim", 0) != 0 || slices.Contains(cancelled, o.arch) {
+		logMul = 1 // of mistral3: numerator and denominator are taken to be the same, as below
 	}
 	if o.arch == "deepseek2" && logMul != 0 {
 		logMul = 1 // whatever it is: for this architecture the host takes the numerator to be the same
 	}
 	p.AttnFactor = ropescale.HostAttnFactor(attn, p.FreqScale, p.ExtFactor, logMul)
-	return nil
+	return err
 }
 
 // identity says that row 0 is plain RoPE.
