@@ -2,7 +2,9 @@ package tests
 
 import (
 	"fmt"
+	"log/slog"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	defaultmodel "github.com/longrope/longrope/evals/default"
 	"github.com/longrope/longrope/plugin/engine"
 	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/tests/gosession"
 	"github.com/longrope/longrope/tests/session"
 )
 
@@ -39,9 +42,62 @@ func testTokens(t testing.TB, path string) []int {
 	return tokens
 }
 
+// crosser is a session of either engine.
+type crosser interface {
+	Decode(batch ...session.Token) error
+	Logits(i int) []float32
+	Prefill(tokens []int, seq, pos, chunk int) ([][]float32, error)
+	Vocab() int
+	SetLadder(l *ropescale.Ladder) error
+	SetRung(seq, rung int) error // rotates the cached keys that there are
+	Truncate(seq, from int) error
+}
+
+type llamaCrosser struct{ *session.Session }
+
+func (s llamaCrosser) Truncate(seq, from int) error { return s.Remove(seq, from, -1) }
+
+type goCrosser struct{ *gosession.Session }
+
+func (s goCrosser) Truncate(seq, from int) error { return s.Remove(seq, from) }
+func (s goCrosser) SetRung(seq, rung int) error  { return s.Rerotate(seq, rung) }
+
+var bothEngines = []string{"llama.cpp", "Go"}
+
+// crossers open the model on each engine, as the host does: keys in float16. One thread.
+func crossers(path string) map[string]func(b *testing.B, o session.Options) crosser {
+	return map[string]func(b *testing.B, o session.Options) crosser{
+		"llama.cpp": func(b *testing.B, o session.Options) crosser {
+			o.Keys, o.Flash = "f16", true
+			return llamaCrosser{open(b, path, o)}
+		},
+		"Go": func(b *testing.B, o session.Options) crosser {
+			// what the engine says would come between a benchmark's name and its result
+			was := slog.SetLogLoggerLevel(slog.LevelWarn)
+			b.Cleanup(func() { slog.SetLogLoggerLevel(was) })
+			o.Keys = "f16"
+			return goCrosser{openGo(b, path, o)}
+		},
+	}
+}
+
+// fill gives sequence 0 a prompt as the runner does: in batches of 512, for one token's logits.
+func fill(b *testing.B, s crosser, tokens []int, rung int) {
+	require.NoError(b, s.Truncate(0, 0))
+	require.NoError(b, s.SetRung(0, rung))
+	for i := 0; i < len(tokens); i += 512 {
+		var batch []session.Token
+		for j := i; j < min(i+512, len(tokens)); j++ {
+			batch = append(batch, session.Token{ID: tokens[j], Pos: j, Logits: j+1 == len(tokens)})
+		}
+		require.NoError(b, s.Decode(batch...))
+	}
+}
+
 // BenchmarkCrossing is what a user chooses by: when a sequence of the default model grows past a rung of a YaRN ladder, the
-// time that each policy takes, and the perplexity of the next 128 tokens of text. "stay" goes on with the old rung's factors.
-// Keys are float16, as the host's; one thread.
+// time that each policy takes, and the perplexity of the next 127 tokens of text, in 16 windows of a text that the model has
+// not seen. "stay" goes on with the old rung's factors. In each window the policies take turns, another one first each time:
+// times are medians over windows, their ratio has quartiles, and the difference of NLL is window by window. Say -benchtime 1x.
 func BenchmarkCrossing(b *testing.B) {
 	const after, windows = 128, 16
 	path := writeDefault(b, nil)
@@ -49,52 +105,55 @@ func BenchmarkCrossing(b *testing.B) {
 	L := r.OriginalContextLength
 	l := yarnLadder(b, r, 2, 4, 8)
 	text := testTokens(b, path)
-	s := open(b, path, session.Options{Context: 8*L + after, Keys: "f16", Flash: true})
-	require.NoError(b, s.SetLadder(l))
-
-	// a prompt as the runner has it: one token's logits
-	fill := func(tokens []int, rung int) {
-		require.NoError(b, s.Remove(0, 0, -1))
-		require.NoError(b, s.SetRung(0, rung))
-		for i := 0; i < len(tokens); i += 512 {
-			var batch []session.Token
-			for j := i; j < min(i+512, len(tokens)); j++ {
-				batch = append(batch, session.Token{ID: tokens[j], Pos: j, Logits: j+1 == len(tokens)})
-			}
-			require.NoError(b, s.Decode(batch...))
-		}
-	}
-	for i, n := range []int{L, 2 * L, 4 * L} {
-		rung := i + 1
-		for _, policy := range []string{"recompute", "rerotate", "stay"} {
-			b.Run(fmt.Sprintf("%d/%s", n, policy), func(b *testing.B) {
-				var spent time.Duration
-				nll := 0.0
-				for range b.N {
-					spent, nll = 0, 0
+	policies := []string{"recompute", "rerotate", "stay"}
+	for _, engine := range bothEngines {
+		open := crossers(path)[engine]
+		for i, n := range []int{L, 2 * L, 4 * L} {
+			rung := i + 1
+			b.Run(fmt.Sprintf("%s/%d", engine, n), func(b *testing.B) {
+				s := open(b, session.Options{Context: n + after + 1})
+				require.NoError(b, s.SetLadder(l))
+				times, nlls := map[string][]float64{}, map[string][]float64{}
+				for round := range b.N {
 					for w := range windows {
-						tokens := text[w*len(text)/windows:][:n+after]
-						if policy != "recompute" {
-							fill(tokens[:n], rung-1)
-						}
-						started := time.Now()
-						switch policy {
-						case "recompute":
-							fill(tokens[:n], rung)
-						case "rerotate":
-							require.NoError(b, s.SetRung(0, rung))
-						}
-						spent += time.Since(started)
-						logits, err := s.Prefill(tokens[n:n+after-1], 0, n, 512)
-						require.NoError(b, err)
-						for i, x := range logits {
-							nll += lnPerplexity(x, tokens[n+i+1]) / float64(windows*(after-1))
+						tokens := text[w*(len(text)-n-after)/windows:][:n+after]
+						for k := range policies {
+							policy := policies[(k+w+round)%len(policies)]
+							fill(b, s, tokens[:n], rung-1)
+							started := time.Now()
+							switch policy {
+							case "recompute":
+								fill(b, s, tokens[:n], rung)
+							case "rerotate":
+								require.NoError(b, s.SetRung(0, rung))
+							}
+							times[policy] = append(times[policy], time.Since(started).Seconds()*1000)
+							logits, err := s.Prefill(tokens[n:n+after-1], 0, n, 512)
+							require.NoError(b, err)
+							nll := 0.0
+							for i, x := range logits {
+								nll += lnPerplexity(x, tokens[n+i+1]) / float64(after-1)
+							}
+							nlls[policy] = append(nlls[policy], nll)
 						}
 					}
 				}
 				b.ReportMetric(0, "ns/op")
-				b.ReportMetric(float64(spent.Microseconds())/windows/1000, "ms/crossing")
-				b.ReportMetric(math.Exp(nll), "perplexity")
+				for _, policy := range policies {
+					b.ReportMetric(math.Exp(mean(nlls[policy])), policy+"-perplexity")
+					if policy != "stay" {
+						b.ReportMetric(median(times[policy]), policy+"-ms")
+					}
+				}
+				var ratios, more []float64
+				for i := range times["recompute"] {
+					ratios = append(ratios, times["recompute"][i]/times["rerotate"][i])
+					more = append(more, nlls["rerotate"][i]-nlls["recompute"][i])
+				}
+				reportQuartiles(b, ratios, "recompute/rerotate")
+				more = more[:windows] // the same in every round
+				b.ReportMetric(mean(more), "rerotate-more-nats")
+				b.ReportMetric(spread(more)/math.Sqrt(windows), "rerotate-more-nats-se")
 			})
 		}
 	}
@@ -112,43 +171,25 @@ func lnPerplexity(logits []float32, token int) float64 {
 	return math.Log(sum) + most - float64(logits[token])
 }
 
-// BenchmarkMixedRungs is the time of batches in which four sequences are on rungs 0, 1, 2 and 2, over that of batches in which
-// all are on rung 2: the median over rounds that take turns in one session. Say -benchtime 200x.
-func BenchmarkMixedRungs(b *testing.B) {
-	const sequences, n, steps = 4, 192, 8
-	s := open(b, writeDefault(b, nil), session.Options{Context: 256, Sequences: sequences, Keys: "f16", Flash: true})
-	require.NoError(b, s.SetLadder(rungLadder(b, defaultLlama(b).Rope)))
-	for seq := range sequences {
-		_, err := s.Prefill(someTokens(n, s.Vocab(), uint64(seq)), seq, 0, 64)
-		require.NoError(b, err)
+// reportQuartiles reports the median of ratios, the quartiles, and the ends of the 95 % confidence interval of the median, which
+// are order statistics and assume nothing of the distribution.
+func reportQuartiles(b *testing.B, ratios []float64, name string) {
+	x := slices.Sorted(slices.Values(ratios))
+	at := func(i float64) float64 { return x[min(max(int(math.Round(i)), 0), len(x)-1)] }
+	n := float64(len(x))
+	half := 1.96 * math.Sqrt(n) / 2
+	b.ReportMetric(median(x), name)
+	b.ReportMetric(at(n/4-0.5), name+"-q1")
+	b.ReportMetric(at(n*3/4-0.5), name+"-q3")
+	b.ReportMetric(at(n/2-0.5-half), name+"-low95")
+	b.ReportMetric(at(n/2-0.5+half), name+"-high95")
+}
+
+// spread is the standard deviation of a sample.
+func spread(x []float64) float64 {
+	m, sum := mean(x), 0.0
+	for _, v := range x {
+		sum += (v - m) * (v - m)
 	}
-	round := func(rungs [sequences]int) (spent time.Duration) {
-		for seq, rung := range rungs {
-			require.NoError(b, s.SetRung(seq, rung)) // which keys these are is all the same to the time
-		}
-		for i := range steps + 1 {
-			var batch [sequences]session.Token
-			for seq := range batch {
-				batch[seq] = session.Token{ID: i + seq, Pos: n + i, Seq: seq, Logits: true}
-			}
-			started := time.Now()
-			require.NoError(b, s.Decode(batch[:]...))
-			if i > 0 { // the first makes a new graph
-				spent += time.Since(started)
-			}
-		}
-		for seq := range sequences {
-			require.NoError(b, s.Remove(seq, n, -1))
-		}
-		return spent
-	}
-	one, mixed := [sequences]int{2, 2, 2, 2}, [sequences]int{0, 1, 2, 2}
-	var ratios []float64
-	for range b.N {
-		t1, t2 := round(one), round(mixed)
-		t3, t4 := round(mixed), round(one)
-		ratios = append(ratios, float64(t2+t3)/float64(t1+t4))
-	}
-	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(median(ratios), "mixed/one")
+	return math.Sqrt(sum / float64(len(x)-1))
 }

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -140,61 +139,6 @@ func TestGoRefuses(t *testing.T) {
 			require.ErrorContains(t, err, c.want)
 			assert.ErrorContains(t, err, bad)
 		})
-	}
-}
-
-// BenchmarkGoRungs is what rows cost the Go engine: the time of a token of four sequences on mixed rungs, as a share of that
-// without a ladder and on one rung. They run in turn in one process; the figures are medians over b.N rounds. Say
-// -benchtime 20x.
-func BenchmarkGoRungs(b *testing.B) {
-	path := writeDefault(b, nil)
-	r := defaultLlama(b).Rope
-	l, err := ropescale.NewLadder(r, nil, someRung(r, 2*r.OriginalContextLength, 8, 1.05), someRung(r, 8*r.OriginalContextLength, 20, 1.1))
-	require.NoError(b, err)
-	const sequences, prompt, decode = 4, 128, 64
-	sides := []struct {
-		name   string
-		ladder bool
-		rungs  [sequences]int
-		s      *gosession.Session
-	}{{name: "none"}, {name: "one", ladder: true, rungs: [sequences]int{2, 2, 2, 2}}, {name: "mixed", ladder: true, rungs: [sequences]int{2, 0, 1, 2}}}
-	for i := range sides {
-		sides[i].s = openGo(b, path, session.Options{Sequences: sequences, Context: 256, Keys: "f16"})
-		if sides[i].ladder {
-			require.NoError(b, sides[i].s.SetLadder(l))
-		}
-		for seq, rung := range sides[i].rungs {
-			sides[i].s.SetRung(seq, rung)
-			_, err := sides[i].s.Prefill(someTokens(prompt, sides[i].s.Vocab(), 1), seq, 0, prompt)
-			require.NoError(b, err)
-		}
-	}
-	times := map[string][]float64{}
-	for i := range b.N {
-		for j := range sides {
-			side := sides[(i+j)%len(sides)]
-			start := time.Now()
-			for p := range decode {
-				var batch []session.Token
-				for seq := range sequences {
-					batch = append(batch, session.Token{ID: p, Pos: prompt + p, Seq: seq, Logits: true})
-				}
-				require.NoError(b, side.s.Decode(batch...))
-			}
-			times[side.name] = append(times[side.name], time.Since(start).Seconds()/decode)
-			for seq := range sequences {
-				require.NoError(b, side.s.Remove(seq, prompt))
-			}
-		}
-	}
-	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(median(times["none"])*1e6, "us/batch")
-	for _, c := range [][2]string{{"one", "none"}, {"mixed", "one"}} {
-		ratios := make([]float64, b.N)
-		for i := range ratios {
-			ratios[i] = times[c[0]][i] / times[c[1]][i]
-		}
-		b.ReportMetric(median(ratios), c[0]+"/"+c[1])
 	}
 }
 
