@@ -214,6 +214,28 @@ func TestGoRungs(t *testing.T) {
 		same(t, alone[0][from:], again)
 	})
 
+	t.Run("recompute", func(t *testing.T) { // a crossing: all again on the new rung, while another sequence goes on
+		run(t, 1, 0, 512)
+		const other = 1
+		s.SetRung(other, 0)
+		_, err := s.Prefill(tokens(1)[:from], other, 0, 512)
+		require.NoError(t, err)
+		require.NoError(t, s.Remove(0, 0))
+		s.SetRung(0, rungs[0])
+		var got [][]float32
+		for p := 0; p < n; p += 9 {
+			batch := []session.Token{{ID: tokens(1)[p/9], Pos: from + p/9, Seq: other, Logits: true}}
+			for q := p; q < min(p+9, n); q++ {
+				batch = append(batch, session.Token{ID: tokens(0)[q], Pos: q, Logits: true})
+			}
+			require.NoError(t, s.Decode(batch...))
+			for i := range batch[1:] {
+				got = append(got, s.Logits(i+1))
+			}
+		}
+		same(t, alone[0], got)
+	})
+
 	t.Run("copied prefix", func(t *testing.T) {
 		run(t, rungs[0], 0, 512)
 		const copied = 4

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/ollama/ollama/api"
 
 	"github.com/longrope/longrope/plugin/server"
+	"github.com/longrope/longrope/ropescale"
 	"github.com/longrope/longrope/tests/reference"
 )
 
@@ -111,6 +113,32 @@ func (h *host) testPolicies(t *testing.T) {
 	help, err := exec.CommandContext(t.Context(), h.binary, "serve", "--help").CombinedOutput()
 	require.NoError(t, err)
 	assert.Contains(t, string(help), "OLLAMA_LONGROPE_CROSSING")
+}
+
+// On a rung, whichever it is, what a request has in common with the one before is not computed again, and the answer is that
+// of a fresh run.
+func (h *host) testCaching(t *testing.T) {
+	const n = 12
+	s := h.start(t, "OLLAMA_NUM_PARALLEL=1", "OLLAMA_DEBUG=1")
+	for _, c := range []struct {
+		first, second int
+		ladder        *ropescale.Ladder
+	}{{150, 200, nil}, {serverL + 40, serverL + 90, h.ladder}} {
+		long := h.prompt(t, 3000, c.second)
+		_, err := ask(t.Context(), s, "default-2k", h.detokenize(t, h.tokens(t, long)[:c.first]), n)
+		require.NoError(t, err)
+		at := len(s.Log())
+		a, err := ask(t.Context(), s, "default-2k", long, n)
+		require.NoError(t, err)
+		log := s.Log()[at:]
+		found := regexp.MustCompile(fmt.Sprintf(`loading cache slot" id=0 .*prompt=%d used=(\d+) `, c.second)).FindStringSubmatch(log)
+		require.NotNil(t, found, said(log))
+		used, err := strconv.Atoi(found[1])
+		require.NoError(t, err)
+		assert.GreaterOrEqual(t, used, c.first-2, "cached tokens; the last may be another where the prompt was cut")
+		assert.NotContains(t, log, crossing)
+		h.sameAnswer(t, c.ladder, h.tokens(t, long), a.text, n)
+	}
 }
 
 // With a cache for several users, a request that shares a prefix with another slot gets a copy of it, on its rung; the copy

@@ -24,6 +24,7 @@ func TestServerGo(t *testing.T) {
 	t.Run("misfit", h.testMisfit)
 	t.Run("parallel", h.testParallel)
 	t.Run("policies", h.testPolicies)
+	t.Run("caching", h.testCaching)
 	t.Run("fork", h.testFork)
 	t.Run("long life", h.testLongLife)
 }

@@ -253,6 +253,7 @@ func TestServer(t *testing.T) {
 	t.Run("bad input", h.testBadInput)
 	t.Run("parallel", h.testParallel)
 	t.Run("policies", h.testPolicies)
+	t.Run("caching", h.testCaching)
 	t.Run("fork", h.testFork)
 	t.Run("long life", h.testLongLife)
 }
