@@ -3,7 +3,6 @@ package tests
 import (
 	"testing"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/longrope/longrope/tests/reference"
@@ -29,18 +28,21 @@ func TestServerGo(t *testing.T) {
 	t.Run("long life", h.testLongLife)
 }
 
-// A ladder that does not fit the model is an error when it is loaded.
+// A ladder that does not fit the model is an error when it is loaded, which the user sees.
 func (h *host) testMisfit(t *testing.T) {
 	converted := h.path("misfit.gguf")
 	_, err := h.Run(t.Context(), nil, "longrope", "convert", h.path("default.gguf"), "--factors", h.path("factors.json"), "-o", converted)
 	require.NoError(t, err)
 	f, err := reference.ReadFile(converted)
 	require.NoError(t, err)
-	f.Set("llama.rope.dimension_count", uint32(h.ladder.RopeDimensionCount/2))
+	ones := make([]float32, 3*h.ladder.RopeDimensionCount/4) // half of what three rows have
+	for i := range ones {
+		ones[i] = 1
+	}
+	f.Set("llama.rope.longrope.factors", ones)
 	require.NoError(t, f.WriteFile(converted))
 	h.create(t, "misfit", "misfit.gguf")
 	_, err = ask(t.Context(), h.Server, "misfit", "In the beginning", 1)
-	require.Error(t, err)
+	require.ErrorContains(t, err, "16 factors in a row, but the model rotates 64 dimensions: needs 32")
 	t.Log(err)
-	assert.Contains(t, err.Error()+said(h.Log()), "32 factors in a row, but the model rotates 32 dimensions: needs 16")
 }

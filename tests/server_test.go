@@ -249,6 +249,7 @@ func TestServer(t *testing.T) {
 	t.Run("crossing by growth", h.testGrowthCrosses)
 	t.Run("engine", h.testEngine)
 	t.Run("version", h.testVersion)
+	t.Run("misfit", h.testMisfit)
 	t.Run("one name", h.testOneName)
 	t.Run("bad input", h.testBadInput)
 	t.Run("parallel", h.testParallel)

@@ -174,7 +174,7 @@ func (f *File) Float(key string, def float32) float32 {
 	return def
 }
 
-// Set gives a key a value of type uint32, float32, string or []uint32.
+// Set gives a key a value of type uint32, float32, string, []uint32 or []float32.
 func (f *File) Set(key string, value any) {
 	var b bytes.Buffer
 	switch v := value.(type) {
@@ -185,6 +185,10 @@ func (f *File) Set(key string, value any) {
 	case []uint32:
 		put(&b, uint32(9))
 		put(&b, uint32(4))
+		put(&b, uint64(len(v)))
+	case []float32:
+		put(&b, uint32(9))
+		put(&b, uint32(6))
 		put(&b, uint64(len(v)))
 	case string:
 		put(&b, uint32(8))
