@@ -37,8 +37,26 @@ func Discover(kv map[string]any, tensors map[string][]int, dir string, load func
 		if !m.add(shapes, err.Error()) {
 			return nil, err
 		}
+		m.repeat(shapes)
 	}
 	return nil, fmt.Errorf("arch: the loader is never satisfied: %w", last)
+}
+
+// repeat gives every layer what the first has, in models of so many that all are alike and asking for each takes long.
+func (m *Model) repeat(shapes map[string][]int) {
+	arch := m.KV["general.architecture"].(string)
+	layers := m.KV[arch+".block_count"].(uint32)
+	if layers <= 8 {
+		return
+	}
+	for name := range shapes {
+		first := strings.Replace(name, ".N.", ".0.", 1)
+		if shape := m.Tensors[first]; shape != nil && first != name {
+			for i := range layers {
+				m.Tensors[strings.Replace(name, ".N.", fmt.Sprintf(".%d.", i), 1)] = shape
+			}
+		}
+	}
 }
 
 // add gives the model what the loader misses, if it is understood.
