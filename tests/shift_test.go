@@ -23,14 +23,25 @@ import (
 // engine's own keys are float32, and each rotation is computed in it: 2^-17 of the head's norm.
 func keyDeviation(m *reference.Llama, l *ropescale.Ladder, rung int, tokens map[int]int, keys map[int][]float32, typ string, shifts int) (ratio float64, where string) {
 	d := m.HeadDim()
-	for p, got := range keys {
+	return keysOff(d, keys, typ, shifts, 0, func(p int) []float64 {
 		want := m.Keys(tokens[p])
 		for h := 0; h < len(want); h += d {
+			l.Rotate(m.Rope, want[h:h+d], rung, p, ropescale.Normal)
+		}
+		return want
+	})
+}
+
+// keysOff is keyDeviation for keys that want gives by position, with heads of d elements; loss is the share of a pair that the
+// functions of a device lose more than float32 does.
+func keysOff(d int, keys map[int][]float32, typ string, shifts int, loss float64, want func(p int) []float64) (ratio float64, where string) {
+	for p, got := range keys {
+		want := want(p)
+		for h := 0; h < len(want); h += d {
 			head := want[h : h+d]
-			l.Rotate(m.Rope, head, rung, p, ropescale.Normal)
 			size := norm(head...)
 			for i := 0; i < d; i += 2 {
-				float := float64(1+2*shifts) * size / (1 << 17)
+				float := float64(1+2*shifts)*size/(1<<17) + loss*norm(head[i], head[i+1])
 				bound := float64(1+shifts)*(norm(head[i], head[i+1])*unit16+tiny16) + float
 				switch typ {
 				case "f32":
