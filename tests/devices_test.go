@@ -87,24 +87,26 @@ func TestCUDAShim(t *testing.T) {
 // TestConformance's business.
 func TestFusedRope(t *testing.T) {
 	for _, d := range devices(t) {
-		fused := map[bool]int{}
-		for _, c := range kernel.Cases() {
-			if !c.Cache || c.Where == "zero" {
-				continue
+		t.Run(d.Name(), func(t *testing.T) {
+			fused := map[bool]int{}
+			for _, c := range kernel.Cases() {
+				if !c.Cache || c.Where == "zero" {
+					continue
+				}
+				g, err := d.NewGraph(c, c.Input())
+				if errors.Is(err, kernel.ErrUnsupported) {
+					continue
+				}
+				require.NoError(t, err)
+				require.NoError(t, g.Compute(1))
+				fused[g.Fused()]++
+				if strings.HasPrefix(d.Name(), "CUDA") || strings.HasPrefix(d.Name(), "Vulkan") {
+					assert.Equal(t, !c.Mode.Multi(), g.Fused(), "%v", c)
+				}
+				g.Free()
 			}
-			g, err := d.NewGraph(c, c.Input())
-			if errors.Is(err, kernel.ErrUnsupported) {
-				continue
-			}
-			require.NoError(t, err)
-			require.NoError(t, g.Compute(1))
-			fused[g.Fused()]++
-			if strings.HasPrefix(d.Name(), "CUDA") || strings.HasPrefix(d.Name(), "Vulkan") {
-				assert.Equal(t, !c.Mode.Multi(), g.Fused(), "%s: %v", d.Name(), c)
-			}
-			g.Free()
-		}
-		t.Logf("%s: of the cases with a cache %d fused, %d not", d.Name(), fused[true], fused[false])
+			t.Logf("of the cases with a cache %d fused, %d not", fused[true], fused[false])
+		})
 	}
 }
 

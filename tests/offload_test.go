@@ -54,6 +54,30 @@ func TestOffloadChild(t *testing.T) {
 
 var shimCounts = regexp.MustCompile(`(CUDA-shim\d): (\d+) RoPE, (\d+) with rows, (\d+) fused`)
 
+// offload runs the child with so many layers on GPUs, and returns what it computed and what it printed.
+func offload(t *testing.T, path string, layers, rung int, env ...string) (out offloaded, text string) {
+	t.Helper()
+	result := filepath.Join(t.TempDir(), "logits.json")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestOffloadChild$")
+	cmd.Env = append(append(os.Environ(), fmt.Sprintf("%s=%s|%d|%d|%s", offloadChild, path, layers, rung, result)), env...)
+	printed, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", printed)
+	data, err := os.ReadFile(result)
+	require.NoError(t, err, "%s", printed)
+	require.NoError(t, json.Unmarshal(data, &out))
+	return out, string(printed)
+}
+
+// agree compares what devices computed with what the CPU did. Their angles differ by the rounding of float32 (see oracle); keys
+// are float16. Both come to about 2^-9 of the largest logit; another row is far beyond.
+func (cpu offloaded) agree(t *testing.T, got offloaded) {
+	t.Helper()
+	for name, s := range map[string]span{"prefill": compare(t, cpu.Prefill, got.Prefill), "after a shift": compare(t, cpu.Shifted, got.Shifted)} {
+		t.Logf("%s: %v", name, s)
+		assert.LessOrEqual(t, s.worst, s.largest/100, name)
+	}
+}
+
 // Rows reach every device: a model on two, on one, on one and the CPU computes what it computes on the CPU. The devices are
 // those of cudashim, whose memory the scheduler has to copy the graph's inputs to, and whose RoPE is CUDA's.
 func TestOffload(t *testing.T) {
@@ -63,34 +87,26 @@ func TestOffload(t *testing.T) {
 	}
 	libs, err := filepath.Abs("../build/lib/ollama")
 	require.NoError(t, err)
+	dir, err := filepath.Abs(filepath.Dir(lib))
+	require.NoError(t, err)
 	plain := writeDefault(t, nil)
 	rows := withLadder(t, plain, 1024)
 
 	run := func(t *testing.T, path string, devices, layers, rung int) (offloaded, map[string][3]int) {
-		result := filepath.Join(t.TempDir(), "logits.json")
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestOffloadChild$")
-		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%d|%d|%s", offloadChild, path, layers, rung, result), "CUDASHIM_VERBOSE=1")
+		t.Helper()
+		env := []string{"OLLAMA_LIBRARY_PATH=" + libs}
 		if devices > 0 {
-			dir, err := filepath.Abs(filepath.Dir(lib))
-			require.NoError(t, err)
-			cmd.Env = append(cmd.Env, "OLLAMA_LIBRARY_PATH="+libs+string(filepath.ListSeparator)+dir, fmt.Sprintf("CUDASHIM_DEVICES=%d", devices))
-		} else {
-			cmd.Env = append(cmd.Env, "OLLAMA_LIBRARY_PATH="+libs)
+			env = []string{"OLLAMA_LIBRARY_PATH=" + libs + string(filepath.ListSeparator) + dir, fmt.Sprintf("CUDASHIM_DEVICES=%d", devices), "CUDASHIM_VERBOSE=1"}
 		}
-		text, err := cmd.CombinedOutput()
-		require.NoError(t, err, "%s", text)
+		out, text := offload(t, path, layers, rung, env...)
 		counts := map[string][3]int{}
-		for _, m := range shimCounts.FindAllStringSubmatch(string(text), -1) {
+		for _, m := range shimCounts.FindAllStringSubmatch(text, -1) {
 			var n [3]int
 			for i := range n {
 				n[i], _ = strconv.Atoi(m[2+i]) // digits
 			}
 			counts[m[1]] = n
 		}
-		data, err := os.ReadFile(result)
-		require.NoError(t, err, "%s", text)
-		var out offloaded
-		require.NoError(t, json.Unmarshal(data, &out))
 		return out, counts
 	}
 
@@ -114,12 +130,8 @@ func TestOffload(t *testing.T) {
 						assert.Zero(t, n[1], name)
 					}
 				}
-				// The device's angles and the CPU's differ by the rounding of float32 (see oracle); keys are float16. Both
-				// come to about 2^-9 of the largest logit; another row is far beyond.
-				for name, s := range map[string]span{"prefill": compare(t, cpu.Prefill, got.Prefill), "after a shift": compare(t, cpu.Shifted, got.Shifted)} {
-					t.Logf("%s: %v; RoPE, rows, fused: %v", name, s, counts)
-					assert.LessOrEqual(t, s.worst, s.largest/100, name)
-				}
+				t.Logf("RoPE, rows, fused: %v", counts)
+				cpu.agree(t, got)
 			})
 		}
 		if m.rung > 0 {
@@ -128,6 +140,37 @@ func TestOffload(t *testing.T) {
 			t.Logf("on another rung: %v", s)
 			assert.Greater(t, s.worst, s.largest/10, "the test cannot tell rungs apart")
 		}
+	}
+}
+
+var vulkanRopes = regexp.MustCompile(`ROPE: (\d+) x`)
+
+// The same on two Vulkan devices. The backend prints which ops a device computes in each graph: RoPE of all layers is there, so
+// none went to the CPU.
+func TestOffloadVulkan(t *testing.T) {
+	path := withLadder(t, writeDefault(t, nil), 1024)
+	env := append(vulkan(t, 2), "GGML_VK_PERF_LOGGER=1")
+	libs, err := filepath.Abs("../build/lib/ollama")
+	require.NoError(t, err)
+	cpu, _ := offload(t, path, 0, 1, "OLLAMA_LIBRARY_PATH="+libs)
+	// of a layer: queries and keys in five batches of the prompt and in one of a token, keys back and forth in a shift
+	const graphs, layers, each = 5 + 1 + 1, 5, 2*(5+1) + 2
+	for _, on := range []struct {
+		name          string
+		offload, gpus int // layers, the output being one more
+	}{{"all", layers + 1, layers}, {"some on the CPU", 4, 3}} {
+		t.Run(on.name, func(t *testing.T) {
+			got, text := offload(t, path, on.offload, 1, env...)
+			assert.GreaterOrEqual(t, strings.Count(text, "Vulkan Timings:"), 2*graphs, "graphs that devices computed")
+			ropes := 0
+			for _, m := range vulkanRopes.FindAllStringSubmatch(text, -1) {
+				n, _ := strconv.Atoi(m[1]) // digits
+				ropes += n
+			}
+			t.Logf("%d RoPE on Vulkan", ropes)
+			assert.GreaterOrEqual(t, ropes, each*on.gpus, "RoPE on Vulkan")
+			cpu.agree(t, got)
+		})
 	}
 }
 

@@ -15,41 +15,78 @@ import (
 	"github.com/longrope/longrope/tests/session"
 )
 
-const vulkanChild = "LONGROPE_TEST_VULKAN"
+const (
+	vulkanChild = "LONGROPE_TEST_VULKAN"
+	vulkanFuses = "LONGROPE_TEST_VULKAN_FUSES" // that norms are to be fused with RoPE
+)
+
+// vulkan is the environment in which the host finds so many Vulkan devices: Mesa's lavapipe, each time the same processor, or
+// those that GGML_VK_VISIBLE_DEVICES names, the first of them if it is one. It skips where there is none.
+func vulkan(t *testing.T, devices int) []string {
+	t.Helper()
+	lib, err := filepath.Abs("../build/lib/ollama")
+	require.NoError(t, err)
+	if _, err := os.Stat(lib + "/vulkan/libggml-vulkan.so"); err != nil {
+		t.Skip("no Vulkan backend in build/lib/ollama/vulkan: run make vulkan")
+	}
+	env := append(os.Environ(), "OLLAMA_LIBRARY_PATH="+lib+string(filepath.ListSeparator)+lib+"/vulkan")
+	visible := os.Getenv("GGML_VK_VISIBLE_DEVICES")
+	if visible == "" {
+		drivers, err := filepath.Glob("/usr/share/vulkan/icd.d/lvp_icd*.json")
+		require.NoError(t, err)
+		if len(drivers) == 0 {
+			t.Skip("no lavapipe: run make vulkan, which gets it, or set GGML_VK_VISIBLE_DEVICES to the number of a GPU")
+		}
+		visible = "0"
+		// a processor without float16 arithmetic emulates it, many times slower
+		env = append(env, "VK_DRIVER_FILES="+drivers[0], "VK_ICD_FILENAMES="+drivers[0], "GGML_VK_DISABLE_F16=1")
+	}
+	if !strings.Contains(visible, ",") {
+		visible += strings.Repeat(","+visible, devices-1)
+	}
+	return append(env, "GGML_VK_VISIBLE_DEVICES="+visible)
+}
+
+// pushConstants is the environment for a Vulkan layer by which lavapipe has push constants enough for all shaders.
+func pushConstants(t *testing.T) []string {
+	t.Helper()
+	dir := t.TempDir()
+	compiler := strings.Fields(os.Getenv("CC"))
+	if len(compiler) == 0 {
+		compiler = []string{"cc"}
+	}
+	args := append(compiler[1:], "-Wall", "-O1", "-shared", "-fPIC", "-o", dir+"/limits.so", "vklayer/limits.c")
+	out, err := exec.CommandContext(t.Context(), compiler[0], args...).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.NoError(t, os.WriteFile(dir+"/limits.json", []byte(`{"file_format_version": "1.2.0", "layer": {"name": "VK_LAYER_LONGROPE_limits",
+		"type": "GLOBAL", "library_path": "./limits.so", "api_version": "1.3.0", "implementation_version": "1", "description": "see limits.c"}}`), 0o644))
+	return []string{"VK_LAYER_PATH=" + dir, "VK_INSTANCE_LAYERS=VK_LAYER_LONGROPE_limits", vulkanFuses + "=1"}
+}
 
 // The Vulkan backend, on Mesa's lavapipe or on the device that GGML_VK_VISIBLE_DEVICES names. The host's loader takes what it
 // finds once in a process, and the other tests are about the CPU: so this test starts itself again with the backend in the
-// loader's path. What it runs there are the tests of kernels, and that of the whole model below.
+// loader's path. What it runs there are the tests of kernels, and those of a whole model below.
 func TestVulkan(t *testing.T) {
 	if os.Getenv(vulkanChild) != "" {
 		t.Run("model", testVulkanModel)
 		t.Run("keys", testVulkanKeys)
 		return
 	}
-	lib, err := filepath.Abs("../build/lib/ollama")
-	require.NoError(t, err)
-	if _, err := os.Stat(lib + "/vulkan/libggml-vulkan.so"); err != nil {
-		t.Skip("no Vulkan backend in build/lib/ollama/vulkan: run make vulkan")
-	}
-	env := append(os.Environ(), vulkanChild+"=1", "OLLAMA_LIBRARY_PATH="+lib+string(filepath.ListSeparator)+lib+"/vulkan")
-	if os.Getenv("GGML_VK_VISIBLE_DEVICES") == "" {
-		drivers, err := filepath.Glob("/usr/share/vulkan/icd.d/lvp_icd*.json")
-		require.NoError(t, err)
-		if len(drivers) == 0 {
-			t.Skip("no lavapipe: run make vulkan, which gets it, or set GGML_VK_VISIBLE_DEVICES to the number of a GPU")
-		}
-		// a processor without float16 arithmetic emulates it, many times slower; with asynchronous copies Mesa 22.3's queue
-		// thread crashed
-		env = append(env, "VK_DRIVER_FILES="+drivers[0], "VK_ICD_FILENAMES="+drivers[0], "GGML_VK_VISIBLE_DEVICES=0", "GGML_VK_DISABLE_F16=1", "GGML_VK_DISABLE_ASYNC=1")
-	}
-	for _, c := range []struct{ name, run string }{
-		{"kernels", "^(TestConformance|TestTokensTakeTheirRow)$/^Vulkan"},
-		{"fused", "^TestFusedRope$"},
-		{"model", "^TestVulkan$"},
+	env := append(vulkan(t, 1), vulkanChild+"=1")
+	for _, c := range []struct {
+		name, run string
+		fuses     bool
+	}{
+		{"kernels", "^(TestConformance|TestTokensTakeTheirRow|TestRowsOfOneVector|TestBackward|TestFusedRope)$/^Vulkan", false},
+		{"normed", "^TestNormedRope$/^Vulkan.*/(normal|neox)/f32", true},
+		{"model", "^TestVulkan$", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run="+c.run, "-test.v")
 			cmd.Env = env
+			if c.fuses && os.Getenv("GGML_VK_VISIBLE_DEVICES") == "" {
+				cmd.Env = append(env[:len(env):len(env)], pushConstants(t)...)
+			}
 			out, err := cmd.CombinedOutput()
 			var lines []string
 			vulkan := false

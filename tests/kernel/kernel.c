@@ -101,11 +101,11 @@ kernel_graph * kernel_new(ggml_backend_t backend, kernel_params p, const float *
     }
 
     struct ggml_cgraph * graph = ggml_new_graph_custom(ctx, n_nodes, false);
-    struct ggml_tensor * out = NULL, * rope = NULL;
+    struct ggml_tensor * out = NULL, * rope = NULL, * normed = NULL;
     for (int i = 0; i < p.n_ops; ++i) {
         struct ggml_tensor * src = kernel_src(ctx, store, &p);
         if (p.norm) {
-            src = ggml_mul(ctx, ggml_rms_norm(ctx, src, 1e-5f), weight);
+            src = normed = ggml_mul(ctx, ggml_rms_norm(ctx, src, 1e-5f), weight);
         }
         struct ggml_tensor * dst = kernel_op(ctx, &p, src, b, c);
         rope = dst;
@@ -128,7 +128,7 @@ kernel_graph * kernel_new(ggml_backend_t backend, kernel_params p, const float *
     g->buffer  = ggml_backend_alloc_ctx_tensors(ctx, backend);
     g->graph   = graph;
     g->out     = out;
-    g->rope    = rope;
+    g->inner   = normed ? normed : rope;
 
     kernel_set(store, x);
     for (int i = 0; i < p.head_dim; ++i) { // as Case.Normed
@@ -141,6 +141,9 @@ kernel_graph * kernel_new(ggml_backend_t backend, kernel_params p, const float *
     }
     if (!p.in_place) {
         ggml_backend_tensor_memset(rope, 0x7f, 0, ggml_nbytes(rope)); // no case rotates to such numbers
+    }
+    if (normed) {
+        ggml_backend_tensor_memset(normed, 0x7f, 0, ggml_nbytes(normed));
     }
     if (cache) {
         ggml_backend_tensor_memset(cache, 0, 0, ggml_nbytes(cache));
@@ -167,7 +170,7 @@ void kernel_output(kernel_graph * g, float * out, size_t n) {
 
 bool kernel_fused(kernel_graph * g) {
     uint8_t first[2];
-    ggml_backend_tensor_get(g->rope, first, 0, sizeof(first));
+    ggml_backend_tensor_get(g->inner, first, 0, sizeof(first));
     return first[0] == 0x7f && first[1] == 0x7f;
 }
 

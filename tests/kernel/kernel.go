@@ -143,7 +143,8 @@ func (g *Graph) Output() []float32 {
 	return out
 }
 
-// Fused says whether the computed op went to the cache at once, its own result never written.
+// Fused says whether the device computed as one what the case names apart: the op and the store of its result in the cache, or the
+// norm before it and the op. What lies between them is then never written.
 func (g *Graph) Fused() bool { return bool(C.kernel_fused(g.g)) }
 
 // Free gives back what the graph holds.

@@ -21,7 +21,7 @@ typedef struct {
     ggml_backend_buffer_t      buffer;
     struct ggml_cgraph       * graph;
     struct ggml_tensor       * out;
-    struct ggml_tensor       * rope; // the op's own result
+    struct ggml_tensor       * inner; // what is not written if it is computed as one with what takes it
 } kernel_graph;
 
 // the devices of a backend library, which is not entered into the host's list; 0 if it cannot be loaded
