@@ -78,7 +78,7 @@ cuda: build stock ## the CUDA backend, patched and unpatched, where a CUDA toolk
 	@patches/scripts/cuda.sh build/host build
 	@patches/scripts/cuda.sh build/host-stock build/stock
 
-gpu-check: build stock smollm2 ## on a machine with a GPU: conformance, quality, speed, one report; DRY=1 without one
+gpu-check: build stock smollm2 ## on a machine with a GPU: conformance, quality, speed, one report; DRY=1 or DRY=vulkan without one
 	@patches/scripts/gpu-check.sh prepare
 	@patches/scripts/gpu-check.sh run
 

@@ -7,8 +7,8 @@
 #   patches/scripts/gpu-check.sh prepare   build what it runs (make gpu-check does)
 #   patches/scripts/gpu-check.sh run       run it; SECONDS_MAX=600
 #
-# DRY=1 runs on the CUDA kernels compiled for the CPU: it shows that the check
-# works, and no speed.
+# DRY=1 runs on the CUDA kernels compiled for the CPU, DRY=vulkan the Vulkan
+# backend on Mesa's lavapipe: that shows that the check works, and no speed.
 set -eu -o pipefail
 
 dir=build/gpu-check
@@ -34,9 +34,19 @@ root=$PWD
 libs=$root/build/lib/ollama
 devices() { OLLAMA_LIBRARY_PATH=$1 run_tests -test.run '^TestDevices$' -test.v 2>/dev/null | sed -n 's/.*: device \(.*\)/\1/p'; }
 
-# The first folder of backends in which a GPU is found; on a Mac the program has its backend in itself.
+# The first folder of backends in which a GPU is found, a vendor's own before Vulkan; on a Mac the program has its backend in itself.
 gpu= path= folder=
-for folder in ${dry:+dry} $( [ -n "$dry" ] || ls -r "$libs" 2>/dev/null | grep -E '^(cuda|rocm|vulkan)' || true) none; do
+case $dry in
+'') folders="$( (cd "$libs" && for f in 'cuda*' 'rocm*' vulkan; do ls -dr $f; done) 2>/dev/null || true) none" ;;
+vulkan)
+	folders=vulkan
+	driver=$(ls /usr/share/vulkan/icd.d/lvp_icd*.json 2>/dev/null | head -n 1 || true)
+	[ -n "$driver" ] || { say "no lavapipe for DRY=vulkan: make vulkan gets it"; exit 1; }
+	export VK_DRIVER_FILES=$driver VK_ICD_FILENAMES=$driver GGML_VK_VISIBLE_DEVICES=0 GGML_VK_DISABLE_F16=1 # see tests/vulkan_test.go
+	;;
+*) folders=dry ;;
+esac
+for folder in $folders; do
 	case $folder in
 	dry)
 		run_tests -test.run '^TestCUDAShim$' >/dev/null # makes it
@@ -49,7 +59,7 @@ for folder in ${dry:+dry} $( [ -n "$dry" ] || ls -r "$libs" 2>/dev/null | grep -
 	[ -z "$gpu" ] || break
 done
 if [ -z "$gpu" ]; then
-	say "no GPU that a backend in $libs can use. make cuda builds that for NVIDIA's; DRY=1 make gpu-check tries the check itself"
+	say "no GPU that a backend in $libs can use. make cuda builds that for NVIDIA's, make vulkan that for others'; DRY=1 make gpu-check tries the check itself"
 	exit 1
 fi
 name=${gpu%%.*}
@@ -87,7 +97,9 @@ as_code() {
 } >$report
 
 failed=
-run_tests -test.v -test.run "^(TestConformance|TestRowsOfOneVector|TestBackward|TestFusedRope)\$/^$name\\." >$dir/conformance.log 2>&1 || failed=1
+tests='TestConformance|TestRowsOfOneVector|TestBackward|TestTokensTakeTheirRow|TestNormedRope|TestFusedRope'
+[ "$dry" != vulkan ] || tests='TestConformance)$/^Vulkan.*/(normal|neox)$/^f32$|^(TestNormedRope' # all of them are in TestVulkan
+run_tests -test.v -test.timeout $((limit / 2))s -test.run "^($tests)\$/^$name\\." >$dir/conformance.log 2>&1 || failed=1
 {
 	echo "| modes and types | what was measured |"
 	echo "|---|---|"
