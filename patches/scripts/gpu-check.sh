@@ -63,6 +63,12 @@ if [ -z "$gpu" ]; then
 	exit 1
 fi
 name=${gpu%%.*}
+# what would build the unpatched host's backend, where it is missing
+no_stock=
+case $folder in
+cuda* | rocm*) [ -d "build/stock/lib/ollama/$folder" ] || no_stock="make cuda" ;;
+vulkan) [ -d build/stock/lib/ollama/vulkan ] || no_stock="patches/scripts/vulkan.sh build/host-stock build/stock" ;;
+esac
 export OLLAMA_LIBRARY_PATH=$path
 say "on $gpu${dry:+ (a dry run)}"
 
@@ -159,7 +165,7 @@ speed() {
 			stock) lib=${path//$root\/build\/lib/$root/build/stock/lib} ;;
 			rows) file=$rows host=patched ;;
 			esac
-			if [ $side = stock ] && [ -z "$dry" ] && [ "$folder" != none ] && [ ! -d "build/stock/lib/ollama/$folder" ]; then continue; fi
+			if [ $side = stock ] && [ -n "$no_stock" ]; then continue; fi
 			OLLAMA_LIBRARY_PATH=$lib timeout "$(left)" $dir/probe-$host speed "$file" "$prefill" "$decode" 2>>$dir/err |
 				sed "s/^/$round $side /" >>$dir/speed || echo "speed of $label, $side: $(tail -n 1 $dir/err)" >>$report
 		done
@@ -178,7 +184,7 @@ speed() {
 }
 {
 	printf '## Speed\n\nTokens per second, medians of three rounds in turn, and their ratio to the unpatched host'
-	[ -n "$dry" ] || [ "$folder" = none ] || [ -d "build/stock/lib/ollama/$folder" ] || printf ' (whose backend is not there, make cuda builds it: ratio to the patched host without rows)'
+	[ -z "$no_stock" ] || printf ' (whose backend is not there, %s builds it: ratio to the patched host without rows)' "$no_stock"
 	printf '.\n\n| model | host | prefill/s | ratio | decode/s | ratio |\n|---|---|---|---|---|---|\n'
 } >>$report
 if [ -n "$dry" ]; then
