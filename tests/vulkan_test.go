@@ -77,7 +77,7 @@ func TestVulkan(t *testing.T) {
 		name, run string
 		fuses     bool
 	}{
-		{"kernels", "^(TestConformance|TestTokensTakeTheirRow|TestRowsOfOneVector|TestBackward|TestFusedRope)$/^Vulkan", false},
+		{"kernels", "^(TestConformance|TestTokensTakeTheirRow|TestRowsOfOneVector|TestBackward|TestFusedRope|TestNormedRope)$/^Vulkan", false},
 		{"normed", "^TestNormedRope$/^Vulkan.*/(normal|neox)/f32", true},
 		{"model", "^TestVulkan$", false},
 	} {
