@@ -112,3 +112,10 @@ func (r Rope) Rotate(x []float64, pos int, g Rung, layout Layout) {
 func (l *Ladder) Rotate(r Rope, x []float64, rung, pos int, layout Layout) {
 	r.Rotate(x, pos, l.At(l.Row(rung, pos)), layout)
 }
+
+// CriticalDimension is LongRoPE2's d_crit = 2*ceil(d/2 * ln(L/(2 pi))/ln b): dimensions from there on belong to pairs whose
+// wavelength exceeds L, which never turned once in training (arXiv 2502.20082, section 3.1). Pair d_crit/2 is the first of
+// them; the result is at most d, which is none, and at least 0.
+func (r Rope) CriticalDimension() int {
+	return 2 * min(max(int(math.Ceil(float64(r.Pairs())*math.Log(float64(r.OriginalContextLength)/(2*math.Pi))/math.Log(r.FreqBase))), 0), r.Pairs())
+}

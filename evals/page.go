@@ -1,0 +1,450 @@
+package evals
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/longrope/longrope/ropescale"
+)
+
+// SearchPage is what is told of a search for a rung or for a whole ladder: WritePage makes one HTML file of it.
+type SearchPage struct {
+	Title  string // of the page: what was extended
+	Model  string
+	Digest string // of the model, sha256:…
+	// Command made it, Engine computed it and Next are the commands that come next; each may be empty.
+	Command, Engine string
+	Next            []string
+	Rope            ropescale.Rope
+	Ladder          *ropescale.Ladder // all rungs, those too that were there before; nil while there are none
+	Rungs           []RungPage        // what was searched, ascending
+	// Texts and HeldOut are the texts' names and digests.
+	Texts, HeldOut []string
+	Note           string // e.g. that the search is not complete; "" for none
+}
+
+// RungPage is the search for one rung.
+type RungPage struct {
+	Target   int
+	Relative string // what the candidates stretch, in words; "" is the model's own RoPE
+	Measure  string // what fitness is
+	Search   string // algorithm and seed
+	// Candidates are all that were evaluated, in their order.
+	Candidates []Candidate
+	// Best are those of them that were better than all before.
+	Best []BestPoint
+	// Methods are those that need no search, and at last what was found.
+	Methods []MethodPage
+	// Rival is the held-out perplexity of the best method, on the windows that BestPoint.HeldOut was measured on; 0 for none.
+	Rival float64
+	// Tokens were read by candidates, HeldOutTokens beside them.
+	Tokens, HeldOutTokens int
+}
+
+// Candidate is one evaluation.
+type Candidate struct {
+	Tokens  int // read so far, this one's included
+	Fitness float64
+	Note    string // how it was made
+	Rung    ropescale.Rung
+}
+
+// BestPoint is a candidate that was better than all before it.
+type BestPoint struct {
+	Tokens  int
+	Fitness float64
+	HeldOut float64 // perplexity of held-out text; 0: not measured
+}
+
+// MethodPage is a row of a rung's table. Values that are nil failed, or were not measured.
+type MethodPage struct {
+	Method           string
+	Fitness, HeldOut *float64
+	Rung             ropescale.Rung
+}
+
+//go:embed page.html
+var pageSource string
+
+var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
+	"size": sizeLabel, "figure": func(v *float64) string { return figureOf(v) }, "count": thousands,
+	"label": methodLabel, "class": pageClass, "span": factorSpan, "number": shortNumber,
+}).Parse(pageSource))
+
+// WritePage writes one HTML page that needs nothing else: no network, no script. Its pictures are inline SVG, which follows the
+// reader's choice of light or dark, and it prints.
+func WritePage(w io.Writer, p *SearchPage) error {
+	type rungView struct {
+		*RungPage
+		Convergence, Carries, Factors, Attention, Windows template.HTML
+	}
+	type rowView struct {
+		ropescale.Rung
+		Class, Scale string
+	}
+	view := struct {
+		*SearchPage
+		Rungs  []rungView
+		Ladder template.HTML
+		Rows   []rowView
+		Gain   string
+	}{SearchPage: p}
+	critical := p.Rope.CriticalDimension() / 2
+	for i := range p.Rungs {
+		r := &p.Rungs[i]
+		view.Rungs = append(view.Rungs, rungView{r, convergencePanel(r), carriesPanel(r), rungPanel(r, critical), attentionPanel(r), windowsPanel(r)})
+	}
+	if l := p.Ladder; l != nil {
+		for i, g := range l.Rungs {
+			view.Rows = append(view.Rows, rowView{g, pageClass("rung", i), number(p.Rope.Scale(g.Length)) + "x"})
+		}
+		if len(l.Rungs) > 1 {
+			view.Ladder = ladderPanel(l, critical)
+		}
+	}
+	view.Gain = gain(p.Rungs)
+	return pageTemplate.Execute(w, view)
+}
+
+// gain says what the search is worth at its longest rung, on held-out text where that was measured.
+func gain(rungs []RungPage) string {
+	if len(rungs) == 0 {
+		return ""
+	}
+	r := rungs[len(rungs)-1]
+	text, rival, found := "held-out text", math.Inf(1), math.Inf(1)
+	name := ""
+	value := func(m MethodPage) *float64 { return m.HeldOut }
+	if len(r.Methods) == 0 || r.Methods[len(r.Methods)-1].HeldOut == nil {
+		text, value = "the search text", func(m MethodPage) *float64 { return m.Fitness }
+	}
+	for i, m := range r.Methods {
+		switch v := value(m); {
+		case v == nil:
+		case i == len(r.Methods)-1:
+			found = *v
+		case *v < rival:
+			name, rival = methodLabel(m.Method), *v
+		}
+	}
+	if name == "" || math.IsInf(found, 0) {
+		return ""
+	}
+	change := strings.Replace(fmt.Sprintf("%+.1f %%", 100*(found/rival-1)), "-", "−", 1)
+	return fmt.Sprintf("At %s tokens: %s against %s on %s (%.2f, %.2f).", sizeLabel(r.Target), change, name, text, found, rival)
+}
+
+// convergencePanel is the best fitness over the tokens read, all candidates as points, the methods as lines.
+func convergencePanel(r *RungPage) template.HTML {
+	p := &panel{xlabel: "tokens read by candidates", ylabel: "fitness", y: r.fitnessAxis()}
+	if len(r.Best) == 0 || r.Tokens == 0 {
+		return ""
+	}
+	p.x = r.tokenAxis()
+	var best [][2]float64
+	for i, b := range r.Best {
+		if p.inside(b.Fitness) || i == len(r.Best)-1 {
+			best = append(best, [2]float64{float64(b.Tokens), b.Fitness})
+		}
+	}
+	best = append(best, [2]float64{p.x.max, best[len(best)-1][1]})
+	for _, m := range r.Methods {
+		if m.Fitness != nil && m.Method != "longrope" {
+			p.level(pageClass(m.Method, 0), *m.Fitness)
+		}
+	}
+	for _, c := range r.Candidates {
+		p.dot("faint", float64(c.Tokens), c.Fitness, 2, fmt.Sprintf("%s: %s", c.Note, shortNumber(c.Fitness)))
+	}
+	p.line("longrope", best, true)
+	return p.svg("Best fitness by tokens read")
+}
+
+func (r *RungPage) tokenAxis() axis {
+	a := axis{max: float64(r.Tokens)}
+	a.ticks = linearTicks(0, a.max)
+	for i := range a.ticks {
+		a.ticks[i].label = countLabel(a.ticks[i].at)
+	}
+	return a
+}
+
+// fitnessAxis holds the best, and the methods and the better half of the candidates as long as they do not flatten it.
+func (r *RungPage) fitnessAxis() axis {
+	low := math.Inf(1)
+	for _, b := range r.Best {
+		low = math.Min(low, b.Fitness)
+	}
+	a := axis{min: low, max: low * 1.005}
+	for _, m := range r.Methods {
+		if m.Fitness != nil && *m.Fitness <= 1.5*low {
+			a.include(*m.Fitness)
+		}
+	}
+	if m := medianFitness(r.Candidates); m <= 1.5*low {
+		a.include(m)
+	}
+	a.pad(0.06)
+	a.ticks = linearTicks(a.min, a.max)
+	return a
+}
+
+func medianFitness(cs []Candidate) float64 {
+	var fs []float64
+	for _, c := range cs {
+		if !math.IsInf(c.Fitness, 0) && !math.IsNaN(c.Fitness) {
+			fs = append(fs, c.Fitness)
+		}
+	}
+	if len(fs) == 0 {
+		return math.Inf(1)
+	}
+	slices.Sort(fs)
+	return fs[len(fs)/2]
+}
+
+// carriesPanel is what the search gained on its own text and what of it carries over to held-out text, both against the best
+// method: lines that part are overfitting. It is empty where held-out text was not read.
+func carriesPanel(r *RungPage) template.HTML {
+	rival := math.Inf(1)
+	for _, m := range r.Methods {
+		if m.Method != "longrope" && m.Fitness != nil {
+			rival = math.Min(rival, *m.Fitness)
+		}
+	}
+	if r.Rival == 0 || math.IsInf(rival, 0) {
+		return ""
+	}
+	p := &panel{xlabel: "tokens read by candidates", ylabel: "perplexity against the best method"}
+	var text, held [][2]float64
+	for _, b := range r.Best {
+		if b.Fitness > rival {
+			continue
+		}
+		x := float64(b.Tokens)
+		text = append(text, [2]float64{x, 100 * (b.Fitness/rival - 1)})
+		if b.HeldOut > 0 {
+			held = append(held, [2]float64{x, 100 * (b.HeldOut/r.Rival - 1)})
+		}
+	}
+	if len(held) == 0 {
+		return ""
+	}
+	for _, q := range append(slices.Clone(text), held...) {
+		p.y.include(q[1])
+	}
+	p.y.min, p.y.max = math.Min(p.y.min, -0.5), math.Max(p.y.max, 0.5)
+	p.y.pad(0.08)
+	p.x, p.y.ticks = r.tokenAxis(), percentTicks(p.y.min, p.y.max)
+	p.level("own", 0)
+	end := func(points [][2]float64) [][2]float64 {
+		return append(slices.Clone(points), [2]float64{p.x.max, points[len(points)-1][1]})
+	}
+	p.line("longrope", end(text), true)
+	p.line("held", end(held), true)
+	for _, q := range held {
+		p.dot("held", q[0], q[1], 3, fmt.Sprintf("held-out text: %+.2f %%", q[1]))
+	}
+	return p.svg("What the search gained, on its text and on held-out text")
+}
+
+// attentionPanel is the fitness of all candidates over their attention factors; empty where the search had but one.
+func attentionPanel(r *RungPage) template.HTML {
+	p := &panel{xlabel: "attention factor", ylabel: "fitness", x: axis{min: math.Inf(1), max: math.Inf(-1)}, y: r.fitnessAxis()}
+	values := map[float64]bool{}
+	for _, c := range r.Candidates {
+		values[c.Rung.AttentionFactor] = true
+		if p.inside(c.Fitness) {
+			p.x.include(c.Rung.AttentionFactor)
+		}
+	}
+	if len(values) < 6 || p.x.max <= p.x.min {
+		return ""
+	}
+	p.x.pad(0.03)
+	p.x.ticks = linearTicks(p.x.min, p.x.max)
+	for _, c := range r.Candidates {
+		p.dot("faint", c.Rung.AttentionFactor, c.Fitness, 2, fmt.Sprintf("%s, %s: %s", c.Note, shortNumber(c.Rung.AttentionFactor), shortNumber(c.Fitness)))
+	}
+	p.methods(r, func(g ropescale.Rung) float64 { return g.AttentionFactor })
+	return p.svg("Fitness by attention factor")
+}
+
+// windowsPanel is the best fitness of each start window, on a logarithmic axis on which none is at half a token; empty where the
+// search had but one.
+func windowsPanel(r *RungPage) template.HTML {
+	best := map[int]float64{}
+	for _, c := range r.Candidates {
+		if f, ok := best[c.Rung.StartWindow]; (!ok || c.Fitness < f) && !math.IsNaN(c.Fitness) {
+			best[c.Rung.StartWindow] = c.Fitness
+		}
+	}
+	if len(best) < 3 {
+		return ""
+	}
+	at := func(window int) float64 { return math.Max(float64(window), 0.5) }
+	p := &panel{xlabel: "start window, tokens", ylabel: "best fitness", x: axis{min: 0.5, log: true}, y: axis{min: math.Inf(1), max: math.Inf(-1)}}
+	windows := slices.Sorted(maps.Keys(best))
+	var points [][2]float64
+	low := slices.Min(slices.Collect(maps.Values(best)))
+	for _, w := range windows {
+		p.x.max = at(w)
+		if best[w] < 1.5*low { // too large a window is ruinous, and would flatten the rest
+			p.y.include(best[w])
+			points = append(points, [2]float64{at(w), best[w]})
+		}
+	}
+	if p.y.max <= p.y.min {
+		p.y.max = p.y.min * 1.001
+	}
+	p.y.pad(0.08)
+	p.y.ticks = linearTicks(p.y.min, p.y.max)
+	p.x.ticks = sizeTicks(1, p.x.max)
+	if windows[0] == 0 {
+		p.x.ticks = append([]tick{{0.5, "0"}}, p.x.ticks...)
+	}
+	p.line("own thin", points, false)
+	for _, q := range points {
+		p.dot("own", q[0], q[1], 2.5, fmt.Sprintf("start window %g: %s", math.Floor(q[0]), shortNumber(q[1])))
+	}
+	p.methods(r, func(g ropescale.Rung) float64 { return at(g.StartWindow) })
+	return p.svg("Best fitness by start window")
+}
+
+// methods marks where the methods and what was found are.
+func (p *panel) methods(r *RungPage, x func(ropescale.Rung) float64) {
+	for _, m := range r.Methods {
+		if m.Fitness != nil {
+			p.dot(pageClass(m.Method, 0), x(m.Rung), *m.Fitness, 4, fmt.Sprintf("%s: %s", methodLabel(m.Method), shortNumber(*m.Fitness)))
+		}
+	}
+}
+
+// rungPanel is the factors of a rung and of the methods.
+func rungPanel(r *RungPage, critical int) template.HTML {
+	var series []factorLine
+	for _, m := range r.Methods {
+		class := pageClass(m.Method, 0)
+		if m.Method != "longrope" {
+			class += " thin"
+		}
+		series = append(series, factorLine{class, m.Method, m.Rung.Factors})
+	}
+	return factorsPanel(series, critical)
+}
+
+// ladderPanel is the factors of all rungs.
+func ladderPanel(l *ropescale.Ladder, critical int) template.HTML {
+	series := []factorLine{{"own thin", "own RoPE", l.At(0).Factors}}
+	for i, g := range l.Rungs {
+		series = append(series, factorLine{pageClass("rung", i), sizeLabel(g.Length), g.Factors})
+	}
+	return factorsPanel(series, critical)
+}
+
+type factorLine struct {
+	class, name string
+	factors     []float64
+}
+
+func factorsPanel(series []factorLine, critical int) template.HTML {
+	p := &panel{xlabel: "RoPE pair i, from the fastest to the slowest", ylabel: "factor λᵢ", y: axis{min: 1, max: 1, log: true}}
+	for _, s := range series {
+		p.x.max = math.Max(p.x.max, float64(len(s.factors)-1))
+		p.y.include(s.factors...)
+	}
+	if p.x.max < 1 {
+		return ""
+	}
+	p.y.max = math.Max(p.y.max, p.y.min*1.2)
+	p.x.ticks, p.y.ticks = linearTicks(0, p.x.max), sizeTicks(p.y.min, p.y.max)
+	if len(p.y.ticks) < 3 {
+		p.y.ticks = logTicks(p.y.min, p.y.max)
+	}
+	p.x.pad(0.015)
+	p.y.pad(0.04)
+	if float64(critical) <= p.x.max {
+		p.mark(float64(critical), "critical dimension")
+	}
+	for _, s := range series {
+		var points [][2]float64
+		for i, f := range s.factors {
+			points = append(points, [2]float64{float64(i), f})
+		}
+		p.line(s.class, points, false)
+		if !strings.Contains(s.class, "thin") {
+			for i, f := range s.factors {
+				p.dot(s.class, float64(i), f, 1.8, fmt.Sprintf("%s, pair %d: %s", methodLabel(s.name), i, shortNumber(f)))
+			}
+		}
+	}
+	return p.svg("Rescale factors by pair")
+}
+
+// pageClass is the style sheet's class of a method, or of rung i.
+func pageClass(method string, i int) string {
+	switch method {
+	case "linear", "ntk", "dynamic", "yarn", "longrope", "held":
+		return method
+	case "rung":
+		return fmt.Sprintf("r%d", i%8)
+	}
+	return "own"
+}
+
+// methodLabel is a method's name for people.
+func methodLabel(method string) string {
+	switch method {
+	case "linear":
+		return "PI"
+	case "ntk":
+		return "NTK"
+	case "dynamic":
+		return "dynamic NTK"
+	case "yarn":
+		return "YaRN"
+	case "longrope":
+		return "searched"
+	}
+	return method
+}
+
+func figureOf(v *float64) string {
+	if v == nil {
+		return "–"
+	}
+	return shortNumber(*v)
+}
+
+// shortNumber has four or five significant digits.
+func shortNumber(v float64) string {
+	switch {
+	case math.IsInf(v, 0) || math.IsNaN(v):
+		return "–"
+	case math.Abs(v) >= 1000:
+		return thousands(int(math.Round(v)))
+	case math.Abs(v) >= 100:
+		return fmt.Sprintf("%.1f", v)
+	case math.Abs(v) >= 10:
+		return fmt.Sprintf("%.2f", v)
+	}
+	return fmt.Sprintf("%.3f", v)
+}
+
+func thousands(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+func factorSpan(g ropescale.Rung) string {
+	return shortNumber(slices.Min(g.Factors)) + " … " + shortNumber(slices.Max(g.Factors))
+}
