@@ -11,7 +11,8 @@ import (
 // with n-hat. Its generations:
 //
 //  1. PI, NTK and YaRN as published (for comparison: they have attention factors of their own);
-//  2. the first population: the three on the grid, with the search's attention factor and n-hat 0, and their mutants;
+//  2. the first population: the three on the grid, with the search's attention factor and n-hat 0 (further
+//     starts keep theirs where it is allowed), and their mutants;
 //  3. Iterations times: the best Parents of all that survived, Mutations mutants and Crossovers children of them.
 //
 // Every individual keeps 1 <= lambda_0 <= … <= lambda_{d/2-1} <= MaxScale*s by construction: a gene is drawn between
@@ -85,11 +86,11 @@ func (e *evolution) ask(x individual) {
 }
 
 // Tell implements Algorithm: Top-k, the oldest of equals first.
-func (e *evolution) Tell(generation []Trial) {
+func (e *evolution) Tell(batch []Result) {
 	if e.phase > 0 {
-		for i, t := range generation {
+		for i, r := range batch {
 			x := e.asked[i]
-			x.id, x.fitness = t.ID, t.Fitness
+			x.id, x.fitness = r.Candidate, r.Fitness
 			e.population = append(e.population, x)
 		}
 		slices.SortStableFunc(e.population, func(a, b individual) int {
@@ -173,7 +174,7 @@ func (e *evolution) child() individual {
 
 // onGrid is the individual nearest to a seed, within the bounds; seeds are monotone and so is their rounding.
 func (e *evolution) onGrid(c Candidate) individual {
-	x := individual{origin: c.Origin, window: max(0, slices.Index(e.StartWindows, 0))}
+	x := individual{origin: c.Origin, window: max(0, slices.Index(e.StartWindows, c.Rung.StartWindow))}
 	for _, f := range c.Rung.Factors {
 		x.lambda = append(x.lambda, min(max(int(math.Round((f-1)/e.Step)), 0), e.top))
 	}

@@ -12,27 +12,29 @@ import (
 
 // journalVersion is the version of the journal's format and of what a seed means: it rises when the algorithms propose
 // other candidates for the same seed.
-const journalVersion = 1
+const journalVersion = 2
 
 // header is a journal's first line. Every later line is a told Trial.
 type header struct {
-	Version     int      `json:"longrope_study"`
-	Rope        Rope     `json:"rope"`
-	Base        *Rung    `json:"base,omitempty"`
-	Target      int      `json:"target"`
-	Algorithm   string   `json:"algorithm"`
-	Seed        uint64   `json:"seed"`
-	MaxTrials   int      `json:"max_trials"`
-	Params      Params   `json:"params"`
-	ModelDigest string   `json:"model_digest"`
-	Fitness     string   `json:"fitness"`
-	Texts       []string `json:"texts"`
+	Version     int         `json:"longrope_study"`
+	Rope        Rope        `json:"rope"`
+	Base        *Rung       `json:"base,omitempty"`
+	Target      int         `json:"target"`
+	Readings    []Reading   `json:"readings"`
+	Algorithm   string      `json:"algorithm"`
+	Seed        uint64      `json:"seed"`
+	Budget      int         `json:"budget"`
+	Starts      []Candidate `json:"starts,omitempty"`
+	Params      Params      `json:"params"`
+	ModelDigest string      `json:"model_digest"`
+	Fitness     string      `json:"fitness"`
+	Texts       []string    `json:"texts"`
 }
 
 func (s *Study) header() ([]byte, error) {
 	o := s.opts
-	b, err := json.Marshal(header{journalVersion, o.Rope, o.Base, o.Target, o.Algorithm, o.Seed, o.MaxTrials, o.Params,
-		o.ModelDigest, o.Fitness, o.Texts})
+	b, err := json.Marshal(header{journalVersion, o.Rope, o.Base, o.Target, o.Readings, o.Algorithm, o.Seed, o.Budget, o.Starts,
+		o.Params, o.ModelDigest, o.Fitness, o.Texts})
 	return append(b, '\n'), err
 }
 
@@ -59,6 +61,33 @@ func OpenStudy(path string, opts Options) (*Study, error) {
 		return nil, fmt.Errorf("study %s: %w", path, err)
 	}
 	s.journal = f
+	return s, nil
+}
+
+// ReadStudy returns the study that the journal at path holds, as far as it was told, with the settings that the journal names;
+// it can be read, and told in memory only.
+func ReadStudy(path string) (*Study, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("study: %w", err)
+	}
+	var h header
+	line, _, _ := bytes.Cut(b, []byte("\n"))
+	if err := json.Unmarshal(line, &h); err != nil || h.Version == 0 {
+		return nil, fmt.Errorf("study %s: not a study's journal; choose another file", path)
+	}
+	s, err := NewStudy(Options{h.Rope, h.Target, h.Base, h.Readings, h.Algorithm, h.Seed, h.Budget, h.Starts, h.Params,
+		h.ModelDigest, h.Fitness, h.Texts})
+	if err != nil {
+		return nil, fmt.Errorf("study %s: %w", path, err)
+	}
+	head, err := s.header()
+	if err == nil {
+		_, err = s.replay(b, head)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("study %s: %w", path, err)
+	}
 	return s, nil
 }
 
@@ -132,17 +161,14 @@ func (s *Study) replay(b, head []byte) (whole int, err error) {
 
 // retell settles a trial from the journal after checking that it is the one this study proposes.
 func (s *Study) retell(t Trial) error {
-	if t.ID < 0 || t.ID >= len(s.trials) || s.trials[t.ID].Rung.key() != t.Rung.key() || s.trials[t.ID].Origin != t.Origin {
+	if t.ID < 0 || t.ID >= len(s.trials) || s.trials[t.ID].Candidate != t.Candidate || s.trials[t.ID].Rung.key() != t.Rung.key() ||
+		s.trials[t.ID].Origin != t.Origin || !slices.Equal(s.trials[t.ID].Readings, t.Readings) {
 		return fmt.Errorf("trial %d is not what this program proposes there (another version or platform wrote it); choose another file", t.ID)
 	}
-	own := s.trials[t.ID]
-	if own.Told {
-		return fmt.Errorf("trial %d was told before", t.ID)
+	own, err := s.told(t.ID, t.Losses, t.Tokens)
+	if err != nil {
+		return err
 	}
-	if t.Tokens < 0 {
-		return fmt.Errorf("trial %d has %d tokens", t.ID, t.Tokens)
-	}
-	own.Fitness, own.Tokens, own.Told = t.Fitness, t.Tokens, true
 	s.settle(own)
 	return nil
 }
@@ -156,9 +182,12 @@ func sameSettings(theirs, ours []byte) error {
 	if err := json.Unmarshal(ours, &b); err != nil {
 		return err
 	}
-	keys := []string{"longrope_study", "rope", "base", "target", "algorithm", "seed", "max_trials", "model_digest", "fitness", "texts", "params"}
+	if v := string(a["longrope_study"]); v != fmt.Sprint(journalVersion) {
+		return fmt.Errorf("line 1: it is of version %s of the journal, this program writes version %d; choose another file", short(a["longrope_study"]), journalVersion)
+	}
+	keys := []string{"rope", "base", "target", "algorithm", "seed", "model_digest", "fitness", "texts", "readings", "budget", "starts", "params"}
 	for k := range a {
-		if !slices.Contains(keys, k) {
+		if k != "longrope_study" && !slices.Contains(keys, k) {
 			return fmt.Errorf("line 1: unknown setting %q; choose another file", k)
 		}
 	}

@@ -23,7 +23,7 @@ type knotSearch struct {
 	unit       []float64 // of each variable, in log units
 	cma        *cmaes
 	points     [][]float64
-	best       Trial
+	best       Result
 	generation int
 	rounds     int // of CMA-ES
 	sweep      int // windows to try at the end
@@ -34,7 +34,7 @@ type knotSearch struct {
 const attentionBound = 0.5
 
 func newKnotSearch(sp *space) Algorithm {
-	k := &knotSearch{space: sp, best: Trial{Fitness: math.Inf(1)}}
+	k := &knotSearch{space: sp, best: Result{Fitness: math.Inf(1)}}
 	half := float64(sp.rope.Pairs())
 	for i := range sp.Knots {
 		at := half - 1
@@ -49,8 +49,8 @@ func newKnotSearch(sp *space) Algorithm {
 	}
 	// A fifth of the budget is enough for n-hat, which matters less than lambda (figures of the paper, table 2).
 	others := len(sp.StartWindows) - 1
-	left := sp.budget - len(seedMethods)
-	k.rounds = max(0, left-min(others, sp.budget/5)) / sp.Population
+	left := sp.budget/sp.full - len(seedMethods) - len(sp.starts)
+	k.rounds = max(0, left-min(others, sp.budget/sp.full/5)) / sp.Population
 	k.sweep = min(others, left-k.rounds*sp.Population)
 	return k
 }
@@ -80,10 +80,10 @@ func (k *knotSearch) Ask() []Candidate {
 }
 
 // Tell implements Algorithm.
-func (k *knotSearch) Tell(generation []Trial) {
+func (k *knotSearch) Tell(batch []Result) {
 	k.generation++
-	fitness := make([]float64, len(generation))
-	for i, t := range generation {
+	fitness := make([]float64, len(batch))
+	for i, t := range batch {
 		fitness[i] = t.Fitness
 		if t.Fitness < k.best.Fitness || k.best.Rung.Factors == nil {
 			k.best = t
@@ -176,7 +176,7 @@ func (k *knotSearch) windows() []Candidate {
 	n := min(k.sweep, len(others))
 	for i := range n {
 		w := others[(2*i+1)*len(others)/(2*n)]
-		c = append(c, Candidate{Rung: k.rung(factors, w, attention), Origin: "start window", Parents: []int{k.best.ID}})
+		c = append(c, Candidate{Rung: k.rung(factors, w, attention), Origin: "start window", Parents: []int{k.best.Candidate}})
 	}
 	return c
 }

@@ -78,11 +78,11 @@ func (e *released) ask(g genes) {
 }
 
 // Tell implements Algorithm: the parents are the best of parents, mutants and children.
-func (e *released) Tell(generation []Trial) {
+func (e *released) Tell(batch []Result) {
 	if e.phase > 0 {
-		for i, t := range generation {
+		for i, r := range batch {
 			g := e.asked[i]
-			g.id, g.fitness = t.ID, t.Fitness
+			g.id, g.fitness = r.Candidate, r.Fitness
 			e.population = append(e.population, g)
 		}
 		slices.SortStableFunc(e.population, func(a, b genes) int { return cmp.Compare(a.fitness, b.fitness) })

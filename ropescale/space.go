@@ -1,15 +1,17 @@
 package ropescale
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 )
 
 // Params are the settings of the search algorithms. The zero value is the paper's values for "longrope" (arXiv
 // 2402.13753, section 3.3 and appendix A.1), which are those of the released algorithms too, and Hansen's for "cma"; with a
-// budget (Options.MaxTrials) that is smaller than the default, the zero values of longrope's sizes shrink with it. A field
+// budget (Options.Budget) that is smaller than the default, the zero values of longrope's sizes shrink with it. A field
 // of another algorithm is ignored.
 type Params struct {
 	// MaxScale bounds every lambda by MaxScale*s; 0 means 1.25.
@@ -54,7 +56,10 @@ type space struct {
 	Params
 	rope      Rope
 	target    int
-	budget    int
+	readings  []Reading
+	full      int // tokens of all readings
+	budget    int // tokens
+	starts    []Candidate
 	maxFactor float64
 	rng       *rand.Rand
 }
@@ -79,8 +84,19 @@ func newSpace(opts Options) (*space, Options, error) {
 			return fail("base: %w", err)
 		}
 	}
-	if opts.MaxTrials < 0 || opts.MaxTrials > 0 && opts.MaxTrials < len(seedMethods) {
-		return fail("max trials is %d, want at least %d (PI, NTK and YaRN are always evaluated)", opts.MaxTrials, len(seedMethods))
+	if opts.Readings == nil {
+		opts.Readings = []Reading{{Tokens: 1, Weight: 1}}
+	}
+	full := 0
+	for i, r := range opts.Readings {
+		if r.Tokens < 1 || r.Tokens > maxLength || !usable(r.Weight) {
+			return fail("reading %d, %q, has %d tokens and weight %g, want positive numbers", i, r.Name, r.Tokens, r.Weight)
+		}
+		full += r.Tokens
+	}
+	least := (len(seedMethods) + len(opts.Starts)) * full
+	if opts.Budget < 0 || opts.Budget > 0 && opts.Budget < least {
+		return fail("the budget is %d tokens, want at least %d (PI, NTK, YaRN and the starts are always evaluated)", opts.Budget, least)
 	}
 	if opts.Algorithm == "" {
 		opts.Algorithm = "cma"
@@ -97,11 +113,22 @@ func newSpace(opts Options) (*space, Options, error) {
 	p.StartWindows = windowsBelow(p.StartWindows, opts.Target)
 	p.AttentionFactor = orDefault(p.AttentionFactor, LongRoPEAttentionFactor(opts.Target, opts.Rope.OriginalContextLength))
 	if opts.Algorithm == "cma" {
-		p.cmaDefaults(&opts.MaxTrials, opts.Rope.Pairs())
+		p.cmaDefaults(opts.Rope.Pairs())
+		opts.Budget = cmp.Or(opts.Budget, cmaTrials*full)
 	} else {
-		p.longropeDefaults(&opts.MaxTrials)
+		opts.Budget = cmp.Or(opts.Budget, p.longropeDefaults(opts.Budget/full)*full)
+	}
+	opts.Starts = slices.Clone(opts.Starts)
+	for i, c := range opts.Starts {
+		if err := c.Rung.check(opts.Rope.Pairs()); err != nil {
+			return fail("start %d: %w", i, err)
+		}
+		opts.Starts[i].Rung.Length = opts.Target
 	}
 	if strings.HasPrefix(opts.Algorithm, "dim-") {
+		if len(opts.Starts) > 0 {
+			return fail("%s starts from YaRN: it takes no other start", opts.Algorithm)
+		}
 		if p.Attention == "search" {
 			return fail("%s has a fixed attention factor: it cannot search one", opts.Algorithm)
 		}
@@ -114,7 +141,10 @@ func newSpace(opts Options) (*space, Options, error) {
 		Params:    *p,
 		rope:      opts.Rope,
 		target:    opts.Target,
-		budget:    opts.MaxTrials,
+		readings:  opts.Readings,
+		full:      full,
+		budget:    opts.Budget,
+		starts:    opts.Starts,
 		maxFactor: max(1, p.MaxScale*s),
 		rng:       rand.New(rand.NewPCG(opts.Seed, 0x6c6f6e67726f7065)), // the stream spells longrope
 	}, opts, nil
@@ -167,12 +197,13 @@ func windowsBelow(ws []int, target int) []int {
 	return fit
 }
 
-// longropeDefaults fills in the paper's sizes. Under a budget of B trials the sizes left at 0 shrink by sqrt(B/1347),
-// so that the number of generations shrinks likewise, and what remains of B after the first generation sets Iterations.
-func (p *Params) longropeDefaults(budget *int) {
+// longropeDefaults fills in the paper's sizes. Under a budget of B evaluations the sizes left at 0 shrink by sqrt(B/1347),
+// so that the number of generations shrinks likewise, and what remains of B after the first generation sets Iterations. It
+// returns how many evaluations these settings take.
+func (p *Params) longropeDefaults(budget int) int {
 	f := 1.0
-	if *budget > 0 {
-		f = math.Sqrt(min(1, float64(*budget)/paperTrials))
+	if budget > 0 {
+		f = math.Sqrt(min(1, float64(budget)/paperTrials))
 	}
 	size := func(v *int, paper, least int) {
 		if *v == 0 {
@@ -188,12 +219,9 @@ func (p *Params) longropeDefaults(budget *int) {
 	first, each := len(seedMethods)+p.Population, p.Mutations+p.Crossovers
 	if p.Iterations == 0 {
 		p.Iterations = 40
-		if *budget > 0 {
-			p.Iterations = (max(0, *budget-first) + each - 1) / each
+		if budget > 0 {
+			p.Iterations = (max(0, budget-first) + each - 1) / each
 		}
-	}
-	if *budget == 0 {
-		*budget = first + p.Iterations*each
 	}
 	p.Step = orDefault(p.Step, 0.01)
 	p.MutationProbability = orDefault(p.MutationProbability, 0.3)
@@ -201,12 +229,10 @@ func (p *Params) longropeDefaults(budget *int) {
 		p.Attention = "fixed"
 	}
 	p.Knots, p.Sigma = 0, 0
+	return first + p.Iterations*each
 }
 
-func (p *Params) cmaDefaults(budget *int, pairs int) {
-	if *budget == 0 {
-		*budget = cmaTrials
-	}
+func (p *Params) cmaDefaults(pairs int) {
 	if p.Knots == 0 {
 		p.Knots = 8
 	}
@@ -243,7 +269,7 @@ func (sp *space) two(n int) (i, j int) {
 // seedMethods are evaluated first in every study, as published, in this order.
 var seedMethods = []string{"linear", "ntk", "yarn"}
 
-// seeds returns those three rungs. Their origin is the method's name.
+// seeds returns those three rungs, whose origin is the method's name, and the further starts.
 func (sp *space) seeds() []Candidate {
 	var c []Candidate
 	for _, name := range seedMethods {
@@ -253,7 +279,7 @@ func (sp *space) seeds() []Candidate {
 		}
 		c = append(c, Candidate{Rung: g, Origin: name})
 	}
-	return c
+	return append(c, sp.starts...)
 }
 
 // rung is a candidate's rung in this space.

@@ -11,21 +11,36 @@ import (
 	"sync"
 )
 
-// Options say what a study searches for. All but MaxTrials, Params and the provenance are needed.
+// Reading is one thing that candidates are scored on: a sequence of tokens of which some count, such as a window of text or a
+// prompt with a hidden key. What it says is not the study's business.
+type Reading struct {
+	Name string `json:"name"` // for the record
+	// Tokens is how many the model reads for it.
+	Tokens int `json:"tokens"`
+	// Weight of its loss in the fitness, above 0.
+	Weight float64 `json:"weight"`
+}
+
+// Options say what a study searches for. All but Readings, Budget, Starts, Params and the provenance are needed.
 type Options struct {
 	// Rope is the model's RoPE; Target the length in tokens to find factors for, above Rope.OriginalContextLength.
 	Rope   Rope
 	Target int
 	// Base is the model's own scaling, row 0; nil for plain RoPE. Candidates are composed with it (Rung.Over).
 	Base *Rung
+	// Readings are what a candidate's fitness is made of; nil is a single one, of one token and weight 1.
+	Readings []Reading
 	// Algorithm is "cma" (also when empty), "longrope" (the paper's), "dim-mono" or "dim-piece-mono" (the authors' released ones).
 	Algorithm string
-	// Seed determines every candidate, together with the fitness told.
+	// Seed determines every candidate, together with the losses told.
 	Seed uint64
-	// MaxTrials is the budget: how many candidates are evaluated at most. 0 means the algorithm's own (120 for cma, the
-	// paper's 3+64+40*32 for longrope).
-	MaxTrials int
-	Params    Params
+	// Budget is how many tokens are read at most. 0 means the algorithm's own: 120 times all readings for cma, the paper's
+	// 3+64+40*32 times for the others.
+	Budget int
+	// Starts are further candidates to start from, relative to the model's own RoPE, beside PI, NTK and YaRN: the factors of a
+	// shorter rung, or those published for a relative. The released algorithms take none.
+	Starts []Candidate
+	Params Params
 	// ModelDigest, Fitness (what it is, e.g. "perplexity of 3 windows") and Texts go into the record, and a study is
 	// not resumed when they differ.
 	ModelDigest string
@@ -35,19 +50,32 @@ type Options struct {
 
 // Candidate is what an Algorithm proposes.
 type Candidate struct {
-	Rung    Rung   // relative to the model's own RoPE
-	Origin  string // how it was made: a method's name, "mutation", "crossover", "cma", "start window", …
-	Parents []int  // ids of the trials it was made from
+	Rung    Rung   `json:"rung"`              // relative to the model's own RoPE
+	Origin  string `json:"origin"`            // how it was made: a method's name, "mutation", "crossover", "cma", "start window", …
+	Parents []int  `json:"parents,omitempty"` // the candidates that it was made from
+	// Readings are the places in Options.Readings that it is to be scored on; nil is all. Those that it was scored on before
+	// are left out of the trial.
+	Readings []int `json:"-"`
 }
 
-// An Algorithm proposes candidates a generation at a time. It must depend on nothing but its space and the fitness
-// told, so that a replay proposes the same again.
+// Result is what is known of a candidate. Lower is better.
+type Result struct {
+	Candidate int  // its id: that of its first trial
+	Rung      Rung // relative to the model's own RoPE
+	// Losses are the mean NLL, in nats, of every reading: NaN where it was not read, +Inf where the evaluation failed.
+	Losses Losses
+	// Fitness is exp of the weighted sum of the losses, NaN while any is missing.
+	Fitness float64
+}
+
+// An Algorithm proposes candidates a batch at a time. It must depend on nothing but its space and the losses told, so that a
+// replay proposes the same again.
 type Algorithm interface {
-	// Ask returns the next generation; none when the search is over.
+	// Ask returns the next batch, in which no candidate is twice with different readings; none when the search is over.
 	Ask() []Candidate
-	// Tell gives the algorithm the trials of the generation last asked for, candidate by candidate in the same order. A
-	// candidate that was evaluated before comes with that earlier trial. Lower fitness is better.
-	Tell(generation []Trial)
+	// Tell gives the algorithm what is known of the candidates of the batch last asked for, in the same order. A candidate that
+	// was evaluated before comes with its earlier losses too.
+	Tell(batch []Result)
 }
 
 var algorithms = map[string]func(*space) Algorithm{
@@ -60,35 +88,41 @@ var algorithms = map[string]func(*space) Algorithm{
 // Algorithms are the names that Options.Algorithm takes.
 func Algorithms() []string { return slices.Sorted(maps.Keys(algorithms)) }
 
-// Trial is one evaluation of one candidate.
+// Trial is one evaluation: of one candidate, on some readings. A candidate may have several, never on the same reading.
 type Trial struct {
-	ID         int    `json:"id"` // from 0, in the order of asking
-	Generation int    `json:"generation"`
+	ID         int    `json:"id"`         // from 0, in the order of asking
+	Candidate  int    `json:"candidate"`  // the ID of the candidate's first trial
+	Generation int    `json:"generation"` // number of the batch
 	Origin     string `json:"origin"`
-	Parents    []int  `json:"parents,omitempty"`
+	Parents    []int  `json:"parents,omitempty"` // candidates
 	// Rung is the candidate, absolute: what the engine is given.
 	Rung Rung `json:"rung"`
-	// Fitness is what was told, lower is better; +Inf for an evaluation that failed (in JSON: "inf").
-	Fitness float64 `json:"fitness"`
+	// Readings are the places in Options.Readings of what is to be scored, ascending.
+	Readings []int `json:"readings"`
+	// Losses are what was told: the mean NLL of each of Readings, in nats; +Inf for an evaluation that failed (in JSON: "inf").
+	Losses Losses `json:"losses"`
 	// Tokens is how many tokens the evaluation took.
 	Tokens int  `json:"tokens"`
 	Told   bool `json:"-"`
-
-	relative Rung // as the algorithm proposed it
+	// Fitness is the candidate's, once this trial or one before it told the last of all readings; NaN until then.
+	Fitness float64 `json:"-"`
 }
 
 // Study is one search. Ask for trials, evaluate them in any order and on as many engines as there are, and tell their
-// fitness; the order of the tells within a generation changes nothing. Its methods may be called concurrently.
+// losses; the order of the tells within a batch changes nothing. Its methods may be called concurrently.
 type Study struct {
 	mu         sync.Mutex
 	opts       Options
 	algorithm  Algorithm
 	trials     []Trial
-	byKey      map[string]int
-	generation []int // the trial of each candidate of the current generation
-	number     int   // of generations asked
+	candidates map[int]*Result
+	byKey      map[string]int // candidates
+	batch      []int          // the candidates of the current batch
+	opened     int            // trials before the current batch
+	number     int            // of batches asked
 	pending    int
-	truncated  bool // the budget cut the current generation
+	spent      int  // tokens of the readings asked for
+	truncated  bool // the budget cut the current batch
 	done       bool
 	journal    *os.File // nil in memory
 }
@@ -99,7 +133,7 @@ func NewStudy(opts Options) (*Study, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Study{opts: opts, algorithm: algorithms[opts.Algorithm](sp), byKey: map[string]int{}}
+	s := &Study{opts: opts, algorithm: algorithms[opts.Algorithm](sp), candidates: map[int]*Result{}, byKey: map[string]int{}}
 	s.advance()
 	return s, nil
 }
@@ -107,30 +141,20 @@ func NewStudy(opts Options) (*Study, error) {
 // Options returns the study's options with every default filled in.
 func (s *Study) Options() Options { return s.opts }
 
-// advance asks for generations until one has something to evaluate. A generation of repetitions only is told at once;
-// a hundred of those in a row mean that the space is exhausted.
+// advance asks for batches until one has something to evaluate. A batch of repetitions only is told at once; a hundred of
+// those in a row mean that the space is exhausted.
 func (s *Study) advance() {
 	for range 100 {
 		candidates := s.algorithm.Ask()
 		if len(candidates) == 0 {
 			break
 		}
-		s.generation = s.generation[:0]
+		s.batch, s.opened = s.batch[:0], len(s.trials)
 		for _, c := range candidates {
-			key := c.Rung.key()
-			id, known := s.byKey[key]
-			if !known {
-				if len(s.trials) >= s.opts.MaxTrials {
-					s.truncated = true
-					break
-				}
-				id = len(s.trials)
-				s.byKey[key] = id
-				s.trials = append(s.trials, Trial{ID: id, Generation: s.number, Origin: c.Origin, Parents: c.Parents,
-					Rung: c.Rung.Over(s.opts.Base), relative: c.Rung})
-				s.pending++
+			if !s.ask(c) {
+				s.truncated = true
+				break
 			}
-			s.generation = append(s.generation, id)
 		}
 		s.number++
 		switch {
@@ -145,57 +169,79 @@ func (s *Study) advance() {
 	s.done = true
 }
 
+// ask opens a trial for what c is to read and has not read, if there is any. It is false when the budget does not allow it.
+func (s *Study) ask(c Candidate) bool {
+	key := c.Rung.key()
+	id, known := s.byKey[key]
+	t := Trial{ID: len(s.trials), Candidate: len(s.trials), Generation: s.number, Origin: c.Origin, Parents: c.Parents,
+		Rung: c.Rung.Over(s.opts.Base), Fitness: math.NaN()}
+	if known {
+		t.Candidate = id
+	}
+	cost := 0
+	for i, r := range s.opts.Readings {
+		if c.Readings != nil && !slices.Contains(c.Readings, i) || known && s.asked(id, i) {
+			continue
+		}
+		t.Readings = append(t.Readings, i)
+		cost += r.Tokens
+	}
+	if len(t.Readings) > 0 {
+		if s.spent+cost > s.opts.Budget {
+			return false
+		}
+		s.spent += cost
+		s.pending++
+		s.trials = append(s.trials, t)
+	}
+	if !known {
+		id = t.ID
+		s.byKey[key] = id
+		s.candidates[id] = &Result{Candidate: id, Rung: c.Rung, Losses: slices.Repeat(Losses{math.NaN()}, len(s.opts.Readings)), Fitness: math.NaN()}
+	}
+	s.batch = append(s.batch, id)
+	return true
+}
+
+// asked says whether a candidate was told a reading, or has it in a trial of this batch.
+func (s *Study) asked(id, reading int) bool {
+	return !math.IsNaN(s.candidates[id].Losses[reading]) || slices.ContainsFunc(s.trials[s.opened:], func(t Trial) bool {
+		return t.Candidate == id && slices.Contains(t.Readings, reading)
+	})
+}
+
 func (s *Study) tellAlgorithm() {
-	told := make([]Trial, len(s.generation))
-	for i, id := range s.generation {
-		told[i] = s.trials[id]
-		told[i].Rung = s.trials[id].relative
+	told := make([]Result, len(s.batch))
+	for i, id := range s.batch {
+		told[i] = *s.candidates[id]
+		told[i].Losses = slices.Clone(told[i].Losses)
 	}
 	s.algorithm.Tell(told)
 }
 
-// Ask returns the trials that wait for their fitness: what is left of the current generation. It is empty when the
-// study is done. Asking twice returns the same trials.
+// Ask returns the trials that wait for their losses: what is left of the current batch. It is empty when the study is done.
+// Asking twice returns the same trials.
 func (s *Study) Ask() []Trial {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var open []Trial
-	if s.pending > 0 {
-		for _, t := range s.trials[s.open():] {
-			if !t.Told {
-				open = append(open, t)
-			}
+	for _, t := range s.trials[s.opened:] {
+		if !t.Told {
+			open = append(open, t)
 		}
 	}
 	return open
 }
 
-// open is the id from which trials of the current generation are.
-func (s *Study) open() int {
-	i := len(s.trials)
-	for i > 0 && s.trials[i-1].Generation == s.number-1 {
-		i--
-	}
-	return i
-}
-
-// Tell records the fitness of a trial, lower is better, and how many tokens it took. A failed evaluation is +Inf. With
-// a journal it returns after the line is on disk; when that fails, the trial stays open and may be told again.
-func (s *Study) Tell(id int, fitness float64, tokens int) error {
+// Tell records the loss of each reading of a trial, lower is better, and how many tokens they took. A failed evaluation is
+// +Inf. With a journal it returns after the line is on disk; when that fails, the trial stays open and may be told again.
+func (s *Study) Tell(id int, losses []float64, tokens int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case id < 0 || id >= len(s.trials):
-		return fmt.Errorf("study: there is no trial %d", id)
-	case s.trials[id].Told:
-		return fmt.Errorf("study: trial %d was told before", id)
-	case math.IsNaN(fitness) || math.IsInf(fitness, -1):
-		return fmt.Errorf("study: fitness of trial %d is %g; tell +Inf for an evaluation that failed", id, fitness)
-	case tokens < 0:
-		return fmt.Errorf("study: tokens of trial %d are %d", id, tokens)
+	t, err := s.told(id, losses, tokens)
+	if err != nil {
+		return fmt.Errorf("study: %w", err)
 	}
-	t := s.trials[id]
-	t.Fitness, t.Tokens, t.Told = fitness, tokens, true
 	if err := s.append(t); err != nil {
 		return err
 	}
@@ -203,8 +249,37 @@ func (s *Study) Tell(id int, fitness float64, tokens int) error {
 	return nil
 }
 
-// settle takes in a told trial, and goes on to the next generation when it was the last of this one.
+// told returns the trial with what was told of it, if that can be.
+func (s *Study) told(id int, losses []float64, tokens int) (Trial, error) {
+	if id < 0 || id >= len(s.trials) {
+		return Trial{}, fmt.Errorf("there is no trial %d", id)
+	}
+	t := s.trials[id]
+	switch {
+	case t.Told:
+		return t, fmt.Errorf("trial %d was told before", id)
+	case len(losses) != len(t.Readings):
+		return t, fmt.Errorf("trial %d has %d readings, not %d", id, len(t.Readings), len(losses))
+	case tokens < 0:
+		return t, fmt.Errorf("tokens of trial %d are %d", id, tokens)
+	}
+	for _, x := range losses {
+		if math.IsNaN(x) || math.IsInf(x, -1) {
+			return t, fmt.Errorf("a loss of trial %d is %g; tell +Inf for an evaluation that failed", id, x)
+		}
+	}
+	t.Losses, t.Tokens, t.Told = slices.Clone(losses), tokens, true
+	return t, nil
+}
+
+// settle takes in a told trial, and goes on to the next batch when it was the last of this one.
 func (s *Study) settle(t Trial) {
+	r := s.candidates[t.Candidate]
+	for k, i := range t.Readings {
+		r.Losses[i] = t.Losses[k]
+	}
+	r.Fitness = fitness(r.Losses, s.opts.Readings)
+	t.Fitness = r.Fitness
 	s.trials[t.ID] = t
 	if s.pending--; s.pending > 0 {
 		return
@@ -217,6 +292,15 @@ func (s *Study) settle(t Trial) {
 	s.advance()
 }
 
+// fitness is exp of the weighted sum: NaN where a loss is missing, +Inf where one failed.
+func fitness(losses []float64, readings []Reading) float64 {
+	var sum float64
+	for i, r := range readings {
+		sum += r.Weight * losses[i]
+	}
+	return math.Exp(sum)
+}
+
 // Done reports whether nothing is left to evaluate.
 func (s *Study) Done() bool {
 	s.mu.Lock()
@@ -224,11 +308,12 @@ func (s *Study) Done() bool {
 	return s.done
 }
 
-// Best returns the told trial with the lowest fitness, the earliest of equals; false while none was told.
+// Best returns the trial that completed the candidate with the lowest fitness, the earliest of equals; false while no
+// candidate was told all readings.
 func (s *Study) Best() (Trial, bool) {
 	best, ok := Trial{}, false
 	for _, t := range s.History() {
-		if !ok || t.Fitness < best.Fitness {
+		if t.Fitness < best.Fitness || !ok && !math.IsNaN(t.Fitness) {
 			best, ok = t, true
 		}
 	}
@@ -264,7 +349,7 @@ func (s *Study) Seeds() map[string]Trial {
 type Point struct {
 	Trial  int     `json:"trial"`
 	Tokens int     `json:"tokens"` // evaluated up to and with this trial
-	Best   float64 `json:"best"`   // lowest fitness so far
+	Best   float64 `json:"best"`   // lowest fitness so far of a candidate that was told all readings; +Inf before the first
 }
 
 // Curve returns the best fitness over the tokens evaluated, a point per told trial by id.
@@ -272,18 +357,21 @@ func (s *Study) Curve() []Point {
 	var curve []Point
 	tokens, best := 0, math.Inf(1)
 	for _, t := range s.History() {
-		tokens, best = tokens+t.Tokens, min(best, t.Fitness)
+		tokens += t.Tokens
+		if t.Fitness < best { // not NaN
+			best = t.Fitness
+		}
 		curve = append(curve, Point{Trial: t.ID, Tokens: tokens, Best: best})
 	}
 	return curve
 }
 
-// Ladder returns the best trial as a ladder of one rung, with where it came from. It is an error while no trial has a
+// Ladder returns the best trial as a ladder of one rung, with where it came from. It is an error while no candidate has a
 // finite fitness.
 func (s *Study) Ladder() (*Ladder, error) {
 	best, ok := s.Best()
 	if !ok || math.IsInf(best.Fitness, 0) {
-		return nil, fmt.Errorf("study: no trial has a fitness yet")
+		return nil, fmt.Errorf("study: no candidate has a fitness yet")
 	}
 	l, err := NewLadder(s.opts.Rope, s.opts.Base, best.Rung)
 	if err != nil {
@@ -306,41 +394,40 @@ func (g Rung) key() string {
 	return string(b)
 }
 
-// plainTrial has Trial's fields without its methods; Fitness is shadowed, since JSON has no infinity.
-type plainTrial Trial
+// Losses are numbers of which some may be infinite, which JSON has no word for: there they are "inf".
+type Losses []float64
 
-// MarshalJSON writes an infinite fitness as "inf".
-func (t Trial) MarshalJSON() ([]byte, error) {
-	var fitness any = t.Fitness
-	if math.IsInf(t.Fitness, 1) {
-		fitness = "inf"
+// MarshalJSON writes +Inf as "inf".
+func (l Losses) MarshalJSON() ([]byte, error) {
+	values := make([]any, len(l))
+	for i, x := range l {
+		values[i] = x
+		if math.IsInf(x, 1) {
+			values[i] = "inf"
+		}
 	}
-	return json.Marshal(struct {
-		plainTrial
-		Fitness any `json:"fitness"`
-	}{plainTrial(t), fitness})
+	return json.Marshal(values)
 }
 
 // UnmarshalJSON reads what MarshalJSON writes.
-func (t *Trial) UnmarshalJSON(b []byte) error {
-	v := struct {
-		plainTrial
-		Fitness any `json:"fitness"`
-	}{}
-	if err := json.Unmarshal(b, &v); err != nil {
+func (l *Losses) UnmarshalJSON(b []byte) error {
+	var values []any
+	if err := json.Unmarshal(b, &values); err != nil {
 		return err
 	}
-	*t = Trial(v.plainTrial)
-	switch f := v.Fitness.(type) {
-	case float64:
-		t.Fitness = f
-	case string:
-		if f != "inf" {
-			return fmt.Errorf("fitness is %q", f)
+	*l = make(Losses, len(values))
+	for i, v := range values {
+		switch v := v.(type) {
+		case float64:
+			(*l)[i] = v
+		case string:
+			if v != "inf" {
+				return fmt.Errorf("a loss is %q", v)
+			}
+			(*l)[i] = math.Inf(1)
+		default:
+			return fmt.Errorf("a loss is %v", v)
 		}
-		t.Fitness = math.Inf(1)
-	default:
-		return fmt.Errorf("fitness is missing")
 	}
 	return nil
 }

@@ -31,7 +31,8 @@ func bowl(g Rung) float64 {
 	return f + 4*a*a + 1e-3*w*w
 }
 
-// run tells a study everything it asks for, shuffling each batch, and stops after limit tells (0: never).
+// run tells a study everything it asks for, shuffling each batch, and stops after limit tells (0: never). A reading's loss is
+// the logarithm of the fitness.
 func run(t testing.TB, s *Study, fitness func(Rung) float64, limit int, shuffle *rand.Rand) {
 	for told := 0; !s.Done(); {
 		open := s.Ask()
@@ -40,7 +41,8 @@ func run(t testing.TB, s *Study, fitness func(Rung) float64, limit int, shuffle 
 			shuffle.Shuffle(len(open), func(i, j int) { open[i], open[j] = open[j], open[i] })
 		}
 		for _, trial := range open {
-			require.NoError(t, s.Tell(trial.ID, fitness(trial.Rung), 100+trial.ID))
+			losses := slices.Repeat([]float64{math.Log(fitness(trial.Rung))}, len(trial.Readings))
+			require.NoError(t, s.Tell(trial.ID, losses, 100+trial.ID))
 			if told++; told == limit {
 				return
 			}
@@ -63,7 +65,7 @@ func TestSearchApproachesKnownOptimum(t *testing.T) {
 	}{
 		// The distance left is the knots' (they are coarse between pairs 6 and 18), not the search's.
 		{"cma", Options{Algorithm: "cma"}, 1.03},
-		{"cma, 300 trials", Options{Algorithm: "cma", MaxTrials: 300}, 1.012},
+		{"cma, 300 trials", Options{Algorithm: "cma", Budget: 300}, 1.012},
 		{"longrope, attention searched", Options{Algorithm: "longrope", Params: Params{Attention: "search"}}, 1.02},
 		{"longrope, attention right", Options{Algorithm: "longrope", Params: Params{AttentionFactor: 1.06}}, 1.02},
 	} {
@@ -99,7 +101,7 @@ func checkInvariants(t testing.TB, c Options) {
 		return rng.Float64()
 	}, 0, nil)
 	history := s.History()
-	require.LessOrEqual(t, len(history), opts.MaxTrials)
+	require.LessOrEqual(t, len(history), opts.Budget)
 	seen := map[string]bool{}
 	top := max(1, opts.Params.MaxScale*c.Rope.Scale(c.Target))
 	if strings.HasPrefix(c.Algorithm, "dim-") {
@@ -133,17 +135,17 @@ func checkInvariants(t testing.TB, c Options) {
 func TestSearchInvariants(t *testing.T) {
 	for _, c := range []Options{
 		{Algorithm: "longrope", Rope: tiny, Target: 2048},
-		{Algorithm: "longrope", Rope: tiny, Target: 2048, Params: Params{Attention: "search"}, MaxTrials: 200},
-		{Algorithm: "longrope", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 9, MaxTrials: 400}, // a tiny space
-		{Algorithm: "longrope", Rope: llama2, Target: 1 << 21, MaxTrials: 50},
-		{Algorithm: "dim-mono", Rope: tiny, Target: 2048, MaxTrials: 300},
-		{Algorithm: "dim-mono", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 9, MaxTrials: 400},
-		{Algorithm: "dim-piece-mono", Rope: tiny, Target: 2048, MaxTrials: 300},
-		{Algorithm: "dim-piece-mono", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 9, MaxTrials: 400},
-		{Algorithm: "dim-mono", Rope: llama2, Target: 1 << 21, MaxTrials: 50},
+		{Algorithm: "longrope", Rope: tiny, Target: 2048, Params: Params{Attention: "search"}, Budget: 200},
+		{Algorithm: "longrope", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 9, Budget: 400}, // a tiny space
+		{Algorithm: "longrope", Rope: llama2, Target: 1 << 21, Budget: 50},
+		{Algorithm: "dim-mono", Rope: tiny, Target: 2048, Budget: 300},
+		{Algorithm: "dim-mono", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 9, Budget: 400},
+		{Algorithm: "dim-piece-mono", Rope: tiny, Target: 2048, Budget: 300},
+		{Algorithm: "dim-piece-mono", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 9, Budget: 400},
+		{Algorithm: "dim-mono", Rope: llama2, Target: 1 << 21, Budget: 50},
 		{Algorithm: "cma", Rope: tiny, Target: 300},
 		{Algorithm: "cma", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 100},
-		{Algorithm: "cma", Rope: llama2, Target: 1 << 21, MaxTrials: 40, Params: Params{Attention: "fixed"}},
+		{Algorithm: "cma", Rope: llama2, Target: 1 << 21, Budget: 40, Params: Params{Attention: "fixed"}},
 		{Algorithm: "cma", Rope: tiny, Target: 2048, Params: Params{Knots: 1, StartWindows: []int{32}}},
 	} {
 		for c.Seed = range 2 {
@@ -157,7 +159,7 @@ func FuzzSearchInvariants(f *testing.F) {
 	f.Add(uint64(2), uint16(90), uint16(2), uint16(2), uint16(3), 0.5, 0.5, 1.0, false, true)
 	f.Fuzz(func(t *testing.T, seed uint64, budget, pairs, length, target uint16, maxScale, step, p float64, cma, attention bool) {
 		opts := Options{Rope: Rope{Dims: 2 * int(pairs%128), FreqBase: 10000, OriginalContextLength: int(length)}, Target: int(target), Seed: seed,
-			MaxTrials: 3 + int(budget%150), Algorithm: "longrope", Params: Params{MaxScale: maxScale, Step: step, MutationProbability: p}}
+			Budget: 3 + int(budget%150), Algorithm: "longrope", Params: Params{MaxScale: maxScale, Step: step, MutationProbability: p}}
 		if cma {
 			opts.Algorithm, opts.Params = "cma", Params{MaxScale: maxScale, Sigma: step, Knots: int(pairs % 11)}
 		}
@@ -176,7 +178,7 @@ func TestPaperBudget(t *testing.T) {
 	p := s.Options().Params
 	assert.Equal(t, []int{64, 16, 16, 32, 40}, []int{p.Population, p.Mutations, p.Crossovers, p.Parents, p.Iterations})
 	assert.Equal(t, []int{0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 64, 128, 256}, p.StartWindows)
-	assert.Equal(t, paperTrials, s.Options().MaxTrials)
+	assert.Equal(t, paperTrials, s.Options().Budget)
 	run(t, s, bowl, 0, nil)
 	assert.Len(t, s.History(), paperTrials, "nothing was asked twice, so all of it was evaluated")
 	windows := map[int]bool{}
@@ -186,10 +188,10 @@ func TestPaperBudget(t *testing.T) {
 	assert.Greater(t, len(windows), 10, "n-hat is searched jointly")
 
 	for _, budget := range []int{3, 4, 10, 65, 100, 500, 2000} {
-		s := newStudy(t, Options{Algorithm: "longrope", Rope: tiny, Target: 2048, MaxTrials: budget})
+		s := newStudy(t, Options{Algorithm: "longrope", Rope: tiny, Target: 2048, Budget: budget})
 		run(t, s, bowl, 0, nil)
 		assert.Len(t, s.History(), budget)
-		s = newStudy(t, Options{Rope: tiny, Target: 2048, MaxTrials: budget})
+		s = newStudy(t, Options{Rope: tiny, Target: 2048, Budget: budget})
 		run(t, s, bowl, 0, nil)
 		assert.InDelta(t, budget, len(s.History()), 10, "cma gives back less than a generation")
 	}
@@ -199,7 +201,7 @@ func TestPaperBudget(t *testing.T) {
 func TestReleased(t *testing.T) {
 	for name, piece := range map[string]bool{"dim-mono": false, "dim-piece-mono": true} {
 		s := newStudy(t, Options{Algorithm: name, Rope: tiny, Target: 2048, Seed: 3})
-		assert.Equal(t, 3+64+40*32, s.Options().MaxTrials)
+		assert.Equal(t, 3+64+40*32, s.Options().Budget)
 		run(t, s, bowl, 0, nil)
 		history := s.History()
 		yarn := history[2].Rung.Factors
@@ -342,7 +344,7 @@ func TestJacobiDecomposition(t *testing.T) {
 
 func TestOrderOfTellsDoesNotMatter(t *testing.T) {
 	for _, algorithm := range []string{"cma", "longrope"} {
-		opts := Options{Rope: tiny, Target: 2048, Algorithm: algorithm, Seed: 7, MaxTrials: 150}
+		opts := Options{Rope: tiny, Target: 2048, Algorithm: algorithm, Seed: 7, Budget: 150}
 		a, b := newStudy(t, opts), newStudy(t, opts)
 		run(t, a, bowl, 0, nil)
 		run(t, b, bowl, 0, rand.New(rand.NewPCG(1, 1)))
@@ -361,7 +363,7 @@ func TestKilledAndResumedEqualsNeverKilled(t *testing.T) {
 	base.Factors[9] = 1.5
 	for _, algorithm := range []string{"cma", "longrope"} {
 		t.Run(algorithm, func(t *testing.T) {
-			opts := Options{Rope: tiny, Base: &base, Target: 2048, Algorithm: algorithm, Seed: 3, MaxTrials: 90, ModelDigest: "sha256:ab",
+			opts := Options{Rope: tiny, Base: &base, Target: 2048, Algorithm: algorithm, Seed: 3, Budget: 90, ModelDigest: "sha256:ab",
 				Fitness: "bowl", Texts: []string{"a", "b"}}
 			fitness := func(g Rung) float64 {
 				if g.Factors[31] > 9.5 { // some evaluations fail
@@ -433,7 +435,7 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 		"started with seed 1, this run has 2":                   func(o *Options) { o.Seed = 2 },
 		`started with algorithm "cma", this run has "longrope"`: func(o *Options) { o.Algorithm = "longrope" },
 		"started with target 2048, this run has 4096":           func(o *Options) { o.Target = 4096 },
-		"started with max_trials 120, this run has 50":          func(o *Options) { o.MaxTrials = 50 },
+		"started with budget 120, this run has 50":              func(o *Options) { o.Budget = 50 },
 		`model_digest "sha256:aa", this run has "sha256:bb"`:    func(o *Options) { o.ModelDigest = "sha256:bb" },
 		`texts ["a"], this run has null`:                        func(o *Options) { o.Texts = nil },
 		`fitness "", this run has "nll"`:                        func(o *Options) { o.Fitness = "nll" },
@@ -448,7 +450,7 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 		require.ErrorContains(t, err, path)
 	}
 	same := opts
-	same.Algorithm, same.MaxTrials, same.Params.Knots = "cma", 120, 8 // the defaults spelled out
+	same.Algorithm, same.Budget, same.Params.Knots = "cma", 120, 8 // the defaults spelled out
 	s, err = OpenStudy(path, same)
 	require.NoError(t, err)
 	assert.Len(t, s.History(), 20)
@@ -457,16 +459,17 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 	lines := bytes.SplitAfter(whole, []byte("\n"))
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 	for want, content := range map[string][]byte{
-		"line 1: not a study's journal":   []byte("GGUF\x03\n"),
-		"not a study's journal":           []byte("precious notes"),
-		"line 1: unknown setting":         join(bytes.Replace(lines[0], []byte("{"), []byte(`{"new":1,`), 1), lines[1]),
-		"started with longrope_study 2":   bytes.Replace(whole, []byte(`"longrope_study":1`), []byte(`"longrope_study":2`), 1),
-		"line 3 is damaged":               join(lines[0], lines[1], []byte("{\n"), lines[2]),
-		"line 3: trial 0 was told before": join(lines[0], lines[1], lines[1]),
-		"line 2: trial 9 is not what":     join(lines[0], lines[10]),
-		"line 2: trial 0 is not what":     join(lines[0], bytes.Replace(lines[1], []byte("8"), []byte("9"), 1)),
-		"line 2 is damaged: fitness":      join(lines[0], bytes.Replace(lines[1], []byte(`"fitness"`), []byte(`"fatness"`), 1)),
-		"line 2: trial 0 has -100 tokens": join(lines[0], bytes.Replace(lines[1], []byte(`"tokens":100`), []byte(`"tokens":-100`), 1)),
+		"line 1: not a study's journal": []byte("GGUF\x03\n"),
+		"not a study's journal":         []byte("precious notes"),
+		"line 1: unknown setting":       join(bytes.Replace(lines[0], []byte("{"), []byte(`{"new":1,`), 1), lines[1]),
+		"line 1: it is of version 1 of the journal, this program writes version 2": bytes.Replace(whole, []byte(`"longrope_study":2`), []byte(`"longrope_study":1`), 1),
+		"line 3 is damaged":                     join(lines[0], lines[1], []byte("{\n"), lines[2]),
+		"line 3: trial 0 was told before":       join(lines[0], lines[1], lines[1]),
+		"line 2: trial 9 is not what":           join(lines[0], lines[10]),
+		"line 2: trial 0 is not what":           join(lines[0], bytes.Replace(lines[1], []byte("8"), []byte("9"), 1)),
+		"line 2: trial 0 has 1 readings, not 0": join(lines[0], bytes.Replace(lines[1], []byte(`"losses"`), []byte(`"lasses"`), 1)),
+		`line 2 is damaged: a loss is "9"`:      join(lines[0], bytes.Replace(lines[1], []byte(`"losses":[`), []byte(`"losses":["9",`), 1)),
+		"line 2: tokens of trial 0 are -100":    join(lines[0], bytes.Replace(lines[1], []byte(`"tokens":100`), []byte(`"tokens":-100`), 1)),
 	} {
 		require.NoError(t, os.WriteFile(path, content, 0o644))
 		_, err := OpenStudy(path, opts)
@@ -501,36 +504,39 @@ func TestTellErrors(t *testing.T) {
 	_, ok := s.Best()
 	assert.False(t, ok)
 	_, err = s.Ladder()
-	assert.ErrorContains(t, err, "no trial has a fitness yet")
-	assert.ErrorContains(t, s.Tell(3, 1, 1), "there is no trial 3")
-	assert.ErrorContains(t, s.Tell(-1, 1, 1), "there is no trial -1")
-	assert.ErrorContains(t, s.Tell(0, math.NaN(), 1), "fitness of trial 0 is NaN")
-	assert.ErrorContains(t, s.Tell(0, 1, -1), "tokens of trial 0 are -1")
-	require.NoError(t, s.Tell(1, math.Inf(1), 5))
-	assert.ErrorContains(t, s.Tell(1, 1, 1), "told before")
+	assert.ErrorContains(t, err, "no candidate has a fitness yet")
+	one := []float64{1}
+	assert.ErrorContains(t, s.Tell(3, one, 1), "there is no trial 3")
+	assert.ErrorContains(t, s.Tell(-1, one, 1), "there is no trial -1")
+	assert.ErrorContains(t, s.Tell(0, []float64{math.NaN()}, 1), "a loss of trial 0 is NaN")
+	assert.ErrorContains(t, s.Tell(0, []float64{1, 1}, 1), "trial 0 has 1 readings, not 2")
+	assert.ErrorContains(t, s.Tell(0, nil, 1), "trial 0 has 1 readings, not 0")
+	assert.ErrorContains(t, s.Tell(0, one, -1), "tokens of trial 0 are -1")
+	require.NoError(t, s.Tell(1, []float64{math.Inf(1)}, 5))
+	assert.ErrorContains(t, s.Tell(1, one, 1), "told before")
 	assert.Len(t, s.Ask(), 2)
 	_, err = s.Ladder()
 	assert.Error(t, err, "a failed evaluation is no result")
 	require.NoError(t, s.Close())
-	assert.Error(t, s.Tell(0, 1, 1), "the journal is closed")
+	assert.Error(t, s.Tell(0, one, 1), "the journal is closed")
 	assert.Len(t, s.Ask(), 2, "and so the trial is still open")
 }
 
 func TestOptionsErrors(t *testing.T) {
 	for want, change := range map[string]func(*Options){
-		"target length is 256, want more than": func(o *Options) { o.Target = 256 },
-		"rope_dimension_count is 0":            func(o *Options) { o.Rope.Dims = 0 },
-		"want at least 4":                      func(o *Options) { o.Rope.Dims = 2 },
-		`unknown algorithm "pso"`:              func(o *Options) { o.Algorithm = "pso" },
-		"max trials is 2":                      func(o *Options) { o.MaxTrials = 2 },
-		"max trials is -1":                     func(o *Options) { o.MaxTrials = -1 },
-		"base: 1 factors":                      func(o *Options) { o.Base = &Rung{AttentionFactor: 1, Factors: []float64{1}} },
-		"population is -1":                     func(o *Options) { o.Params.Population = -1 },
-		"sigma is NaN":                         func(o *Options) { o.Params.Sigma = math.NaN() },
-		"mutation_probability is 2":            func(o *Options) { o.Params.MutationProbability = 2 },
-		"start window -4 is negative":          func(o *Options) { o.Params.StartWindows = []int{-4} },
-		`attention is "yes"`:                   func(o *Options) { o.Params.Attention = "yes" },
-		"9 parents exceed the population of 8": func(o *Options) { o.Algorithm = "longrope"; o.Params.Parents, o.Params.Population = 9, 8 },
+		"target length is 256, want more than":    func(o *Options) { o.Target = 256 },
+		"rope_dimension_count is 0":               func(o *Options) { o.Rope.Dims = 0 },
+		"want at least 4":                         func(o *Options) { o.Rope.Dims = 2 },
+		`unknown algorithm "pso"`:                 func(o *Options) { o.Algorithm = "pso" },
+		"the budget is 2 tokens, want at least 3": func(o *Options) { o.Budget = 2 },
+		"the budget is -1 tokens":                 func(o *Options) { o.Budget = -1 },
+		"base: 1 factors":                         func(o *Options) { o.Base = &Rung{AttentionFactor: 1, Factors: []float64{1}} },
+		"population is -1":                        func(o *Options) { o.Params.Population = -1 },
+		"sigma is NaN":                            func(o *Options) { o.Params.Sigma = math.NaN() },
+		"mutation_probability is 2":               func(o *Options) { o.Params.MutationProbability = 2 },
+		"start window -4 is negative":             func(o *Options) { o.Params.StartWindows = []int{-4} },
+		`attention is "yes"`:                      func(o *Options) { o.Params.Attention = "yes" },
+		"9 parents exceed the population of 8":    func(o *Options) { o.Algorithm = "longrope"; o.Params.Parents, o.Params.Population = 9, 8 },
 	} {
 		opts := Options{Rope: tiny, Target: 2048}
 		change(&opts)
@@ -540,19 +546,20 @@ func TestOptionsErrors(t *testing.T) {
 }
 
 func TestHistoryAndCurve(t *testing.T) {
-	s := newStudy(t, Options{Rope: tiny, Target: 2048, Seed: 5, MaxTrials: 60, ModelDigest: "sha256:cd", Fitness: "bowl"})
+	s := newStudy(t, Options{Rope: tiny, Target: 2048, Seed: 5, Budget: 60, ModelDigest: "sha256:cd", Fitness: "bowl"})
 	run(t, s, bowl, 0, nil)
 	history, curve := s.History(), s.Curve()
 	require.Len(t, curve, len(history))
 	tokens, best := 0, math.Inf(1)
 	for i, trial := range history {
-		tokens, best = tokens+trial.Tokens, min(best, bowl(trial.Rung))
+		tokens, best = tokens+trial.Tokens, min(best, trial.Fitness)
+		require.InDelta(t, bowl(trial.Rung), trial.Fitness, 1e-12)
 		require.Equal(t, Point{Trial: i, Tokens: tokens, Best: best}, curve[i])
 		b, err := json.Marshal(trial)
 		require.NoError(t, err)
 		var again Trial
 		require.NoError(t, json.Unmarshal(b, &again))
-		again.Told, again.relative = true, trial.relative
+		again.Told, again.Fitness = true, trial.Fitness
 		require.Equal(t, trial, again)
 	}
 	l, err := s.Ladder()
@@ -569,7 +576,7 @@ func TestHistoryAndCurve(t *testing.T) {
 }
 
 func FuzzJournal(f *testing.F) {
-	opts := Options{Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 16, MaxTrials: 8}
+	opts := Options{Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 16, Budget: 8}
 	path := filepath.Join(f.TempDir(), "s.jsonl")
 	s, err := OpenStudy(path, opts)
 	require.NoError(f, err)
@@ -605,8 +612,8 @@ func FuzzJournal(f *testing.F) {
 }
 
 func ExampleStudy() {
-	// fitness would be the perplexity of the model with this rung.
-	fitness := func(g Rung) float64 { return bowl(g) }
+	// loss would be the mean NLL of the model with this rung, on a text.
+	loss := func(g Rung) float64 { return math.Log(bowl(g)) }
 	s, err := NewStudy(Options{Rope: Rope{Dims: 64, FreqBase: 10000, OriginalContextLength: 256}, Target: 2048, Seed: 1})
 	if err != nil {
 		fmt.Println(err)
@@ -614,7 +621,7 @@ func ExampleStudy() {
 	}
 	for !s.Done() {
 		for _, trial := range s.Ask() {
-			if err := s.Tell(trial.ID, fitness(trial.Rung), 6144); err != nil {
+			if err := s.Tell(trial.ID, []float64{loss(trial.Rung)}, 6144); err != nil {
 				fmt.Println(err)
 				return
 			}

@@ -23,76 +23,95 @@ var measures = map[string]struct{ text, needle bool }{
 // worse by 8 % on the default model (evals/RESULTS.md).
 const needleWeight = 0.1
 
-// judge gives a candidate its fitness: exp of the mean NLL of the windows, of hidden keys, or of the first and a share of the
-// second. What is read is prepared once, so that all candidates read the same.
+// judge scores candidates on what they read: windows of text, prompts with hidden keys, or both. What is read is prepared
+// once, so that all candidates read the same. It is all that an evaluation needs beside the model, and goes through JSON as
+// it is: a worker elsewhere scores as this process does.
 type judge struct {
-	name    string // in the record
-	windows [][]int
-	needles []evals.Sample
-	tokens  int // that one evaluation reads
+	Name     string              `json:"name"` // in the record
+	Rope     ropescale.Rope      `json:"rope"`
+	Base     *ropescale.Rung     `json:"base,omitempty"` // the model's own scaling
+	Samples  []evals.Sample      `json:"samples"`        // what Readings are made of
+	Readings []ropescale.Reading `json:"readings"`
 }
 
-func newJudge(e evals.Engine, texts []evals.Text, target int, f searchFlags) (*judge, error) {
-	j := &judge{}
+func newJudge(e evals.Engine, rope ropescale.Rope, base *ropescale.Rung, texts []evals.Text, target int, f searchFlags) (*judge, error) {
+	j := &judge{Rope: rope, Base: base}
 	kind := measures[f.fitness]
 	if kind.text {
-		var err error
-		if j.windows, err = evals.SampleWindows(e, texts, target, f.windows); err != nil {
+		windows, err := evals.SampleWindows(e, texts, target, f.windows)
+		if err != nil {
 			return nil, fmt.Errorf("--text: %w", err)
 		}
-		j.name = fmt.Sprintf("perplexity of %d windows of %d tokens", f.windows, target)
+		for i, w := range windows {
+			j.add(fmt.Sprintf("window %d", i+1), evals.Sample{Tokens: w, From: 1}, 1/float64(len(windows)))
+		}
+		j.Name = fmt.Sprintf("perplexity of %d windows of %d tokens", f.windows, target)
 	}
 	if kind.needle {
 		// As many prompts as windows, beside windows half as many; the needle at depths evenly apart.
-		n := f.windows
+		n, weight := f.windows, 1.0
 		if kind.text {
-			n = (n + 1) / 2
+			n, weight = (n+1)/2, needleWeight
 		}
 		var depths []float64
 		for i := range n {
 			depths = append(depths, (float64(i)+0.5)/float64(n))
 		}
-		var err error
-		j.needles, err = evals.PasskeySamples(e, evals.PasskeyOptions{Lengths: []int{target}, Depths: depths, Trials: 1, Seed: f.seed})
+		needles, err := evals.PasskeySamples(e, evals.PasskeyOptions{Lengths: []int{target}, Depths: depths, Trials: 1, Seed: f.seed})
 		if err != nil {
 			return nil, fmt.Errorf("--fitness %s: %w", f.fitness, err)
 		}
-		name := fmt.Sprintf("perplexity of %d keys hidden in %d tokens", n, target)
-		if j.name != "" {
-			name = fmt.Sprintf("%s, and with a weight of %g %s", j.name, needleWeight, name)
+		for i, s := range needles {
+			j.add(fmt.Sprintf("key %d", i+1), s, weight/float64(n))
 		}
-		j.name = name
-	}
-	for _, w := range j.windows {
-		j.tokens += len(w)
-	}
-	for _, s := range j.needles {
-		j.tokens += len(s.Tokens)
+		name := fmt.Sprintf("perplexity of %d keys hidden in %d tokens", n, target)
+		if j.Name != "" {
+			name = fmt.Sprintf("%s, and with a weight of %g %s", j.Name, needleWeight, name)
+		}
+		j.Name = name
 	}
 	return j, nil
 }
 
-// fitness evaluates a rung. Factors with which the model computes no finite number are worth +Inf; that is an answer,
-// not an error.
-func (j *judge) fitness(ctx context.Context, s *searching, g ropescale.Rung) (float64, error) {
-	if err := s.set(g); err != nil {
-		return 0, err
+func (j *judge) add(name string, s evals.Sample, weight float64) {
+	j.Samples = append(j.Samples, s)
+	j.Readings = append(j.Readings, ropescale.Reading{Name: name, Tokens: len(s.Tokens), Weight: weight})
+}
+
+// tokens is what one evaluation on all readings takes.
+func (j *judge) tokens() int {
+	n := 0
+	for _, r := range j.Readings {
+		n += r.Tokens
 	}
-	var text, needle float64
-	var err error
-	if len(j.windows) > 0 {
-		text, _, err = evals.Score(ctx, s.e, j.windows, 1)
+	return n
+}
+
+// evaluate scores a rung on some of the readings: the mean NLL of each, in nats, and the tokens that they took. Factors with
+// which the model computes no finite number are worth +Inf; that is an answer, not an error.
+func (j *judge) evaluate(ctx context.Context, e evals.Engine, g ropescale.Rung, readings []int) (losses []float64, tokens int, err error) {
+	l, err := ropescale.NewLadder(j.Rope, j.Base, g)
+	if err != nil {
+		return nil, 0, err
 	}
-	if len(j.needles) > 0 && err == nil {
-		needle, _, err = evals.ScoreSamples(ctx, s.e, j.needles)
-		if len(j.windows) > 0 {
-			needle *= needleWeight
+	if err := e.SetLadder(l); err != nil {
+		return nil, 0, err
+	}
+	for _, i := range readings {
+		if i < 0 || i >= len(j.Samples) {
+			return nil, 0, fmt.Errorf("there is no reading %d", i)
 		}
+		loss, _, err := evals.ScoreSamples(ctx, e, j.Samples[i:i+1])
+		if errors.Is(err, evals.ErrNotFinite) {
+			loss, err = math.Inf(1), nil
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		losses = append(losses, loss)
+		tokens += len(j.Samples[i].Tokens)
 	}
-	if errors.Is(err, evals.ErrNotFinite) {
-		return math.Inf(1), nil
-	}
-	return math.Exp(text + needle), err
+	return losses, tokens, nil
 }
 
 func digest(s string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(s))) }

@@ -55,7 +55,7 @@ func (s *searching) finish(ctx context.Context, texts []evals.Text) (*searchResu
 		}
 	}
 	rows = append(rows, searchRow{Method: "longrope", Fitness: finite(best.Fitness), rung: best.Rung})
-	r := &searchResult{Model: s.m.name, Digest: s.e.Info().Digest, Target: int(s.f.target), Measure: s.judge.name, Texts: texts,
+	r := &searchResult{Model: s.m.name, Digest: s.e.Info().Digest, Target: int(s.f.target), Measure: s.judge.Name, Texts: texts,
 		Rows: rows, Trials: l.Source.Trials, Tokens: l.Source.Tokens, Complete: s.complete, Files: map[string]string{}, Ladder: l}
 
 	// The factors are what was paid for: they are on disk before anything else is tried.
@@ -133,7 +133,7 @@ func (s *searching) measureHeldOut(ctx context.Context, r *searchResult) error {
 
 // set gives the engine a rung that serves every length up to the target.
 func (s *searching) set(g ropescale.Rung) error {
-	l, err := ropescale.NewLadder(s.rope, s.m.info.Base, g)
+	l, err := ropescale.NewLadder(s.judge.Rope, s.judge.Base, g)
 	if err != nil {
 		return err
 	}

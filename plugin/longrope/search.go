@@ -158,11 +158,11 @@ func (a *app) search(ctx context.Context, arg string, f searchFlags) error {
 	if texts, err = f.chooseWindows(e, texts); err != nil {
 		return err
 	}
-	j, err := newJudge(e, texts, target, f)
+	j, err := newJudge(e, m.info.Rope(), m.info.Base, texts, target, f)
 	if err != nil {
 		return err
 	}
-	s := &searching{app: a, m: m, e: e, f: f, judge: j, rope: m.info.Rope()}
+	s := &searching{app: a, m: m, e: e, f: f, judge: j}
 	if err := s.readHeldOut(heldOut); err != nil {
 		return err
 	}
@@ -210,30 +210,28 @@ type searching struct {
 	e        runner
 	f        searchFlags
 	judge    *judge
-	rope     ropescale.Rope
 	heldOut  []evals.Text
 	windows  [][]int // of heldOut; nil: there is no text that is long enough
 	study    *ropescale.Study
 	started  time.Time
 	resumed  int // trials that the journal had
+	read     int // tokens of these
 	complete bool
 }
 
 func (s *searching) openStudy(texts []evals.Text) error {
 	f := s.f
 	opts := ropescale.Options{
-		Rope: s.rope, Target: int(f.target), Base: s.m.info.Base, Algorithm: f.algorithm, Seed: f.seed,
-		ModelDigest: s.e.Info().Digest, Fitness: s.judge.name,
+		Rope: s.judge.Rope, Target: int(f.target), Base: s.judge.Base, Readings: s.judge.Readings, Algorithm: f.algorithm, Seed: f.seed,
+		Budget: f.budget.tokens, ModelDigest: s.e.Info().Digest, Fitness: s.judge.Name,
 		Params: ropescale.Params{Attention: f.attention, Knots: f.knots},
 	}
 	for _, t := range texts {
 		opts.Texts = append(opts.Texts, textID(t))
 	}
-	if f.budget.tokens > 0 {
-		if opts.MaxTrials = f.budget.tokens / s.judge.tokens; opts.MaxTrials < 4 {
-			return fmt.Errorf("--budget: %s tokens are %d trials of %s tokens; PI, NTK and YaRN alone take 3, so give more or ask for fewer --windows",
-				count(f.budget.tokens), opts.MaxTrials, count(s.judge.tokens))
-		}
+	if each := s.judge.tokens(); f.budget.tokens > 0 && f.budget.tokens < 4*each {
+		return fmt.Errorf("--budget: a candidate reads %s tokens, and PI, NTK and YaRN take three times that; give at least %s or ask for fewer --windows",
+			count(each), count(4*each))
 	}
 	if f.study == "" {
 		var err error
@@ -256,6 +254,7 @@ func (s *searching) openStudy(texts []evals.Text) error {
 		return err
 	}
 	s.resumed = len(s.study.History())
+	s.read = s.spent()
 	return nil
 }
 
@@ -286,14 +285,14 @@ func textID(t evals.Text) string {
 // run evaluates trials until the study is done, time is up or the user interrupts.
 func (s *searching) run(ctx context.Context) error {
 	s.started = time.Now()
-	most := s.study.Options().MaxTrials
+	most := s.study.Options().Budget
 	switch {
 	case s.study.Done():
 		s.say("the search in %s is complete, with %d trials", s.f.study, s.resumed)
 	case s.resumed > 0:
-		s.say("going on with %s after %d of %d trials", s.f.study, s.resumed, most)
+		s.say("going on with %s after %d trials, %s of %s tokens", s.f.study, s.resumed, count(s.read), count(most))
 	default:
-		s.say("at most %d trials of %s tokens each", most, count(s.judge.tokens))
+		s.say("at most %s tokens, of which a candidate reads up to %s", count(most), count(s.judge.tokens()))
 	}
 	stopped := func(err error) error {
 		if ctx.Err() == nil {
@@ -311,14 +310,14 @@ func (s *searching) run(ctx context.Context) error {
 		for _, t := range s.study.Ask() {
 			if s.f.budget.time > 0 && time.Since(s.started) >= s.f.budget.time {
 				s.done()
-				s.say("the time is up after %d of %d trials", len(s.study.History()), most)
+				s.say("the time is up after %d trials, %s of %s tokens", len(s.study.History()), count(s.spent()), count(most))
 				return nil
 			}
-			fit, err := s.judge.fitness(ctx, s, t.Rung)
+			losses, tokens, err := s.judge.evaluate(ctx, s.e, t.Rung, t.Readings)
 			if err != nil {
 				return stopped(err)
 			}
-			if err := s.study.Tell(t.ID, fit, s.judge.tokens); err != nil {
+			if err := s.study.Tell(t.ID, losses, tokens); err != nil {
 				return err
 			}
 			s.show(most)
@@ -368,17 +367,13 @@ func (s *searching) rival() (name string, best float64) {
 
 // show draws the progress line.
 func (s *searching) show(most int) {
-	history := s.study.History()
-	done, total := float64(len(history)-s.resumed), float64(most-s.resumed)
+	spent := s.spent()
+	done, total := float64(spent-s.read), float64(most-s.read)
 	if t := s.f.budget.time; t > 0 {
 		share := max(done/total, time.Since(s.started).Seconds()/t.Seconds())
 		done, total = share, 1
 	}
-	tokens := 0
-	for _, t := range history {
-		tokens += t.Tokens
-	}
-	note := fmt.Sprintf("trial %d, %s tokens", len(history), count(tokens))
+	note := fmt.Sprintf("trial %d, %s tokens", len(s.study.History()), count(spent))
 	if best, ok := s.study.Best(); ok {
 		note += fmt.Sprintf(", best %s (%s)", fitness(best.Fitness), label(best.Origin))
 		if name, rival := s.rival(); name != "" && rival < math.Inf(1) && best.Origin != name {
@@ -386,4 +381,13 @@ func (s *searching) show(most int) {
 		}
 	}
 	s.progress(s.started, "search", done, total, note)
+}
+
+// spent is how many tokens were read for the study.
+func (s *searching) spent() int {
+	curve := s.study.Curve()
+	if len(curve) == 0 {
+		return 0
+	}
+	return curve[len(curve)-1].Tokens
 }
