@@ -20,6 +20,7 @@ type header struct {
 	Rope        Rope        `json:"rope"`
 	Base        *Rung       `json:"base,omitempty"`
 	Target      int         `json:"target"`
+	Stretch     float64     `json:"stretch,omitempty"`
 	Readings    []Reading   `json:"readings"`
 	Algorithm   string      `json:"algorithm"`
 	Seed        uint64      `json:"seed"`
@@ -33,7 +34,7 @@ type header struct {
 
 func (s *Study) header() ([]byte, error) {
 	o := s.opts
-	b, err := json.Marshal(header{journalVersion, o.Rope, o.Base, o.Target, o.Readings, o.Algorithm, o.Seed, o.Budget, o.Starts,
+	b, err := json.Marshal(header{journalVersion, o.Rope, o.Base, o.Target, o.Stretch, o.Readings, o.Algorithm, o.Seed, o.Budget, o.Starts,
 		o.Params, o.ModelDigest, o.Fitness, o.Texts})
 	return append(b, '\n'), err
 }
@@ -76,7 +77,7 @@ func ReadStudy(path string) (*Study, error) {
 	if err := json.Unmarshal(line, &h); err != nil || h.Version == 0 {
 		return nil, fmt.Errorf("study %s: not a study's journal; choose another file", path)
 	}
-	s, err := NewStudy(Options{h.Rope, h.Target, h.Base, h.Readings, h.Algorithm, h.Seed, h.Budget, h.Starts, h.Params,
+	s, err := NewStudy(Options{h.Rope, h.Target, h.Base, h.Stretch, h.Readings, h.Algorithm, h.Seed, h.Budget, h.Starts, h.Params,
 		h.ModelDigest, h.Fitness, h.Texts})
 	if err != nil {
 		return nil, fmt.Errorf("study %s: %w", path, err)
@@ -185,7 +186,7 @@ func sameSettings(theirs, ours []byte) error {
 	if v := string(a["longrope_study"]); v != fmt.Sprint(journalVersion) {
 		return fmt.Errorf("line 1: it is of version %s of the journal, this program writes version %d; choose another file", short(a["longrope_study"]), journalVersion)
 	}
-	keys := []string{"rope", "base", "target", "algorithm", "seed", "model_digest", "fitness", "texts", "readings", "budget", "starts", "params"}
+	keys := []string{"rope", "base", "target", "stretch", "algorithm", "seed", "model_digest", "fitness", "texts", "readings", "budget", "starts", "params"}
 	for k := range a {
 		if k != "longrope_study" && !slices.Contains(keys, k) {
 			return fmt.Errorf("line 1: unknown setting %q; choose another file", k)

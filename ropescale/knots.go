@@ -42,10 +42,10 @@ func newKnotSearch(sp *space) Algorithm {
 			at = math.Pow(half, float64(i)/float64(sp.Knots-1)) - 1
 		}
 		k.knots = append(k.knots, at)
-		k.unit = append(k.unit, math.Log(sp.rope.Scale(sp.target))/float64(sp.Knots))
+		k.unit = append(k.unit, math.Log(sp.stretch)/float64(sp.Knots))
 	}
 	if sp.Attention == "search" {
-		k.unit = append(k.unit, math.Log(LongRoPEAttentionFactor(sp.target, sp.rope.OriginalContextLength)))
+		k.unit = append(k.unit, sp.attentionUnit())
 	}
 	// A fifth of the budget is enough for n-hat, which matters less than lambda (figures of the paper, table 2).
 	others := len(sp.StartWindows) - 1

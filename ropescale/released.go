@@ -52,7 +52,8 @@ func (e *released) Ask() []Candidate {
 	case e.phase == 0:
 		return e.seeds()
 	case e.phase == 1:
-		yarn := genes{x: append([]float64{0, 0}, e.seeds()[2].Rung.Factors...), origin: "yarn"}
+		seeds := e.seeds() // the last is YaRN, or the own RoPE; there are no further starts
+		yarn := genes{x: append([]float64{0, 0}, seeds[len(seeds)-1].Rung.Factors...), origin: seeds[len(seeds)-1].Origin}
 		e.ask(yarn)
 		for len(e.asked) < e.Population {
 			e.ask(e.mutant(yarn))
@@ -122,7 +123,7 @@ func (e *released) mutant(parent genes) genes {
 
 // redraw is one pass of mutate over the genes.
 func (e *released) redraw(x []float64) {
-	f, s := x[2:], e.rope.Scale(e.target)
+	f, s := x[2:], e.stretch
 	n := len(f)
 	if e.piece {
 		e.redrawPiece(x)

@@ -56,6 +56,7 @@ type space struct {
 	Params
 	rope      Rope
 	target    int
+	stretch   float64 // s, or what is given in its place
 	readings  []Reading
 	full      int // tokens of all readings
 	budget    int // tokens
@@ -72,7 +73,10 @@ func newSpace(opts Options) (*space, Options, error) {
 	if err := opts.Rope.Validate(); err != nil {
 		return fail("%w", err)
 	}
-	if opts.Target <= opts.Rope.OriginalContextLength || opts.Target > maxLength {
+	if opts.Stretch != 0 && (!usable(opts.Stretch) || opts.Stretch <= 1) {
+		return fail("stretch is %g, want a finite number above 1, or 0 (the target over the original context length)", opts.Stretch)
+	}
+	if opts.Target < 2 || opts.Target <= opts.Rope.OriginalContextLength && opts.Stretch == 0 || opts.Target > maxLength {
 		return fail("target length is %d, want more than the original context length %d and at most %d",
 			opts.Target, opts.Rope.OriginalContextLength, maxLength)
 	}
@@ -94,7 +98,7 @@ func newSpace(opts Options) (*space, Options, error) {
 		}
 		full += r.Tokens
 	}
-	least := (len(seedMethods) + len(opts.Starts)) * full
+	least := (len(opts.seedNames()) + len(opts.Starts)) * full
 	if opts.Budget < 0 || opts.Budget > 0 && opts.Budget < least {
 		return fail("the budget is %d tokens, want at least %d (PI, NTK, YaRN and the starts are always evaluated)", opts.Budget, least)
 	}
@@ -108,7 +112,7 @@ func newSpace(opts Options) (*space, Options, error) {
 	if err := p.check(); err != nil {
 		return fail("%w", err)
 	}
-	s := opts.Rope.Scale(opts.Target)
+	s := orDefault(opts.Stretch, opts.Rope.Scale(opts.Target))
 	p.MaxScale = orDefault(p.MaxScale, 1.25)
 	p.StartWindows = windowsBelow(p.StartWindows, opts.Target)
 	p.AttentionFactor = orDefault(p.AttentionFactor, LongRoPEAttentionFactor(opts.Target, opts.Rope.OriginalContextLength))
@@ -141,6 +145,7 @@ func newSpace(opts Options) (*space, Options, error) {
 		Params:    *p,
 		rope:      opts.Rope,
 		target:    opts.Target,
+		stretch:   s,
 		readings:  opts.Readings,
 		full:      full,
 		budget:    opts.Budget,
@@ -269,8 +274,24 @@ func (sp *space) two(n int) (i, j int) {
 // seedMethods are evaluated first in every study, as published, in this order.
 var seedMethods = []string{"linear", "ntk", "yarn"}
 
-// seeds returns those three rungs, whose origin is the method's name, and the further starts.
+// seedNames are the origins of a study's first candidates: up to L those methods are all the own RoPE.
+func (o *Options) seedNames() []string {
+	if o.Target <= o.Rope.OriginalContextLength {
+		return []string{"own"}
+	}
+	return seedMethods
+}
+
+// attentionUnit is the log of LongRoPE's attention factor for the stretch.
+func (sp *space) attentionUnit() float64 {
+	return 0.5 * math.Log1p(math.Log(sp.stretch)/math.Log(float64(sp.rope.OriginalContextLength)))
+}
+
+// seeds returns the rungs of those methods, whose origin is the method's name, and the further starts.
 func (sp *space) seeds() []Candidate {
+	if sp.target <= sp.rope.OriginalContextLength {
+		return append([]Candidate{{Rung: sp.rope.Identity(sp.target), Origin: "own"}}, sp.starts...)
+	}
 	var c []Candidate
 	for _, name := range seedMethods {
 		g, err := methods[name](sp.rope, sp.target, MethodOptions{})

@@ -26,8 +26,14 @@ type Options struct {
 	// Rope is the model's RoPE; Target the length in tokens to find factors for, above Rope.OriginalContextLength.
 	Rope   Rope
 	Target int
-	// Base is the model's own scaling, row 0; nil for plain RoPE. Candidates are composed with it (Rung.Over).
+	// Base is the model's own scaling, row 0; nil for plain RoPE. Candidates are composed with it (Rung.Over). A model that was
+	// fine-tuned with a rung is stretched further from that: then Base is the rung, and its length is what Rope says the model
+	// was trained for.
 	Base *Rung
+	// Stretch is how far factors reach, in place of Target/L, above 1; 0 is Target/L. A rung that is readjusted for shorter texts
+	// after the model was fine-tuned for longer ones may have factors up to the longer rung's. Only then Target may be up to
+	// L, and the only seed is the own RoPE.
+	Stretch float64
 	// Readings are what a candidate's fitness is made of; nil is a single one, of one token and weight 1.
 	Readings []Reading
 	// Algorithm is "cma" (also when empty), "longrope" (the paper's), "dim-mono" or "dim-piece-mono" (the authors' released ones).
@@ -334,12 +340,13 @@ func (s *Study) History() []Trial {
 }
 
 // Seeds returns the told ones of the three trials that every study starts with, by the names of their methods: linear
-// (PI), ntk and yarn, each as published, with n-hat 0 and the method's own attention factor.
+// (PI), ntk and yarn, each as published, with n-hat 0 and the method's own attention factor. Up to L all three are the own
+// RoPE, which is then the only one: own.
 func (s *Study) Seeds() map[string]Trial {
 	seeds := map[string]Trial{}
 	for _, t := range s.History() {
-		if t.ID < len(seedMethods) {
-			seeds[seedMethods[t.ID]] = t
+		if t.ID < len(s.opts.seedNames()) {
+			seeds[t.Origin] = t
 		}
 	}
 	return seeds
