@@ -35,7 +35,7 @@ type RungPage struct {
 	Relative string // what the candidates stretch, in words; "" is the model's own RoPE
 	Measure  string // what fitness is
 	Search   string // algorithm and seed
-	// Candidates are all that were evaluated, in their order.
+	// Candidates are all that were read to their end, in their order.
 	Candidates []Candidate
 	// Best are those of them that were better than all before.
 	Best []BestPoint
@@ -43,8 +43,8 @@ type RungPage struct {
 	Methods []MethodPage
 	// Rival is the held-out perplexity of the best method, on the windows that BestPoint.HeldOut was measured on; 0 for none.
 	Rival float64
-	// Tokens were read by candidates, HeldOutTokens beside them.
-	Tokens, HeldOutTokens int
+	// Trials read Tokens, HeldOutTokens were read beside them. A trial may read a part of a candidate's readings only.
+	Trials, Tokens, HeldOutTokens int
 }
 
 // Candidate is one evaluation.

@@ -116,7 +116,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 
 	d.step("search: which factors let a model trained for %d tokens read %d?", defaultmodel.ContextLength, target)
 	search := slices.Concat([]string{"search", "default.gguf", "--target", fmt.Sprint(target), "--budget", d.budget, "--fitness", "both", "--windows", "6",
-		"--seed", fmt.Sprint(d.seed), "-o", "factors.json"}, texts)
+		"--seed", fmt.Sprint(d.seed), "-o", "factors.json", "--plot", "factors.png"}, texts)
 	if err := d.longrope(ctx, d.err, search...); err != nil {
 		return err
 	}
@@ -161,6 +161,7 @@ the passkey %s was hidden in %d tokens of filler:
 (one answer is an anecdote: the table is the evidence)
 
 pictures: %s
+search:   %s
 report:   %s
 
 the same with your own model:
@@ -169,7 +170,7 @@ the same with your own model:
   ollama run MODEL-32k
 `, answers["expected"], len(prompt.Tokens),
 		"stock model", quote(answers["stock"]), "stock, context length raised", quote(answers["stock_raised"]), "longrope", quote(answers["longrope"]),
-		strings.Join([]string{d.path("result-perplexity.png"), d.path("result-passkey.png"), d.path("factors.png"), d.path("factors-search.png")}, " "), d.path("report.json"))
+		strings.Join([]string{d.path("result-perplexity.png"), d.path("result-passkey.png"), d.path("factors.png"), d.path("factors-search.png")}, " "), d.path("factors.html"), d.path("report.json"))
 	return nil
 }
 

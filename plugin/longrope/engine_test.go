@@ -37,9 +37,10 @@ func TestRealEngine(t *testing.T) {
 
 	var found searchResult
 	require.NoError(t, json.Unmarshal(run("search", model, "--target", "512", "--windows", "1", "--budget", "2560", "-o", factors, "--json"), &found))
-	require.Len(t, found.Rows, 4)
+	require.Len(t, found.Rungs, 1)
+	require.Len(t, found.Rungs[0].Rows, 4)
 	fitness := map[string]float64{}
-	for _, r := range found.Rows {
+	for _, r := range found.Rungs[0].Rows {
 		require.NotNil(t, r.Fitness, r.Method)
 		require.NotNil(t, r.HeldOut, r.Method)
 		fitness[r.Method] = *r.Fitness

@@ -105,11 +105,27 @@ func TestProgress(t *testing.T) {
 		"longrope: a line\nlongrope: and another\n", plain)
 
 	drawn := strings.Split(draw(true), "\r\x1b[K")
-	assert.Len(t, drawn, 102, "a hundred drawings, and the line taken away once")
-	for _, line := range drawn[1:101] {
+	assert.Len(t, drawn, 101, "a hundred drawings, each but the first over the one before")
+	for _, line := range drawn[:100] {
 		assert.LessOrEqual(t, len([]rune(line)), 39, "a line that wraps cannot be drawn over")
 	}
-	assert.Equal(t, "longrope: a line\nlongrope: and another\n", drawn[101])
+	assert.Equal(t, "longrope: a line\nlongrope: and another\n", drawn[100])
+}
+
+// Two lines of progress are drawn over as one is: what stands on the terminal at the end is what was said.
+func TestProgressOfTwoLines(t *testing.T) {
+	var err bytes.Buffer
+	u := newUI(io.Discard, &err)
+	clock := time.Unix(0, 0)
+	u.tty, u.last, u.now = true, clock, func() time.Time { return clock }
+	for range 3 {
+		clock = clock.Add(time.Second)
+		u.progress(clock, "search", 1, 2, "20 tokens/s", "best 3.21")
+	}
+	u.say("a line")
+	assert.Equal(t, 3, strings.Count(err.String(), "longrope: search  50 %, 20 tokens/s\nlongrope:   best 3.21"))
+	assert.Equal(t, 3, strings.Count(err.String(), "\r\x1b[K\x1b[A\r\x1b[K"), "both lines are taken away each time")
+	assert.True(t, strings.HasSuffix(err.String(), "\x1b[Klongrope: a line\n"))
 }
 
 func TestDuration(t *testing.T) {
@@ -270,7 +286,7 @@ func TestSearchFindsTheBest(t *testing.T) {
 	cmd.SetOut(&out)
 	cmd.SetErr(&stderr)
 	file := filepath.Join(t.TempDir(), "factors.json")
-	cmd.SetArgs([]string{"search", m.path, "--target", "512", "--windows", "2", "-o", file, "--no-plot"})
+	cmd.SetArgs([]string{"search", m.path, "--target", "512", "--windows", "2", "-o", file, "--no-report"})
 	require.NoError(t, cmd.ExecuteContext(context.Background()), stderr.String())
 
 	f, err := readFactors(file)
@@ -320,18 +336,18 @@ func TestChooseWindows(t *testing.T) {
 	for _, c := range []struct{ target, asked, want, texts int }{
 		{2048, 0, 8, 2}, {512, 0, 32, 2}, {64 << 10, 0, 3, 2}, {128 << 10, 0, 2, 2}, {300_000, 0, 1, 1}, {2048, 2, 2, 2},
 	} {
-		f := searchFlags{target: sizeFlag(c.target), windows: c.asked}
-		texts, err := f.chooseWindows(e, nil)
+		f := searchFlags{windows: c.asked}
+		texts, windows, err := f.chooseWindows(e, nil, c.target)
 		require.NoError(t, err, c)
-		assert.Equal(t, c.want, f.windows, c)
+		assert.Equal(t, c.want, windows, c)
 		assert.Len(t, texts, c.texts, c)
 	}
-	f := searchFlags{target: 16 << 10}
-	_, err := f.chooseWindows(e, given)
+	_, windows, err := new(searchFlags).chooseWindows(e, given, 16<<10)
 	require.NoError(t, err)
-	assert.Equal(t, 4, f.windows, "one of each text at least")
-	for _, f := range []searchFlags{{target: 300_000, windows: 2}, {target: 400_000}} {
-		_, err = f.chooseWindows(e, nil)
+	assert.Equal(t, 4, windows, "one of each text at least")
+	for target, asked := range map[int]int{300_000: 2, 400_000: 0} {
+		f := searchFlags{windows: asked}
+		_, _, err = f.chooseWindows(e, nil, target)
 		assert.ErrorIs(t, err, errBundled)
 	}
 }

@@ -3,7 +3,6 @@ package longrope
 import (
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/longrope/longrope/evals"
@@ -44,36 +43,42 @@ func drawLadder(path string, l *ropescale.Ladder) error {
 	return evals.PlotLadder(path, l)
 }
 
-// drawSearch draws what a search found, beside the methods that need none, and how it got there. It returns the files.
-func drawSearch(path string, s *ropescale.Study) ([]string, error) {
-	best, _ := s.Best()
-	factors := []evals.FactorSeries{{Name: "longrope", Factors: best.Rung.Factors}}
-	var baselines []evals.Baseline
-	for _, name := range seedOrder {
-		t, ok := s.Seeds()[name]
-		if !ok {
-			continue
-		}
-		factors = append(factors, evals.FactorSeries{Name: name, Factors: t.Rung.Factors})
-		if finite(t.Fitness) != nil {
-			baselines = append(baselines, evals.Baseline{Name: name, Fitness: t.Fitness})
-		}
-	}
-	if err := evals.PlotFactors(path, factors); err != nil {
+// draw draws the ladder, and how each rung was found. It returns the files.
+func (s *search) draw(l *ropescale.Ladder) ([]string, error) {
+	files := []string{s.f.plot}
+	if err := drawLadder(s.f.plot, l); err != nil {
 		return nil, err
 	}
+	for _, r := range s.rungs {
+		word := "search"
+		if len(s.rungs) > 1 {
+			word += "-" + size(r.step.target)
+		}
+		path := beside(s.f.plot, word)
+		if err := drawSearch(path, rungPage(r.study, nil, nil)); err != nil {
+			return nil, err
+		}
+		files = append(files, path)
+	}
+	return files, nil
+}
+
+// drawSearch draws how a rung was found, beside the methods that need no search.
+func drawSearch(path string, r evals.RungPage) error {
 	series := evals.SearchSeries{Name: "longrope"}
-	history := s.History()
-	tokens, found := 0, slices.ContainsFunc(history, func(t ropescale.Trial) bool { return t.ID >= len(seedOrder) && finite(t.Fitness) != nil })
-	for _, t := range history {
-		tokens += t.Tokens
-		// The methods are lines already; as points, PI's height would leave no room for the rest.
-		if t.ID >= len(seedOrder) || !found {
-			series.Points = append(series.Points, evals.SearchPoint{Tokens: tokens, Fitness: t.Fitness})
+	var baselines []evals.Baseline
+	for _, m := range r.Methods {
+		if m.Fitness != nil && m.Method != "longrope" {
+			baselines = append(baselines, evals.Baseline{Name: m.Method, Fitness: *m.Fitness})
 		}
 	}
-	convergence := beside(path, "search")
-	return []string{path, convergence}, evals.PlotSearch(convergence, []evals.SearchSeries{series}, baselines)
+	for i, c := range r.Candidates {
+		// The methods are lines already; as points, PI's height would leave no room for the rest.
+		if i >= len(baselines) || len(r.Candidates) == len(baselines) {
+			series.Points = append(series.Points, evals.SearchPoint{Tokens: c.Tokens, Fitness: c.Fitness})
+		}
+	}
+	return evals.PlotSearch(path, []evals.SearchSeries{series}, baselines)
 }
 
 // seedOrder are the methods that every study evaluates first.
@@ -92,6 +97,8 @@ func label(method string) string {
 		return "YaRN"
 	case "longrope":
 		return "searched"
+	case "own":
+		return "own RoPE"
 	}
 	return method
 }

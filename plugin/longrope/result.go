@@ -2,31 +2,41 @@ package longrope
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/longrope/longrope/evals"
-	defaultmodel "github.com/longrope/longrope/evals/default"
 	"github.com/longrope/longrope/ropescale"
 )
 
 // searchResult is what search writes with --json.
 type searchResult struct {
-	Model    string            `json:"model"`
-	Digest   string            `json:"model_digest"`
-	Target   int               `json:"target"`
-	Measure  string            `json:"fitness"`
-	Texts    []evals.Text      `json:"texts"`
-	HeldOut  []evals.Text      `json:"held_out_texts"`
-	Rows     []searchRow       `json:"rows"`
-	Trials   int               `json:"trials"`
-	Tokens   int               `json:"tokens"`
-	Complete bool              `json:"complete"` // false: stopped by --budget TIME, and can go on
-	Seconds  float64           `json:"seconds"`
-	Files    map[string]string `json:"files,omitempty"`
-	Ladder   *ropescale.Ladder `json:"ladder"`
+	Model         string            `json:"model"`
+	Digest        string            `json:"model_digest"`
+	Texts         []evals.Text      `json:"texts"`
+	HeldOut       []evals.Text      `json:"held_out_texts"`
+	Rungs         []rungResult      `json:"rungs"`
+	Trials        int               `json:"trials"`
+	Tokens        int               `json:"tokens"`
+	HeldOutTokens int               `json:"held_out_tokens"`
+	Complete      bool              `json:"complete"` // false: stopped by --budget TIME, and can go on
+	Seconds       float64           `json:"seconds"`
+	Files         map[string]string `json:"files,omitempty"`
+	Ladder        *ropescale.Ladder `json:"ladder"`
+}
+
+// rungResult is one rung that was searched.
+type rungResult struct {
+	Target        int         `json:"target"`
+	Relative      string      `json:"relative,omitempty"` // what candidates stretch, if not the own RoPE
+	Measure       string      `json:"fitness"`
+	Rows          []searchRow `json:"rows"`
+	Trials        int         `json:"trials"`
+	Tokens        int         `json:"tokens"`
+	HeldOutTokens int         `json:"held_out_tokens"`
 }
 
 // searchRow is a method with its fitness and perplexity on held-out text; nil where it failed or was not measured.
@@ -35,42 +45,42 @@ type searchRow struct {
 	Fitness *float64 `json:"fitness"`
 	HeldOut *float64 `json:"held_out"`
 
-	rung ropescale.Rung
+	trial ropescale.Trial
 }
 
-// finish measures the best factors and the methods on held-out text and writes the files.
-func (s *searching) finish(ctx context.Context, texts []evals.Text) (*searchResult, error) {
-	l, err := s.study.Ladder()
+// searchedRung is what the provenance of a ladder says of each rung that was searched.
+type searchedRung struct {
+	Length   int     `json:"length"`
+	Relative string  `json:"relative,omitempty"`
+	Measure  string  `json:"measure"`
+	Fitness  float64 `json:"fitness"`
+	Trials   int     `json:"trials"`
+	Tokens   int     `json:"tokens"`
+}
+
+// finish writes the factors, measures them and the methods on held-out text, and writes the page.
+func (s *search) finish(ctx context.Context) (*searchResult, error) {
+	l, err := s.ladder()
 	if err != nil {
-		if len(s.study.History()) > 0 {
-			return nil, fmt.Errorf("%w: every candidate failed, so the model computes no finite perplexity on these texts", err)
-		}
-		return nil, fmt.Errorf("%w; give a larger --budget", err)
+		return nil, err
 	}
-	best, _ := s.study.Best()
-	rows := []searchRow{}
-	for _, name := range seedOrder {
-		if t, ok := s.study.Seeds()[name]; ok {
-			rows = append(rows, searchRow{Method: name, Fitness: finite(t.Fitness), rung: t.Rung})
-		}
+	r := &searchResult{Model: s.m.name, Digest: s.e.Info().Digest, Trials: l.Source.Trials, Tokens: l.Source.Tokens, Texts: s.rungs[0].texts,
+		Complete: len(s.rungs) == len(s.f.targets) && s.rungs[len(s.rungs)-1].complete, Files: map[string]string{}, Ladder: l}
+	for _, rung := range s.rungs {
+		r.Rungs = append(r.Rungs, rung.result())
 	}
-	rows = append(rows, searchRow{Method: "longrope", Fitness: finite(best.Fitness), rung: best.Rung})
-	r := &searchResult{Model: s.m.name, Digest: s.e.Info().Digest, Target: int(s.f.target), Measure: s.judge.Name, Texts: texts,
-		Rows: rows, Trials: l.Source.Trials, Tokens: l.Source.Tokens, Complete: s.complete, Files: map[string]string{}, Ladder: l}
 
 	// The factors are what was paid for: they are on disk before anything else is tried.
-	if s.f.out != "" {
-		if err := evals.WriteFile(s.f.out, l.WriteFactors); err != nil {
-			return nil, err
-		}
-		r.Files["factors"] = s.f.out
+	if err := evals.WriteFile(s.f.out, l.WriteFactors); err != nil {
+		return nil, err
 	}
+	r.Files["factors"] = s.f.out
 	if s.f.plot != "" {
-		files, err := drawSearch(s.f.plot, s.study)
+		files, err := s.draw(l)
 		if err != nil {
 			return nil, fmt.Errorf("the factors are found, the picture is not drawn: %w", err)
 		}
-		r.Files["plot"], r.Files["plot_search"] = files[0], files[1]
+		r.Files["plots"] = strings.Join(files, ", ")
 	}
 	if err := s.measureHeldOut(ctx, r); err != nil {
 		if ctx.Err() == nil {
@@ -78,66 +88,89 @@ func (s *searching) finish(ctx context.Context, texts []evals.Text) (*searchResu
 		}
 		s.say("interrupted before the held-out text was read: that column is left empty")
 	}
-	if s.f.study != "" {
-		r.Files["study"] = s.f.study
+	if s.f.page != "" {
+		if err := writePage(s.f.page, s.page(r)); err != nil {
+			return nil, fmt.Errorf("the factors are found, the page is not written: %w", err)
+		}
+		r.Files["report"] = s.f.page
 	}
+	r.Files["study"] = s.f.study
 	r.Seconds = time.Since(s.started).Seconds()
 	return r, nil
 }
 
-// readHeldOut prepares the windows of text that is not searched on. It does so before the search: what is wrong with a
-// text is better known before the hours than after them.
-func (s *searching) readHeldOut(given []evals.Text) error {
-	target := int(s.f.target)
-	windows := max(s.f.windows, len(given)) // as many as a candidate reads; of what was given, every text
-	texts, err := textsFor(s.e, given, defaultmodel.TestTexts(), target, windows)
-	if errors.Is(err, errBundled) {
-		s.say("%v: the held-out column stays empty; give a text with --held-out", err)
-		return nil
+// ladder is what was found, in the model's ladder, with where it came from.
+func (s *search) ladder() (*ropescale.Ladder, error) {
+	var found []ropescale.Rung
+	var searched []searchedRung
+	source := &ropescale.Source{ModelDigest: s.e.Info().Digest, Method: "longrope", Algorithm: s.rungs[0].study.Options().Algorithm, Seed: s.f.seed}
+	for _, r := range s.rungs {
+		best, ok := r.found()
+		if !ok {
+			return nil, fmt.Errorf("every candidate for %s tokens failed, so the model computes no finite perplexity on these texts", size(r.step.target))
+		}
+		found = append(found, best.Rung)
+		trials, tokens := len(r.study.History()), r.spent()
+		source.Trials, source.Tokens, source.Texts = source.Trials+trials, source.Tokens+tokens, r.study.Options().Texts
+		source.Measure, source.Fitness = r.judge.Name, best.Fitness
+		searched = append(searched, searchedRung{r.step.target, r.step.relative, r.judge.Name, best.Fitness, trials, tokens})
 	}
+	if len(s.rungs) > 1 { // one fitness cannot speak for several rungs
+		b, err := json.Marshal(searched)
+		if err != nil {
+			return nil, err
+		}
+		source.Measure, source.Fitness = "", 0
+		source.Extra = map[string]json.RawMessage{"rungs": b}
+	}
+	l, err := ladderWith(s.m.info, found...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	texts = texts[:min(len(texts), windows)]
-	if s.windows, err = evals.SampleWindows(s.e, texts, target, windows); err != nil {
-		return fmt.Errorf("--held-out: %w", err)
+	l.Source = source
+	return l, nil
+}
+
+// result is the rung's part of the result; held-out text comes later.
+func (r *searching) result() rungResult {
+	best, _ := r.found()
+	out := rungResult{Target: r.step.target, Relative: r.step.relative, Measure: r.judge.Name, Rows: []searchRow{}, Trials: len(r.study.History()), Tokens: r.spent()}
+	for _, name := range r.seedNames() {
+		if t, ok := r.study.Seeds()[name]; ok {
+			out.Rows = append(out.Rows, searchRow{Method: name, Fitness: finite(t.Fitness), trial: t})
+		}
 	}
-	s.heldOut = texts
-	return nil
+	out.Rows = append(out.Rows, searchRow{Method: "longrope", Fitness: finite(best.Fitness), trial: best})
+	return out
 }
 
 // measureHeldOut fills in the column of text that was not searched on.
-func (s *searching) measureHeldOut(ctx context.Context, r *searchResult) error {
-	if s.windows == nil {
-		return nil
-	}
+func (s *search) measureHeldOut(ctx context.Context, result *searchResult) error {
 	started := time.Now()
 	defer s.done()
-	for i := range r.Rows {
-		s.progress(started, "held-out text", float64(i), float64(len(r.Rows)), r.Rows[i].Method)
-		if err := s.set(r.Rows[i].rung); err != nil {
-			return err
-		}
-		nll, _, err := evals.Score(ctx, s.e, s.windows, 1)
-		switch {
-		case errors.Is(err, evals.ErrNotFinite):
+	for i, r := range s.rungs {
+		if r.held == nil {
 			continue
-		case err != nil:
-			return err
 		}
-		r.Rows[i].HeldOut = finite(math.Exp(nll))
+		rung := &result.Rungs[i]
+		for k := range rung.Rows {
+			row := &rung.Rows[k]
+			s.progress(started, "held-out text", float64(i*len(rung.Rows)+k), float64(len(s.rungs)*len(rung.Rows)), size(r.step.target)+" tokens, "+label(row.Method))
+			if err := r.set(row.trial.Rung); err != nil {
+				return err
+			}
+			if err := r.held.read(ctx, r.e, row.trial.Candidate, true); err != nil {
+				return err
+			}
+			if p, ok := r.held.perplexity(row.trial.Candidate, true); ok {
+				row.HeldOut = &p
+			}
+		}
+		rung.HeldOutTokens = r.held.spent
+		result.HeldOutTokens += r.held.spent
+		result.HeldOut = r.held.texts
 	}
-	r.HeldOut = s.heldOut
 	return nil
-}
-
-// set gives the engine a rung that serves every length up to the target.
-func (s *searching) set(g ropescale.Rung) error {
-	l, err := ropescale.NewLadder(s.judge.Rope, s.judge.Base, g)
-	if err != nil {
-		return err
-	}
-	return s.e.SetLadder(l)
 }
 
 func finite(x float64) *float64 {
@@ -159,26 +192,43 @@ func (a *app) report(r *searchResult, f searchFlags) error {
 		return fitness(*x)
 	}
 	var rows [][]string
-	for _, row := range r.Rows {
-		low, high := bounds([]ropescale.Rung{row.rung})
-		rows = append(rows, []string{label(row.Method), cell(row.Fitness), cell(row.HeldOut), short(low) + " … " + short(high),
-			fmt.Sprint(row.rung.StartWindow), short(row.rung.AttentionFactor)})
+	for _, rung := range r.Rungs {
+		for i, row := range rung.Rows {
+			low, high := bounds([]ropescale.Rung{row.trial.Rung})
+			cells := []string{label(row.Method), cell(row.Fitness), cell(row.HeldOut), short(low) + " … " + short(high),
+				fmt.Sprint(row.trial.Rung.StartWindow), short(row.trial.Rung.AttentionFactor)}
+			if len(r.Rungs) > 1 {
+				length := ""
+				if i == 0 {
+					length = size(rung.Target)
+				}
+				cells = append([]string{length}, cells...)
+			}
+			rows = append(rows, cells)
+		}
 	}
-	err := a.print(table([]string{"", "on search text", "on held-out text", "factors", "start window", "attention factor"}, rows, 1))
-	if err != nil {
+	header, left := []string{"", "on search text", "on held-out text", "factors", "start window", "attention factor"}, 1
+	if len(r.Rungs) > 1 {
+		header, left = append([]string{"length"}, header...), 2
+	}
+	if err := a.print(table(header, rows, left)); err != nil {
 		return err
 	}
-	a.say("%s; %d trials, %s tokens", r.Measure, r.Trials, count(r.Tokens))
+	a.say("fitness is %s; %d trials, %s tokens, and %s of held-out text", r.Rungs[len(r.Rungs)-1].Measure, r.Trials, count(r.Tokens), count(r.HeldOutTokens))
 	if !r.Complete {
 		a.say("the search is not complete; to go on, give the same command again")
 	}
-	if f.plot != "" {
-		a.say("pictures: %s, %s", r.Files["plot"], r.Files["plot_search"])
+	if files := r.Files["plots"]; files != "" {
+		a.say("pictures: %s", files)
 	}
-	if f.out == "" {
-		a.say("nothing was written; give -o factors.json to keep the factors")
-		return nil
+	if f.page != "" {
+		a.say("all about it, in a browser: %s", f.page)
 	}
-	a.say("wrote %s; next:\n  ollama longrope convert %s --factors %s --name %s", f.out, quote(r.Model), quote(f.out), quote(nameFor(r.Model, r.Target)))
+	a.say("wrote %s; next:\n  %s", f.out, next(r.Model, f))
 	return nil
+}
+
+// next is the command that comes after a search.
+func next(model string, f searchFlags) string {
+	return fmt.Sprintf("ollama longrope convert %s --factors %s --name %s", quote(model), quote(f.out), quote(nameFor(model, f.targets[len(f.targets)-1])))
 }

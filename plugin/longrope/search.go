@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,7 +19,8 @@ import (
 
 // searchFlags are the flags of search.
 type searchFlags struct {
-	target         sizeFlag
+	targets        sizesFlag
+	rungs          bool
 	texts, heldOut []string
 	out, study     string
 	fresh          bool
@@ -32,24 +32,33 @@ type searchFlags struct {
 	attention      string
 	knots          int
 	plot           string
-	noPlot         bool
+	page           string
+	noPage         bool
 }
 
 func searchCommand(open opener) *cobra.Command {
 	var f searchFlags
 	cmd := &cobra.Command{
-		Use:   "search MODEL --target LENGTH",
+		Use:   "search MODEL --target LENGTH[,LENGTH...]",
 		Short: "Search RoPE factors for a longer context",
 		Long: `Search rescale factors, a start window and an attention factor with which MODEL has the lowest perplexity at the
-target length, and write them to a file for convert. PI, NTK and YaRN are evaluated first, for comparison.
+target length, and write them to a file for convert, with a page about the search that any browser shows. PI, NTK and
+YaRN are evaluated first, for comparison; text that is not searched on is read beside it, so that overfitting shows.
 
-A search can be interrupted (Ctrl-C) or killed at any time: the same command goes on where it was. Its journal is
-beside the output, FACTORS.study.
+Several targets, or --rungs, make a ladder: a rung for each length, the shortest first, each starting from the one
+below. A model that carries a ladder, because it was fine-tuned with one, is taken further: a target beyond its last rung
+stretches that rung, a target up to there is a readjustment for shorter texts, with less interpolation. Rungs of other
+lengths stay.
+
+A search can be interrupted (Ctrl-C) or killed at any time: the same command goes on where it was. Its journals, one for a
+rung, are beside the output.
 
 The text should resemble what the model will read, and be several times longer than the target. Without --text, two
 books in the public domain that come with the program are used; they reach to about 80k tokens.`,
-		Example: `  ollama longrope search llama3 --target 16k -o factors.json
-  ollama longrope search model.gguf --target 131072 --text war.txt --text peace.txt --budget 8h -o factors.json`,
+		Example: `  ollama longrope search llama3 --target 32k
+  ollama longrope search llama3 --target 16k,32k,64k -o factors.json
+  ollama longrope search model.gguf --target 131072 --text war.txt --text peace.txt --budget 8h -o factors.json
+  ollama longrope search llama3-32k-tuned --target 128k,8k,16k     # on from 32k, and readjusted below it`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a := newApp(cmd, open)
@@ -57,34 +66,49 @@ books in the public domain that come with the program are used; they reach to ab
 		},
 	}
 	fl := cmd.Flags()
-	fl.Var(&f.target, "target", "Length to search for, e.g. 131072 or 128k")
+	fl.Var(&f.targets, "target", "Length to search for, e.g. 131072 or 128k; several make a ladder: 32k,64k,128k")
+	fl.BoolVar(&f.rungs, "rungs", false, "A ladder to the target: a rung at each doubling below it too")
 	fl.StringArrayVar(&f.texts, "text", nil, "Text `FILE` to search on (repeatable)")
-	fl.StringArrayVar(&f.heldOut, "held-out", nil, "Text `FILE` to measure on at the end (repeatable)")
-	fl.StringVarP(&f.out, "output", "o", "", "Factors `FILE` to write (.json)")
-	fl.Var(&f.budget, "budget", "What to spend: tokens (600k) or time (90s, 10m, 2h); default: the algorithm's own")
+	fl.StringArrayVar(&f.heldOut, "held-out", nil, "Text `FILE` to measure on beside the search (repeatable; default: other books that come with the program)")
+	fl.StringVarP(&f.out, "output", "o", "", "Factors `FILE` to write (.json; default: the model's name and the target)")
+	fl.Var(&f.budget, "budget", "What to spend on all rungs: tokens (600k) or time (90s, 10m, 2h); default: the algorithm's own")
 	fl.StringVar(&f.algorithm, "algorithm", "cma", "cma (few evaluations), longrope (the paper's evolutionary search), dim-mono or dim-piece-mono (its authors' released ones)")
 	fl.Uint64Var(&f.seed, "seed", 1, "Seed of the search")
 	fl.IntVar(&f.windows, "windows", 0, "Windows of the target length that each candidate reads (default: 16k tokens of them, but at least 3 where the text has as many)")
 	fl.StringVar(&f.fitness, "fitness", "perplexity", "What to minimise: perplexity, needle (of hidden keys), or both")
 	fl.StringVar(&f.attention, "attention", "", "Attention factor: search or fixed (default: search for cma, fixed for longrope)")
 	fl.IntVar(&f.knots, "knots", 0, "Knots of cma's curve of factors (default 8)")
-	fl.StringVar(&f.study, "study", "", "Journal `FILE` (default: that of the output, with .study)")
-	fl.BoolVar(&f.fresh, "fresh", false, "Begin anew, and discard the journal of an earlier search")
-	fl.StringVar(&f.plot, "plot", "", "Picture `FILE` of the factors, and one more, -search, of the convergence (default: that of the output, .png)")
-	fl.BoolVar(&f.noPlot, "no-plot", false, "Draw no picture")
+	fl.StringVar(&f.study, "study", "", "Journal `FILE`; of several rungs, each has its length in the name (default: that of the output, with .study)")
+	fl.BoolVar(&f.fresh, "fresh", false, "Begin anew, and discard the journals of an earlier search")
+	fl.StringVar(&f.page, "report", "", "Page `FILE` about the search (default: that of the output, .html)")
+	fl.BoolVar(&f.noPage, "no-report", false, "Write no page")
+	fl.StringVar(&f.plot, "plot", "", "Picture `FILE` of the factors (.png or .svg), and one more for each rung, -search, of the convergence")
 	jsonFlag(cmd)
 	engineFlags(cmd)
 	return cmd
 }
 
-// check finds what is wrong with the flags before a model is loaded, and fills in the files that follow from others.
+// check finds what is wrong with the flags before a model is loaded, and fills in what follows from others.
 func (f *searchFlags) check(m *model) error {
-	switch {
-	case f.target == 0:
+	if len(f.targets) == 0 {
 		return errors.New("--target is missing; give the length to search for, e.g. --target 16k")
-	case int(f.target) <= m.info.OriginalContextLength:
+	}
+	carried := carriedBy(m.info)
+	trained := m.info.OriginalContextLength
+	if carried != nil && len(carried.Rungs) > 0 {
+		trained = carried.Rungs[len(carried.Rungs)-1].Length
+	}
+	if f.rungs {
+		if len(f.targets) > 1 {
+			return errors.New("--rungs makes a ladder to one target; give one, or leave out --rungs")
+		}
+		f.targets = doublings(trained, f.targets[0])
+	}
+	f.targets = f.targets.ascending()
+	switch {
+	case f.targets[0] <= m.info.OriginalContextLength && carried == nil:
 		return fmt.Errorf("--target %s: %s was trained for %s tokens already; give a longer target",
-			size(int(f.target)), m.name, size(m.info.OriginalContextLength))
+			size(f.targets[0]), m.name, size(m.info.OriginalContextLength))
 	case f.windows < 0:
 		return fmt.Errorf("--windows is %d; give at least 1", f.windows)
 	case f.out != "" && !strings.EqualFold(filepath.Ext(f.out), ".json"):
@@ -93,22 +117,28 @@ func (f *searchFlags) check(m *model) error {
 	if _, ok := measures[f.fitness]; !ok {
 		return fmt.Errorf("--fitness: unknown measure %q; known: perplexity, needle, both", f.fitness)
 	}
-	if f.out != "" {
-		if err := writable(f.out); err != nil {
-			return fmt.Errorf("--output: %w", err)
-		}
-		if f.study == "" {
-			f.study = f.out + ".study"
-		}
-		if f.plot == "" && !f.noPlot {
-			f.plot = strings.TrimSuffix(f.out, filepath.Ext(f.out)) + ".png"
-		}
+	if f.out == "" {
+		f.out = strings.ReplaceAll(filepath.Base(nameFor(m.name, f.targets[len(f.targets)-1])), ":", "-") + ".json"
 	}
-	if f.fresh && f.study == "" {
-		return errors.New("--fresh: there is no journal to discard; give --output or --study")
+	stem := strings.TrimSuffix(f.out, filepath.Ext(f.out))
+	if f.study == "" {
+		f.study = f.out + ".study"
 	}
-	if f.noPlot {
-		f.plot = ""
+	switch {
+	case f.noPage:
+		f.page = ""
+	case f.page == "":
+		f.page = stem + ".html"
+	case !strings.EqualFold(filepath.Ext(f.page), ".html"):
+		return fmt.Errorf("--report: %s is not a .html file", f.page)
+	}
+	if err := writable(f.out); err != nil {
+		return fmt.Errorf("--output: %w", err)
+	}
+	if f.page != "" {
+		if err := writable(f.page); err != nil {
+			return fmt.Errorf("--report: %w", err)
+		}
 	}
 	return pictureName(f.plot)
 }
@@ -125,6 +155,25 @@ func writable(path string) error {
 	}
 	f.Close()
 	return os.Remove(f.Name())
+}
+
+// journal is the file of a rung's study.
+func (f *searchFlags) journal(target int) string {
+	if len(f.targets) == 1 {
+		return f.study
+	}
+	return beside(f.study, size(target))
+}
+
+// search is a search for all rungs that were asked for.
+type search struct {
+	*app
+	m       *model
+	e       runner
+	f       searchFlags
+	rungs   []*searching
+	started time.Time
+	said    bool // how long it will take
 }
 
 func (a *app) search(ctx context.Context, arg string, f searchFlags) error {
@@ -149,33 +198,22 @@ func (a *app) search(ctx context.Context, arg string, f searchFlags) error {
 		return err
 	}
 	defer done()
-	target := int(f.target)
-	e, err := a.load(m, target)
+	e, err := a.load(m, slices.Max(f.targets))
 	if err != nil {
 		return err
 	}
 	defer e.Close()
-	if texts, err = f.chooseWindows(e, texts); err != nil {
+	s := &search{app: a, m: m, e: e, f: f}
+	defer s.close()
+	if err := s.prepare(texts, heldOut); err != nil {
 		return err
 	}
-	j, err := newJudge(e, m.info.Rope(), m.info.Base, texts, target, f)
-	if err != nil {
-		return err
-	}
-	s := &searching{app: a, m: m, e: e, f: f, judge: j}
-	if err := s.readHeldOut(heldOut); err != nil {
-		return err
-	}
-	if err := s.openStudy(texts); err != nil {
-		return err
-	}
-	defer s.study.Close()
 	err = s.run(ctx)
 	a.done()
 	if err != nil {
 		return err
 	}
-	result, err := s.finish(ctx, texts)
+	result, err := s.finish(ctx)
 	if err != nil {
 		return err
 	}
@@ -185,157 +223,165 @@ func (a *app) search(ctx context.Context, arg string, f searchFlags) error {
 	return ctx.Err() // an interrupt while held-out text was read: what comes next in a script must not run
 }
 
-// chooseWindows settles how many windows a candidate reads, and of which texts. On fewer than 16k tokens the default model
-// found factors that were good for no other text (evals/RESULTS.md); for long targets, three windows are what time allows.
-func (f *searchFlags) chooseWindows(e evals.Engine, given []evals.Text) ([]evals.Text, error) {
-	target, least := int(f.target), f.windows
-	if f.windows == 0 {
-		f.windows, least = max(3, 16<<10/target, len(given)), 1
-	}
-	for ; ; f.windows-- {
-		texts, err := textsFor(e, given, defaultmodel.SearchTexts(), target, f.windows)
-		if err == nil {
-			return texts, nil
+func (s *search) close() {
+	for _, r := range s.rungs {
+		if r.study != nil {
+			r.study.Close()
 		}
-		if !errors.Is(err, errBundled) || f.windows <= least {
-			return nil, fmt.Errorf("%w; give longer ones with --text, or fewer --windows", err)
-		}
+		r.held.close()
 	}
 }
 
-// searching is a search that goes on.
-type searching struct {
-	*app
-	m        *model
-	e        runner
-	f        searchFlags
-	judge    *judge
-	heldOut  []evals.Text
-	windows  [][]int // of heldOut; nil: there is no text that is long enough
-	study    *ropescale.Study
-	started  time.Time
-	resumed  int // trials that the journal had
-	read     int // tokens of these
-	complete bool
-}
-
-func (s *searching) openStudy(texts []evals.Text) error {
-	f := s.f
-	opts := ropescale.Options{
-		Rope: s.judge.Rope, Target: int(f.target), Base: s.judge.Base, Readings: s.judge.Readings, Algorithm: f.algorithm, Seed: f.seed,
-		Budget: f.budget.tokens, ModelDigest: s.e.Info().Digest, Fitness: s.judge.Name,
-		Params: ropescale.Params{Attention: f.attention, Knots: f.knots},
-	}
-	for _, t := range texts {
-		opts.Texts = append(opts.Texts, textID(t))
-	}
-	if each := s.judge.tokens(); f.budget.tokens > 0 && f.budget.tokens < 4*each {
-		return fmt.Errorf("--budget: a candidate reads %s tokens, and PI, NTK and YaRN take three times that; give at least %s or ask for fewer --windows",
-			count(each), count(4*each))
-	}
-	if f.study == "" {
+// prepare decides what each rung reads, and finds what is wrong with it before the first hour is spent.
+func (s *search) prepare(texts, heldOut []evals.Text) error {
+	var each []int
+	for _, step := range plan(s.m.info, s.f.targets) {
+		r := &searching{search: s, step: step, journal: s.f.journal(step.target)}
+		f := s.f
 		var err error
-		s.study, err = ropescale.NewStudy(opts)
-		return err
-	}
-	journal, err := isJournal(f.study)
-	if err != nil {
-		return err
-	}
-	if f.fresh && journal {
-		if err := os.Remove(f.study); err != nil {
-			return fmt.Errorf("--fresh: %w", err)
-		}
-	}
-	if s.study, err = ropescale.OpenStudy(f.study, opts); err != nil {
-		if journal && strings.HasPrefix(err.Error(), "study "+f.study) {
-			err = fmt.Errorf("%w; --fresh discards it", err)
-		}
-		return err
-	}
-	s.resumed = len(s.study.History())
-	s.read = s.spent()
-	return nil
-}
-
-// isJournal says whether there is a study's journal at path: what --fresh may discard, which is nothing else that somebody
-// named by mistake.
-func isJournal(path string) (bool, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	head := make([]byte, len(`{"longrope_study"`))
-	n, err := io.ReadFull(f, head)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return false, fmt.Errorf("--study: %w", err)
-	}
-	return string(head[:n]) == `{"longrope_study"`, nil
-}
-
-// textID is a text in the study's record: with other contents it is another study.
-func textID(t evals.Text) string {
-	return fmt.Sprintf("%s (%s, %d bytes)", t.Name, digest(t.Body)[:len("sha256:")+12], len(t.Body))
-}
-
-// run evaluates trials until the study is done, time is up or the user interrupts.
-func (s *searching) run(ctx context.Context) error {
-	s.started = time.Now()
-	most := s.study.Options().Budget
-	switch {
-	case s.study.Done():
-		s.say("the search in %s is complete, with %d trials", s.f.study, s.resumed)
-	case s.resumed > 0:
-		s.say("going on with %s after %d trials, %s of %s tokens", s.f.study, s.resumed, count(s.read), count(most))
-	default:
-		s.say("at most %s tokens, of which a candidate reads up to %s", count(most), count(s.judge.tokens()))
-	}
-	stopped := func(err error) error {
-		if ctx.Err() == nil {
+		if r.texts, f.windows, err = f.chooseWindows(s.e, texts, step.target); err != nil {
 			return err
 		}
-		if s.f.study == "" {
-			return fmt.Errorf("%w after %d trials; give --output to be able to go on", errInterrupted, len(s.study.History()))
+		if r.judge, err = newJudge(s.e, s.m.info.Rope(), s.m.info.Base, r.texts, step.target, f); err != nil {
+			return err
 		}
-		s.done()
-		s.say("%d trials are kept in %s; to go on:\n  %s", len(s.study.History()), s.f.study, s.command())
-		return errInterrupted
+		if r.held, err = s.newHeldOut(s.e, heldOut, step.target, f.windows); err != nil {
+			return err
+		}
+		s.rungs = append(s.rungs, r)
+		each = append(each, r.judge.tokens())
 	}
-	said := false
-	for !s.study.Done() {
-		for _, t := range s.study.Ask() {
-			if s.f.budget.time > 0 && time.Since(s.started) >= s.f.budget.time {
-				s.done()
-				s.say("the time is up after %d trials, %s of %s tokens", len(s.study.History()), count(s.spent()), count(most))
-				return nil
+	for i, r := range s.rungs {
+		if s.f.budget.tokens > 0 {
+			r.budget = shares(s.f.budget.tokens, each)[i]
+			if least := r.least(i > 0); r.budget < least {
+				return fmt.Errorf("--budget: a candidate for %s tokens reads %s, and there are %d to begin with; give at least %s, or ask for fewer --windows",
+					size(r.step.target), count(each[i]), least/each[i]-1, count(s.least()))
 			}
-			losses, tokens, err := s.judge.evaluate(ctx, s.e, t.Rung, t.Readings)
-			if err != nil {
-				return stopped(err)
-			}
-			if err := s.study.Tell(t.ID, losses, tokens); err != nil {
+		}
+		opts := r.options()
+		study, err := ropescale.NewStudy(opts)
+		if err != nil {
+			return err
+		}
+		r.budget = study.Options().Budget
+		if s.f.fresh {
+			if err := discard(r.journal); err != nil {
 				return err
 			}
-			s.show(most)
-			if seeds := s.study.Seeds(); !said && len(seeds) == 3 {
-				said = true
-				if s.resumed < 3 {
-					s.done()
-					s.say("to beat: %s", seedLine(seeds))
-				}
-			}
 		}
 	}
-	s.complete = true
 	return nil
+}
+
+// least is the smallest budget of tokens that is enough for every rung.
+func (s *search) least() int {
+	all, most := 0, 0.0
+	for _, r := range s.rungs {
+		all += r.judge.tokens()
+	}
+	for i, r := range s.rungs {
+		most = max(most, float64(r.least(i > 0))/float64(r.judge.tokens()))
+	}
+	return int(most * float64(all))
+}
+
+// chooseWindows settles how many windows a candidate reads, and of which texts. On fewer than 16k tokens the default model
+// found factors that were good for no other text (evals/RESULTS.md); for long targets, three windows are what time allows.
+func (f *searchFlags) chooseWindows(e evals.Engine, given []evals.Text, target int) ([]evals.Text, int, error) {
+	windows, least := f.windows, f.windows
+	if windows == 0 {
+		windows, least = max(3, 16<<10/target, len(given)), 1
+	}
+	for ; ; windows-- {
+		texts, err := textsFor(e, given, defaultmodel.SearchTexts(), target, windows)
+		if err == nil {
+			return texts, windows, nil
+		}
+		if !errors.Is(err, errBundled) || windows <= least {
+			return nil, 0, fmt.Errorf("%w; give longer ones with --text, or fewer --windows", err)
+		}
+	}
+}
+
+// run searches rung by rung, each with what was found for the one below. A rung is closed once the next one has begun, so that
+// a search that goes on finds the next one's starts as they were.
+func (s *search) run(ctx context.Context) error {
+	s.started = time.Now()
+	most, done := 0, 0
+	for i, r := range s.rungs {
+		most += r.budget
+		ok, err := isJournal(r.journal)
+		if err != nil {
+			return err
+		}
+		if ok {
+			done = i + 1
+		}
+	}
+	if done == 0 {
+		names := make([]string, len(s.rungs))
+		for i, r := range s.rungs {
+			names[i] = size(r.step.target)
+		}
+		s.say("searching factors for %s tokens; at most %s tokens will be read, %s by a candidate", strings.Join(names, ", "), count(most), reads(s.rungs))
+	}
+	for i, r := range s.rungs {
+		if err := r.open(i); err != nil {
+			return err
+		}
+		r.deadline = s.deadline(i)
+		if i+1 < done {
+			continue
+		}
+		switch err := r.run(ctx); {
+		case errors.Is(err, errTime):
+			s.done()
+			s.say("the time is up for %s tokens after %d trials, %s of %s tokens", size(r.step.target), len(r.study.History()), count(r.spent()), count(r.budget))
+			if _, ok := r.found(); !ok {
+				if i > 0 {
+					s.rungs = s.rungs[:i]
+					return nil
+				}
+				return fmt.Errorf("no candidate has been read to its end yet; the same command goes on, or give a larger --budget")
+			}
+		case err != nil:
+			return err
+		default:
+			r.complete = true
+		}
+	}
+	return nil
+}
+
+// reads is what a candidate reads, in words.
+func reads(rungs []*searching) string {
+	low, high := rungs[0].judge.tokens(), rungs[0].judge.tokens()
+	for _, r := range rungs {
+		low, high = min(low, r.judge.tokens()), max(high, r.judge.tokens())
+	}
+	if low == high {
+		return "up to " + count(high)
+	}
+	return fmt.Sprintf("up to %s to %s", count(low), count(high))
+}
+
+// deadline is when rung i has had its share of a budget in time: what remains is divided over it and those above it by what a
+// candidate reads. It is zero without one.
+func (s *search) deadline(i int) time.Time {
+	if s.f.budget.time == 0 {
+		return time.Time{}
+	}
+	rest := 0
+	for _, r := range s.rungs[i:] {
+		rest += r.judge.tokens()
+	}
+	left := s.f.budget.time - time.Since(s.started)
+	return time.Now().Add(time.Duration(float64(left) * float64(s.rungs[i].judge.tokens()) / float64(rest)))
 }
 
 // command is what goes on: the command of this run, without what would begin anew.
-func (s *searching) command() string {
+func (s *search) command() string {
 	var args []string
 	for _, arg := range s.args {
 		if arg != "--fresh" && arg != "--fresh=true" {
@@ -343,51 +389,4 @@ func (s *searching) command() string {
 		}
 	}
 	return "ollama " + strings.Join(args, " ")
-}
-
-func seedLine(seeds map[string]ropescale.Trial) string {
-	var parts []string
-	for _, name := range seedOrder {
-		parts = append(parts, fmt.Sprintf("%s %s", label(name), fitness(seeds[name].Fitness)))
-	}
-	return strings.Join(parts, ", ")
-}
-
-// rival is the best of the methods that need no search.
-func (s *searching) rival() (name string, best float64) {
-	best = math.Inf(1)
-	seeds := s.study.Seeds()
-	for _, n := range seedOrder {
-		if t, ok := seeds[n]; ok && t.Fitness < best {
-			name, best = n, t.Fitness
-		}
-	}
-	return name, best
-}
-
-// show draws the progress line.
-func (s *searching) show(most int) {
-	spent := s.spent()
-	done, total := float64(spent-s.read), float64(most-s.read)
-	if t := s.f.budget.time; t > 0 {
-		share := max(done/total, time.Since(s.started).Seconds()/t.Seconds())
-		done, total = share, 1
-	}
-	note := fmt.Sprintf("trial %d, %s tokens", len(s.study.History()), count(spent))
-	if best, ok := s.study.Best(); ok {
-		note += fmt.Sprintf(", best %s (%s)", fitness(best.Fitness), label(best.Origin))
-		if name, rival := s.rival(); name != "" && rival < math.Inf(1) && best.Origin != name {
-			note += fmt.Sprintf(" against %s %s", label(name), fitness(rival))
-		}
-	}
-	s.progress(s.started, "search", done, total, note)
-}
-
-// spent is how many tokens were read for the study.
-func (s *searching) spent() int {
-	curve := s.study.Curve()
-	if len(curve) == 0 {
-		return 0
-	}
-	return curve[len(curve)-1].Tokens
 }

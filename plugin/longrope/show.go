@@ -15,28 +15,34 @@ import (
 )
 
 func showCommand(open opener) *cobra.Command {
-	var plot string
+	var plot, page string
 	cmd := &cobra.Command{
 		Use:   "show MODEL|FACTORS",
 		Short: "Show the RoPE factors that a model or a factors file carries",
 		Long: `Show the RoPE of a model: what it was trained with, the ladder of factors that it carries, and what an unpatched
 Ollama would make of the file. Of a factors file (.json, or .csv as the authors of LongRoPE publish them), show the
-factors; it is an error when they cannot be used.`,
+factors; it is an error when they cannot be used. With --report, of a search's factors or of a journal (.study) that an
+unfinished search left, write the page about the search.`,
 		Example: `  ollama longrope show llama3-16k
-  ollama longrope show factors.json --plot factors.png`,
+  ollama longrope show factors.json --plot factors.png
+  ollama longrope show factors.json.study --report so-far.html`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return newApp(cmd, open).show(args[0], plot)
+			return newApp(cmd, open).show(args[0], plot, page)
 		},
 	}
 	cmd.Flags().StringVar(&plot, "plot", "", "Draw the ladder to `FILE` (.png or .svg)")
+	cmd.Flags().StringVar(&page, "report", "", "Write the page about a search to `FILE` (.html)")
 	jsonFlag(cmd)
 	return cmd
 }
 
-func (a *app) show(arg, plot string) error {
+func (a *app) show(arg, plot, page string) error {
 	if err := pictureName(plot); err != nil {
 		return err
+	}
+	if page != "" || isStudy(arg) {
+		return a.showSearch(arg, page)
 	}
 	if isFactors(arg) {
 		return a.showFactors(arg, plot)
@@ -62,6 +68,40 @@ func (a *app) show(arg, plot string) error {
 func isFactors(arg string) bool {
 	ext := strings.ToLower(filepath.Ext(arg))
 	return ext == ".json" || ext == ".csv"
+}
+
+// showSearch shows what the journals of a search hold, and writes the page about it.
+func (a *app) showSearch(path, page string) error {
+	var l *ropescale.Ladder
+	switch {
+	case page != "" && !strings.EqualFold(filepath.Ext(page), ".html"):
+		return fmt.Errorf("--report: %s is not a .html file", page)
+	case isFactors(path):
+		f, err := readFactors(path)
+		if err != nil {
+			return err
+		}
+		l = f.ladder
+	case !isStudy(path):
+		return fmt.Errorf("--report: %s is neither a search's factors (.json) nor its journal (.study)", path)
+	}
+	p, err := journalPage(path, l)
+	if err != nil {
+		return err
+	}
+	if page != "" {
+		if err := writePage(page, p); err != nil {
+			return err
+		}
+		a.say("wrote %s", page)
+	}
+	switch {
+	case a.json:
+		return a.printJSON(p.Ladder)
+	case p.Ladder == nil:
+		return a.print(path + "\n  no candidate was read to its end\n")
+	}
+	return a.print(path + "\n" + describeSource(p.Ladder.Source) + "\n" + describeLadder(p.Ladder))
 }
 
 func (a *app) showFactors(path, plot string) error {

@@ -6,7 +6,7 @@ package longrope
 //   - Everything else goes to standard error, in whole lines that begin with "longrope: ".
 //   - Lines begin with a small letter and end without a full stop. They say what was done, what it means, or what to
 //     type next; a command to type stands on a line of its own, so that it can be copied.
-//   - Progress is one line that is drawn over, on a terminal only. Elsewhere it is a plain line every half minute, so
+//   - Progress is a line or two that are drawn over, on a terminal only. Elsewhere it is a plain line every half minute, so
 //     that a log shows that something goes on, and nothing at all for what is quick.
 //   - Errors are returned, never printed here: the host prints them and exits with 1. They name the file, the key or the
 //     flag, and after a semicolon or colon what to do.
@@ -36,7 +36,7 @@ type ui struct {
 	now      func() time.Time
 
 	mu    sync.Mutex
-	drawn bool // a progress line stands on the terminal
+	drawn int // lines of progress that stand on the terminal
 	last  time.Time
 }
 
@@ -74,8 +74,9 @@ func (u *ui) print(text string) error {
 	return err
 }
 
-// progress shows that done of total is done; note is more to say, or "".
-func (u *ui) progress(started time.Time, label string, done, total float64, note string) {
+// progress shows that done of total is done. The first note goes on with the line; each other one gets a line of its own on a
+// terminal. Empty notes are left out.
+func (u *ui) progress(started time.Time, label string, done, total float64, notes ...string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	now := u.now()
@@ -92,8 +93,15 @@ func (u *ui) progress(started time.Time, label string, done, total float64, note
 		share = min(max(done/total, 0), 1)
 	}
 	text := fmt.Sprintf("%s %3.0f %%", label, 100*share)
-	if note != "" {
-		text += ", " + note
+	var more []string
+	for i, note := range notes {
+		switch {
+		case note == "":
+		case i == 0 || !u.tty:
+			text += ", " + note
+		default:
+			more = append(more, "  "+note)
+		}
 	}
 	if left, ok := remaining(now.Sub(started), share); ok {
 		text += ", " + duration(left) + " left"
@@ -102,11 +110,17 @@ func (u *ui) progress(started time.Time, label string, done, total float64, note
 		fmt.Fprintf(u.err, "longrope: %s\n", text)
 		return
 	}
-	fmt.Fprintf(u.err, "\r\x1b[K%s", cut("longrope: "+text, u.width()-1))
-	u.drawn = true
+	u.erase()
+	for i, line := range append([]string{text}, more...) {
+		if i > 0 {
+			io.WriteString(u.err, "\n")
+		}
+		io.WriteString(u.err, cut("longrope: "+line, u.width()-1))
+		u.drawn++
+	}
 }
 
-// done takes the progress line away.
+// done takes the progress away.
 func (u *ui) done() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -114,9 +128,11 @@ func (u *ui) done() {
 }
 
 func (u *ui) erase() {
-	if u.drawn {
+	for ; u.drawn > 0; u.drawn-- {
 		io.WriteString(u.err, "\r\x1b[K")
-		u.drawn = false
+		if u.drawn > 1 {
+			io.WriteString(u.err, "\x1b[A")
+		}
 	}
 }
 

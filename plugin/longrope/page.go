@@ -1,0 +1,173 @@
+package longrope
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/ropescale"
+)
+
+func writePage(path string, p *evals.SearchPage) error {
+	return evals.WriteFile(path, func(w io.Writer) error { return evals.WritePage(w, p) })
+}
+
+// page is the page about a search that has ended.
+func (s *search) page(r *searchResult) *evals.SearchPage {
+	info := s.e.Info()
+	p := &evals.SearchPage{Title: pageTitle(s.m.name, s.m.info.OriginalContextLength, r.Ladder), Model: s.m.name, Digest: info.Digest, Command: s.command(),
+		Engine: fmt.Sprintf("%s of %s, %s", info.Engine, info.Host, info.Backend), Next: []string{next(s.m.name, s.f)},
+		Rope: s.m.info.Rope(), Ladder: r.Ladder, Texts: s.rungs[0].study.Options().Texts}
+	if !r.Complete {
+		p.Note = "The search is not complete: the same command goes on."
+	}
+	for i, rung := range s.rungs {
+		var losses map[int]map[int]float64
+		var live []int
+		if rung.held != nil {
+			losses, live, p.HeldOut = rung.held.losses, rung.held.live, rung.held.ids
+		}
+		page := rungPage(rung.study, losses, live)
+		page.Relative, page.HeldOutTokens, page.Methods = rung.step.relative, r.Rungs[i].HeldOutTokens, nil
+		for _, row := range r.Rungs[i].Rows {
+			page.Methods = append(page.Methods, evals.MethodPage{Method: row.Method, Fitness: row.Fitness, HeldOut: row.HeldOut, Rung: row.trial.Rung})
+		}
+		p.Rungs = append(p.Rungs, page)
+	}
+	return p
+}
+
+func pageTitle(model string, from int, l *ropescale.Ladder) string {
+	return fmt.Sprintf("%s, from %s to %s tokens", filepath.Base(model), size(from), size(l.Rungs[len(l.Rungs)-1].Length))
+}
+
+// rungPage is what a study, and what was read of held-out text beside it, tell of a rung.
+func rungPage(s *ropescale.Study, losses map[int]map[int]float64, live []int) evals.RungPage {
+	opts := s.Options()
+	r := evals.RungPage{Target: opts.Target, Measure: opts.Fitness, Search: fmt.Sprintf("Searched by %s, seed %d", opts.Algorithm, opts.Seed)}
+	heldOut := func(candidate int) *float64 {
+		if p, ok := meanPerplexity(losses[candidate], live); ok {
+			return &p
+		}
+		return nil
+	}
+	best, rival := math.Inf(1), math.Inf(1)
+	for _, t := range s.History() {
+		r.Trials++
+		r.Tokens += t.Tokens
+		if math.IsNaN(t.Fitness) { // not read to the end
+			continue
+		}
+		r.Candidates = append(r.Candidates, evals.Candidate{Tokens: r.Tokens, Fitness: t.Fitness, Note: t.Origin, Rung: t.Rung})
+		if t.Fitness < best {
+			best = t.Fitness
+			point := evals.BestPoint{Tokens: r.Tokens, Fitness: t.Fitness}
+			if p := heldOut(t.Candidate); p != nil {
+				point.HeldOut = *p
+			}
+			r.Best = append(r.Best, point)
+		}
+	}
+	for _, name := range append(slices.Clone(seedOrder), "own") {
+		t, ok := s.Seeds()[name]
+		if !ok {
+			continue
+		}
+		held := heldOut(t.Candidate)
+		r.Methods = append(r.Methods, evals.MethodPage{Method: name, Fitness: finite(t.Fitness), HeldOut: held, Rung: t.Rung})
+		if t.Fitness < rival {
+			rival, r.Rival = t.Fitness, 0
+			if held != nil {
+				r.Rival = *held
+			}
+		}
+	}
+	if t, ok := s.Best(); ok {
+		r.Methods = append(r.Methods, evals.MethodPage{Method: "longrope", Fitness: finite(t.Fitness), HeldOut: heldOut(t.Candidate), Rung: t.Rung})
+	}
+	for _, windows := range losses {
+		r.HeldOutTokens += len(windows) * opts.Target
+	}
+	return r
+}
+
+// journalsOf are the journals that a search left beside the factors that it wrote, or the journal itself.
+func journalsOf(path string) ([]string, error) {
+	if isStudy(path) {
+		return []string{path}, nil
+	}
+	var found []string
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		name := e.Name()
+		if rest, ok := strings.CutPrefix(name, filepath.Base(path)); ok && isStudy(name) && (rest == ".study" || rest[0] == '-') {
+			found = append(found, filepath.Join(filepath.Dir(path), name))
+		}
+	}
+	return found, nil
+}
+
+// isStudy tells a study's journal by its name.
+func isStudy(path string) bool { return strings.EqualFold(filepath.Ext(path), ".study") }
+
+// journalPage is the page of a search of which there are the files alone: a killed one, or one of long ago. The ladder is what
+// the factors file holds, or the best of each journal so far.
+func journalPage(path string, l *ropescale.Ladder) (*evals.SearchPage, error) {
+	paths, err := journalsOf(path)
+	if err != nil {
+		return nil, err
+	}
+	if len(paths) == 0 {
+		return nil, fmt.Errorf("--report: there is no journal %s.study; it tells how the factors were found", path)
+	}
+	p := &evals.SearchPage{Model: strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)), Ladder: l}
+	var rungs []ropescale.Rung
+	for _, path := range paths {
+		s, err := ropescale.ReadStudy(path)
+		if err != nil {
+			return nil, err
+		}
+		b, err := os.ReadFile(heldOutFile(path))
+		if err != nil && !os.IsNotExist(err) {
+			return nil, err
+		}
+		header, losses, _ := parseHeldOut(b)
+		var live []int
+		if header != nil {
+			live, p.HeldOut = header.Live, header.Texts
+		}
+		opts := s.Options()
+		p.Rungs = append(p.Rungs, rungPage(s, losses, live))
+		p.Rope, p.Digest, p.Texts = opts.Rope, opts.ModelDigest, opts.Texts
+		if !s.Done() {
+			p.Note = "The search is not complete."
+		}
+		if best, ok := s.Best(); ok {
+			rungs = append(rungs, best.Rung)
+		}
+	}
+	slices.SortFunc(p.Rungs, func(a, b evals.RungPage) int { return a.Target - b.Target })
+	slices.SortFunc(rungs, func(a, b ropescale.Rung) int { return a.Length - b.Length })
+	switch {
+	case l != nil:
+		p.Rope.OriginalContextLength = l.OriginalContextLength // a study's may be that of the rung that it stretched
+	case len(rungs) > 0:
+		if p.Ladder, err = ropescale.NewLadder(p.Rope, nil, rungs...); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	if p.Ladder != nil {
+		p.Title = pageTitle(p.Model, p.Rope.OriginalContextLength, p.Ladder)
+	} else {
+		p.Title = p.Model
+	}
+	return p, nil
+}

@@ -1,0 +1,366 @@
+package longrope
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/ropescale"
+)
+
+// searching is the search for one rung.
+type searching struct {
+	*search
+	step     step
+	journal  string // its file
+	judge    *judge
+	texts    []evals.Text
+	held     *heldOut // nil: there is no text that is long enough
+	budget   int      // tokens
+	deadline time.Time
+	study    *ropescale.Study
+	resumed  int // trials that the journal had
+	read     int // tokens of these
+	heldRead int // tokens of held-out text that earlier runs read
+	best     int // the best candidate that was looked at, -1: none
+	complete bool
+}
+
+// errTime ends the search for a rung whose time is up.
+var errTime = errors.New("the time is up")
+
+// evaluator scores the trials of a batch, and tells the losses of each when it has them, in any order. An error of tell ends it.
+type evaluator interface {
+	evaluate(ctx context.Context, trials []ropescale.Trial, tell func(t ropescale.Trial, losses []float64, tokens int) error) error
+}
+
+// here evaluates on an engine of this process, one trial after the other.
+type here struct {
+	judge *judge
+	e     evals.Engine
+}
+
+func (h here) evaluate(ctx context.Context, trials []ropescale.Trial, tell func(ropescale.Trial, []float64, int) error) error {
+	for _, t := range trials {
+		losses, tokens, err := h.judge.evaluate(ctx, h.e, t.Rung, t.Readings)
+		if err == nil {
+			err = tell(t, losses, tokens)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// options are the study's. Its starts, which the rung below adds to, come later.
+func (r *searching) options() ropescale.Options {
+	opts := ropescale.Options{
+		Rope: r.step.rope, Target: r.step.target, Base: r.step.base, Stretch: r.step.stretch, Readings: r.judge.Readings,
+		Algorithm: r.f.algorithm, Seed: r.f.seed, Budget: r.budget, ModelDigest: r.e.Info().Digest, Fitness: r.judge.Name,
+		Params: ropescale.Params{Attention: r.f.attention, Knots: r.f.knots},
+	}
+	for _, t := range r.texts {
+		opts.Texts = append(opts.Texts, textID(t))
+	}
+	if r.starting() {
+		opts.Starts = r.step.starts
+	}
+	return opts
+}
+
+// starting says whether the algorithm takes further candidates to start from; the released ones do not.
+func (r *searching) starting() bool { return !strings.HasPrefix(r.f.algorithm, "dim-") }
+
+// least is the budget that is enough for what every study begins with, and a candidate more; below says that there is a rung
+// below.
+func (r *searching) least(below bool) int {
+	n := len(seedOrder) + 1
+	if r.starting() {
+		n += len(r.step.starts)
+		if below {
+			n += len(seedOrder)
+		}
+	}
+	return n * r.judge.tokens()
+}
+
+// open starts or resumes the study of rung i, and reads what was read of held-out text.
+func (r *searching) open(i int) error {
+	opts := r.options()
+	if i > 0 && r.starting() {
+		below := r.rungs[i-1]
+		best, ok := below.found()
+		if !ok {
+			return fmt.Errorf("every candidate for %s tokens failed, so the model computes no finite perplexity on these texts", size(below.step.target))
+		}
+		opts.Starts = append(opts.Starts[:len(opts.Starts):len(opts.Starts)], r.step.above(best.Rung)...)
+	}
+	journal, err := isJournal(r.journal)
+	if err != nil {
+		return err
+	}
+	if r.study, err = ropescale.OpenStudy(r.journal, opts); err != nil {
+		if journal && strings.HasPrefix(err.Error(), "study "+r.journal) {
+			err = fmt.Errorf("%w; --fresh discards it", err)
+		}
+		return err
+	}
+	r.best, r.resumed, r.read = -1, len(r.study.History()), r.spent()
+	if best, ok := r.study.Best(); ok {
+		r.best = best.Candidate
+	}
+	if r.held == nil {
+		return nil
+	}
+	err = r.held.open(r.journal, r.budget)
+	r.heldRead = r.held.spent
+	return err
+}
+
+// found is the best candidate, if any has a finite fitness.
+func (r *searching) found() (ropescale.Trial, bool) {
+	best, ok := r.study.Best()
+	return best, ok && !math.IsInf(best.Fitness, 0)
+}
+
+// discard removes a journal and what belongs to it, and nothing else that somebody named by mistake.
+func discard(path string) error {
+	journal, err := isJournal(path)
+	if err != nil || !journal {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("--fresh: %w", err)
+	}
+	if err := os.Remove(heldOutFile(path)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("--fresh: %w", err)
+	}
+	return nil
+}
+
+// isJournal says whether there is a study's journal at path.
+func isJournal(path string) (bool, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	head := make([]byte, len(`{"longrope_study"`))
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return false, fmt.Errorf("--study: %w", err)
+	}
+	return string(head[:n]) == `{"longrope_study"`, nil
+}
+
+// textID is a text in the study's record: with other contents it is another study.
+func textID(t evals.Text) string {
+	return fmt.Sprintf("%s (%s, %d bytes)", t.Name, digest(t.Body)[:len("sha256:")+12], len(t.Body))
+}
+
+// run evaluates trials until the study is done, time is up or the user interrupts.
+func (r *searching) run(ctx context.Context) error {
+	switch {
+	case r.study.Done():
+		r.say("the search in %s is complete, with %d trials", r.journal, r.resumed)
+	case r.resumed > 0:
+		r.say("going on with %s after %d trials, %s of %s tokens", r.journal, r.resumed, count(r.read), count(r.budget))
+	case len(r.rungs) > 1:
+		r.say("%s tokens", size(r.step.target))
+	}
+	var scores evaluator = here{r.judge, r.e}
+	said := false
+	for !r.study.Done() {
+		if r.late() {
+			return errTime
+		}
+		err := scores.evaluate(ctx, r.study.Ask(), func(t ropescale.Trial, losses []float64, tokens int) error {
+			if err := r.study.Tell(t.ID, losses, tokens); err != nil {
+				return err
+			}
+			if err := r.readHeldOut(ctx, t); err != nil {
+				return err
+			}
+			r.show()
+			if seeds := r.study.Seeds(); !said && len(seeds) == len(r.seedNames()) {
+				said = true
+				if r.resumed < len(seeds) {
+					r.done()
+					r.say("to beat: %s", r.seedLine())
+				}
+			}
+			if r.late() {
+				return errTime
+			}
+			return nil
+		})
+		if err != nil {
+			return r.stopped(ctx, err)
+		}
+	}
+	return nil
+}
+
+func (r *searching) late() bool { return !r.deadline.IsZero() && time.Now().After(r.deadline) }
+
+// stopped says how a search that the user interrupted goes on.
+func (r *searching) stopped(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	r.done()
+	r.say("%d trials are kept in %s; to go on:\n  %s", len(r.study.History()), r.journal, r.command())
+	return errInterrupted
+}
+
+// readHeldOut lets the candidate of a trial read held-out text, if it is one of the methods or the best there is, and if the
+// share of tokens for that allows it.
+func (r *searching) readHeldOut(ctx context.Context, t ropescale.Trial) error {
+	best, ok := r.study.Best()
+	first := false
+	for _, seed := range r.study.Seeds() {
+		first = first || seed.ID == t.ID
+	}
+	if ok && best.Candidate != r.best {
+		r.best = best.Candidate
+		if best.Candidate == t.Candidate {
+			first = true
+		}
+	}
+	if !first || !r.held.may() {
+		return nil
+	}
+	if err := r.set(t.Rung); err != nil {
+		return err
+	}
+	return r.held.read(ctx, r.e, t.Candidate, false)
+}
+
+// set gives the engine a rung that serves every length up to the target.
+func (r *searching) set(g ropescale.Rung) error {
+	l, err := ropescale.NewLadder(r.judge.Rope, r.judge.Base, g)
+	if err != nil {
+		return err
+	}
+	return r.e.SetLadder(l)
+}
+
+// seedNames are the methods that the study evaluates first: up to the original context length all are the own RoPE.
+func (r *searching) seedNames() []string {
+	if r.step.target <= r.step.rope.OriginalContextLength {
+		return []string{"own"}
+	}
+	return seedOrder
+}
+
+func (r *searching) seedLine() string {
+	var parts []string
+	for _, name := range r.seedNames() {
+		seed := r.study.Seeds()[name]
+		part := fmt.Sprintf("%s %s", label(name), fitness(seed.Fitness))
+		if p, ok := r.held.perplexity(seed.Candidate, false); ok {
+			part += fmt.Sprintf(" (held-out %s)", fitness(p))
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// rival is the best of the methods that need no search.
+func (r *searching) rival() (ropescale.Trial, bool) {
+	best, ok := ropescale.Trial{Fitness: math.Inf(1)}, false
+	seeds := r.study.Seeds()
+	for _, name := range r.seedNames() {
+		if t, told := seeds[name]; told && t.Fitness < best.Fitness {
+			best, ok = t, true
+		}
+	}
+	return best, ok
+}
+
+// spent is how many tokens were read for the study.
+func (r *searching) spent() int {
+	curve := r.study.Curve()
+	if len(curve) == 0 {
+		return 0
+	}
+	return curve[len(curve)-1].Tokens
+}
+
+// show draws the progress of the whole search.
+func (r *searching) show() {
+	// What this run has read, what it is to read, and how fast.
+	now, all := 0, 0
+	for _, other := range r.rungs {
+		switch {
+		case other.study == nil:
+			all += other.budget
+		case other == r || !other.study.Done() && !other.closed():
+			all += other.budget - other.read
+			now += other.spent() - other.read
+		default:
+			all += other.spent() - other.read
+			now += other.spent() - other.read
+		}
+	}
+	since := time.Since(r.started)
+	done, total := float64(now), float64(all)
+	if t := r.f.budget.time; t > 0 {
+		done, total = max(done/total, since.Seconds()/t.Seconds()), 1
+	}
+	rate := float64(now) / since.Seconds()
+	if left, ok := remaining(since, done/total); ok && !r.said && since > 2*time.Second {
+		r.said = true
+		if left > 30*time.Second {
+			r.done()
+			r.say("about %s at %s tokens/s", duration(left), count(int(rate)))
+		}
+	}
+	what := "search"
+	if len(r.rungs) > 1 {
+		what += " " + size(r.step.target)
+	}
+	r.progress(r.started, what, done, total, fmt.Sprintf("%s tokens, %s/s", count(now), count(int(rate))), r.standing())
+}
+
+// closed says that the next rung has begun.
+func (r *searching) closed() bool {
+	for i, other := range r.rungs[:len(r.rungs)-1] {
+		if other == r {
+			return r.rungs[i+1].study != nil
+		}
+	}
+	return false
+}
+
+// standing is how the best stands against the methods, on held-out text too where that was read.
+func (r *searching) standing() string {
+	best, ok := r.found()
+	if !ok {
+		return ""
+	}
+	with := func(t ropescale.Trial) string {
+		s := fitness(t.Fitness)
+		if p, ok := r.held.perplexity(t.Candidate, false); ok {
+			s += fmt.Sprintf(" (held-out %s)", fitness(p))
+		}
+		return s
+	}
+	s := fmt.Sprintf("best %s", with(best))
+	if rival, ok := r.rival(); ok && rival.Candidate != best.Candidate {
+		s += fmt.Sprintf(" against %s %s", label(rival.Origin), with(rival))
+	} else if ok {
+		s += ", " + label(rival.Origin)
+	}
+	return s
+}
