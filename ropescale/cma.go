@@ -31,9 +31,6 @@ type cmaes struct {
 	rng    *rand.Rand
 }
 
-// defaultPopulation is lambda = 4 + floor(3 ln n). (eq. 48)
-func defaultPopulation(n int) int { return 4 + int(3*math.Log(float64(n))) }
-
 func newCMAES(mean []float64, sigma float64, lambda int, rng *rand.Rand) *cmaes {
 	n := len(mean)
 	nf := float64(n)

@@ -26,7 +26,7 @@ type Params struct {
 
 	// Step is the grid of lambda in longrope; 0 means 0.01.
 	Step float64 `json:"step"`
-	// Population is the size of the first generation of longrope (0: 64) and of every generation of cma (0: 4+3 ln n).
+	// Population is the size of the first generation of longrope (0: 64) and of every generation of cma (0: 8).
 	Population int `json:"population"`
 	// Mutations and Crossovers are longrope's new candidates per generation; 0 means 16 of each.
 	Mutations  int `json:"mutations"`
@@ -40,16 +40,16 @@ type Params struct {
 
 	// Knots is the number of increments of log lambda in cma; 0 means 8 (never more than d/2).
 	Knots int `json:"knots"`
-	// Sigma is cma's first step size: of the square root of an increment over an even rise of ln s; 0 means 0.25.
+	// Sigma is cma's first step size: of the square root of an increment over an even rise of ln s; 0 means 0.2.
 	Sigma float64 `json:"sigma"`
 }
 
 // paperTrials is what the paper's settings evaluate: three seeds, 64 candidates, 40 generations of 32.
 const paperTrials = 3 + 64 + 40*(16+16)
 
-// cmaTrials is the default budget of cma: on a 4 M parameter model at 8x, one search was within 0.5 % of its end (77
-// trials) after 43.
-const cmaTrials = 120
+// cmaGenerations is what the default budget of cma is made for, beside five scores on all readings: the starts, and the mean on
+// the way and at the end.
+const cmaGenerations = 8
 
 // space is what an algorithm searches in: the problem, the resolved parameters, the budget and the random numbers.
 type space struct {
@@ -118,7 +118,6 @@ func newSpace(opts Options) (*space, Options, error) {
 	p.AttentionFactor = orDefault(p.AttentionFactor, LongRoPEAttentionFactor(opts.Target, opts.Rope.OriginalContextLength))
 	if opts.Algorithm == "cma" {
 		p.cmaDefaults(opts.Rope.Pairs())
-		opts.Budget = cmp.Or(opts.Budget, cmaTrials*full)
 	} else {
 		opts.Budget = cmp.Or(opts.Budget, p.longropeDefaults(opts.Budget/full)*full)
 	}
@@ -141,7 +140,7 @@ func newSpace(opts Options) (*space, Options, error) {
 	if p.Parents > p.Population && opts.Algorithm != "cma" {
 		return fail("%d parents exceed the population of %d", p.Parents, p.Population)
 	}
-	return &space{
+	sp := &space{
 		Params:    *p,
 		rope:      opts.Rope,
 		target:    opts.Target,
@@ -152,7 +151,12 @@ func newSpace(opts Options) (*space, Options, error) {
 		starts:    opts.Starts,
 		maxFactor: max(1, p.MaxScale*s),
 		rng:       rand.New(rand.NewPCG(opts.Seed, 0x6c6f6e67726f7065)), // the stream spells longrope
-	}, opts, nil
+	}
+	if sp.budget == 0 {
+		sp.budget = least + 2*full + cmaGenerations*sp.generationTokens()
+		opts.Budget = sp.budget
+	}
+	return sp, opts, nil
 }
 
 // check refuses what no default can mend.
@@ -245,13 +249,9 @@ func (p *Params) cmaDefaults(pairs int) {
 	if p.Attention == "" {
 		p.Attention = "search"
 	}
-	p.Sigma = orDefault(p.Sigma, 0.25)
-	n := p.Knots
-	if p.Attention == "search" {
-		n++
-	}
+	p.Sigma = orDefault(p.Sigma, 0.2)
 	if p.Population == 0 {
-		p.Population = defaultPopulation(n)
+		p.Population = 8
 	}
 	p.Population = max(p.Population, 2)
 	*p = Params{MaxScale: p.MaxScale, StartWindows: p.StartWindows, Attention: p.Attention, AttentionFactor: p.AttentionFactor,

@@ -15,6 +15,8 @@ import (
 // prompt with a hidden key. What it says is not the study's business.
 type Reading struct {
 	Name string `json:"name"` // for the record
+	// Kind of reading, such as "text" or "key": cma scores a generation on one of each.
+	Kind string `json:"kind,omitempty"`
 	// Tokens is how many the model reads for it.
 	Tokens int `json:"tokens"`
 	// Weight of its loss in the fitness, above 0.
@@ -40,8 +42,8 @@ type Options struct {
 	Algorithm string
 	// Seed determines every candidate, together with the losses told.
 	Seed uint64
-	// Budget is how many tokens are read at most. 0 means the algorithm's own: 120 times all readings for cma, the paper's
-	// 3+64+40*32 times for the others.
+	// Budget is how many tokens are read at most. 0 means the algorithm's own: enough for eight generations of cma, the
+	// paper's 3+64+40*32 times all readings for the others.
 	Budget int
 	// Starts are further candidates to start from, relative to the model's own RoPE, beside PI, NTK and YaRN: the factors of a
 	// shorter rung, or those published for a relative. The released algorithms take none.
@@ -85,7 +87,7 @@ type Algorithm interface {
 }
 
 var algorithms = map[string]func(*space) Algorithm{
-	"cma":            newKnotSearch,
+	"cma":            newSampledSearch,
 	"longrope":       newEvolution,
 	"dim-mono":       newDimMono,
 	"dim-piece-mono": newDimPieceMono,

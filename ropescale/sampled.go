@@ -1,0 +1,176 @@
+package ropescale
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"slices"
+)
+
+// sampledSearch is CMA-ES on a curve of factors, made for evaluations that are dear and can be had in parts:
+//
+//  1. PI, NTK and YaRN as published, and what other starts there are, are scored on all readings. The search starts midway
+//     between the two best.
+//  2. A generation is scored on one reading of each kind only: the next of a deck that is shuffled anew when all were dealt.
+//     All its candidates read the same, so their differences are paired, and all that CMA-ES takes is their ranking. No
+//     window is read often enough to be fitted.
+//  3. From the second generation on, each candidate is the best of four draws by a quadratic model of all that was read so
+//     far.
+//  4. The mean of the distribution is scored on all readings at the end, and on the way each time that the tokens spent have
+//     doubled. Only these and the starts can be the best: what happened to look good on one reading cannot.
+type sampledSearch struct {
+	curve
+	starts []Result
+	cma    *cmaes
+	decks  []*deck
+	model  quadratic
+	spent  int // tokens
+	check  int // tokens spent at which the mean is scored
+	over   bool
+
+	// The batch last asked for; points is nil where it is scored on all readings.
+	points [][]float64
+	hand   []int
+}
+
+// draws is how many points the model chooses each candidate from.
+const draws = 4
+
+// checkpoint is the growth of tokens spent between two scores of the mean.
+const checkpoint = 2
+
+func newSampledSearch(sp *space) Algorithm {
+	s := &sampledSearch{curve: newCurve(sp)}
+	for i, r := range sp.readings {
+		at := slices.IndexFunc(s.decks, func(d *deck) bool { return d.kind == r.Kind })
+		if at < 0 {
+			at = len(s.decks)
+			s.decks = append(s.decks, &deck{kind: r.Kind})
+		}
+		s.decks[at].readings = append(s.decks[at].readings, i)
+		s.decks[at].weight += r.Weight
+	}
+	return s
+}
+
+// deck deals the readings of a kind, all of them before one comes again.
+type deck struct {
+	kind     string
+	weight   float64 // of all of them
+	readings []int
+	dealt    int
+}
+
+func (d *deck) deal(rng *rand.Rand) int {
+	if d.dealt%len(d.readings) == 0 {
+		rng.Shuffle(len(d.readings), func(i, j int) { d.readings[i], d.readings[j] = d.readings[j], d.readings[i] })
+	}
+	d.dealt++
+	return d.readings[(d.dealt-1)%len(d.readings)]
+}
+
+// Ask implements Algorithm.
+func (s *sampledSearch) Ask() []Candidate {
+	s.points = nil
+	switch {
+	case s.starts == nil:
+		c := s.seeds()
+		s.spend(len(c) * s.full)
+		return c
+	case s.over:
+		return nil
+	}
+	if s.cma == nil {
+		s.cma = newCMAES(s.middle(), s.Sigma, s.Population, s.rng)
+	}
+	s.over = s.cma.spread() < 1e-4 || s.spent+s.generationTokens()+s.full > s.budget
+	if s.over || s.spent >= s.check {
+		s.spend(s.full)
+		return []Candidate{{Rung: s.decode(s.cma.mean), Origin: "cma mean"}}
+	}
+	s.hand = nil
+	for _, d := range s.decks {
+		s.hand = append(s.hand, d.deal(s.rng))
+	}
+	s.points = s.propose()
+	var c []Candidate
+	for _, x := range s.points {
+		c = append(c, Candidate{Rung: s.decode(x), Origin: "cma", Readings: s.hand})
+	}
+	for _, i := range s.hand {
+		s.spent += s.Population * s.readings[i].Tokens
+	}
+	return c
+}
+
+// spend counts what is scored on all readings.
+func (s *sampledSearch) spend(tokens int) {
+	s.spent += tokens
+	s.check = int(checkpoint * float64(s.spent))
+}
+
+// generationTokens is the most that a generation reads.
+func (sp *space) generationTokens() int {
+	most := map[string]int{}
+	for _, r := range sp.readings {
+		most[r.Kind] = max(most[r.Kind], r.Tokens)
+	}
+	n := 0
+	for _, tokens := range most {
+		n += tokens
+	}
+	return n * sp.Population
+}
+
+// middle is where the search starts: midway between the two best starts, or the best where the second is not within
+// 20 % of it.
+func (s *sampledSearch) middle() []float64 {
+	starts := slices.Clone(s.starts)
+	slices.SortStableFunc(starts, func(a, b Result) int { return cmp.Compare(a.Fitness, b.Fitness) })
+	x := s.encode(starts[0].Rung)
+	if len(starts) > 1 && starts[1].Fitness < 1.2*starts[0].Fitness {
+		for i, v := range s.encode(starts[1].Rung) {
+			x[i] = (x[i] + v) / 2
+		}
+	}
+	return x
+}
+
+// propose draws a generation.
+func (s *sampledSearch) propose() [][]float64 {
+	points := s.cma.ask()
+	if len(s.model.values) == 0 {
+		return points
+	}
+	s.model.fit(s.cma.mean)
+	value := make([]float64, len(points))
+	for i, x := range points {
+		value[i] = s.model.at(x)
+	}
+	for range draws - 1 {
+		for i, x := range s.cma.ask() {
+			if v := s.model.at(x); v < value[i] {
+				points[i], value[i] = x, v
+			}
+		}
+	}
+	return points
+}
+
+// Tell implements Algorithm.
+func (s *sampledSearch) Tell(batch []Result) {
+	if s.starts == nil {
+		s.starts = batch
+	}
+	if s.points == nil {
+		return
+	}
+	// The fitness of the hand: each kind has the weight of all its readings.
+	value := make([]float64, len(batch))
+	for i, r := range batch {
+		for k, d := range s.decks {
+			value[i] += d.weight * r.Losses[s.hand[k]]
+		}
+	}
+	s.model.add(s.points, value)
+	s.cma.tell(s.points, value)
+}

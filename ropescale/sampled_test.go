@@ -1,0 +1,197 @@
+package ropescale
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// windowsAndKeys are eight windows of text and four keys.
+func windowsAndKeys() []Reading {
+	var r []Reading
+	for i := range 8 {
+		r = append(r, Reading{Name: fmt.Sprintf("window %d", i+1), Kind: "text", Tokens: 2048, Weight: 1. / 8})
+	}
+	for i := range 4 {
+		r = append(r, Reading{Name: fmt.Sprintf("key %d", i+1), Kind: "key", Tokens: 2000, Weight: 0.2 / 4})
+	}
+	return r
+}
+
+// noisy is the loss of a reading: that of the bowl, and a deviation of this reading's own that changes with the factors, as
+// windows of text differ in what suits them. The keys want a higher attention factor than the text.
+func noisy(g Rung, reading int) float64 {
+	rng := rand.New(rand.NewPCG(uint64(reading), 77))
+	loss := math.Log(bowl(g))
+	for i := range g.Factors {
+		loss += 0.01 * rng.NormFloat64() * math.Log(g.Factors[i])
+	}
+	if reading >= 8 {
+		loss += math.Abs(math.Log(g.AttentionFactor / 1.1))
+	}
+	return 2.5 + rng.Float64() + loss
+}
+
+// tellNoisy tells a study until it is done or limit trials are told, in the order that shuffle gives.
+func tellNoisy(t testing.TB, s *Study, limit int, shuffle *rand.Rand) {
+	for told := 0; !s.Done(); {
+		open := s.Ask()
+		require.NotEmpty(t, open)
+		if shuffle != nil {
+			shuffle.Shuffle(len(open), func(i, j int) { open[i], open[j] = open[j], open[i] })
+		}
+		for _, trial := range open {
+			var losses []float64
+			tokens := 0
+			for _, i := range trial.Readings {
+				losses = append(losses, noisy(trial.Rung, i))
+				tokens += s.Options().Readings[i].Tokens
+			}
+			require.NoError(t, s.Tell(trial.ID, losses, tokens))
+			if told++; told == limit {
+				return
+			}
+		}
+	}
+}
+
+func TestPartialTrials(t *testing.T) {
+	for seed := range uint64(4) {
+		s := newStudy(t, Options{Rope: tiny, Target: 2048, Readings: windowsAndKeys(), Seed: seed})
+		tellNoisy(t, s, 0, rand.New(rand.NewPCG(seed, 1)))
+		read, tokens := map[int]map[int]bool{}, 0
+		partial, complete := 0, 0
+		for _, trial := range s.History() {
+			require.True(t, slices.IsSorted(trial.Readings))
+			if read[trial.Candidate] == nil {
+				require.Equal(t, trial.ID, trial.Candidate, "a candidate has the id of its first trial")
+				read[trial.Candidate] = map[int]bool{}
+			}
+			for _, i := range trial.Readings {
+				require.False(t, read[trial.Candidate][i], "candidate %d has read %d before", trial.Candidate, i)
+				read[trial.Candidate][i] = true
+			}
+			tokens += trial.Tokens
+			if len(read[trial.Candidate]) < 12 {
+				partial++
+				require.True(t, math.IsNaN(trial.Fitness), "no fitness before all was read")
+				require.Len(t, trial.Readings, 2, "one of each kind")
+				continue
+			}
+			complete++
+			var sum float64
+			for i, r := range s.Options().Readings {
+				sum += r.Weight * noisy(trial.Rung, i)
+			}
+			require.InEpsilon(t, math.Exp(sum), trial.Fitness, 1e-12)
+		}
+		require.LessOrEqual(t, tokens, s.Options().Budget)
+		require.Greater(t, float64(tokens), 0.9*float64(s.Options().Budget), "and the budget is used")
+		require.Equal(t, 3+2, complete, "the starts, and the mean twice")
+		require.Equal(t, 8*8, partial)
+		best, ok := s.Best()
+		require.True(t, ok)
+		require.Contains(t, []string{"cma mean", "ntk", "yarn"}, best.Origin, "what looked good on one reading cannot be the best")
+	}
+}
+
+// TestSamplesReachTheOptimumWithFewerTokens compares, at equal tokens, generations that read one window with generations
+// that read all eight, which is what happens when each is of a kind of its own.
+func TestSamplesReachTheOptimumWithFewerTokens(t *testing.T) {
+	search := func(kind func(i int) string, budget int, seed uint64) float64 {
+		var readings []Reading
+		for i := range 8 {
+			readings = append(readings, Reading{Kind: kind(i), Tokens: 1, Weight: 1. / 8})
+		}
+		s := newStudy(t, Options{Rope: tiny, Target: 2048, Readings: readings, Budget: budget, Seed: seed})
+		tellNoisy(t, s, 0, nil)
+		best, _ := s.Best()
+		return bowl(best.Rung) - 1 // what the fitness would be on an endless text
+	}
+	var sampled, full, later float64
+	for seed := range uint64(5) {
+		sampled += search(func(int) string { return "text" }, 250, seed) / 5
+		full += search(func(i int) string { return fmt.Sprint(i) }, 250, seed) / 5
+		later += search(func(i int) string { return fmt.Sprint(i) }, 750, seed) / 5
+	}
+	t.Logf("excess over the optimum: %.4f sampled, %.4f with all readings, %.4f with all and three times the tokens", sampled, full, later)
+	assert.Less(t, sampled, 0.6*full)
+	assert.Less(t, sampled, 1.2*later)
+}
+
+func TestModelChoosesBetterDraws(t *testing.T) {
+	rng := rand.New(rand.NewPCG(2, 2))
+	f := func(x []float64) (y float64) {
+		for i, v := range x {
+			y += float64(i+1) * (v - 0.3) * (v - 0.3)
+		}
+		return y + x[0]*x[1]
+	}
+	point := func() []float64 {
+		x := make([]float64, 4)
+		for i := range x {
+			x[i] = 0.5 * rng.NormFloat64()
+		}
+		return x
+	}
+	var q quadratic
+	for group := range 10 {
+		var xs [][]float64
+		var ys []float64
+		for range 8 {
+			xs = append(xs, point())
+			ys = append(ys, f(xs[len(xs)-1])+10*float64(group%3)+0.05*rng.NormFloat64()) // another reading, another level
+		}
+		ys[group%8] = math.Inf(1) // a failure is no value
+		q.add(xs, ys)
+	}
+	q.fit(make([]float64, 4))
+	right := 0
+	for range 500 {
+		a, b := point(), point()
+		if (q.at(a) < q.at(b)) == (f(a) < f(b)) {
+			right++
+		}
+	}
+	t.Logf("%d of 500 pairs are ranked as they are", right)
+	assert.Greater(t, right, 450)
+}
+
+func TestDeckDealsAllBeforeOneComesAgain(t *testing.T) {
+	d := deck{readings: []int{3, 5, 6, 9}}
+	rng := rand.New(rand.NewPCG(1, 1))
+	orders := map[string]bool{}
+	for range 20 {
+		var hand []int
+		for range 4 {
+			hand = append(hand, d.deal(rng))
+		}
+		orders[fmt.Sprint(hand)] = true
+		slices.Sort(hand)
+		require.Equal(t, []int{3, 5, 6, 9}, hand)
+	}
+	assert.Greater(t, len(orders), 8)
+}
+
+// Further starts take part from the beginning.
+func TestStarts(t *testing.T) {
+	good := tiny.Identity(2048)
+	for i := range good.Factors {
+		x := min(max((float64(i)-3)/17, 0), 1)
+		good.Factors[i] = math.Exp(x * x * (3 - 2*x) * math.Log(8))
+	}
+	s := newStudy(t, Options{Rope: tiny, Target: 2048, Starts: []Candidate{{Rung: good, Origin: "a relative"}}})
+	run(t, s, bowl, 4, nil)
+	best, _ := s.Best()
+	assert.Equal(t, "a relative", best.Origin)
+	run(t, s, bowl, 0, nil)
+	after, _ := s.Best()
+	assert.LessOrEqual(t, after.Fitness, best.Fitness)
+	_, err := NewStudy(Options{Rope: tiny, Target: 2048, Algorithm: "dim-mono", Starts: []Candidate{{Rung: good}}})
+	assert.ErrorContains(t, err, "takes no other start")
+}
