@@ -384,3 +384,19 @@ func ExampleReadFactors() {
 	fmt.Println(rows, windows)
 	// Output: [[1 1 1] [1 8 1.172604]] [0 0]
 }
+
+// Pairs from half the critical dimension on are those whose wavelength exceeds L.
+func TestCriticalDimension(t *testing.T) {
+	for _, r := range []Rope{{64, 10000, 256}, {128, 10000, 4096}, {128, 500000, 8192}, {96, 10000, 4096}, {64, 100000, 8192}} {
+		critical := r.CriticalDimension()
+		require.Zero(t, critical%2)
+		for i, wavelength := range r.Wavelengths() {
+			assert.Equal(t, i >= critical/2, wavelength >= float64(r.OriginalContextLength), "%+v, pair %d of wavelength %g", r, i, wavelength)
+		}
+	}
+	// LongRoPE2 (arXiv 2502.20082, table 1) counts pairs: 31 for Phi3-mini, 35 for LLaMA3-8B.
+	assert.Equal(t, 2*31, Rope{96, 10000, 2048}.CriticalDimension())
+	assert.Equal(t, 2*35, Rope{128, 500000, 8192}.CriticalDimension())
+	assert.Equal(t, 8, Rope{8, 2, 1 << 20}.CriticalDimension(), "all pairs turn")
+	assert.Zero(t, Rope{8, 10000, 4}.CriticalDimension())
+}

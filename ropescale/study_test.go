@@ -670,3 +670,64 @@ func ExampleStudy() {
 	fmt.Println(len(s.History()), "trials, better than YaRN:", best.Fitness < s.Seeds()["yarn"].Fitness)
 	// Output: 62 trials, better than YaRN: true
 }
+
+// A rung that is readjusted for a short text, up to L or above it, may have factors up to those of the rung that the model was
+// fine-tuned with, and not above MaxScale times these. Up to L the own RoPE is what there is to beat.
+func TestStretch(t *testing.T) {
+	const stretch = 8
+	short := func(g Rung) float64 { // the best lambda rises to 3
+		f := 1.0
+		for i, lambda := range g.Factors {
+			d := math.Log(lambda) - math.Log(3)*float64(i)/float64(len(g.Factors)-1)
+			f += d * d / float64(len(g.Factors))
+		}
+		a := math.Log(g.AttentionFactor)
+		return f + 4*a*a
+	}
+	trained, err := NTK(tiny, 2048, MethodOptions{StartWindow: 8, AttentionFactor: 1.1})
+	require.NoError(t, err)
+	for _, target := range []int{tiny.OriginalContextLength / 2, tiny.OriginalContextLength, 2 * tiny.OriginalContextLength} {
+		for _, algorithm := range Algorithms() {
+			t.Run(fmt.Sprint(target, " ", algorithm), func(t *testing.T) {
+				opts := Options{Rope: tiny, Target: target, Stretch: stretch, Algorithm: algorithm, Seed: 1, Budget: 120}
+				seeds := 3
+				if target <= tiny.OriginalContextLength {
+					seeds = 1
+				}
+				if !strings.HasPrefix(algorithm, "dim-") {
+					opts.Starts = []Candidate{{Rung: trained, Origin: "2k"}}
+				}
+				s := newStudy(t, opts)
+				run(t, s, short, 0, nil)
+				require.Len(t, s.Seeds(), seeds)
+				if seeds == 1 {
+					assert.Equal(t, short(tiny.Identity(target)), s.Seeds()["own"].Fitness)
+				}
+				top := 0.0
+				for _, trial := range s.History() {
+					require.Equal(t, target, trial.Rung.Length)
+					require.Less(t, trial.Rung.StartWindow, target)
+					for _, f := range trial.Rung.Factors {
+						require.False(t, math.IsNaN(f) || f < 1 || f > 1.25*stretch+0.01, "trial %d: %v", trial.ID, trial.Rung.Factors)
+						top = max(top, f)
+					}
+				}
+				assert.Greater(t, top, 1.25*2, "further than the target asks")
+				best, ok := s.Best()
+				require.True(t, ok)
+				if algorithm == "cma" {
+					assert.Less(t, best.Fitness-1, (s.Seeds()[s.opts.seedNames()[0]].Fitness-1)/5)
+				}
+				if len(opts.Starts) > 0 {
+					assert.Equal(t, "2k", s.History()[seeds].Origin)
+				}
+			})
+		}
+	}
+	_, err = NewStudy(Options{Rope: tiny, Target: tiny.OriginalContextLength})
+	assert.ErrorContains(t, err, "want more than the original context length")
+	for _, bad := range []float64{-1, 0.5, 1, math.Inf(1), math.NaN()} {
+		_, err = NewStudy(Options{Rope: tiny, Target: 2048, Stretch: bad})
+		assert.ErrorContains(t, err, "stretch is", bad)
+	}
+}

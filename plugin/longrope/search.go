@@ -254,9 +254,9 @@ func (s *search) prepare(texts, heldOut []evals.Text) error {
 	for i, r := range s.rungs {
 		if s.f.budget.tokens > 0 {
 			r.budget = shares(s.f.budget.tokens, each)[i]
-			if least := r.least(i > 0); r.budget < least {
+			if least := s.least(i); r.budget < least {
 				return fmt.Errorf("--budget: a candidate for %s tokens reads %s, and there are %d to begin with; give at least %s, or ask for fewer --windows",
-					size(r.step.target), count(each[i]), least/each[i]-1, count(s.least()))
+					size(r.step.target), count(each[i]), least/each[i]-1, count(s.leastBudget()))
 			}
 		}
 		opts := r.options()
@@ -274,14 +274,14 @@ func (s *search) prepare(texts, heldOut []evals.Text) error {
 	return nil
 }
 
-// least is the smallest budget of tokens that is enough for every rung.
-func (s *search) least() int {
+// leastBudget is the smallest budget of tokens that is enough for every rung.
+func (s *search) leastBudget() int {
 	all, most := 0, 0.0
 	for _, r := range s.rungs {
 		all += r.judge.tokens()
 	}
 	for i, r := range s.rungs {
-		most = max(most, float64(r.least(i > 0))/float64(r.judge.tokens()))
+		most = max(most, float64(s.least(i))/float64(r.judge.tokens()))
 	}
 	return int(most * float64(all))
 }

@@ -78,15 +78,20 @@ func (r *searching) options() ropescale.Options {
 // starting says whether the algorithm takes further candidates to start from; the released ones do not.
 func (r *searching) starting() bool { return !strings.HasPrefix(r.f.algorithm, "dim-") }
 
-// least is the budget that is enough for what every study begins with, and a candidate more; below says that there is a rung
-// below.
-func (r *searching) least(below bool) int {
-	n := len(seedOrder) + 1
-	if r.starting() {
-		n += len(r.step.starts)
-		if below {
-			n += len(seedOrder)
-		}
+// below is the rung below rung i that is stretched from the same, nil if there is none.
+func (s *search) below(i int) *searching {
+	if i == 0 || s.rungs[i-1].step.relative != s.rungs[i].step.relative || !s.rungs[i].starting() {
+		return nil
+	}
+	return s.rungs[i-1]
+}
+
+// least is the budget of rung i that is enough for what its study begins with, and a candidate more.
+func (s *search) least(i int) int {
+	r := s.rungs[i]
+	n := len(r.seedNames()) + len(r.options().Starts) + 1
+	if s.below(i) != nil {
+		n += len(r.step.above(r.step.rope.Identity(r.step.target - 1)))
 	}
 	return n * r.judge.tokens()
 }
@@ -94,8 +99,7 @@ func (r *searching) least(below bool) int {
 // open starts or resumes the study of rung i, and reads what was read of held-out text.
 func (r *searching) open(i int) error {
 	opts := r.options()
-	if i > 0 && r.starting() {
-		below := r.rungs[i-1]
+	if below := r.below(i); below != nil {
 		best, ok := below.found()
 		if !ok {
 			return fmt.Errorf("every candidate for %s tokens failed, so the model computes no finite perplexity on these texts", size(below.step.target))
