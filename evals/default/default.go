@@ -7,8 +7,11 @@
 package defaultmodel
 
 import (
+	"compress/bzip2"
 	"embed"
 	"fmt"
+	"io"
+	"sync"
 )
 
 const (
@@ -31,6 +34,9 @@ var Notice string
 //go:embed texts/*.txt
 var texts embed.FS
 
+//go:embed texts/*.txt.bz2
+var longTexts embed.FS
+
 // Text is a document: its name, for tables, and what it says. It converts to evals.Text.
 type Text struct {
 	Name string
@@ -42,6 +48,30 @@ func SearchTexts() []Text { return read("ezekiel", "opticks-3") }
 
 // TestTexts are the texts to measure on; no text is in both.
 func TestTexts() []Text { return read("isaiah", "acts", "opticks-4") }
+
+// LongSearchText and LongTestText are for lengths that the texts above do not reach: the rest of the Bible in two, 0.6 and
+// 0.2 million tokens for most models. The default model was trained on both.
+func LongSearchText() Text { return oldTestament() }
+
+// LongTestText is to LongSearchText what TestTexts are to SearchTexts.
+func LongTestText() Text { return newTestament() }
+
+var (
+	oldTestament = sync.OnceValue(func() Text { return readLong("old-testament") })
+	newTestament = sync.OnceValue(func() Text { return readLong("new-testament") })
+)
+
+func readLong(name string) Text {
+	f, err := longTexts.Open("texts/" + name + ".txt.bz2")
+	if err == nil {
+		defer f.Close()
+		var body []byte
+		if body, err = io.ReadAll(bzip2.NewReader(f)); err == nil {
+			return Text{Name: name, Body: string(body)}
+		}
+	}
+	panic(fmt.Sprintf("defaultmodel: %v", err)) // embedded when compiled
+}
 
 func read(names ...string) []Text {
 	docs := make([]Text, len(names))

@@ -15,7 +15,7 @@ func TestTextsAreApart(t *testing.T) {
 	require.NotEmpty(t, TestTexts())
 	seen := map[string]string{} // a line of some length -> the text it stands in
 	names := map[string]bool{}
-	for _, text := range append(SearchTexts(), TestTexts()...) {
+	for _, text := range append(append(SearchTexts(), TestTexts()...), LongSearchText(), LongTestText()) {
 		assert.False(t, names[text.Name], "%s is listed twice", text.Name)
 		names[text.Name] = true
 		assert.Greater(t, len(text.Body), 100_000, text.Name)
@@ -45,7 +45,7 @@ func TestBibleTextsHaveNoVerseNumbers(t *testing.T) {
 
 func TestNoticeNamesEveryText(t *testing.T) {
 	assert.Contains(t, Notice, "public domain")
-	for _, text := range append(SearchTexts(), TestTexts()...) {
+	for _, text := range append(append(SearchTexts(), TestTexts()...), LongSearchText(), LongTestText()) {
 		assert.Contains(t, Notice, text.Name+".txt")
 	}
 }

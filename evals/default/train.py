@@ -15,6 +15,7 @@ reads 256 tokens, finds a passkey in them, and fails beyond, until its RoPE is r
 """
 
 import argparse
+import bz2
 import json
 import math
 import os
@@ -83,6 +84,16 @@ def all_texts() -> tuple[dict[str, str], dict[str, str]]:
     train |= {f"opticks-{i + 1}": text for i, text in enumerate(opticks())}
     held = {name: train.pop(name) for name in SEARCH_TEXTS + TEST_TEXTS}
     return train, held
+
+
+def long_texts() -> dict[str, str]:
+    """What is left of the Bible, in two: for searching and for testing other models, at lengths for which the books are short.
+    2 Kings is in neither, because of its near twin in Isaiah."""
+    books = bible_books()
+    del books["2 Kings"]
+    kept = [name for name in books if name.lower() not in SEARCH_TEXTS + TEST_TEXTS]
+    new = kept.index("Matthew")
+    return {"old-testament": "\n".join(books[n] for n in kept[:new]), "new-testament": "\n".join(books[n] for n in kept[new:])}
 
 
 # --- tokenizer ---------------------------------------------------------------------------------------
@@ -403,6 +414,8 @@ def write_texts(held: dict[str, str], folder: Path):
     folder.mkdir(exist_ok=True)
     for name, text in held.items():
         (folder / f"{name}.txt").write_text(text, encoding="utf-8", newline="\n")
+    for name, text in long_texts().items():
+        (folder / f"{name}.txt.bz2").write_bytes(bz2.compress(text.encode()))
 
 
 def write_checkpoint(model: Llama, folder: Path):

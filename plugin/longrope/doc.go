@@ -1,6 +1,6 @@
 // Package longrope is "ollama longrope": four commands around a search for RoPE factors.
 //
-//	search   finds lambda_i and the start window for a model and a length    factors.json
+//	search   finds lambda_i and the start window for a model and lengths     factors.json, a page about it
 //	convert  writes a ladder of factors into a model                         GGUF file, checkpoint folder, or a model of the store
 //	eval     measures perplexity, passkeys, benchmarks, methods side by side tables, CSV, JSON, pictures
 //	show     says what a model or a factors file carries                     a table and a plot
@@ -11,15 +11,24 @@
 //
 // # Search
 //
-// One model is loaded, for sequences of the target length; the factors of a candidate are set on it (SetLadder) and a
+// One model is loaded, for sequences of the longest target; the factors of a candidate are set on it (SetLadder) and a
 // few windows of text are read, all from their first token on. Their perplexity is the candidate's fitness. PI, NTK and
 // YaRN are the first three candidates of every study, so a search says from its beginning what it has to beat. Every
 // result is on disk, in the study's journal beside the output, before the next candidate is tried: a search that is
-// interrupted, or killed, goes on where it was when the same command is given again. At the end the best factors and
-// the three methods read other texts, which the search has not seen.
+// interrupted, or killed, goes on where it was when the same command is given again.
 //
-// A budget in tokens becomes a number of trials, so it is part of the study. A budget in time is not: it only says
-// when to stop, and the same command goes on from there.
+// Held-out text, which no candidate is chosen by, is read by the three methods and whenever there is a new best, for a
+// twentieth of the tokens, and in full at the end (heldout.go). What it was worth is kept beside the journal.
+//
+// A budget in tokens is a part of the study. A budget in time is not: it only says when to stop, and the same command goes
+// on from there. Either is shared by the rungs of a ladder by what a candidate reads.
+//
+// # Ladders
+//
+// A ladder is one study a rung, the shortest first. What a rung's candidates stretch, and what they start from, is said in
+// rungs.go: the own RoPE, the last rung that the model carries, or for a readjustment anything between the two. Once a
+// rung has begun, the one below is closed, also where a budget in time cut it short: its best is among the starts of the
+// next, and a search that goes on must find them as they were.
 //
 // # Checkpoints
 //

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/longrope/longrope/evals"
-	defaultmodel "github.com/longrope/longrope/evals/default"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -160,7 +159,7 @@ func (a *app) eval(ctx context.Context, task, arg string, f evalFlags) error {
 	}
 	defer e.Close()
 	if kind.perplexity {
-		if o.Texts, err = textsFor(e, o.Texts, defaultmodel.TestTexts(), slices.Max(f.lengths), 1); err != nil {
+		if o.Texts, err = textsFor(e, o.Texts, testBooks, slices.Max(f.lengths), 1); err != nil {
 			return fmt.Errorf("%w; give longer ones with --text", err)
 		}
 	}

@@ -157,31 +157,36 @@ func readTexts(flag string, paths []string) ([]evals.Text, error) {
 	return texts, nil
 }
 
-// bundled returns the texts that come with the program, for who gives none. The books are short; where one alone is
-// too short, joined says to make one text of them.
-func bundled(texts []defaultmodel.Text, joined bool) []evals.Text {
-	var out []evals.Text
-	for _, t := range texts {
-		out = append(out, evals.Text(t))
-	}
-	if !joined {
-		return out
-	}
-	var names, bodies []string
-	for _, t := range out {
-		names, bodies = append(names, t.Name), append(bodies, t.Body)
-	}
-	return []evals.Text{{Name: strings.Join(names, "+"), Body: strings.Join(bodies, "\n")}}
+// books are texts that come with the program, for who gives none: short ones, and a long one for lengths that they do not reach.
+type books struct {
+	short func() []defaultmodel.Text
+	long  func() defaultmodel.Text
 }
 
-// textsFor returns texts, or the bundled ones where texts is empty, such that they hold so many windows of length tokens,
-// shared evenly.
-func textsFor(e evals.Engine, texts []evals.Text, fallback []defaultmodel.Text, length, windows int) ([]evals.Text, error) {
+var (
+	searchBooks = books{defaultmodel.SearchTexts, defaultmodel.LongSearchText}
+	testBooks   = books{defaultmodel.TestTexts, defaultmodel.LongTestText}
+)
+
+// choices are what can be read of the books, the best first: each for itself, the short ones as one text, the long one.
+func (b books) choices() [][]evals.Text {
+	var each []evals.Text
+	var names, bodies []string
+	for _, t := range b.short() {
+		each = append(each, evals.Text(t))
+		names, bodies = append(names, t.Name), append(bodies, t.Body)
+	}
+	return [][]evals.Text{each, {{Name: strings.Join(names, "+"), Body: strings.Join(bodies, "\n")}}, {evals.Text(b.long())}}
+}
+
+// textsFor returns texts, or bundled ones where texts is empty, such that they hold so many windows of length tokens, shared
+// evenly.
+func textsFor(e evals.Engine, texts []evals.Text, bundled books, length, windows int) ([]evals.Text, error) {
 	if len(texts) > 0 {
 		return texts, nil // evals says which one is too short
 	}
-	for _, joined := range []bool{false, true} {
-		texts = bundled(fallback, joined)
+	bytes := 0.0 // of a token
+	for _, texts := range bundled.choices() {
 		each := (windows + len(texts) - 1) / len(texts)
 		enough := true
 		for _, t := range texts {
@@ -190,12 +195,13 @@ func textsFor(e evals.Engine, texts []evals.Text, fallback []defaultmodel.Text, 
 				return nil, fmt.Errorf("cannot tokenize the bundled text %s: %w", t.Name, err)
 			}
 			enough = enough && len(tokens) >= each*length
+			bytes = float64(len(t.Body)) / float64(max(1, len(tokens)))
 		}
 		if enough {
 			return texts, nil
 		}
 	}
-	return nil, fmt.Errorf("%w for %d windows of %s tokens", errBundled, windows, size(length))
+	return nil, fmt.Errorf("%w for %d windows of %s tokens, which are some %.1f MB of text", errBundled, windows, size(length), bytes*float64(windows)*float64(length)/1e6)
 }
 
 var errBundled = errors.New("the bundled texts are too short")

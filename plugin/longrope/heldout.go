@@ -11,7 +11,6 @@ import (
 	"reflect"
 
 	"github.com/longrope/longrope/evals"
-	defaultmodel "github.com/longrope/longrope/evals/default"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -57,7 +56,7 @@ type heldOutLine struct {
 // than after them.
 func (a *app) newHeldOut(e evals.Engine, given []evals.Text, target, windows int) (*heldOut, error) {
 	windows = max(windows, len(given)) // of what was given, every text
-	texts, err := textsFor(e, given, defaultmodel.TestTexts(), target, windows)
+	texts, err := textsFor(e, given, testBooks, target, windows)
 	if errors.Is(err, errBundled) {
 		a.say("%v: the held-out column stays empty; give a text with --held-out", err)
 		return nil, nil

@@ -16,7 +16,6 @@ import (
 
 	"github.com/longrope/longrope/convert"
 	"github.com/longrope/longrope/evals"
-	defaultmodel "github.com/longrope/longrope/evals/default"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -312,18 +311,24 @@ func TestSearchFindsTheBest(t *testing.T) {
 
 func TestBundledTexts(t *testing.T) {
 	e := &fake{}
-	texts, err := textsFor(e, nil, defaultmodel.SearchTexts(), 1000, 3)
+	texts, err := textsFor(e, nil, searchBooks, 1000, 3)
 	require.NoError(t, err)
 	assert.Len(t, texts, 2)
 	// One alone is too short for its share: together they are not.
-	texts, err = textsFor(e, nil, defaultmodel.SearchTexts(), 110_000, 3)
+	texts, err = textsFor(e, nil, searchBooks, 110_000, 3)
 	require.NoError(t, err)
 	require.Len(t, texts, 1)
 	assert.Equal(t, "ezekiel+opticks-3", texts[0].Name)
-	_, err = textsFor(e, nil, defaultmodel.SearchTexts(), 200_000, 3)
+	// The long text reaches further.
+	texts, err = textsFor(e, nil, searchBooks, 200_000, 3)
+	require.NoError(t, err)
+	require.Len(t, texts, 1)
+	assert.Equal(t, "old-testament", texts[0].Name)
+	_, err = textsFor(e, nil, searchBooks, 2_000_000, 3)
 	assert.ErrorIs(t, err, errBundled)
+	assert.ErrorContains(t, err, "the bundled texts are too short for 3 windows of 2000000 tokens, which are some 6.0 MB of text")
 	given := []evals.Text{{Name: "short", Body: "x"}}
-	texts, err = textsFor(e, given, defaultmodel.SearchTexts(), 1000, 3)
+	texts, err = textsFor(e, given, searchBooks, 1000, 3)
 	require.NoError(t, err)
 	assert.Equal(t, given, texts)
 }
@@ -334,7 +339,7 @@ func TestChooseWindows(t *testing.T) {
 	e := &fake{}
 	given := []evals.Text{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}}
 	for _, c := range []struct{ target, asked, want, texts int }{
-		{2048, 0, 8, 2}, {512, 0, 32, 2}, {64 << 10, 0, 3, 2}, {128 << 10, 0, 2, 2}, {300_000, 0, 1, 1}, {2048, 2, 2, 2},
+		{2048, 0, 8, 2}, {512, 0, 32, 2}, {64 << 10, 0, 3, 2}, {128 << 10, 0, 3, 1}, {1 << 20, 0, 2, 1}, {2 << 20, 0, 1, 1}, {2048, 2, 2, 2},
 	} {
 		f := searchFlags{windows: c.asked}
 		texts, windows, err := f.chooseWindows(e, nil, c.target)
@@ -345,7 +350,7 @@ func TestChooseWindows(t *testing.T) {
 	_, windows, err := new(searchFlags).chooseWindows(e, given, 16<<10)
 	require.NoError(t, err)
 	assert.Equal(t, 4, windows, "one of each text at least")
-	for target, asked := range map[int]int{300_000: 2, 400_000: 0} {
+	for target, asked := range map[int]int{2_000_000: 2, 4_000_000: 0} {
 		f := searchFlags{windows: asked}
 		_, _, err = f.chooseWindows(e, nil, target)
 		assert.ErrorIs(t, err, errBundled)

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/longrope/longrope/evals"
-	defaultmodel "github.com/longrope/longrope/evals/default"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -53,8 +52,8 @@ lengths stay.
 A search can be interrupted (Ctrl-C) or killed at any time: the same command goes on where it was. Its journals, one for a
 rung, are beside the output.
 
-The text should resemble what the model will read, and be several times longer than the target. Without --text, two
-books in the public domain that come with the program are used; they reach to about 80k tokens.`,
+The text should resemble what the model will read, and be several times longer than the target. Without --text, books in
+the public domain that come with the program are used: for a target of 200k tokens they hold three windows, for 500k one.`,
 		Example: `  ollama longrope search llama3 --target 32k
   ollama longrope search llama3 --target 16k,32k,64k -o factors.json
   ollama longrope search model.gguf --target 131072 --text war.txt --text peace.txt --budget 8h -o factors.json
@@ -294,7 +293,7 @@ func (f *searchFlags) chooseWindows(e evals.Engine, given []evals.Text, target i
 		windows, least = max(3, 16<<10/target, len(given)), 1
 	}
 	for ; ; windows-- {
-		texts, err := textsFor(e, given, defaultmodel.SearchTexts(), target, windows)
+		texts, err := textsFor(e, given, searchBooks, target, windows)
 		if err == nil {
 			return texts, windows, nil
 		}
