@@ -90,10 +90,11 @@ func WritePage(w io.Writer, p *SearchPage) error {
 	}
 	view := struct {
 		*SearchPage
-		Rungs  []rungView
-		Ladder template.HTML
-		Rows   []rowView
-		Gain   string
+		Rungs   []rungView
+		Ladder  template.HTML
+		Rows    []rowView
+		Gain    string
+		Factors string // factors.json
 	}{SearchPage: p}
 	critical := p.Rope.CriticalDimension() / 2
 	for i := range p.Rungs {
@@ -104,6 +105,11 @@ func WritePage(w io.Writer, p *SearchPage) error {
 		for i, g := range l.Rungs {
 			view.Rows = append(view.Rows, rowView{g, pageClass("rung", i), number(p.Rope.Scale(g.Length)) + "x"})
 		}
+		var b strings.Builder
+		if err := l.WriteFactors(&b); err != nil {
+			return err
+		}
+		view.Factors = b.String()
 		if len(l.Rungs) > 1 {
 			view.Ladder = ladderPanel(l, critical)
 		}

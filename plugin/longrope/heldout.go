@@ -15,11 +15,13 @@ import (
 )
 
 const (
-	// heldOutShare is how much of a search's tokens may be spent on held-out text while it goes on. The three methods and the
-	// first candidate that is better than them are always read, and all windows at the end.
+	// heldOutShare is how much of a search's tokens may be spent on held-out text while it goes on, and once more at its end. The
+	// three methods and the first candidate that is better than them are always read.
 	heldOutShare = 0.05
-	// heldOutReadings is how many candidates should be read with that.
+	// heldOutReadings is how many candidates should be read while it goes on.
 	heldOutReadings = 10
+	// heldOutWindows are read at the end at least, where a candidate reads as many: fewer say nothing.
+	heldOutWindows = 3
 )
 
 // heldOut is text that is not searched on, and what candidates are worth on it. Losses are kept in a file beside the journal: a
@@ -51,10 +53,11 @@ type heldOutLine struct {
 	Loss      ropescale.Losses `json:"loss"` // one
 }
 
-// newHeldOut prepares windows of text that is not searched on, as many as a candidate reads. It is nil where the bundled texts
-// are too short for one. This happens before the search: what is wrong with a text is better known before the hours
-// than after them.
-func (a *app) newHeldOut(e evals.Engine, given []evals.Text, target, windows int) (*heldOut, error) {
+// newHeldOut prepares windows of text that is not searched on, as many as a candidate reads if a search of so many tokens may
+// read them. It is nil where the bundled texts are too short. This happens before the search: what is wrong with a
+// text is better known before the hours than after them.
+func (a *app) newHeldOut(e evals.Engine, given []evals.Text, target, windows, budget int) (*heldOut, error) {
+	windows = min(windows, max(heldOutWindows, int(heldOutShare*float64(budget))/((len(seedOrder)+1)*target)))
 	windows = max(windows, len(given)) // of what was given, every text
 	texts, err := textsFor(e, given, testBooks, target, windows)
 	if errors.Is(err, errBundled) {

@@ -115,13 +115,22 @@ func (s *search) ladder() (*ropescale.Ladder, error) {
 		source.Measure, source.Fitness = r.judge.Name, best.Fitness
 		searched = append(searched, searchedRung{r.step.target, r.step.relative, r.judge.Name, best.Fitness, trials, tokens})
 	}
+	source.Extra = map[string]json.RawMessage{}
+	note := func(key string, v any) error {
+		b, err := json.Marshal(v)
+		source.Extra[key] = b
+		return err
+	}
 	if len(s.rungs) > 1 { // one fitness cannot speak for several rungs
-		b, err := json.Marshal(searched)
-		if err != nil {
+		source.Measure, source.Fitness = "", 0
+		if err := note("rungs", searched); err != nil {
 			return nil, err
 		}
-		source.Measure, source.Fitness = "", 0
-		source.Extra = map[string]json.RawMessage{"rungs": b}
+	}
+	if l := s.m.info.Ladder; l != nil && l.Source != nil {
+		if err := note("before", l.Source); err != nil {
+			return nil, err
+		}
 	}
 	l, err := ladderWith(s.m.info, found...)
 	if err != nil {

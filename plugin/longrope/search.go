@@ -244,9 +244,7 @@ func (s *search) prepare(texts, heldOut []evals.Text) error {
 		if r.judge, err = newJudge(s.e, s.m.info.Rope(), s.m.info.Base, r.texts, step.target, f); err != nil {
 			return err
 		}
-		if r.held, err = s.newHeldOut(s.e, heldOut, step.target, f.windows); err != nil {
-			return err
-		}
+		r.windows = f.windows
 		s.rungs = append(s.rungs, r)
 		each = append(each, r.judge.tokens())
 	}
@@ -264,6 +262,9 @@ func (s *search) prepare(texts, heldOut []evals.Text) error {
 			return err
 		}
 		r.budget = study.Options().Budget
+		if r.held, err = s.newHeldOut(s.e, heldOut, r.step.target, r.windows, r.budget); err != nil {
+			return err
+		}
 		if s.f.fresh {
 			if err := discard(r.journal); err != nil {
 				return err

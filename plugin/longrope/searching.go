@@ -21,6 +21,7 @@ type searching struct {
 	journal  string // its file
 	judge    *judge
 	texts    []evals.Text
+	windows  int      // that a candidate reads
 	held     *heldOut // nil: there is no text that is long enough
 	budget   int      // tokens
 	deadline time.Time
