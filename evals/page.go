@@ -270,6 +270,11 @@ func attentionPanel(r *RungPage) template.HTML {
 			p.x.include(c.Rung.AttentionFactor)
 		}
 	}
+	for _, m := range r.Methods {
+		if m.Fitness != nil && p.inside(*m.Fitness) {
+			p.x.include(m.Rung.AttentionFactor)
+		}
+	}
 	if len(values) < 6 || p.x.max <= p.x.min {
 		return ""
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -307,6 +308,43 @@ func TestSearchFindsTheBest(t *testing.T) {
 	assert.Equal(t, uint64(1), f.ladder.Source.Seed)
 	assert.Len(t, f.ladder.Source.Texts, 2)
 	assert.Contains(t, f.ladder.Source.Texts[0], "(sha256:", "a text is recorded with its contents")
+}
+
+// A ladder's rungs are each at least as good as the methods and as what the rung below makes of it, and have factors that never
+// fall from pair to pair.
+func TestLadderClimbs(t *testing.T) {
+	m := tinyModel(t)
+	dir := t.TempDir()
+	run := func(name string, args ...string) *ropescale.Ladder {
+		var stderr bytes.Buffer
+		cmd := newCommand(openFake)
+		cmd.SetOut(io.Discard)
+		cmd.SetErr(&stderr)
+		file := filepath.Join(dir, name)
+		cmd.SetArgs(append([]string{"search", m.path, "--windows", "1", "--no-report", "-o", file}, args...))
+		require.NoError(t, cmd.ExecuteContext(context.Background()), stderr.String())
+		f, err := readFactors(file)
+		require.NoError(t, err)
+		return f.ladder
+	}
+	l := run("ladder.json", "--target", "256,512,1k", "--budget", "84k")
+	require.Len(t, l.Rungs, 3)
+	for i, g := range l.Rungs {
+		assert.True(t, slices.IsSorted(g.Factors), "%v", g.Factors)
+		s, err := ropescale.ReadStudy(filepath.Join(dir, "ladder.json-"+size(g.Length)+".study"))
+		require.NoError(t, err)
+		best, ok := s.Best()
+		require.True(t, ok)
+		assert.Equal(t, best.Rung, g)
+		starts := 3
+		if i > 0 {
+			starts = 6
+			assert.Equal(t, size(l.Rungs[i-1].Length)+"+yarn", s.History()[5].Origin)
+		}
+		for _, t2 := range s.History()[:starts] {
+			assert.LessOrEqual(t, best.Fitness, t2.Fitness, t2.Origin)
+		}
+	}
 }
 
 func TestBundledTexts(t *testing.T) {
