@@ -367,7 +367,7 @@ func reads(rungs []*searching) string {
 }
 
 // deadline is when rung i has had its share of a budget in time: what remains is divided over it and those above it by what a
-// candidate reads. It is zero without one.
+// candidate reads. Some is left for the held-out text at the end. It is zero without a budget.
 func (s *search) deadline(i int) time.Time {
 	if s.f.budget.time == 0 {
 		return time.Time{}
@@ -376,7 +376,7 @@ func (s *search) deadline(i int) time.Time {
 	for _, r := range s.rungs[i:] {
 		rest += r.judge.tokens()
 	}
-	left := s.f.budget.time - time.Since(s.started)
+	left := time.Duration((1-heldOutShare)*float64(s.f.budget.time)) - time.Since(s.started)
 	return time.Now().Add(time.Duration(float64(left) * float64(s.rungs[i].judge.tokens()) / float64(rest)))
 }
 
