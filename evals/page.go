@@ -74,7 +74,7 @@ var pageSource string
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"size": sizeLabel, "figure": func(v *float64) string { return figureOf(v) }, "count": thousands,
-	"label": methodLabel, "class": pageClass, "span": factorSpan, "number": shortNumber,
+	"label": MethodLabel, "class": pageClass, "span": factorSpan, "number": shortNumber,
 }).Parse(pageSource))
 
 // WritePage writes one HTML page that needs nothing else: no network, no script. Its pictures are inline SVG, which follows the
@@ -136,7 +136,7 @@ func gain(rungs []RungPage) string {
 		case i == len(r.Methods)-1:
 			found = *v
 		case *v < rival:
-			name, rival = methodLabel(m.Method), *v
+			name, rival = MethodLabel(m.Method), *v
 		}
 	}
 	if name == "" || math.IsInf(found, 0) {
@@ -332,7 +332,7 @@ func windowsPanel(r *RungPage) template.HTML {
 func (p *panel) methods(r *RungPage, x func(ropescale.Rung) float64) {
 	for _, m := range r.Methods {
 		if m.Fitness != nil {
-			p.dot(pageClass(m.Method, 0), x(m.Rung), *m.Fitness, 4, fmt.Sprintf("%s: %s", methodLabel(m.Method), shortNumber(*m.Fitness)))
+			p.dot(pageClass(m.Method, 0), x(m.Rung), *m.Fitness, 4, fmt.Sprintf("%s: %s", MethodLabel(m.Method), shortNumber(*m.Fitness)))
 		}
 	}
 }
@@ -391,7 +391,7 @@ func factorsPanel(series []factorLine, critical int) template.HTML {
 		p.line(s.class, points, false)
 		if !strings.Contains(s.class, "thin") {
 			for i, f := range s.factors {
-				p.dot(s.class, float64(i), f, 1.8, fmt.Sprintf("%s, pair %d: %s", methodLabel(s.name), i, shortNumber(f)))
+				p.dot(s.class, float64(i), f, 1.8, fmt.Sprintf("%s, pair %d: %s", MethodLabel(s.name), i, shortNumber(f)))
 			}
 		}
 	}
@@ -407,23 +407,6 @@ func pageClass(method string, i int) string {
 		return fmt.Sprintf("r%d", i%8)
 	}
 	return "own"
-}
-
-// methodLabel is a method's name for people.
-func methodLabel(method string) string {
-	switch method {
-	case "linear":
-		return "PI"
-	case "ntk":
-		return "NTK"
-	case "dynamic":
-		return "dynamic NTK"
-	case "yarn":
-		return "YaRN"
-	case "longrope":
-		return "searched"
-	}
-	return method
 }
 
 func figureOf(v *float64) string {

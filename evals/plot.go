@@ -255,6 +255,15 @@ func PlotSearch(path string, series []SearchSeries, baselines []Baseline) error 
 	})
 }
 
+// MethodLabel is a method's name for people.
+func MethodLabel(method string) string {
+	known := map[string]string{"linear": "PI", "ntk": "NTK", "dynamic": "dynamic NTK", "yarn": "YaRN", "longrope": "searched", "own": "own RoPE"}
+	if label, ok := known[method]; ok {
+		return label
+	}
+	return method
+}
+
 // styleOf gives a method the same look in every figure. Colours are those of Okabe and Ito, which stay apart for
 // colour-blind readers.
 func styleOf(method string, index int) style {

@@ -83,22 +83,3 @@ func drawSearch(path string, r evals.RungPage) error {
 
 // seedOrder are the methods that every study evaluates first.
 var seedOrder = []string{"linear", "ntk", "yarn"}
-
-// label is a method's name for people.
-func label(method string) string {
-	switch method {
-	case "linear":
-		return "PI"
-	case "ntk":
-		return "NTK"
-	case "dynamic":
-		return "dynamic NTK"
-	case "yarn":
-		return "YaRN"
-	case "longrope":
-		return "searched"
-	case "own":
-		return "own RoPE"
-	}
-	return method
-}

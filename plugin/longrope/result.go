@@ -164,7 +164,7 @@ func (s *search) measureHeldOut(ctx context.Context, result *searchResult) error
 		rung := &result.Rungs[i]
 		for k := range rung.Rows {
 			row := &rung.Rows[k]
-			s.progress(started, "held-out text", float64(i*len(rung.Rows)+k), float64(len(s.rungs)*len(rung.Rows)), size(r.step.target)+" tokens, "+label(row.Method))
+			s.progress(started, "held-out text", float64(i*len(rung.Rows)+k), float64(len(s.rungs)*len(rung.Rows)), size(r.step.target)+" tokens, "+evals.MethodLabel(row.Method))
 			if err := r.set(row.trial.Rung); err != nil {
 				return err
 			}
@@ -204,7 +204,7 @@ func (a *app) report(r *searchResult, f searchFlags) error {
 	for _, rung := range r.Rungs {
 		for i, row := range rung.Rows {
 			low, high := bounds([]ropescale.Rung{row.trial.Rung})
-			cells := []string{label(row.Method), cell(row.Fitness), cell(row.HeldOut), short(low) + " … " + short(high),
+			cells := []string{evals.MethodLabel(row.Method), cell(row.Fitness), cell(row.HeldOut), short(low) + " … " + short(high),
 				fmt.Sprint(row.trial.Rung.StartWindow), short(row.trial.Rung.AttentionFactor)}
 			if len(r.Rungs) > 1 {
 				length := ""

@@ -325,6 +325,9 @@ func (s *search) run(ctx context.Context) error {
 			names[i] = size(r.step.target)
 		}
 		s.say("searching factors for %s tokens; at most %s tokens will be read, %s by a candidate", strings.Join(names, ", "), count(most), reads(s.rungs))
+		if err := s.foresee(ctx, most); err != nil {
+			return err
+		}
 	}
 	for i, r := range s.rungs {
 		if err := r.open(i); err != nil {
@@ -350,6 +353,27 @@ func (s *search) run(ctx context.Context) error {
 		default:
 			r.complete = true
 		}
+	}
+	return nil
+}
+
+// foresee says how long a search of so many tokens takes at least, from how fast a short text is read: the first candidate may
+// take an hour, and nothing is known until then.
+func (s *search) foresee(ctx context.Context, tokens int) error {
+	const short, long = 32, 256
+	sample := s.rungs[len(s.rungs)-1].judge.Samples[0].Tokens
+	if len(sample) < 16*long || s.f.budget.time > 0 {
+		return nil
+	}
+	if _, err := s.e.NLL(ctx, sample[:short], 1); err != nil { // the first call is slower
+		return err
+	}
+	started := time.Now()
+	if _, err := s.e.NLL(ctx, sample[:long], 1); err != nil {
+		return err
+	}
+	if d := time.Duration(float64(time.Since(started)) * float64(tokens) / long); d > time.Minute {
+		s.say("that is %s at the speed of a short text, and long texts are slower; --budget shortens it, Ctrl-C keeps what there is", duration(d))
 	}
 	return nil
 }

@@ -272,7 +272,7 @@ func (r *searching) seedLine() string {
 	var parts []string
 	for _, name := range r.seedNames() {
 		seed := r.study.Seeds()[name]
-		part := fmt.Sprintf("%s %s", label(name), fitness(seed.Fitness))
+		part := fmt.Sprintf("%s %s", evals.MethodLabel(name), fitness(seed.Fitness))
 		if p, ok := r.held.perplexity(seed.Candidate, false); ok {
 			part += fmt.Sprintf(" (held-out %s)", fitness(p))
 		}
@@ -363,9 +363,9 @@ func (r *searching) standing() string {
 	}
 	s := fmt.Sprintf("best %s", with(best))
 	if rival, ok := r.rival(); ok && rival.Candidate != best.Candidate {
-		s += fmt.Sprintf(" against %s %s", label(rival.Origin), with(rival))
+		s += fmt.Sprintf(" against %s %s", evals.MethodLabel(rival.Origin), with(rival))
 	} else if ok {
-		s += ", " + label(rival.Origin)
+		s += ", " + evals.MethodLabel(rival.Origin)
 	}
 	return s
 }
