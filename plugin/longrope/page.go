@@ -22,7 +22,7 @@ func (s *search) page(r *searchResult) *evals.SearchPage {
 	info := s.e.Info()
 	p := &evals.SearchPage{Title: pageTitle(s.m.name, s.m.info.OriginalContextLength, r.Ladder), Model: s.m.name, Digest: info.Digest, Command: s.command(),
 		Engine: fmt.Sprintf("%s of %s, %s", info.Engine, info.Host, info.Backend), Next: []string{next(s.m.name, s.f)},
-		Rope: s.m.info.Rope(), Ladder: r.Ladder, Texts: s.rungs[0].study.Options().Texts}
+		Rope: s.m.info.Rope(), Ladder: r.Ladder, Texts: r.Ladder.Source.Texts}
 	if !r.Complete {
 		p.Note = "The search is not complete: the same command goes on."
 	}
@@ -30,7 +30,7 @@ func (s *search) page(r *searchResult) *evals.SearchPage {
 		var losses map[int]map[int]float64
 		var live []int
 		if rung.held != nil {
-			losses, live, p.HeldOut = rung.held.losses, rung.held.live, rung.held.ids
+			losses, live, p.HeldOut = rung.held.losses, rung.held.live, union(p.HeldOut, rung.held.ids)
 		}
 		page := rungPage(rung.study, losses, live)
 		page.Relative, page.HeldOutTokens, page.Methods = rung.step.relative, r.Rungs[i].HeldOutTokens, nil
@@ -96,28 +96,6 @@ func rungPage(s *ropescale.Study, losses map[int]map[int]float64, live []int) ev
 	return r
 }
 
-// journalsOf are the journals that a search left beside the factors that it wrote, or the journal itself.
-func journalsOf(path string) ([]string, error) {
-	if isStudy(path) {
-		return []string{path}, nil
-	}
-	var found []string
-	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range entries {
-		name := e.Name()
-		if rest, ok := strings.CutPrefix(name, filepath.Base(path)); ok && isStudy(name) && (rest == ".study" || rest[0] == '-') {
-			found = append(found, filepath.Join(filepath.Dir(path), name))
-		}
-	}
-	return found, nil
-}
-
-// isStudy tells a study's journal by its name.
-func isStudy(path string) bool { return strings.EqualFold(filepath.Ext(path), ".study") }
-
 // journalPage is the page of a search of which there are the files alone: a killed one, or one of long ago. The ladder is what
 // the factors file holds, or the best of each journal so far.
 func journalPage(path string, l *ropescale.Ladder) (*evals.SearchPage, error) {
@@ -142,11 +120,11 @@ func journalPage(path string, l *ropescale.Ladder) (*evals.SearchPage, error) {
 		header, losses, _ := parseHeldOut(b)
 		var live []int
 		if header != nil {
-			live, p.HeldOut = header.Live, header.Texts
+			live, p.HeldOut = header.Live, union(p.HeldOut, header.Texts)
 		}
 		opts := s.Options()
 		p.Rungs = append(p.Rungs, rungPage(s, losses, live))
-		p.Rope, p.Digest, p.Texts = opts.Rope, opts.ModelDigest, opts.Texts
+		p.Rope, p.Digest, p.Texts = opts.Rope, opts.ModelDigest, union(p.Texts, opts.Texts)
 		if !s.Done() {
 			p.Note = "The search is not complete."
 		}

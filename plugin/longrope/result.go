@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,10 +65,11 @@ func (s *search) finish(ctx context.Context) (*searchResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &searchResult{Model: s.m.name, Digest: s.e.Info().Digest, Trials: l.Source.Trials, Tokens: l.Source.Tokens, Texts: s.rungs[0].texts,
+	r := &searchResult{Model: s.m.name, Digest: s.e.Info().Digest, Trials: l.Source.Trials, Tokens: l.Source.Tokens,
 		Complete: len(s.rungs) == len(s.f.targets) && s.rungs[len(s.rungs)-1].complete, Files: map[string]string{}, Ladder: l}
 	for _, rung := range s.rungs {
 		r.Rungs = append(r.Rungs, rung.result())
+		r.Texts = union(r.Texts, rung.texts)
 	}
 
 	// The factors are what was paid for: they are on disk before anything else is tried.
@@ -111,7 +113,7 @@ func (s *search) ladder() (*ropescale.Ladder, error) {
 		}
 		found = append(found, best.Rung)
 		trials, tokens := len(r.study.History()), r.spent()
-		source.Trials, source.Tokens, source.Texts = source.Trials+trials, source.Tokens+tokens, r.study.Options().Texts
+		source.Trials, source.Tokens, source.Texts = source.Trials+trials, source.Tokens+tokens, union(source.Texts, r.study.Options().Texts)
 		source.Measure, source.Fitness = r.judge.Name, best.Fitness
 		searched = append(searched, searchedRung{r.step.target, r.step.relative, r.judge.Name, best.Fitness, trials, tokens})
 	}
@@ -177,9 +179,19 @@ func (s *search) measureHeldOut(ctx context.Context, result *searchResult) error
 		}
 		rung.HeldOutTokens = r.held.spent
 		result.HeldOutTokens += r.held.spent
-		result.HeldOut = r.held.texts
+		result.HeldOut = union(result.HeldOut, r.held.texts)
 	}
 	return nil
+}
+
+// union adds what is not in all yet: rungs may read other texts, since a long one needs a longer text.
+func union[T comparable](all, more []T) []T {
+	for _, x := range more {
+		if !slices.Contains(all, x) {
+			all = append(all, x)
+		}
+	}
+	return all
 }
 
 func finite(x float64) *float64 {

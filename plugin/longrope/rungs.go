@@ -56,7 +56,7 @@ func plan(m *convert.ModelInfo, targets []int) []step {
 // readjust lets the step search between the own RoPE and the last rung that the model carries, and start from there.
 func (s *step) readjust(carried []ropescale.Rung) {
 	last := relativeTo(carried[len(carried)-1], s.base)
-	s.stretch = max(slices.Max(last.Factors), s.rope.Scale(s.target))
+	s.stretch = max(slices.Max(last.Factors), s.rope.Scale(s.target), 1.25) // where the ladder stretches nothing, a little
 	s.relative = fmt.Sprintf("the own RoPE, up to the factors of the rung for %s tokens", size(last.Length))
 	for _, power := range []float64{1, 0.75, 0.5, 0.25} {
 		g := ropescale.Rung{Length: s.target, AttentionFactor: math.Pow(last.AttentionFactor, power)}

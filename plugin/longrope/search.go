@@ -156,14 +156,6 @@ func writable(path string) error {
 	return os.Remove(f.Name())
 }
 
-// journal is the file of a rung's study.
-func (f *searchFlags) journal(target int) string {
-	if len(f.targets) == 1 {
-		return f.study
-	}
-	return beside(f.study, size(target))
-}
-
 // search is a search for all rungs that were asked for.
 type search struct {
 	*app

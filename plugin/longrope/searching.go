@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"strings"
 	"time"
 
@@ -133,44 +131,6 @@ func (r *searching) open(i int) error {
 func (r *searching) found() (ropescale.Trial, bool) {
 	best, ok := r.study.Best()
 	return best, ok && !math.IsInf(best.Fitness, 0)
-}
-
-// discard removes a journal and what belongs to it, and nothing else that somebody named by mistake.
-func discard(path string) error {
-	journal, err := isJournal(path)
-	if err != nil || !journal {
-		return err
-	}
-	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("--fresh: %w", err)
-	}
-	if err := os.Remove(heldOutFile(path)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("--fresh: %w", err)
-	}
-	return nil
-}
-
-// isJournal says whether there is a study's journal at path.
-func isJournal(path string) (bool, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	head := make([]byte, len(`{"longrope_study"`))
-	n, err := io.ReadFull(f, head)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return false, fmt.Errorf("--study: %w", err)
-	}
-	return string(head[:n]) == `{"longrope_study"`, nil
-}
-
-// textID is a text in the study's record: with other contents it is another study.
-func textID(t evals.Text) string {
-	return fmt.Sprintf("%s (%s, %d bytes)", t.Name, digest(t.Body)[:len("sha256:")+12], len(t.Body))
 }
 
 // run evaluates trials until the study is done, time is up or the user interrupts.
