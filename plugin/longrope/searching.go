@@ -265,8 +265,11 @@ func (r *searching) spent() int {
 // show draws the progress of the whole search.
 func (r *searching) show() {
 	// What this run has read, what it is to read, and how fast.
-	now, all := 0, 0
+	now, all, heldOut := 0, 0, 0
 	for _, other := range r.rungs {
+		if other.study != nil && other.held != nil {
+			heldOut += other.held.spent - other.heldRead
+		}
 		switch {
 		case other.study == nil:
 			all += other.budget
@@ -283,7 +286,7 @@ func (r *searching) show() {
 	if t := r.f.budget.time; t > 0 {
 		done, total = max(done/total, since.Seconds()/t.Seconds()), 1
 	}
-	rate := float64(now) / since.Seconds()
+	rate := float64(now+heldOut) / since.Seconds()
 	if left, ok := remaining(since, done/total); ok && !r.said && since > 2*time.Second {
 		r.said = true
 		if left > 30*time.Second {
