@@ -264,21 +264,21 @@ func (r *searching) spent() int {
 
 // show draws the progress of the whole search.
 func (r *searching) show() {
-	// What this run has read, what it is to read, and how fast.
+	// What this run has read, and what it is to read: rungs below are done with, those above are not begun.
 	now, all, heldOut := 0, 0, 0
 	for _, other := range r.rungs {
-		if other.study != nil && other.held != nil {
-			heldOut += other.held.spent - other.heldRead
-		}
-		switch {
-		case other.study == nil:
+		if other.study == nil {
 			all += other.budget
-		case other == r || !other.study.Done() && !other.closed():
-			all += other.budget - other.read
-			now += other.spent() - other.read
-		default:
-			all += other.spent() - other.read
-			now += other.spent() - other.read
+			continue
+		}
+		read := other.spent() - other.read
+		now += read
+		if other == r {
+			read = other.budget - other.read
+		}
+		all += read
+		if other.held != nil {
+			heldOut += other.held.spent - other.heldRead
 		}
 	}
 	since := time.Since(r.started)
@@ -299,16 +299,6 @@ func (r *searching) show() {
 		what += " " + size(r.step.target)
 	}
 	r.progress(r.started, what, done, total, fmt.Sprintf("%s tokens, %s/s", count(now), count(int(rate))), r.standing())
-}
-
-// closed says that the next rung has begun.
-func (r *searching) closed() bool {
-	for i, other := range r.rungs[:len(r.rungs)-1] {
-		if other == r {
-			return r.rungs[i+1].study != nil
-		}
-	}
-	return false
 }
 
 // standing is how the best stands against the methods, on held-out text too where that was read.
