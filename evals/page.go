@@ -86,6 +86,7 @@ func WritePage(w io.Writer, p *SearchPage) error {
 	type rowView struct {
 		ropescale.Rung
 		Class, Scale string
+		Worth        *worth
 	}
 	view := struct {
 		*SearchPage
@@ -102,7 +103,13 @@ func WritePage(w io.Writer, p *SearchPage) error {
 	}
 	if l := p.Ladder; l != nil {
 		for i, g := range l.Rungs {
-			view.Rows = append(view.Rows, rowView{g, pageClass("rung", i), number(p.Rope.Scale(g.Length)) + "x"})
+			row := rowView{g, pageClass("rung", i), number(p.Rope.Scale(g.Length)) + "x", nil}
+			for k := range p.Rungs {
+				if w := worthOf(&p.Rungs[k]); p.Rungs[k].Target == g.Length && w != nil && w.HeldOut {
+					row.Worth = w
+				}
+			}
+			view.Rows = append(view.Rows, row)
 		}
 		var b strings.Builder
 		if err := l.WriteFactors(&b); err != nil {
@@ -113,36 +120,49 @@ func WritePage(w io.Writer, p *SearchPage) error {
 			view.Ladder = ladderPanel(l, critical)
 		}
 	}
-	view.Gain = gain(p.Rungs)
+	if n := len(p.Rungs); n > 0 {
+		if w := worthOf(&p.Rungs[n-1]); w != nil {
+			text := "the search text"
+			if w.HeldOut {
+				text = "held-out text"
+			}
+			view.Gain = fmt.Sprintf("At %s tokens: %s against %s on %s (%s, %s).", sizeLabel(p.Rungs[n-1].Target), w.Change, w.Method, text, shortNumber(w.Found), shortNumber(w.Rival))
+		}
+	}
 	return pageTemplate.Execute(w, view)
 }
 
-// gain says what the search is worth at its longest rung, on held-out text where that was measured.
-func gain(rungs []RungPage) string {
-	if len(rungs) == 0 {
-		return ""
-	}
-	r := rungs[len(rungs)-1]
-	text, rival, found := "held-out text", math.Inf(1), math.Inf(1)
-	name := ""
+// worth is what a rung's search is worth: what was found against the best method, on held-out text where that was measured.
+type worth struct {
+	Method       string // the best of them
+	Rival, Found float64
+	Change       string // of perplexity
+	HeldOut      bool
+}
+
+// worthOf is nil where there is nothing to compare.
+func worthOf(r *RungPage) *worth {
+	w := &worth{Rival: math.Inf(1), HeldOut: true}
 	value := func(m MethodPage) *float64 { return m.HeldOut }
-	if len(r.Methods) == 0 || r.Methods[len(r.Methods)-1].HeldOut == nil {
-		text, value = "the search text", func(m MethodPage) *float64 { return m.Fitness }
+	last := len(r.Methods) - 1
+	if last < 1 {
+		return nil
 	}
-	for i, m := range r.Methods {
-		switch v := value(m); {
-		case v == nil:
-		case i == len(r.Methods)-1:
-			found = *v
-		case *v < rival:
-			name, rival = MethodLabel(m.Method), *v
+	if r.Methods[last].HeldOut == nil {
+		w.HeldOut, value = false, func(m MethodPage) *float64 { return m.Fitness }
+	}
+	found := value(r.Methods[last])
+	for _, m := range r.Methods[:last] {
+		if v := value(m); v != nil && *v < w.Rival {
+			w.Method, w.Rival = MethodLabel(m.Method), *v
 		}
 	}
-	if name == "" || math.IsInf(found, 0) {
-		return ""
+	if found == nil || w.Method == "" {
+		return nil
 	}
-	change := strings.Replace(fmt.Sprintf("%+.1f %%", 100*(found/rival-1)), "-", "−", 1)
-	return fmt.Sprintf("At %s tokens: %s against %s on %s (%.2f, %.2f).", sizeLabel(r.Target), change, name, text, found, rival)
+	w.Found = *found
+	w.Change = strings.Replace(fmt.Sprintf("%+.1f %%", 100*(w.Found/w.Rival-1)), "-", "−", 1)
+	return w
 }
 
 // pageClass is the style sheet's class of a method, or of rung i.

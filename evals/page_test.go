@@ -75,6 +75,7 @@ func TestPage(t *testing.T) {
 	assert.Contains(t, html, "tiny &lt;b&gt;, from 128", "a name is no markup")
 	assert.Contains(t, html, "At 512 tokens: −2.0 % against NTK on held-out text (13.72, 14.00).")
 	assert.Contains(t, html, "perplexity of 2 windows. 14 trials read 14,000 tokens, 1,234 more were read of held-out text")
+	assert.Contains(t, html, "512<td>4x<td><b>13.72</b><td>14.00 NTK<td>−2.0 %<td>", "what each rung is worth")
 	assert.Contains(t, html, "<h2>256 tokens</h2>")
 	for _, title := range []string{"Convergence", "Does it carry over?", "Factors", "Attention factor", "Start window"} {
 		assert.Equal(t, 2, strings.Count(html, "<h3>"+title+"</h3>"), title)
