@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -140,4 +141,44 @@ func TestRealReadjustment(t *testing.T) {
 	assert.Greater(t, different, len(plain)-2*window, "and what comes after it has the rung's factors")
 	assert.Equal(t, nll("long.gguf", 400), nll("longer.gguf", 400), "a longer text has the rung for 512, as before")
 	assert.Contains(t, string(runCommand(t, "show", path("longer.gguf"))), "no sequences: a shorter rung serves them")
+}
+
+// BenchmarkSearchTokens holds the tokens that a search evaluates in a second against those of plain perplexity of the same
+// model and length, in turns, so that what else the machine does meets both. x/plain is their ratio.
+func BenchmarkSearchTokens(b *testing.B) {
+	const target = 2048
+	path := filepath.Join(b.TempDir(), "model.gguf")
+	require.NoError(b, os.WriteFile(path, defaultmodel.Model, 0o644))
+	e, err := openEngine(path, openOptions{Length: target, Threads: 1})
+	require.NoError(b, err)
+	defer e.Close()
+	info := e.Info()
+	rope := ropescale.Rope{Dims: info.RopeDimensionCount, FreqBase: info.FreqBase, OriginalContextLength: info.OriginalContextLength}
+	texts, err := textsFor(e, nil, searchBooks, target, 2)
+	require.NoError(b, err)
+	j, err := newJudge(e, rope, nil, texts, target, searchFlags{windows: 2, seed: 1})
+	require.NoError(b, err)
+	study, err := ropescale.NewStudy(ropescale.Options{Rope: rope, Target: target, Readings: j.Readings, Budget: 1 << 30})
+	require.NoError(b, err)
+	ladder, err := ropescale.NewLadder(rope, nil, study.Ask()[1].Rung)
+	require.NoError(b, err)
+
+	var tokens, seconds [2]float64 // of the search, of plain perplexity
+	for b.Loop() {
+		started := time.Now()
+		for _, t := range study.Ask()[:1] {
+			losses, n, err := j.evaluate(b.Context(), e, t.Rung, t.Readings)
+			require.NoError(b, err)
+			require.NoError(b, study.Tell(t.ID, losses, n))
+			tokens[0] += float64(n)
+		}
+		seconds[0] += time.Since(started).Seconds()
+		started = time.Now()
+		r, err := evals.Perplexity(b.Context(), e, evals.Method{Name: "ntk", Ladder: ladder}, texts[:1], evals.PerplexityOptions{Length: target, MaxWindows: 2})
+		require.NoError(b, err)
+		tokens[1] += float64(r.EvaluatedTokens)
+		seconds[1] += time.Since(started).Seconds()
+	}
+	b.ReportMetric(tokens[0]/seconds[0], "tokens/s")
+	b.ReportMetric(tokens[0]/seconds[0]/(tokens[1]/seconds[1]), "x/plain")
 }

@@ -74,7 +74,7 @@ the public domain that come with the program are used: for a target of 200k toke
 	fl.StringVar(&f.algorithm, "algorithm", "cma", "cma (few evaluations), longrope (the paper's evolutionary search), dim-mono or dim-piece-mono (its authors' released ones)")
 	fl.Uint64Var(&f.seed, "seed", 1, "Seed of the search")
 	fl.IntVar(&f.windows, "windows", 0, "Windows of the target length that each candidate reads (default: 16k tokens of them, but at least 3 where the text has as many)")
-	fl.StringVar(&f.fitness, "fitness", "perplexity", "What to minimise: perplexity, needle (of hidden keys), or both")
+	fl.StringVar(&f.fitness, "fitness", "", "What to minimise: perplexity, needle (of hidden keys), or both (default)")
 	fl.StringVar(&f.attention, "attention", "", "Attention factor: search or fixed (default: search for cma, fixed for longrope)")
 	fl.IntVar(&f.knots, "knots", 0, "Knots of cma's curve of factors (default 8)")
 	fl.StringVar(&f.study, "study", "", "Journal `FILE`; of several rungs, each has its length in the name (default: that of the output, with .study)")
