@@ -40,8 +40,9 @@ type RungPage struct {
 	Best []BestPoint
 	// Methods are those that need no search, and at last what was found.
 	Methods []MethodPage
-	// Rival is the held-out perplexity of the best method, on the windows that BestPoint.HeldOut was measured on; 0 for none.
-	Rival float64
+	// Rival is the held-out perplexity of the method with the best fitness, on the windows that BestPoint.HeldOut was measured on;
+	// nil for none.
+	Rival *float64
 	// Trials read Tokens, HeldOutTokens were read beside them. A trial may read a part of a candidate's readings only.
 	Trials, Tokens, HeldOutTokens int
 }
@@ -58,14 +59,17 @@ type Candidate struct {
 type BestPoint struct {
 	Tokens  int
 	Fitness float64
-	HeldOut float64 // perplexity of held-out text; 0: not measured
+	// Text and HeldOut are perplexities of the search text and of held-out text; nil: not measured.
+	Text, HeldOut *float64
 }
 
 // MethodPage is a row of a rung's table. Values that are nil failed, or were not measured.
 type MethodPage struct {
-	Method           string
-	Fitness, HeldOut *float64
-	Rung             ropescale.Rung
+	Method string
+	// Fitness is made of Text, the perplexity of the search text, or of Keys, the NLL of hidden keys in nats, or of both. HeldOut
+	// is the perplexity of held-out text.
+	Fitness, Text, Keys, HeldOut *float64
+	Rung                         ropescale.Rung
 }
 
 //go:embed page.html
@@ -82,6 +86,7 @@ func WritePage(w io.Writer, p *SearchPage) error {
 	type rungView struct {
 		*RungPage
 		Convergence, Carries, Factors, Attention, Windows template.HTML
+		Keys, Text                                        bool // whether the table has them: text beside keys
 	}
 	type rowView struct {
 		ropescale.Rung
@@ -99,7 +104,9 @@ func WritePage(w io.Writer, p *SearchPage) error {
 	critical := p.Rope.CriticalDimension() / 2
 	for i := range p.Rungs {
 		r := &p.Rungs[i]
-		view.Rungs = append(view.Rungs, rungView{r, convergencePanel(r), carriesPanel(r), rungPanel(r, critical), attentionPanel(r), windowsPanel(r)})
+		keys := slices.ContainsFunc(r.Methods, func(m MethodPage) bool { return m.Keys != nil })
+		text := slices.ContainsFunc(r.Methods, func(m MethodPage) bool { return m.Text != nil })
+		view.Rungs = append(view.Rungs, rungView{r, convergencePanel(r), carriesPanel(r), rungPanel(r, critical), attentionPanel(r), windowsPanel(r), keys, keys && text})
 	}
 	if l := p.Ladder; l != nil {
 		for i, g := range l.Rungs {
@@ -126,7 +133,7 @@ func WritePage(w io.Writer, p *SearchPage) error {
 			if w.HeldOut {
 				text = "held-out text"
 			}
-			view.Gain = fmt.Sprintf("At %s tokens: %s against %s on %s (%s, %s).", sizeLabel(p.Rungs[n-1].Target), w.Change, w.Method, text, shortNumber(w.Found), shortNumber(w.Rival))
+			view.Gain = fmt.Sprintf("At %s tokens: %s against %s on %s (%s, %s).%s", sizeLabel(p.Rungs[n-1].Target), w.Change, w.Method, text, shortNumber(w.Found), shortNumber(w.Rival), w.Keys)
 		}
 	}
 	return pageTemplate.Execute(w, view)
@@ -138,6 +145,7 @@ type worth struct {
 	Rival, Found float64
 	Change       string // of perplexity
 	HeldOut      bool
+	Keys         string // what hidden keys cost, in words; "" where there are none
 }
 
 // worthOf is nil where there is nothing to compare.
@@ -149,12 +157,15 @@ func worthOf(r *RungPage) *worth {
 		return nil
 	}
 	if r.Methods[last].HeldOut == nil {
-		w.HeldOut, value = false, func(m MethodPage) *float64 { return m.Fitness }
+		w.HeldOut, value = false, func(m MethodPage) *float64 { return m.Text }
 	}
 	found := value(r.Methods[last])
 	for _, m := range r.Methods[:last] {
 		if v := value(m); v != nil && *v < w.Rival {
 			w.Method, w.Rival = MethodLabel(m.Method), *v
+			if k := r.Methods[last].Keys; k != nil && m.Keys != nil {
+				w.Keys = fmt.Sprintf(" Hidden keys cost %s nats, with %s %s.", shortNumber(*k), w.Method, shortNumber(*m.Keys))
+			}
 		}
 	}
 	if found == nil || w.Method == "" {

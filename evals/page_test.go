@@ -30,7 +30,7 @@ func somePage(t testing.TB) *SearchPage {
 			require.NoError(t, err)
 			g, err := method(rope, target, ropescale.MethodOptions{})
 			require.NoError(t, err)
-			r.Methods = append(r.Methods, MethodPage{Method: name, Fitness: value([]float64{50, 12, 13}[i]), HeldOut: value([]float64{60, 14, 15}[i]), Rung: g})
+			r.Methods = append(r.Methods, MethodPage{Method: name, Fitness: value([]float64{50, 12, 13}[i]), Text: value([]float64{50, 12, 13}[i]), HeldOut: value([]float64{60, 14, 15}[i]), Rung: g})
 		}
 		best := r.Methods[1].Rung
 		for i := range 14 {
@@ -43,16 +43,16 @@ func somePage(t testing.TB) *SearchPage {
 			}
 			r.Candidates = append(r.Candidates, Candidate{Tokens: r.Tokens, Fitness: f, Note: "cma", Rung: g})
 			if i > 5 {
-				b := BestPoint{Tokens: r.Tokens, Fitness: f}
+				b := BestPoint{Tokens: r.Tokens, Fitness: f, Text: value(f)}
 				if i%3 == 0 {
-					b.HeldOut = 13.9
+					b.HeldOut = value(13.9)
 				}
 				r.Best = append(r.Best, b)
 			}
 			best = g
 		}
-		r.Rival = 14
-		r.Methods = append(r.Methods, MethodPage{Method: "longrope", Fitness: value(11.2), HeldOut: value(13.72), Rung: best})
+		r.Rival = value(14)
+		r.Methods = append(r.Methods, MethodPage{Method: "longrope", Fitness: value(11.2), Text: value(11.2), HeldOut: value(13.72), Rung: best})
 		p.Rungs = append(p.Rungs, r)
 		best.Length = target
 		rungs = append(rungs, best)
@@ -87,6 +87,17 @@ func TestPage(t *testing.T) {
 	assert.NotContains(t, html, "Inf")
 	assert.Equal(t, html, page(t, p), "the same page each time")
 
+	assert.NotContains(t, html, "hidden keys", "there are none")
+
+	// A fitness of text and keys is told beside its parts.
+	k := 0.25
+	for i := range p.Rungs[1].Methods {
+		p.Rungs[1].Methods[i].Keys = &k
+	}
+	both := page(t, p)
+	assert.Contains(t, both, "(13.72, 14.00). Hidden keys cost 0.250 nats, with NTK 0.250.")
+	assert.Equal(t, 1, strings.Count(both, "<th>hidden keys, nats<th>perplexity, search text"))
+
 	// It needs nothing else, and runs nothing.
 	for _, word := range []string{"<script", "http:", "https:", "src=", "url(", "@import", "<link"} {
 		assert.NotContains(t, html, word)
@@ -117,7 +128,7 @@ func TestPageOfLittle(t *testing.T) {
 	p := somePage(t)
 	p.Ladder = nil
 	r := &p.Rungs[1]
-	r.Candidates, r.Best, r.Methods, r.Rival = nil, nil, r.Methods[:1], 0
+	r.Candidates, r.Best, r.Methods, r.Rival = nil, nil, r.Methods[:1], nil
 	r.Methods[0].Fitness, r.Methods[0].HeldOut = nil, nil
 	html := page(t, p)
 	assert.NotContains(t, html, "The ladder")
@@ -126,6 +137,7 @@ func TestPageOfLittle(t *testing.T) {
 
 	// One candidate, one value: no picture divides by nothing.
 	r.Candidates = []Candidate{{Tokens: 10, Fitness: 3, Rung: r.Methods[0].Rung}}
-	r.Best, r.Tokens = []BestPoint{{Tokens: 10, Fitness: 3, HeldOut: 4}}, 10
+	three := 3.0
+	r.Best, r.Tokens = []BestPoint{{Tokens: 10, Fitness: 3, HeldOut: &three}}, 10
 	assert.NotContains(t, page(t, p), "NaN")
 }

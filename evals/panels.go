@@ -82,28 +82,28 @@ func medianFitness(cs []Candidate) float64 {
 	return fs[len(fs)/2]
 }
 
-// carriesPanel is what the search gained on its own text and what of it carries over to held-out text, both against the best
-// method: lines that part are overfitting. It is empty where held-out text was not read.
+// carriesPanel is what became of the perplexity of the search text, and of held-out text, both against the method with the best
+// fitness: lines that part are overfitting. It is empty where held-out text was not read.
 func carriesPanel(r *RungPage) template.HTML {
-	rival := math.Inf(1)
+	fitness, rival := math.Inf(1), (*float64)(nil)
 	for _, m := range r.Methods {
-		if m.Method != "longrope" && m.Fitness != nil {
-			rival = math.Min(rival, *m.Fitness)
+		if m.Method != "longrope" && m.Fitness != nil && *m.Fitness < fitness {
+			fitness, rival = *m.Fitness, m.Text
 		}
 	}
-	if r.Rival == 0 || math.IsInf(rival, 0) {
+	if r.Rival == nil || rival == nil {
 		return ""
 	}
 	p := &panel{xlabel: "tokens read by candidates", ylabel: "perplexity against the best method"}
 	var text, held [][2]float64
 	for _, b := range r.Best {
-		if b.Fitness > rival {
+		if b.Fitness > fitness || b.Text == nil {
 			continue
 		}
 		x := float64(b.Tokens)
-		text = append(text, [2]float64{x, 100 * (b.Fitness/rival - 1)})
-		if b.HeldOut > 0 {
-			held = append(held, [2]float64{x, 100 * (b.HeldOut/r.Rival - 1)})
+		text = append(text, [2]float64{x, 100 * (*b.Text / *rival - 1)})
+		if b.HeldOut != nil {
+			held = append(held, [2]float64{x, 100 * (*b.HeldOut / *r.Rival - 1)})
 		}
 	}
 	if len(held) == 0 {

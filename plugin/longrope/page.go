@@ -35,7 +35,7 @@ func (s *search) page(r *searchResult) *evals.SearchPage {
 		page := rungPage(rung.study, losses, live)
 		page.Relative, page.HeldOutTokens, page.Methods = rung.step.relative, r.Rungs[i].HeldOutTokens, nil
 		for _, row := range r.Rungs[i].Rows {
-			page.Methods = append(page.Methods, evals.MethodPage{Method: row.Method, Fitness: row.Fitness, HeldOut: row.HeldOut, Rung: row.trial.Rung})
+			page.Methods = append(page.Methods, evals.MethodPage{Method: row.Method, Fitness: row.Fitness, Text: row.Text, Keys: row.Keys, HeldOut: row.HeldOut, Rung: row.trial.Rung})
 		}
 		p.Rungs = append(p.Rungs, page)
 	}
@@ -56,7 +56,12 @@ func rungPage(s *ropescale.Study, losses map[int]map[int]float64, live []int) ev
 		}
 		return nil
 	}
-	best, rival := math.Inf(1), math.Inf(1)
+	scores := scoresOf(s)
+	method := func(name string, t ropescale.Trial) evals.MethodPage {
+		s := scores[t.Candidate]
+		return evals.MethodPage{Method: name, Fitness: finite(t.Fitness), Text: s.text, Keys: s.keys, HeldOut: heldOut(t.Candidate), Rung: t.Rung}
+	}
+	best := math.Inf(1)
 	for _, t := range s.History() {
 		r.Trials++
 		r.Tokens += t.Tokens
@@ -66,29 +71,22 @@ func rungPage(s *ropescale.Study, losses map[int]map[int]float64, live []int) ev
 		r.Candidates = append(r.Candidates, evals.Candidate{Tokens: r.Tokens, Fitness: t.Fitness, Note: t.Origin, Rung: t.Rung})
 		if t.Fitness < best {
 			best = t.Fitness
-			point := evals.BestPoint{Tokens: r.Tokens, Fitness: t.Fitness}
-			if p := heldOut(t.Candidate); p != nil {
-				point.HeldOut = *p
-			}
-			r.Best = append(r.Best, point)
+			r.Best = append(r.Best, evals.BestPoint{Tokens: r.Tokens, Fitness: t.Fitness, Text: scores[t.Candidate].text, HeldOut: heldOut(t.Candidate)})
 		}
 	}
+	rival := math.Inf(1)
 	for _, name := range append(slices.Clone(seedOrder), "own") {
 		t, ok := s.Seeds()[name]
 		if !ok {
 			continue
 		}
-		held := heldOut(t.Candidate)
-		r.Methods = append(r.Methods, evals.MethodPage{Method: name, Fitness: finite(t.Fitness), HeldOut: held, Rung: t.Rung})
+		r.Methods = append(r.Methods, method(name, t))
 		if t.Fitness < rival {
-			rival, r.Rival = t.Fitness, 0
-			if held != nil {
-				r.Rival = *held
-			}
+			rival, r.Rival = t.Fitness, heldOut(t.Candidate)
 		}
 	}
 	if t, ok := s.Best(); ok {
-		r.Methods = append(r.Methods, evals.MethodPage{Method: "longrope", Fitness: finite(t.Fitness), HeldOut: heldOut(t.Candidate), Rung: t.Rung})
+		r.Methods = append(r.Methods, method("longrope", t))
 	}
 	for _, windows := range losses {
 		r.HeldOutTokens += len(windows) * opts.Target

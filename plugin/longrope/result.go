@@ -40,10 +40,13 @@ type rungResult struct {
 	HeldOutTokens int         `json:"held_out_tokens"`
 }
 
-// searchRow is a method with its fitness and perplexity on held-out text; nil where it failed or was not measured.
+// searchRow is a method with its fitness, what that is made of, and its perplexity on held-out text; nil where it failed or was
+// not measured.
 type searchRow struct {
 	Method  string   `json:"method"`
 	Fitness *float64 `json:"fitness"`
+	Text    *float64 `json:"text,omitempty"` // perplexity of the search text
+	Keys    *float64 `json:"keys,omitempty"` // NLL of hidden keys, nats
 	HeldOut *float64 `json:"held_out"`
 
 	trial ropescale.Trial
@@ -146,12 +149,17 @@ func (s *search) ladder() (*ropescale.Ladder, error) {
 func (r *searching) result() rungResult {
 	best, _ := r.found()
 	out := rungResult{Target: r.step.target, Relative: r.step.relative, Measure: r.judge.Name, Rows: []searchRow{}, Trials: len(r.study.History()), Tokens: r.spent()}
+	scores := scoresOf(r.study)
+	row := func(method string, t ropescale.Trial) {
+		s := scores[t.Candidate]
+		out.Rows = append(out.Rows, searchRow{Method: method, Fitness: finite(t.Fitness), Text: s.text, Keys: s.keys, trial: t})
+	}
 	for _, name := range r.seedNames() {
 		if t, ok := r.study.Seeds()[name]; ok {
-			out.Rows = append(out.Rows, searchRow{Method: name, Fitness: finite(t.Fitness), trial: t})
+			row(name, t)
 		}
 	}
-	out.Rows = append(out.Rows, searchRow{Method: "longrope", Fitness: finite(best.Fitness), trial: best})
+	row("longrope", best)
 	return out
 }
 
@@ -212,25 +220,30 @@ func (a *app) report(r *searchResult, f searchFlags) error {
 		}
 		return fitness(*x)
 	}
+	// A fitness of keys is told beside what it is made of; one of text alone is the perplexity of that.
+	keys := r.Rungs[0].Rows[0].Keys != nil
+	header, left := []string{"", "on search text", "on held-out text", "factors", "start window", "attention factor"}, 1
+	if keys {
+		header = slices.Replace(header, 1, 2, "fitness", "keys, nats", "on search text")
+	}
+	if len(r.Rungs) > 1 {
+		header, left = append([]string{"length"}, header...), 2
+	}
 	var rows [][]string
 	for _, rung := range r.Rungs {
-		for i, row := range rung.Rows {
+		length := size(rung.Target)
+		for _, row := range rung.Rows {
 			low, high := bounds([]ropescale.Rung{row.trial.Rung})
-			cells := []string{evals.MethodLabel(row.Method), cell(row.Fitness), cell(row.HeldOut), short(low) + " … " + short(high),
-				fmt.Sprint(row.trial.Rung.StartWindow), short(row.trial.Rung.AttentionFactor)}
+			cells := []string{evals.MethodLabel(row.Method), cell(row.Fitness)}
+			if keys {
+				cells = append(cells, cell(row.Keys), cell(row.Text))
+			}
+			cells = append(cells, cell(row.HeldOut), short(low)+" … "+short(high), fmt.Sprint(row.trial.Rung.StartWindow), short(row.trial.Rung.AttentionFactor))
 			if len(r.Rungs) > 1 {
-				length := ""
-				if i == 0 {
-					length = size(rung.Target)
-				}
-				cells = append([]string{length}, cells...)
+				cells, length = append([]string{length}, cells...), ""
 			}
 			rows = append(rows, cells)
 		}
-	}
-	header, left := []string{"", "on search text", "on held-out text", "factors", "start window", "attention factor"}, 1
-	if len(r.Rungs) > 1 {
-		header, left = append([]string{"length"}, header...), 2
 	}
 	if err := a.print(table(header, rows, left)); err != nil {
 		return err

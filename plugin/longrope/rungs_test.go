@@ -191,3 +191,41 @@ func TestHeldOutGoesOn(t *testing.T) {
 	assert.Empty(t, h.losses)
 	h.close()
 }
+
+// What a fitness is made of is told apart, also of a candidate that was read in parts; what failed or is not all read is left out.
+func TestScoresOf(t *testing.T) {
+	rope := ropescale.Rope{Dims: 16, FreqBase: 10000, OriginalContextLength: 128}
+	s, err := ropescale.NewStudy(ropescale.Options{Rope: rope, Target: 512, Budget: 400, Readings: []ropescale.Reading{
+		{Name: "window 1", Kind: "text", Tokens: 4, Weight: 0.5}, {Name: "window 2", Kind: "text", Tokens: 4, Weight: 0.5}, {Name: "key 1", Kind: "key", Tokens: 2, Weight: 0.1}}})
+	require.NoError(t, err)
+	all := map[int][]float64{} // losses of a candidate
+	for !s.Done() {
+		for _, trial := range s.Ask() {
+			var losses []float64
+			for _, r := range trial.Readings {
+				losses = append(losses, []float64{2, 3, 0.5}[r])
+			}
+			if trial.ID == 1 {
+				losses[2] = math.Inf(1)
+			}
+			require.NoError(t, s.Tell(trial.ID, losses, 1))
+			all[trial.Candidate] = append(all[trial.Candidate], losses...)
+		}
+	}
+	got, parts := scoresOf(s), 0
+	for id, losses := range all {
+		switch {
+		case id == 1:
+			assert.Nil(t, got[id].keys)
+		case len(losses) == 3:
+			require.NotNil(t, got[id].text)
+			require.NotNil(t, got[id].keys)
+			assert.InDelta(t, math.Exp(2.5), *got[id].text, 1e-9)
+			assert.InDelta(t, 0.5, *got[id].keys, 1e-9)
+		default:
+			parts++
+			assert.Nil(t, got[id].text)
+		}
+	}
+	assert.Positive(t, parts, "the default algorithm reads in parts")
+}

@@ -231,14 +231,24 @@ func (r *searching) seedNames() []string {
 func (r *searching) seedLine() string {
 	var parts []string
 	for _, name := range r.seedNames() {
-		seed := r.study.Seeds()[name]
-		part := fmt.Sprintf("%s %s", evals.MethodLabel(name), fitness(seed.Fitness))
-		if p, ok := r.held.perplexity(seed.Candidate, false); ok {
-			part += fmt.Sprintf(" (held-out %s)", fitness(p))
-		}
-		parts = append(parts, part)
+		parts = append(parts, evals.MethodLabel(name)+" "+r.told(r.study.Seeds()[name]))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// told is a candidate's fitness, and the perplexities of the search text, where that is another number, and of held-out text.
+func (r *searching) told(t ropescale.Trial) string {
+	var more []string
+	if s := scoresOf(r.study)[t.Candidate]; s.keys != nil && s.text != nil {
+		more = append(more, "text "+fitness(*s.text))
+	}
+	if p, ok := r.held.perplexity(t.Candidate, false); ok {
+		more = append(more, "held-out "+fitness(p))
+	}
+	if more == nil {
+		return fitness(t.Fitness)
+	}
+	return fmt.Sprintf("%s (%s)", fitness(t.Fitness), strings.Join(more, ", "))
 }
 
 // rival is the best of the methods that need no search.
@@ -307,16 +317,9 @@ func (r *searching) standing() string {
 	if !ok {
 		return ""
 	}
-	with := func(t ropescale.Trial) string {
-		s := fitness(t.Fitness)
-		if p, ok := r.held.perplexity(t.Candidate, false); ok {
-			s += fmt.Sprintf(" (held-out %s)", fitness(p))
-		}
-		return s
-	}
-	s := fmt.Sprintf("best %s", with(best))
+	s := "best " + r.told(best)
 	if rival, ok := r.rival(); ok && rival.Candidate != best.Candidate {
-		s += fmt.Sprintf(" against %s %s", evals.MethodLabel(rival.Origin), with(rival))
+		s += fmt.Sprintf(" against %s %s", evals.MethodLabel(rival.Origin), r.told(rival))
 	} else if ok {
 		s += ", " + evals.MethodLabel(rival.Origin)
 	}
