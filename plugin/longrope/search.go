@@ -249,6 +249,9 @@ func (s *search) prepare(texts, heldOut []evals.Text) error {
 			}
 		}
 		opts := r.options()
+		if s.below(i) != nil {
+			opts.Starts = append(opts.Starts, r.standIns()...)
+		}
 		study, err := ropescale.NewStudy(opts)
 		if err != nil {
 			return err

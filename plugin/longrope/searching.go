@@ -90,9 +90,14 @@ func (s *search) least(i int) int {
 	r := s.rungs[i]
 	n := len(r.seedNames()) + len(r.options().Starts) + 1
 	if s.below(i) != nil {
-		n += len(r.step.above(r.step.rope.Identity(r.step.target - 1)))
+		n += len(r.standIns())
 	}
 	return n * r.judge.tokens()
+}
+
+// standIns are as many starts as the rung below will give, before it has been found.
+func (r *searching) standIns() []ropescale.Candidate {
+	return r.step.above(r.step.rope.Identity(r.step.target - 1).Over(r.step.base))
 }
 
 // open starts or resumes the study of rung i, and reads what was read of held-out text.
