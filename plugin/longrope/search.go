@@ -216,10 +216,7 @@ func (a *app) search(ctx context.Context, arg string, f searchFlags) error {
 
 func (s *search) close() {
 	for _, r := range s.rungs {
-		if r.study != nil {
-			r.study.Close()
-		}
-		r.held.close()
+		r.close()
 	}
 }
 
@@ -338,6 +335,7 @@ func (s *search) run(ctx context.Context) error {
 			s.say("the time is up for %s tokens after %d trials, %s of %s tokens", size(r.step.target), len(r.study.History()), count(r.spent()), count(r.budget))
 			if _, ok := r.found(); !ok {
 				if i > 0 {
+					r.close()
 					s.rungs = s.rungs[:i]
 					return nil
 				}

@@ -132,6 +132,13 @@ func (r *searching) open(i int) error {
 	return err
 }
 
+func (r *searching) close() {
+	if r.study != nil {
+		r.study.Close()
+	}
+	r.held.close()
+}
+
 // found is the best candidate, if any has a finite fitness.
 func (r *searching) found() (ropescale.Trial, bool) {
 	best, ok := r.study.Best()
