@@ -139,9 +139,10 @@ func WritePage(w io.Writer, p *SearchPage) error {
 	return pageTemplate.Execute(w, view)
 }
 
-// worth is what a rung's search is worth: what was found against the best method, on held-out text where that was measured.
+// worth is what a rung's search is worth: what was found against the method with the best fitness, on held-out text where that
+// was measured.
 type worth struct {
-	Method       string // the best of them
+	Method       string
 	Rival, Found float64
 	Change       string // of perplexity
 	HeldOut      bool
@@ -150,28 +151,28 @@ type worth struct {
 
 // worthOf is nil where there is nothing to compare.
 func worthOf(r *RungPage) *worth {
-	w := &worth{Rival: math.Inf(1), HeldOut: true}
-	value := func(m MethodPage) *float64 { return m.HeldOut }
+	w := &worth{HeldOut: true}
 	last := len(r.Methods) - 1
 	if last < 1 {
 		return nil
 	}
-	if r.Methods[last].HeldOut == nil {
-		w.HeldOut, value = false, func(m MethodPage) *float64 { return m.Text }
-	}
-	found := value(r.Methods[last])
+	found, rival := r.Methods[last], MethodPage{}
 	for _, m := range r.Methods[:last] {
-		if v := value(m); v != nil && *v < w.Rival {
-			w.Method, w.Rival = MethodLabel(m.Method), *v
-			if k := r.Methods[last].Keys; k != nil && m.Keys != nil {
-				w.Keys = fmt.Sprintf(" Hidden keys cost %s nats, with %s %s.", shortNumber(*k), w.Method, shortNumber(*m.Keys))
-			}
+		if m.Fitness != nil && (rival.Fitness == nil || *m.Fitness < *rival.Fitness) {
+			rival = m
 		}
 	}
-	if found == nil || w.Method == "" {
+	value := func(m MethodPage) *float64 { return m.HeldOut }
+	if found.HeldOut == nil {
+		w.HeldOut, value = false, func(m MethodPage) *float64 { return m.Text }
+	}
+	if value(found) == nil || value(rival) == nil {
 		return nil
 	}
-	w.Found = *found
+	w.Method, w.Found, w.Rival = MethodLabel(rival.Method), *value(found), *value(rival)
+	if found.Keys != nil && rival.Keys != nil {
+		w.Keys = fmt.Sprintf(" Hidden keys cost %s nats, with %s %s.", shortNumber(*found.Keys), w.Method, shortNumber(*rival.Keys))
+	}
 	w.Change = strings.Replace(fmt.Sprintf("%+.1f %%", 100*(w.Found/w.Rival-1)), "-", "−", 1)
 	return w
 }

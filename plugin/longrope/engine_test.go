@@ -41,7 +41,7 @@ func TestRealEngine(t *testing.T) {
 	run := func(args ...string) []byte { return runCommand(t, args...) }
 
 	var found searchResult
-	require.NoError(t, json.Unmarshal(run("search", model, "--target", "512", "--windows", "1", "--budget", "2560", "-o", factors, "--json"), &found))
+	require.NoError(t, json.Unmarshal(run("search", model, "--target", "512", "--windows", "1", "--budget", "5k", "-o", factors, "--json"), &found))
 	require.Len(t, found.Rungs, 1)
 	require.Len(t, found.Rungs[0].Rows, 4)
 	fitness := map[string]float64{}
@@ -53,7 +53,7 @@ func TestRealEngine(t *testing.T) {
 	for _, name := range seedOrder {
 		assert.LessOrEqual(t, fitness["longrope"], fitness[name], "the search evaluates %s too", name)
 	}
-	assert.Equal(t, 5, found.Trials)
+	assert.Equal(t, 4, found.Trials, "the methods and the mean")
 
 	run("convert", model, "--factors", factors, "-o", long)
 	// What is measured with factors set on the plain model is what the converted one carries.
@@ -83,7 +83,7 @@ func TestRealReadjustment(t *testing.T) {
 	runCommand(t, "convert", path("model.gguf"), "--method", "yarn", "--target", "512", "-o", path("long.gguf"))
 
 	var found searchResult
-	require.NoError(t, json.Unmarshal(runCommand(t, "search", path("long.gguf"), "--target", "256,1k", "--windows", "1", "--budget", "14k", "-o", path("f.json"), "--json"), &found))
+	require.NoError(t, json.Unmarshal(runCommand(t, "search", path("long.gguf"), "--target", "256,1k", "--windows", "1", "--budget", "20k", "-o", path("f.json"), "--json"), &found))
 	require.Len(t, found.Rungs, 2)
 	require.Len(t, found.Ladder.Rungs, 3, "the rung for 512 stays")
 	methods := func(r rungResult) (names []string) {
