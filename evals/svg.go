@@ -85,7 +85,7 @@ func (p *panel) mark(x float64, word string) {
 		anchor, at = "start", 4
 	}
 	fmt.Fprintf(&p.parts, `<path class="line mark" d="M%.1f %.1fV%.1f"/><text class="word" x="%.1f" y="%.1f" text-anchor="%s">%s</text>`,
-		v, panelTop, panelBottom, v+at, panelBottom-6, anchor, html.EscapeString(word))
+		v, panelTop, panelBottom, v+at, panelBottom-18, anchor, html.EscapeString(word))
 }
 
 // svg is the whole chart; title says to a screen reader what it shows.
