@@ -49,7 +49,7 @@ const paperTrials = 3 + 64 + 40*(16+16)
 
 // cmaGenerations is what the default budget of cma is made for, beside five scores on all readings: the starts, and the mean on
 // the way and at the end.
-const cmaGenerations = 8
+const cmaGenerations = 10
 
 // space is what an algorithm searches in: the problem, the resolved parameters, the budget and the random numbers.
 type space struct {

@@ -474,7 +474,7 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 		"started with seed 1, this run has 2":                   func(o *Options) { o.Seed = 2 },
 		`started with algorithm "cma", this run has "longrope"`: func(o *Options) { o.Algorithm = "longrope" },
 		"started with target 2048, this run has 4096":           func(o *Options) { o.Target = 4096 },
-		"started with budget 69, this run has 50":               func(o *Options) { o.Budget = 50 },
+		"started with budget 85, this run has 50":               func(o *Options) { o.Budget = 50 },
 		`model_digest "sha256:aa", this run has "sha256:bb"`:    func(o *Options) { o.ModelDigest = "sha256:bb" },
 		`texts ["a"], this run has null`:                        func(o *Options) { o.Texts = nil },
 		`fitness "", this run has "nll"`:                        func(o *Options) { o.Fitness = "nll" },
@@ -489,7 +489,7 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 		require.ErrorContains(t, err, path)
 	}
 	same := opts
-	same.Algorithm, same.Budget, same.Params.Knots = "cma", 69, 8 // the defaults spelled out
+	same.Algorithm, same.Budget, same.Params.Knots = "cma", 85, 8 // the defaults spelled out
 	s, err = OpenStudy(path, same)
 	require.NoError(t, err)
 	assert.Len(t, s.History(), 20)
@@ -668,7 +668,7 @@ func ExampleStudy() {
 	}
 	best, _ := s.Best()
 	fmt.Println(len(s.History()), "trials, better than YaRN:", best.Fitness < s.Seeds()["yarn"].Fitness)
-	// Output: 62 trials, better than YaRN: true
+	// Output: 79 trials, better than YaRN: true
 }
 
 // A rung that is readjusted for a short text, up to L or above it, may have factors up to those of the rung that the model was
