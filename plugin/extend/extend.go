@@ -1,0 +1,44 @@
+// Package extend carries the training recipe of progressive extension inside the program: PyTorch code, since training
+// belongs to PyTorch. "ollama longrope extend" writes it out and runs it with the user's Python.
+//
+//	train.py  the run: FSDP2 on one process or many, resumable, JSON lines on standard output
+//	rope.py   the rotation by rows: rungs, start windows and attention factors in transformers' models
+//	data.py   documents and how they are packed without being mixed
+//	model.py  checkpoint folders and GGUF files in and out
+package extend
+
+import (
+	"embed"
+	"os"
+	"path/filepath"
+)
+
+//go:embed train.py rope.py data.py model.py
+var recipe embed.FS
+
+// Main is the file of the recipe to run.
+const Main = "train.py"
+
+// Needs are the Python modules that the recipe imports.
+func Needs() []string { return []string{"torch", "transformers", "safetensors", "gguf", "numpy"} }
+
+// Write writes the recipe's files into dir, which it makes if need be, and replaces what is there under their names.
+func Write(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	files, err := recipe.ReadDir(".")
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		b, err := recipe.ReadFile(f.Name())
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, f.Name()), b, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
