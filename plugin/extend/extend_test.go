@@ -23,9 +23,9 @@ func python(t *testing.T) string {
 	if p == "" {
 		p = "python3"
 	}
-	script := "import importlib.util as u, sys\nsys.exit(' '.join(n for n in sys.argv[1:] if not u.find_spec(n)))"
+	script := "import importlib.util as u, sys\nsys.exit(' '.join(n for n in sys.argv[1:] if not u.find_spec(n)) or 0)"
 	if lacks, err := exec.Command(p, append([]string{"-c", script}, Needs()...)...).CombinedOutput(); err != nil {
-		t.Skipf("%s, modules that are missing: %q (%v). The recipe is not tested; run `make venv TORCH=1` and set PYTHON to build/venv/bin/python", p, lacks, err)
+		t.Skipf("%s lacks %s (%v): the recipe is not tested; run `make venv TORCH=1` and set PYTHON to build/venv/bin/python", p, bytes.TrimSpace(lacks), err)
 	}
 	return p
 }

@@ -138,11 +138,9 @@ type schedule struct {
 	Settings map[string]string `json:"settings"`
 	Stages   []*stage          `json:"stages"`
 
-	app   *app
-	f     extendFlags
-	m     *model
-	model string // that the next stage works on: MODEL, or its last fine-tuned version
-	json  []string
+	app *app
+	f   extendFlags
+	m   *model
 }
 
 func (s *schedule) path(name string) string { return filepath.Join(s.f.out, name) }
@@ -158,14 +156,14 @@ func (a *app) extend(ctx context.Context, arg string, f extendFlags) error {
 	if err := os.MkdirAll(f.out, 0o755); err != nil {
 		return fmt.Errorf("--output: %w", err)
 	}
-	s := &schedule{Version: 1, app: a, f: f, m: m, model: m.path}
+	s := &schedule{Version: 1, app: a, f: f, m: m}
 	if s.Settings, err = f.settings(m); err != nil {
 		return err
 	}
 	if err := s.open(); err != nil {
 		return err
 	}
-	if err := f.train.findPython(ctx); err != nil {
+	if err := s.f.train.findPython(ctx); err != nil {
 		return err
 	}
 	if err := extend.Write(s.path("recipe")); err != nil {
@@ -198,66 +196,54 @@ func (a *app) extend(ctx context.Context, arg string, f extendFlags) error {
 	return s.report(time.Since(began))
 }
 
-// plan lays out the stages. They name each other's outputs, so the order is that of the list.
+// plan lays out the stages, which name each other's outputs. Searches run on a GGUF that carries the ladder so far, since
+// they go on from its last rung; training goes on from weights of the kind that MODEL has.
 func (s *schedule) plan() []*stage {
+	f, suffix := s.f, ".gguf"
 	var plan []*stage
-	var factors []string
-	current, f := s.model, s.f
-	if !s.m.checkpoint() {
+	if s.m.checkpoint() {
+		suffix = ""
+	} else {
 		plan = append(plan, &stage{Name: "tokenize the training text", Output: "text.jsonl", do: s.tokenize})
 	}
-	for i, target := range f.targets {
-		found := fmt.Sprintf("search-%s.json", size(target))
-		plan = append(plan, s.search("search factors for "+size(target), found, current, target, i == 0))
-		factors = append(factors, found)
-		if i < len(f.train.steps) {
-			tuned := "model-" + size(target)
-			if !s.m.checkpoint() {
-				tuned += ".gguf"
-			}
-			plan = append(plan, s.train(i, current, found, tuned))
-			current = s.path(tuned)
-		}
+	model, weights, factors := s.m.path, s.m.path, ""
+	for i := range f.train.steps {
+		at := size(f.targets[i])
+		factors = fmt.Sprintf("search-%s.json", at)
+		tuned, laddered := "tuned-"+at+suffix, "model-"+at+".gguf"
+		plan = append(plan,
+			s.search("search factors for "+at, factors, model, f.targets[i:i+1], i == 0),
+			s.train(i, weights, factors, tuned),
+			s.convert("write the factors for "+at, laddered, s.path(tuned), factors))
+		model, weights = s.path(laddered), s.path(tuned)
 	}
-	for _, n := range f.readjust {
-		found := fmt.Sprintf("readjust-%s.json", size(n))
-		plan = append(plan, s.search("readjust "+size(n), found, current, n, false))
-		factors = append(factors, found)
+	var names []string
+	rest := slices.Concat(f.readjust, f.targets[len(f.train.steps):])
+	if beyond := f.targets[len(f.train.steps):]; len(beyond) > 0 {
+		names = append(names, "search factors for "+beyond.String())
 	}
-	last := f.targets[len(f.targets)-1]
-	base := strings.TrimSuffix(filepath.Base(s.m.path), filepath.Ext(s.m.path))
-	if s.m.source.Name != "" && !s.m.checkpoint() && filepath.Ext(s.m.source.Name) == "" {
-		base = strings.NewReplacer("/", "-", ":", "-").Replace(s.m.source.Name)
+	if len(f.readjust) > 0 {
+		names = append(names, "readjust "+f.readjust.String())
 	}
-	name := fmt.Sprintf("%s-%s", base, size(last))
+	if len(rest) > 0 {
+		factors = "rungs.json"
+		plan = append(plan, s.search(strings.Join(names, ", "), factors, model, rest, false))
+	}
+	name := fmt.Sprintf("%s-%s", strings.NewReplacer("/", "-", ":", "-").Replace(strings.TrimSuffix(filepath.Base(s.m.name), ".gguf")), size(f.targets[len(f.targets)-1]))
 	if s.m.checkpoint() {
-		plan = append(plan, s.convert("write the ladder into the checkpoint", name, current, factors))
+		plan = append(plan, s.convert("write the ladder into a checkpoint", name, weights, factors))
 	}
-	return append(plan, s.convert("write the ladder into a GGUF", name+".gguf", current, factors))
+	return append(plan, s.convert("write the ladder into a GGUF", name+".gguf", weights, factors))
 }
 
 // search is a stage that runs "longrope search" on a model.
-func (s *schedule) search(name, out, model string, target int, first bool) *stage {
+func (s *schedule) search(name, out, model string, targets sizesFlag, first bool) *stage {
 	return &stage{Name: name, Output: out, do: func(ctx context.Context, path string) (json.RawMessage, error) {
 		f := s.f
 		if first && f.first != "" {
-			b, err := os.ReadFile(f.first)
-			if err != nil {
-				return nil, fmt.Errorf("--factors: %w", err)
-			}
-			l, err := ladderFrom(s.m.info, []string{f.first}, factorsOptions{})
-			if err == nil && l.Rungs[len(l.Rungs)-1].Length != target {
-				err = fmt.Errorf("%s has no rung for %s tokens", f.first, size(target))
-			}
-			if err == nil {
-				err = fits(s.m.info, l)
-			}
-			if err != nil {
-				return nil, fmt.Errorf("--factors: %w", err)
-			}
-			return nil, evals.WriteFile(path, func(w io.Writer) error { _, err := w.Write(b); return err })
+			return nil, s.given(path, targets[0])
 		}
-		args := []string{model, "--target", fmt.Sprint(target), "-o", path, "--no-plot", "--seed", fmt.Sprint(f.seed), "--fitness", f.fitness, "--json"}
+		args := []string{model, "--target", targets.String(), "-o", path, "--seed", fmt.Sprint(f.seed), "--fitness", f.fitness, "--json"}
 		if f.budget.tokens > 0 || f.budget.time > 0 {
 			args = append(args, "--budget", f.budget.String())
 		}
@@ -274,14 +260,33 @@ func (s *schedule) search(name, out, model string, target int, first bool) *stag
 	}}
 }
 
+// given takes the factors of --factors in place of a search.
+func (s *schedule) given(path string, target int) error {
+	l, err := ladderFrom(s.m.info, []string{s.f.first}, factorsOptions{lengths: csvLength(s.f.first, target)})
+	if err == nil {
+		err = fits(s.m.info, l)
+	}
+	if err == nil && l.Rungs[len(l.Rungs)-1].Length != target {
+		err = fmt.Errorf("%s: its last rung is for %s tokens, the first target is %s", s.f.first, size(l.Rungs[len(l.Rungs)-1].Length), size(target))
+	}
+	if err != nil {
+		return fmt.Errorf("--factors: %w", err)
+	}
+	return evals.WriteFile(path, l.WriteFactors)
+}
+
+// csvLength is what a csv file does not say.
+func csvLength(path string, target int) []int {
+	if strings.EqualFold(filepath.Ext(path), ".csv") {
+		return []int{target}
+	}
+	return nil
+}
+
 // convert is a stage that runs "longrope convert" on a model.
-func (s *schedule) convert(name, out, model string, factors []string) *stage {
+func (s *schedule) convert(name, out, model, factors string) *stage {
 	return &stage{Name: name, Output: out, do: func(ctx context.Context, path string) (json.RawMessage, error) {
-		args := []string{model, "-o", path, "--json"}
-		for _, file := range factors {
-			args = append(args, "--factors", s.path(file))
-		}
-		return s.app.run(ctx, convertCommand(s.app.open), args...)
+		return s.app.run(ctx, convertCommand(s.app.open), model, "--factors", s.path(factors), "-o", path, "--json")
 	}}
 }
 
@@ -358,12 +363,17 @@ func (s *schedule) open() error {
 
 // discard removes what a run makes in its folder, and nothing else.
 func (s *schedule) discard() error {
-	remove := []string{"state.json"}
+	remove := []string{s.path("state.json")}
 	for _, st := range s.plan() {
-		remove = append(remove, st.Output, st.Output+".study", st.Output+".states", st.Output+".tmp")
+		out := s.path(st.Output)
+		journals, err := filepath.Glob(strings.TrimSuffix(out, filepath.Ext(out)) + "*.study")
+		if err != nil {
+			return fmt.Errorf("--fresh: %w", err)
+		}
+		remove = slices.Concat(remove, journals, []string{out, out + ".states", out + ".tmp", out + ".log"})
 	}
-	for _, name := range remove {
-		if err := os.RemoveAll(s.path(name)); err != nil {
+	for _, path := range remove {
+		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("--fresh: %w", err)
 		}
 	}
@@ -404,8 +414,7 @@ func (s *schedule) report(took time.Duration) error {
 		return err
 	}
 	final := s.path(s.Stages[len(s.Stages)-1].Output)
-	lengths := slices.Concat([]int(s.f.readjust), []int(s.f.targets))
-	list := sizesFlag(lengths)
+	list := slices.Concat(s.f.readjust, s.f.targets)
 	s.app.say("done in %s; next:\n  ollama longrope eval all %s --lengths %s\n  ollama longrope show %s", duration(took), quote(final), list.String(), quote(final))
 	return nil
 }
