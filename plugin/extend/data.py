@@ -19,8 +19,8 @@ import torch
 
 @dataclass
 class Document:
-    tokens: np.ndarray   # int64
-    weights: np.ndarray  # float32, of each token as a target
+    tokens: np.ndarray   # int32
+    weights: np.ndarray  # float32, of each token as a target; without memory of its own where all are 1
 
 
 def read_documents(paths: list[Path], tokenizer, eos: int | None) -> list[Document]:
@@ -31,17 +31,20 @@ def read_documents(paths: list[Path], tokenizer, eos: int | None) -> list[Docume
         if not isinstance(item, dict):
             raise TypeError(f"{item!r:.40} is no object")
         if "tokens" in item:
-            tokens = np.asarray(item["tokens"], dtype=np.int64)
+            tokens = np.asarray(item["tokens"], dtype=np.int32)
         elif tokenizer is None:
             raise SystemExit(f"{where}: text, and a GGUF's tokenizer is the engine's: start this through ollama longrope extend, "
                              "which tokenises, or give a checkpoint folder")
         else:
-            tokens = np.asarray(tokenizer(item["text"], verbose=False)["input_ids"], dtype=np.int64)
-        weights = np.asarray(item.get("weights", np.ones(len(tokens))), dtype=np.float32)
+            tokens = np.asarray(tokenizer(item["text"], verbose=False)["input_ids"], dtype=np.int32)
+        ended = eos is None or not len(tokens) or tokens[-1] == eos
+        if not ended:
+            tokens = np.append(tokens, np.int32(eos))
+        weights = np.broadcast_to(np.float32(1), tokens.shape)
+        if "weights" in item:
+            weights = np.asarray(item["weights"] + [1.0] * (not ended), dtype=np.float32)
         if tokens.ndim != 1 or weights.shape != tokens.shape:
-            raise SystemExit(f"{where}: {len(weights)} weights for {len(tokens)} tokens; give one for each, or none")
-        if eos is not None and len(tokens) and tokens[-1] != eos:
-            tokens, weights = np.append(tokens, eos), np.append(weights, np.float32(1))
+            raise SystemExit(f"{where}: {len(item['weights'])} weights for {len(item['tokens'])} tokens; give one for each, or none")
         documents.append(Document(tokens, weights))
 
     for path in map(Path, paths):

@@ -73,10 +73,10 @@ def check_head(model):
         raise SystemExit(f"{model.config.model_type}: this architecture changes its logits after the head, which the recipe does not know")
 
 
-def build(args, device, ladder):
-    """(the sharded objective, the plain model inside, tokenizer). Weights and optimiser are float32, products bfloat16."""
+def build(args, ladder):
+    """(the sharded objective, the plain model inside, tokenizer). Weights and optimiser are float32, products bfloat16.
+    The whole model is in the memory of each process until fully_shard moves it, layer by layer, to the devices in shards."""
     model, tokenizer = models.load(args.model, args.attention)
-    model.to(device)
     check_head(model)
     rotary = rope.install(model, ladder)
     model.train()
@@ -202,7 +202,7 @@ def train(args) -> int:
     torch.manual_seed(args.seed)
     ladder = rope.Ladder.read(args.factors)
     rung = ladder.rung_for(args.length)
-    objective, model, tokenizer = build(args, device, ladder)
+    objective, model, tokenizer = build(args, ladder)
     rows = data.Rows(data.read_documents(args.text, tokenizer, models.eos_of(model)), args.length,
                      lambda n: 0 if args.mixed and n <= ladder.original_context_length else rung, args.seed)
     optimiser = torch.optim.AdamW(objective.parameters(), lr=args.lr, betas=(0.9, 0.95), weight_decay=args.weight_decay)
