@@ -3,7 +3,7 @@
 #
 #   HOST_SRC=DIR   take the host from a git clone of its tag, not from Go's module cache
 #   FORCE=1        throw away hand edits in build/host
-#   TORCH=1        with venv: PyTorch and transformers, to load the checkpoints that we write
+#   TORCH=1        with venv: PyTorch and transformers, to load the checkpoints that we write and to fine-tune
 
 HOST_VERSION := $(shell sed -n 's/.*HostVersion = "v\(.*\)"/\1/p' patches/series.go)
 # A compiler of two words ("ccache gcc") keeps Go's linker from finding out what it may pass. It then exports every symbol
@@ -33,7 +33,7 @@ unexport GOWORK
 export HOST_SRC
 export TORCH
 
-.PHONY: help packages host backends build vulkan stock venv smollm2 nvcc hipcc cuda gpu-check run test bench clean
+.PHONY: help packages host backends build vulkan stock venv smollm2 nvcc cuda gpu-check run extend test bench clean
 
 help: ## list the targets
 	@echo "LongRoPE for Ollama, on ollama $(HOST_VERSION)"
@@ -84,6 +84,10 @@ gpu-check: build stock smollm2 ## on a machine with a GPU: conformance, quality,
 
 run: build ## search, convert, ollama run and measure the default model, in some five minutes
 	@build/bin/ollama longrope demo -o build/run
+
+extend: build ## progressive extension of the default model to 8192 tokens, trained and measured; CONTROLS=1: its controls (hours; needs TORCH=1 make venv)
+	@test -x build/venv/bin/python && build/venv/bin/python -c 'import torch, transformers, tokenizers' || { echo "extend: needs PyTorch: make venv TORCH=1" >&2; exit 1; }
+	OLLAMA_LIBRARY_PATH=$(LIBS) build/venv/bin/python evals/default/extension.py --out build/extend $(if $(CONTROLS),--controls)
 
 test: build vulkan stock venv smollm2 nvcc ## vet and all tests; says what was skipped, and why
 	go vet ./...

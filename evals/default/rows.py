@@ -10,6 +10,7 @@ passkey prompts without their first line, 9 % a segment repeated. Needs what tra
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     args = parser.parse_args()
+    if missing := [f"{tool} ({source})" for tool, source in (("bible", "Debian: apt-get install bible-kjv bible-kjv-text"), ("go", "go.dev")) if not shutil.which(tool)]:
+        raise SystemExit(f"the texts need {', '.join(missing)}")
     documents, _ = train.all_texts()
     rows = train.Rows(tokenizer_of(HERE / "model.gguf"), documents)
     encoded = [np.array(rows.encode(text)) for text in documents.values()]

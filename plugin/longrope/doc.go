@@ -1,9 +1,10 @@
-// Package longrope is "ollama longrope": four commands around a search for RoPE factors.
+// Package longrope is "ollama longrope": five commands around a search for RoPE factors.
 //
 //	search   finds lambda_i and the start window for a model and lengths     factors.json, a page about it
 //	convert  writes a ladder of factors into a model                         GGUF file, checkpoint folder, or a model of the store
 //	eval     measures perplexity, passkeys, benchmarks, methods side by side tables, CSV, JSON, pictures
 //	show     says what a model or a factors file carries                     a table and a plot
+//	extend   fine-tunes between two searches, and readjusts short lengths    a folder with each step's output and one laddered GGUF
 //
 // The commands are thin: the mathematics and the study are package ropescale's, model files package convert's,
 // measurements package evals', the model that runs is package engine's. What is decided here is what a user sees:
@@ -29,6 +30,15 @@
 // rungs.go: the own RoPE, the last rung that the model carries, or for a readjustment anything between the two. Once a
 // rung has begun, the one below is closed, also where a budget in time cut it short: its best is among the starts of the
 // next, and a search that goes on must find them as they were.
+//
+// # Progressive extension
+//
+// extend runs search and convert as a user would type them, and between them package extend's recipe in the user's Python: search
+// for the first target, fine-tune with what was found, write it into the fine-tuned weights, and go on from there. The last
+// search is for the targets that are reached by interpolation alone and for the short lengths together, on a GGUF that
+// carries the rung it was trained with. Each stage has one output, which appears by rename, and a line in state.json; a stage
+// in which it was stopped goes on by its own means, a search from its journals and training from its last state. A GGUF's text
+// is tokenised by the engine, so that Python trains on what is run.
 //
 // # Checkpoints
 //

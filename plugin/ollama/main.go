@@ -1,5 +1,5 @@
 // Ollama with LongRoPE: the host's own command line, and beside it
-// "ollama longrope search | convert | eval | show | demo".
+// "ollama longrope search | convert | eval | show | extend | demo".
 package main
 
 import (
