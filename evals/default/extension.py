@@ -24,6 +24,7 @@ L, FIRST, LAST = 256, 2048, 8192
 SHORT = (256, 512, 1024)
 # Of the schedule, and of each arm of the controls: steps of two rows of 2,048 tokens.
 STEPS, CONTROL_STEPS, BATCH, LR = 300, 60, 2, 5e-4
+BUDGET, CONTROL_BUDGET = "400k", "160k"  # tokens of the second search
 TRAIN = ["--steps", "{steps}", "--batch", str(BATCH), "--lr", str(LR), "--warmup", "10", "--no-checkpointing", "--save-every", "20"]
 ROWS = 1200
 KEYS = ["--depths", "0.05,0.25,0.5,0.75,0.95", "--seed", "7"]
@@ -119,27 +120,29 @@ def schedule(lab: Lab):
     name = "main/default-8k.gguf"
     if not lab.path(name).exists() and not lab.args.tables:
         command = [*lab.pin, lab.args.ollama, "longrope", "extend", lab.model(), "--targets", "2k,8k", "--text", lab.rows(), "--steps", STEPS, "--rows", BATCH,
-                   "--lr", LR, "--factors", found, "--windows", 2, "--budget", "600k", "--python", sys.executable, "-o", lab.path("main"), *lab.threads,
+                   "--lr", LR, "--factors", found, "--windows", 2, "--budget", BUDGET, "--python", sys.executable, "-o", lab.path("main"), *lab.threads,
                    "--", "--warmup", "20", "--no-checkpointing", "--save-every", "25"]
         print("$", *command, file=sys.stderr, flush=True)
         subprocess.run(list(map(str, command)), check=True, env=lab.env)
     tuned, first, rungs = lab.path("main/tuned-2k.gguf"), lab.path("main/search-2k.json"), lab.path("main/rungs.json")
     if not rungs.exists():
         return
-    lengths = (256, 512, 1024, 2048, 4096, 8192)
+    short, long = (256, 512, 1024, 2048), (4096, 8192)
     g = {r["length"]: r for r in json.loads(rungs.read_text())["rungs"]}
     head = json.loads(rungs.read_text())
     def only(name, *pairs):  # a ladder of (length, rung to use there)
         return lab.ladder(name, {**head, "rungs": [{**g[r], "length": n} for n, r in pairs]})
-    long = only("second", (2048, 2048), (8192, 8192))
+    both = only("second", (2048, 2048), (8192, 8192))
     forced = only("second-at-short", (256, 8192), (8192, 8192))
     as_2k = only("first-everywhere", (256, 2048), (8192, 2048))
     steps = {
         "before": (lab.model(), ["stock"]), "searched": (lab.model(), [first]), "yarn, no training": (lab.model(), ["yarn"]),
-        "fine-tuned": (tuned, [as_2k]), "second interpolation": (tuned, [long]), "8k factors at every length": (tuned, [forced]), "readjusted": (tuned, [rungs]),
+        "fine-tuned": (tuned, [as_2k]), "second interpolation": (tuned, [both]), "8k factors at every length": (tuned, [forced]), "readjusted": (tuned, [rungs]),
     }
-    results = {label: lab.measure("main-" + label.replace(" ", "-").replace(",", ""), model, methods, lengths) for label, (model, methods) in steps.items()}
-    table("The schedule, step by step", results, lengths)
+    for lengths, trials in ((short, 2), (long, 1)):
+        results = {label: lab.measure(f"main-{label.replace(' ', '-').replace(',', '')}-{lengths[-1]}", model, methods, lengths, trials)
+                   for label, (model, methods) in steps.items()}
+        table("The schedule, step by step", results, lengths)
 
 
 # --- controls ----------------------------------------------------------------------------------------
@@ -149,13 +152,14 @@ def arms(lab: Lab):
     found = json.loads(first_factors(lab, 1).read_text())
     g = found["rungs"][-1]
     yield "searched", 1, first_factors(lab, 1), "search"
-    for method in ("linear", "ntk", "yarn"):
+    for method in ("yarn", "ntk", "linear"):
         yield method, 1, lab.put(f"factors/{method}.json", lab.factors_of(method, FIRST)), method
+    for seed in (2, 3):
+        yield "searched", seed, first_factors(lab, seed), "search"
     yield "lambda alone", 1, lab.put("factors/lambda.json", {**found, "rungs": [{**g, "start_window": 0}]}), None
     yield "n-hat alone (ntk)", 1, lab.put("factors/n-hat.json", lab.factors_of("ntk", FIRST, g["start_window"] or 32)), None
     for seed in (2, 3):
-        yield "searched", seed, first_factors(lab, seed), "search"
-        for method in ("ntk", "yarn", "linear"):
+        for method in ("yarn", "ntk", "linear"):
             yield method, seed, lab.path(f"factors/{method}.json"), method
 
 
@@ -168,7 +172,7 @@ def controls(lab: Lab):
             continue
         if second == "search":
             laddered = lab.tool(f"{arm}-2k.gguf", "convert", tuned, "--factors", factors, "-o", "{}")
-            ladder = lab.search(f"{arm}-8k.json", laddered, "8k", "--windows", 2, "--budget", "300k", "--seed", seed)
+            ladder = lab.search(f"{arm}-8k.json", laddered, "8k", "--windows", 2, "--budget", CONTROL_BUDGET, "--seed", seed)
         elif second:
             ladder = lab.ladder(f"{second}-8k", factors, lab.factors_of(second, LAST))
         else:
