@@ -20,8 +20,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-L, FIRST, LAST = 256, 2048, 8192
-SHORT = (256, 512, 1024)
+FIRST = 2048
+LAST = 4096  # of the controls, 16 times the original context length: at 8,192 tokens a window takes four times as long
 # Of the schedule, and of each arm of the controls: steps of two rows of 2,048 tokens.
 STEPS, CONTROL_STEPS, BATCH, LR = 300, 60, 2, 5e-4
 BUDGET, CONTROL_BUDGET = "400k", "160k"  # tokens of the second search
@@ -164,7 +164,7 @@ def arms(lab: Lab):
 
 
 def controls(lab: Lab):
-    lengths, results = (256, 2048, 8192), {}
+    lengths, results = (256, FIRST, LAST), {}
     for name, seed, factors, second in arms(lab):
         arm = f"arms/{name.split()[0]}-{seed}"
         tuned = lab.tune(f"{arm}.gguf", factors, CONTROL_STEPS, seed)
@@ -172,9 +172,9 @@ def controls(lab: Lab):
             continue
         if second == "search":
             laddered = lab.tool(f"{arm}-2k.gguf", "convert", tuned, "--factors", factors, "-o", "{}")
-            ladder = lab.search(f"{arm}-8k.json", laddered, "8k", "--windows", 2, "--budget", CONTROL_BUDGET, "--seed", seed)
+            ladder = lab.search(f"{arm}-{LAST}.json", laddered, LAST, "--windows", 3, "--budget", CONTROL_BUDGET, "--seed", seed)
         elif second:
-            ladder = lab.ladder(f"{second}-8k", factors, lab.factors_of(second, LAST))
+            ladder = lab.ladder(f"{second}-both", factors, lab.factors_of(second, LAST))
         else:
             ladder = factors
         results[f"{name}, seed {seed}"] = lab.measure(f"arm-{name.split()[0]}-{seed}", tuned, [ladder], lengths if second else lengths[:2])
@@ -190,7 +190,7 @@ def controls(lab: Lab):
 def other_texts(lab: Lab):
     """The search repeated on texts of the test set, scored on the search set, which it then has not seen; and back."""
     texts = {name: HERE / "texts" / f"{name}.txt" for name in ("isaiah", "opticks-4", "ezekiel", "opticks-3", "acts")}
-    swapped = lab.search("search-swapped.json", lab.model(), "2k", "--seed", 1, "--budget", "750k", "--text", texts["isaiah"], "--text", texts["opticks-4"],
+    swapped = lab.search("search-swapped.json", lab.model(), "2k", "--seed", 1, "--budget", "400k", "--text", texts["isaiah"], "--text", texts["opticks-4"],
                          "--held-out", texts["ezekiel"])
     usual = lab.put("factors/usual.json", json.loads(first_factors(lab, 1).read_text()))
     if not swapped.exists():
@@ -205,7 +205,7 @@ def other_texts(lab: Lab):
 
 def transfer(lab: Lab, other: Path):
     found = first_factors(lab, 1)
-    theirs = lab.search("search-other.json", other, "2k", "--seed", 1, "--budget", "750k")
+    theirs = lab.search("search-other.json", other, "2k", "--seed", 1, "--budget", "300k")
     if not theirs.exists():
         return
     results = {

@@ -75,9 +75,9 @@ func (f *trainFlags) stepsList() string {
 	return strings.Trim(strings.ReplaceAll(fmt.Sprint(f.steps), " ", ","), "[]")
 }
 
-// arguments are train.py's for the target of that number, but for files and lengths.
-func (f *trainFlags) arguments(i int) []string {
-	args := []string{"--steps", strconv.Itoa(f.steps[i]), "--batch", strconv.Itoa(f.rows), "--lr", strconv.FormatFloat(f.lr, 'g', -1, 64)}
+// arguments are train.py's that are the same for every target.
+func (f *trainFlags) arguments() []string {
+	args := []string{"--batch", strconv.Itoa(f.rows), "--lr", strconv.FormatFloat(f.lr, 'g', -1, 64)}
 	if f.mixed {
 		args = append(args, "--mixed")
 	}
@@ -144,8 +144,8 @@ func (s *schedule) train(i int, model, factors, out string) *stage {
 		if f.processes > 1 {
 			args = append([]string{"-m", "torch.distributed.run", "--standalone", "--nproc-per-node", strconv.Itoa(f.processes)}, args...)
 		}
-		args = append(args, model, "--factors", s.path(factors), "--length", strconv.Itoa(target), "--out", path, "--seed", fmt.Sprint(s.f.seed))
-		args = append(args, f.arguments(i)...)
+		args = append(args, model, "--factors", s.path(factors), "--length", strconv.Itoa(target), "--out", path, "--seed", fmt.Sprint(s.f.seed), "--steps", strconv.Itoa(f.steps[i]))
+		args = append(args, f.arguments()...)
 		args = append(args, "--text")
 		if s.m.checkpoint() {
 			args = append(args, s.f.texts...)
