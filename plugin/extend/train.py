@@ -15,7 +15,7 @@ gives the losses that it would have given: what a step sees follows from the see
 state has the model, the optimiser and the random numbers. The number of processes may change in between.
 
 Standard output is one JSON object a line: {"step", "steps", "loss", "learning_rate", "gradient_norm", "tokens",
-"tokens_per_second"}, where tokens are those trained on so far and loss is the mean NLL of their targets, in nats.
+"tokens_per_second"}, where tokens are those of all rows so far, padding too, and loss is the weighted mean NLL in nats.
 """
 
 import argparse
@@ -172,7 +172,7 @@ def digest(path: Path) -> str:
 def fingerprint(args) -> str:
     settings = {k: v for k, v in sorted(vars(args).items()) if k in
                 ("length", "steps", "lr", "decay", "warmup", "batch", "seed", "mixed", "float32", "weight_decay", "clip")}
-    files = [digest(Path(p)) for p in (args.model, args.factors, *args.text)]
+    files = [digest(p) for p in (args.model, args.factors, *args.text)]
     return hashlib.sha256(json.dumps([settings, files]).encode()).hexdigest()
 
 
@@ -193,7 +193,9 @@ def start() -> torch.device:
 
 
 def train(args) -> int:
-    out, states = Path(args.out), States(Path(f"{args.out}.states"), fingerprint(args))
+    if args.out.exists():
+        raise SystemExit(f"--out: {args.out} exists already; remove it, or give another")
+    states = States(Path(f"{args.out}.states"), fingerprint(args))
     states.check()
     device = start()
     rank, world = dist.get_rank(), dist.get_world_size()
@@ -221,12 +223,11 @@ def train(args) -> int:
         for group in optimiser.param_groups:
             group["lr"] = rate(args, step)
         # Process r has every world-th micro-batch, so that the rows of a step do not depend on how many processes share it.
-        mine = range(first + rank * args.micro, first + args.batch, world * args.micro)
         said = torch.zeros(2, dtype=torch.float64)
-        for at in mine:
-            objective.set_requires_gradient_sync(at == mine[-1])
+        for at in range(first + rank * args.micro, first + args.batch, world * args.micro):
             loss = objective(*(x.to(device) for x in rows.batch(range(at, at + args.micro))))
-            (loss * (world / total)).backward()  # FSDP takes the mean over processes
+            # FSDP takes the mean over processes. It does so for every micro-batch, so that no process holds whole gradients.
+            (loss * (world / total)).backward()
             said[0] += loss.item()
         norm = torch.nn.utils.clip_grad_norm_(objective.parameters(), args.clip)
         optimiser.step()
@@ -249,11 +250,9 @@ def train(args) -> int:
             return 130
     whole = get_model_state_dict(objective, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if rank == 0:
-        tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
-        whole = {name.removeprefix("model."): t for name, t in whole.items()}
-        models.save(model, {name: t for name, t in whole.items() if name not in tied}, Path(args.model), out)
+        models.save(model, {name.removeprefix("model."): t for name, t in whole.items()}, args.model, args.out)
         shutil.rmtree(states.folder)
-        print(json.dumps({"wrote": str(out), "steps": step, "tokens": tokens}), flush=True)
+        print(json.dumps({"wrote": str(args.out), "steps": step, "tokens": tokens}), flush=True)
     dist.barrier()
     dist.destroy_process_group()
     return 0
@@ -261,7 +260,7 @@ def train(args) -> int:
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("model", help="checkpoint folder or GGUF file")
+    p.add_argument("model", type=Path, help="checkpoint folder or GGUF file")
     p.add_argument("--factors", type=Path, required=True, metavar="FILE", help="factors.json with a rung for --length")
     p.add_argument("--length", type=int, required=True, metavar="TOKENS", help="of a training row: the target of the search")
     p.add_argument("--text", type=Path, required=True, nargs="+", metavar="FILE", help="documents, .txt or .jsonl (see data.py)")
