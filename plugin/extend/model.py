@@ -59,6 +59,8 @@ def save(model, tensors: dict[str, torch.Tensor], source: Path, out: Path):
             weights = f.suffix in {".safetensors", ".bin", ".pt", ".pth", ".gguf"} or f.name.endswith(".index.json")
             if f.is_file() and not weights and (f.name == "config.json" or not (tmp / f.name).exists()):
                 shutil.copyfile(f, tmp / f.name)
+        for f in tmp.iterdir():
+            f.chmod(0o644)  # safetensors writes for the owner alone
     else:
         write_gguf(model, tensors, source, tmp)
     os.replace(tmp, out)

@@ -192,7 +192,7 @@ func (s *schedule) discard() error {
 	remove := []string{s.path("state.json")}
 	for _, st := range s.plan() {
 		out := s.path(st.Output)
-		journals, err := filepath.Glob(strings.TrimSuffix(out, filepath.Ext(out)) + "*.study")
+		journals, err := filepath.Glob(out + "*.study*")
 		if err != nil {
 			return err
 		}
