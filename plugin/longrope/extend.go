@@ -50,7 +50,7 @@ folder, or a GGUF of an architecture that the recipe reads. Documents are never 
 consecutive windows. The recipe is written to DIR/recipe and can be run alone: python3 DIR/recipe/train.py --help.
 
 Each stage's output appears whole or not at all. Ctrl-C at any time, and the same command goes on where it was.`,
-		Example: `  ollama longrope extend ./Llama-2-7b-hf --targets 128k,256k,2048k --text books/*.txt -o llama2-2048k
+		Example: `  ollama longrope extend ./Llama-2-7b-hf --targets 128k,256k,2048k --text books -o llama2-2048k
   ollama longrope extend model.gguf --targets 2k,8k --text rows.jsonl --steps 300 --rows 2 --lr 5e-4 -o out -- --no-checkpointing`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if at := cmd.ArgsLenAtDash(); at >= 0 {
@@ -71,7 +71,7 @@ Each stage's output appears whole or not at all. Ctrl-C at any time, and the sam
 	}
 	fl := cmd.Flags()
 	fl.Var(&f.targets, "targets", "Lengths to extend to, shortest first, e.g. 128k,256k,2048k")
-	fl.StringArrayVar(&f.texts, "text", nil, "Training text `FILE`, .txt or .jsonl (repeatable)")
+	fl.StringArrayVar(&f.texts, "text", nil, "Training text `FILE`, .txt or .jsonl, or a folder of such files (repeatable)")
 	fl.StringVarP(&f.out, "output", "o", "", "Folder `DIR` for all that is made")
 	fl.StringVar(&f.first, "factors", "", "Factors `FILE` of the first target that a search has found already")
 	fl.Var(&f.readjust, "readjust", "Lengths to search anew at the end (default: the original context length and its doublings below the first target, three at most)")
@@ -125,6 +125,9 @@ func (a *app) extend(ctx context.Context, arg string, f extendFlags) error {
 		return err
 	}
 	if err := f.check(m); err != nil {
+		return err
+	}
+	if f.texts, err = textFiles(f.texts); err != nil {
 		return err
 	}
 	s := &schedule{Version: 1, app: a, f: f, m: m}

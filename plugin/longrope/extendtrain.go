@@ -270,6 +270,31 @@ func (s *schedule) tokenize(ctx context.Context, path string) (json.RawMessage, 
 	return json.Marshal(map[string]int{"documents": documents, "tokenized": tokens})
 }
 
+// textFiles puts the .txt and .jsonl files of a folder, in the order of their names, in its place.
+func textFiles(paths []string) ([]string, error) {
+	var files []string
+	for _, path := range paths {
+		if info, err := os.Stat(path); err != nil || !info.IsDir() {
+			files = append(files, path) // what is wrong with a file is found where it is read
+			continue
+		}
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return nil, fmt.Errorf("--text: %w", err)
+		}
+		before := len(files)
+		for _, e := range entries {
+			if ext := filepath.Ext(e.Name()); ext == ".txt" || ext == ".jsonl" {
+				files = append(files, filepath.Join(path, e.Name()))
+			}
+		}
+		if len(files) == before {
+			return nil, fmt.Errorf("--text: there is no .txt or .jsonl file in %s", path)
+		}
+	}
+	return files, nil
+}
+
 // eachDocument calls do for the document of a text file, or for each of a .jsonl file; where says which one it is.
 func eachDocument(path string, do func(where string, d map[string]json.RawMessage) error) error {
 	if filepath.Ext(path) != ".jsonl" {
