@@ -233,7 +233,17 @@ class Runs(unittest.TestCase):
         self.assertFalse((self.folder / "cut.states").exists(), "no state remains")
 
     def test_two_processes(self):
-        whole, two = self.whole(), self.finish(self.start("two", "--float32", processes=2))
+        """Two processes, stopped as Ctrl-C stops them, and one that goes on: within rounding what one does alone."""
+        whole = self.whole()
+        run, two = self.start("two", "--float32", "--save-every", "100", processes=2), {}
+        for line in run.stdout:
+            two |= losses(line)
+            if max(two, default=0) >= 2:
+                run.send_signal(signal.SIGINT)
+                break
+        two |= losses(run.communicate()[0])
+        self.assertLess(max(two), 8)
+        two |= self.finish(self.start("two", "--float32"))
         # Sums in another order: rounding, which eight steps of AdamW enlarge.
         for step, loss in whole.items():
             self.assertAlmostEqual(two[step], loss, delta=2e-5 * loss)

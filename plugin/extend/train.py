@@ -81,7 +81,9 @@ def build(args, ladder):
     rotary = rope.install(model, ladder)
     model.train()
     if not args.no_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # The first name is transformers' from 5.23 on, the second goes with 6.
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     objective = Objective(model, rotary)
     policy = MixedPrecisionPolicy(cast_forward_inputs=False) if args.float32 else \
         MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
