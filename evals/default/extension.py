@@ -148,7 +148,8 @@ def schedule(lab: Lab):
 # --- controls ----------------------------------------------------------------------------------------
 
 def arms(lab: Lab):
-    """(name, seed, factors for 2,048 tokens, method of the second interpolation or None: none)."""
+    """(name, seed, factors for 2,048 tokens, method of the second interpolation or None: none), in the order of their worth.
+    "lambda" is the searched factors without a start window, "n-hat" is NTK with the searched one."""
     found = json.loads(first_factors(lab, 1).read_text())
     g = found["rungs"][-1]
     yield "searched", 1, first_factors(lab, 1), "search"
@@ -156,35 +157,31 @@ def arms(lab: Lab):
         yield method, 1, lab.put(f"factors/{method}.json", lab.factors_of(method, FIRST)), method
     for seed in (2, 3):
         yield "searched", seed, first_factors(lab, seed), "search"
-    yield "lambda alone", 1, lab.put("factors/lambda.json", {**found, "rungs": [{**g, "start_window": 0}]}), None
-    yield "n-hat alone (ntk)", 1, lab.put("factors/n-hat.json", lab.factors_of("ntk", FIRST, g["start_window"] or 32)), None
+    yield "lambda", 1, lab.put("factors/lambda.json", {**found, "rungs": [{**g, "start_window": 0}]}), None
+    yield "n-hat", 1, lab.put("factors/n-hat.json", lab.factors_of("ntk", FIRST, g["start_window"] or 32)), None
     for seed in (2, 3):
         for method in ("yarn", "ntk", "linear"):
             yield method, seed, lab.path(f"factors/{method}.json"), method
 
 
 def controls(lab: Lab):
-    lengths, results = (256, FIRST, LAST), {}
-    for name, seed, factors, second in arms(lab):
-        arm = f"arms/{name.split()[0]}-{seed}"
-        tuned = lab.tune(f"{arm}.gguf", factors, CONTROL_STEPS, seed)
-        if not tuned.exists():
-            continue
-        if second == "search":
-            laddered = lab.tool(f"{arm}-2k.gguf", "convert", tuned, "--factors", factors, "-o", "{}")
-            ladder = lab.search(f"{arm}-{LAST}.json", laddered, LAST, "--windows", 3, "--budget", CONTROL_BUDGET, "--seed", seed)
-        elif second:
-            ladder = lab.ladder(f"{second}-both", factors, lab.factors_of(second, LAST))
-        else:
-            ladder = factors
-        results[f"{name}, seed {seed}"] = lab.measure(f"arm-{name.split()[0]}-{seed}", tuned, [ladder], lengths if second else lengths[:2])
-    table(f"Controls: {CONTROL_STEPS} steps of {BATCH} x {FIRST} tokens ({CONTROL_STEPS * BATCH * FIRST:,} tokens) at {FIRST}, then {LAST} without training", results, lengths)
-    spread(results, lengths)
-    untrained = {}
-    for name, factors in (("searched", first_factors(lab, 1)), ("lambda alone", lab.path("factors/lambda.json")), ("n-hat alone (ntk)", lab.path("factors/n-hat.json")),
-                          ("ntk", "ntk")):
-        untrained[name] = lab.measure(f"untrained-{name.split()[0]}", lab.model(), [factors], (2048,), windows=4)
-    table("Without training, at 2,048", untrained, (2048,))
+    lengths = (256, FIRST, LAST)
+    if not lab.args.tables:
+        for name, seed, factors, second in arms(lab):
+            arm = f"arms/{name}-{seed}"
+            tuned, ladder = lab.tune(f"{arm}.gguf", factors, CONTROL_STEPS, seed), factors
+            if second == "search":
+                laddered = lab.tool(f"{arm}-2k.gguf", "convert", tuned, "--factors", factors, "-o", "{}")
+                ladder = lab.search(f"{arm}-{LAST}.json", laddered, LAST, "--windows", 3, "--budget", CONTROL_BUDGET, "--seed", seed)
+            elif second:
+                ladder = lab.ladder(f"{second}-both", factors, lab.factors_of(second, LAST))
+            lab.measure(f"arm-{name}-{seed}", tuned, [ladder], lengths if second else lengths[:2])
+        for name, factors in (("searched", first_factors(lab, 1)), ("lambda", lab.path("factors/lambda.json")), ("n-hat", lab.path("factors/n-hat.json")), ("ntk", "ntk"), ("yarn", "yarn")):
+            lab.measure(f"untrained-{name}", lab.model(), [factors], (FIRST,), windows=4)
+    runs = {path.stem.removeprefix("arm-"): path for path in sorted(lab.out.glob("eval/arm-*.json"))}
+    table(f"Controls: {CONTROL_STEPS} steps of {BATCH} x {FIRST} tokens ({CONTROL_STEPS * BATCH * FIRST:,} tokens) at {FIRST}, then {LAST} without training (name-seed)", runs, lengths)
+    spread(runs, lengths)
+    table(f"Without training, at {FIRST:,}", {path.stem.removeprefix("untrained-"): path for path in sorted(lab.out.glob("eval/untrained-*.json"))}, (FIRST,))
 
 
 def other_texts(lab: Lab):
@@ -247,7 +244,7 @@ def spread(results: dict[str, Path], lengths):
     groups: dict[str, list[dict]] = {}
     for label, path in results.items():
         for rows in rows_of(path).values():
-            groups.setdefault(label.rsplit(", seed", 1)[0], []).append(rows)
+            groups.setdefault(label.rsplit("-", 1)[0], []).append(rows)
     print("\n| mean ± sd over seeds | n | " + " | ".join(f"ppl {n}" for n in lengths) + " | " + " | ".join(f"keys {n}" for n in lengths) + " |")
     print("|---" * (2 + 2 * len(lengths)) + "|")
     for name, runs in groups.items():
