@@ -143,6 +143,7 @@ def schedule(lab: Lab):
         results = {label: lab.measure(f"main-{label.replace(' ', '-').replace(',', '')}-{lengths[-1]}", model, methods, lengths, trials)
                    for label, (model, methods) in steps.items()}
         table("The schedule, step by step", results, lengths)
+        paired("The schedule", results, lengths)
 
 
 # --- controls ----------------------------------------------------------------------------------------
@@ -180,6 +181,7 @@ def controls(lab: Lab):
             lab.measure(f"untrained-{name}", lab.model(), [factors], (FIRST,), windows=4)
     runs = {path.stem.removeprefix("arm-"): path for path in sorted(lab.out.glob("eval/arm-*.json"))}
     table(f"Controls: {CONTROL_STEPS} steps of {BATCH} x {FIRST} tokens ({CONTROL_STEPS * BATCH * FIRST:,} tokens) at {FIRST}, then {LAST} without training (name-seed)", runs, lengths)
+    paired("Controls", dict(sorted(runs.items(), key=lambda item: item[0] != "searched-1")), lengths)
     spread(runs, lengths)
     table(f"Without training, at {FIRST:,}", {path.stem.removeprefix("untrained-"): path for path in sorted(lab.out.glob("eval/untrained-*.json"))}, (FIRST,))
 
@@ -236,6 +238,24 @@ def table(title: str, results: dict[str, Path], lengths):
             name = label if len(methods) == 1 else f"{label}, {method}"
             print(f"| {name} | " + " | ".join(cell(rows.get(n), "perplexity") for n in lengths) + " | "
                   + " | ".join(cell(rows.get(n), "passkey", 0, 100) + (" %" if rows.get(n, {}).get("passkey") is not None else "") for n in lengths) + " |")
+    sys.stdout.flush()
+
+
+def paired(title: str, results: dict[str, Path], lengths):
+    """The change of NLL from the first, window by window: its error is far below that of either perplexity."""
+    def windows(path):
+        return {(r["args"]["length"], i): w["nll"] for r in json.loads(path.read_text())["perplexity"] for i, w in enumerate(r["details"])}
+    runs = {label: windows(path) for label, path in results.items() if path.exists()}
+    if len(runs) < 2:
+        return
+    first = next(iter(runs))
+    print(f"\n{title}: change of NLL against {first}, nats ± standard error over windows\n\n| | " + " | ".join(map(str, lengths)) + " |\n|---" + "|---" * len(lengths) + "|")
+    for label, nll in runs.items():
+        cells = []
+        for n in lengths:
+            d = [v - runs[first][k] for k, v in nll.items() if k[0] == n and k in runs[first]]
+            cells.append(f"{statistics.mean(d):+.4f} ± {statistics.stdev(d) / len(d) ** 0.5:.4f}" if len(d) > 1 else "")
+        print(f"| {label} | " + " | ".join(cells) + " |")
     sys.stdout.flush()
 
 
