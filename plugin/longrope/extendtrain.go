@@ -164,7 +164,7 @@ func (a *app) python(ctx context.Context, python string, args []string, log, lab
 	}
 	defer f.Close()
 	cmd := exec.CommandContext(ctx, python, args...)
-	var stderr bytes.Buffer
+	var stderr tail
 	cmd.Stderr = io.MultiWriter(f, &stderr)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it then leaves a state to go on with
 	cmd.WaitDelay = time.Minute
@@ -200,16 +200,28 @@ func (a *app) python(ctx context.Context, python string, args []string, log, lab
 			a.say("going on after step %d of %d", line.Resumed, line.Steps)
 		}
 	}
+	io.Copy(f, stdout) // what follows a line that is too long for any step's: else the recipe would wait for a reader
 	err = cmd.Wait()
 	switch {
 	case ctx.Err() != nil:
 		return nil, errInterrupted
 	case err != nil:
-		return nil, fmt.Errorf("%s; all that was said is in %s", orElse(lastLine(stderr.String()), err.Error()), log)
+		return nil, fmt.Errorf("%s; all that was said is in %s", orElse(lastLine(string(stderr)), err.Error()), log)
 	case !wrote:
 		return nil, fmt.Errorf("the recipe ended without a result; all that was said is in %s", log)
 	}
 	return last, nil
+}
+
+// tail keeps the end of what is written to it: days of training may say much.
+type tail []byte
+
+func (t *tail) Write(b []byte) (int, error) {
+	*t = append(*t, b...)
+	if most := 16 << 10; len(*t) > most {
+		*t = append((*t)[:0], (*t)[len(*t)-most/2:]...)
+	}
+	return len(b), nil
 }
 
 func orElse(s, otherwise string) string {
