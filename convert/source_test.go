@@ -172,6 +172,25 @@ func TestFileToStore(t *testing.T) {
 }
 
 // TestStoreRefusals: names, stores and blobs that are not what they should be; the store stays as it was.
+// TestFindDigest: a blob is found by the digest of its content, whatever model it belongs to.
+func TestFindDigest(t *testing.T) {
+	s := testStore(t, tiny("llama"), "")
+	src, err := Resolve("tiny")
+	require.NoError(t, err)
+	digest, err := FileDigest(src.Path)
+	require.NoError(t, err)
+	assert.Equal(t, src.Digest, digest)
+	path, err := s.FindDigest(digest)
+	require.NoError(t, err)
+	assert.Equal(t, src.Path, path)
+	_, err = s.FindDigest(digestOf(nil))
+	assert.ErrorIs(t, err, ErrUnknownModel)
+	_, err = s.FindDigest("sha256:../x")
+	assert.ErrorContains(t, err, "is not a digest")
+	_, err = FileDigest(src.Path + ".missing")
+	assert.ErrorIs(t, err, os.ErrNotExist)
+}
+
 func TestStoreRefusals(t *testing.T) {
 	ctx := context.Background()
 	s := testStore(t, tiny("llama"), "")

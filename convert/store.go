@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -166,6 +167,19 @@ func (s *Store) Find(name string) (*Source, error) {
 	return src, nil
 }
 
+// FindDigest returns the path of the blob with that content ("sha256:…"), which may be any model's. The content is not
+// checked.
+func (s *Store) FindDigest(digest string) (string, error) {
+	path, err := s.blobPath(digest)
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%s: %w (%s)", digest, ErrUnknownModel, s.Dir)
+	}
+	return path, nil
+}
+
 func (s *Store) manifestPath(n model.Name) string {
 	return filepath.Join(s.Dir, "manifests", n.Filepath())
 }
@@ -253,6 +267,20 @@ func encodeJSON(v any) ([]byte, error) {
 func digestOf(b []byte) string {
 	sum := sha256.Sum256(b)
 	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// FileDigest is the digest of a file's content, as the store names it: "sha256:…".
+func FileDigest(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
 }
 
 func readSmall(path string) ([]byte, error) {

@@ -7,10 +7,8 @@ package engine
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"os"
@@ -69,7 +67,7 @@ func Open(path string, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	digest, err := fileDigest(path)
+	digest, err := convert.FileDigest(path)
 	if err != nil {
 		return nil, err
 	}
@@ -265,17 +263,4 @@ func argmax(x []float32) int {
 		}
 	}
 	return best
-}
-
-func fileDigest(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("%s: %w", path, err)
-	}
-	return fmt.Sprintf("sha256:%x", h.Sum(nil)), nil
 }
