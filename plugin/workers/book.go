@@ -1,0 +1,340 @@
+package workers
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/longrope/longrope/ropescale"
+)
+
+// Trial is what is to be evaluated: readings of one candidate.
+type Trial struct {
+	ID       int
+	Rung     ropescale.Rung
+	Readings []int
+}
+
+// Result is a trial that was evaluated: a loss in nats for each of its readings, in the same order (+Inf where the model
+// computes nothing finite), and the tokens that they took together.
+type Result struct {
+	ID     int
+	Losses []float64
+	Tokens int
+}
+
+// maxDeliveries is how often one job is handed out before it counts as one that no worker survives.
+const maxDeliveries = 8
+
+// A job is slow, and goes to a second worker if one is idle, after slowTimes the median time of what it reads and a
+// moment more. It does not go to more than maxRunners.
+const (
+	slowTimes  = 2
+	slowMoment = 500 * time.Millisecond
+	maxRunners = 3
+)
+
+// chunksPerWorker is into how many jobs a round is cut for each worker, so that all end at about the same time.
+const chunksPerWorker = 4
+
+// book keeps account of one round of trials and of who works. It knows no network and no clock, so that the simulation
+// of a hundred workers runs the same code.
+type book struct {
+	spec    string
+	known   map[unit]value
+	jobs    map[string]*entry // open ones, by key
+	trials  []Trial           // open ones
+	workers map[string]*member
+	rates   []float64      // seconds a reading of the latest answers
+	lost    int            // evaluations that were begun and came to nothing
+	read    map[string]int // tokens, by the worker's name
+}
+
+// unit is one reading of one candidate, and value what came of it.
+type unit struct {
+	rung    string
+	reading int
+}
+
+type value struct {
+	loss   float64
+	tokens int
+	worker string
+}
+
+type entry struct {
+	job
+	deliveries int
+	runners    map[string]runner // by the worker's id
+	handedOn   time.Time         // since it was slow
+}
+
+type runner struct {
+	since time.Time
+	ack   string
+}
+
+type member struct {
+	beat
+	seen   time.Time
+	silent bool
+}
+
+func newBook() *book {
+	return &book{known: map[unit]value{}, jobs: map[string]*entry{}, workers: map[string]*member{}, read: map[string]int{}}
+}
+
+// open turns to another specification, under which nothing is known yet.
+func (b *book) open(spec string) {
+	b.spec, b.known, b.jobs, b.trials, b.rates = spec, map[unit]value{}, map[string]*entry{}, nil, nil
+}
+
+// begin opens a round and returns its jobs: what of the trials is not known yet.
+func (b *book) begin(trials []Trial) []job {
+	b.jobs, b.trials = map[string]*entry{}, slices.Clone(trials)
+	missing := make([][]int, len(trials))
+	total := 0
+	for i, t := range trials {
+		for _, r := range t.Readings {
+			if _, ok := b.known[unit{rungKey(t.Rung), r}]; !ok {
+				missing[i] = append(missing[i], r)
+			}
+		}
+		total += len(missing[i])
+	}
+	size := max(1, total/(chunksPerWorker*max(1, b.alive())))
+	var jobs []job
+	for i, t := range trials {
+		for part := range slices.Chunk(missing[i], size) {
+			j := job{Spec: b.spec, Trial: t.ID, Rung: t.Rung, Readings: part}
+			b.jobs[j.key()] = &entry{job: j, runners: map[string]runner{}}
+			jobs = append(jobs, j)
+		}
+	}
+	return jobs
+}
+
+// done takes the trials out of which all readings are known.
+func (b *book) done() []Result {
+	var results []Result
+	b.trials = slices.DeleteFunc(b.trials, func(t Trial) bool {
+		r := Result{ID: t.ID}
+		for _, reading := range t.Readings {
+			v, ok := b.known[unit{rungKey(t.Rung), reading}]
+			if !ok {
+				return false
+			}
+			r.Losses = append(r.Losses, v.loss)
+			r.Tokens += v.tokens
+		}
+		results = append(results, r)
+		return true
+	})
+	return results
+}
+
+// conflict is a reading for which two workers gave different bits.
+type conflict struct {
+	reading       int
+	first, second value
+}
+
+// answer takes in what a worker computed. Of two answers the first one counts. It returns the readings for which this one
+// has other bits, and the other workers that are still at the same job.
+func (b *book) answer(a answer) (conflicts []conflict, others []string) {
+	if a.Spec != b.spec {
+		return nil, nil
+	}
+	rung := rungKey(a.Rung)
+	for i, r := range a.Readings {
+		u, v := unit{rung, r}, value{a.Losses[i], a.Tokens[i], a.Worker}
+		if first, ok := b.known[u]; !ok {
+			b.known[u] = v
+			b.read[v.worker] += v.tokens
+		} else if first.loss != v.loss {
+			conflicts = append(conflicts, conflict{r, first, v})
+		}
+	}
+	id := ""
+	for _, m := range b.workers {
+		if m.Name == a.Worker {
+			id = m.ID
+		}
+	}
+	if a.Seconds > 0 {
+		b.rates = append(b.rates, a.Seconds/float64(len(a.Readings)))
+		if len(b.rates) > 64 {
+			b.rates = b.rates[1:]
+		}
+	}
+	if e, ok := b.jobs[a.key()]; ok {
+		delete(b.jobs, a.key())
+		for other := range e.runners {
+			if other != id {
+				others = append(others, other)
+				b.lost++
+			}
+		}
+	}
+	return conflicts, others
+}
+
+// news is what a beat changed.
+type news int
+
+const (
+	nothing news = iota
+	joined
+	returned
+	left   // as it was told to
+	failed // with a Problem
+)
+
+// beat takes in what a worker says of itself. It returns where to refuse the jobs of one that ends, and an error for a job
+// that no worker survives.
+func (b *book) beat(now time.Time, t beat) (news, []string, error) {
+	if t.Problem != "" {
+		return failed, b.leave(t.ID), nil
+	}
+	if t.Left {
+		return left, b.leave(t.ID), nil
+	}
+	m := b.workers[t.ID]
+	if m == nil {
+		m = &member{}
+		b.workers[t.ID] = m
+	}
+	what := nothing
+	switch {
+	case m.silent:
+		what = returned
+	case m.Spec == "" && t.Spec != "": // before, it loaded its model
+		what = joined
+	}
+	m.beat, m.seen, m.silent = t, now, false
+	var err error
+	for key, e := range b.jobs {
+		_, running := e.runners[t.ID]
+		switch {
+		case key != t.Job && running:
+			delete(e.runners, t.ID) // it gave up, or a beat is older than the answer that is under way
+		case key == t.Job && !running:
+			e.runners[t.ID] = runner{now, t.Ack}
+			e.deliveries++
+			if max(e.deliveries, t.Delivery) > maxDeliveries {
+				err = fmt.Errorf("trial %d was begun %d times and no worker came to its end; see what the workers say", e.Trial, e.deliveries)
+			}
+		case key == t.Job:
+			e.runners[t.ID] = runner{e.runners[t.ID].since, t.Ack}
+		}
+	}
+	return what, nil, err
+}
+
+// leave takes a worker off the book and returns where to refuse the jobs that it had.
+func (b *book) leave(id string) (acks []string) {
+	delete(b.workers, id)
+	return b.release(id)
+}
+
+// leaveNamed is leave for the worker of a name, under whatever id.
+func (b *book) leaveNamed(name string) (acks []string) {
+	for id, m := range b.workers {
+		if m.Name == name {
+			acks = append(acks, b.leave(id)...)
+		}
+	}
+	return acks
+}
+
+// release takes a worker's jobs from it.
+func (b *book) release(id string) (acks []string) {
+	for _, e := range b.jobs {
+		if r, ok := e.runners[id]; ok {
+			delete(e.runners, id)
+			acks = append(acks, r.ack)
+			b.lost++
+		}
+	}
+	return acks
+}
+
+// silent returns the names of workers that have not been heard of since the time, each once, and where to refuse what they
+// were at.
+func (b *book) silent(since time.Time) (gone, acks []string) {
+	for id, m := range b.workers {
+		if !m.silent && m.seen.Before(since) {
+			m.silent = true
+			gone = append(gone, m.Name)
+			acks = append(acks, b.release(id)...)
+		}
+	}
+	return gone, acks
+}
+
+// slow returns where to refuse jobs that take too long, no more than there are workers with nothing to do: the server
+// hands them out again, while the first worker may still come to its end.
+func (b *book) slow(now time.Time) (acks []string) {
+	idle := b.idle()
+	if idle == 0 || len(b.rates) == 0 {
+		return nil
+	}
+	sorted := slices.Sorted(slices.Values(b.rates))
+	median := time.Duration(sorted[len(sorted)/2] * float64(time.Second))
+	type slow struct {
+		*entry
+		latest runner
+	}
+	var found []slow
+	for _, e := range b.jobs {
+		if len(e.runners) >= maxRunners {
+			continue
+		}
+		latest := runner{since: e.handedOn}
+		for _, r := range e.runners {
+			if latest.since.Before(r.since) {
+				latest = r
+			}
+		}
+		if latest.ack != "" && now.Sub(latest.since) > slowTimes*median*time.Duration(len(e.Readings))+slowMoment {
+			found = append(found, slow{e, latest})
+		}
+	}
+	slices.SortFunc(found, func(a, b slow) int { return a.latest.since.Compare(b.latest.since) })
+	for _, s := range found[:min(idle, len(found))] {
+		s.handedOn = now
+		acks = append(acks, s.latest.ack)
+	}
+	return acks
+}
+
+// alive counts the workers that are ready and heard of.
+func (b *book) alive() int {
+	n := 0
+	for _, m := range b.workers {
+		if !m.silent && m.Spec == b.spec {
+			n++
+		}
+	}
+	return n
+}
+
+// idle counts the workers that have nothing to do; 0 while jobs wait for one.
+func (b *book) idle() int {
+	busy := map[string]bool{}
+	for _, e := range b.jobs {
+		if len(e.runners) == 0 {
+			return 0
+		}
+		for id := range e.runners {
+			busy[id] = true
+		}
+	}
+	n := 0
+	for id, m := range b.workers {
+		if !m.silent && m.Spec == b.spec && !busy[id] {
+			n++
+		}
+	}
+	return n
+}

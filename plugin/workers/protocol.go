@@ -1,0 +1,207 @@
+package workers
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math"
+	"regexp"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/longrope/longrope/ropescale"
+)
+
+// protocol is the version of what coordinator and workers say to each other, and of what a reading is worth: it rises when
+// either changes. Both must have the same.
+const protocol = 1
+
+// Spec is what a worker needs to know beside having the model's file.
+type Spec struct {
+	Protocol    int    `json:"protocol"`
+	ModelDigest string `json:"model_digest"` // sha256:… of the file
+	ModelName   string `json:"model_name"`   // as the coordinator's user calls it
+	Length      int    `json:"length"`       // of the longest sequence, tokens
+	Batch       int    `json:"batch"`        // tokens decoded at once; 0: the engine's own
+	// Readings are what trials name by their index. Their form is known to who evaluates, not to this package.
+	Readings json.RawMessage `json:"readings"`
+}
+
+// encode returns the spec as it travels, and its name: the digest of that.
+func (s Spec) encode() (id string, b []byte, err error) {
+	s.Protocol = protocol
+	if b, err = json.Marshal(s); err != nil {
+		return "", nil, fmt.Errorf("workers: %w", err)
+	}
+	return digest(b), b, nil
+}
+
+// decodeSpec reads what encode wrote, and holds it to its name.
+func decodeSpec(id string, b []byte) (Spec, error) {
+	var s Spec
+	switch err := json.Unmarshal(b, &s); {
+	case digest(b) != id:
+		return s, fmt.Errorf("the specification %s of the search arrived damaged; start the worker again", id)
+	case err != nil:
+		return s, fmt.Errorf("the specification %s of the search: %w", id, err)
+	case s.Protocol != protocol:
+		return s, fmt.Errorf("the search speaks version %d of the workers' protocol, this program %d; use the same program on both sides", s.Protocol, protocol)
+	}
+	return s, nil
+}
+
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16])
+}
+
+// job is one message of the work queue: readings of a candidate.
+type job struct {
+	Spec     string         `json:"spec"`
+	Trial    int            `json:"trial"` // for people
+	Rung     ropescale.Rung `json:"rung"`
+	Readings []int          `json:"readings"`
+}
+
+// key names a job by what is to be computed, so that whatever happens to coordinators and workers, an answer belongs to
+// all jobs of its name.
+func (j job) key() string {
+	b := append([]byte(j.Spec), rungKey(j.Rung)...)
+	for _, r := range j.Readings {
+		b = binary.LittleEndian.AppendUint64(b, uint64(r))
+	}
+	return digest(b)
+}
+
+// rungKey identifies what a rung does, to the last bit.
+func rungKey(g ropescale.Rung) string {
+	b := binary.LittleEndian.AppendUint64(nil, uint64(g.Length))
+	b = binary.LittleEndian.AppendUint64(b, uint64(g.StartWindow))
+	b = binary.LittleEndian.AppendUint64(b, math.Float64bits(g.AttentionFactor))
+	for _, f := range g.Factors {
+		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(f))
+	}
+	return digest(b)
+}
+
+// answer is a job that was done.
+type answer struct {
+	job
+	Losses  ropescale.Losses `json:"losses"` // of each reading, nats
+	Tokens  []int            `json:"tokens"` // that each took
+	Worker  string           `json:"worker"`
+	Seconds float64          `json:"seconds"`
+}
+
+// check finds answers that no worker of ours can have given.
+func (a answer) check() error {
+	if len(a.Readings) == 0 || len(a.Losses) != len(a.Readings) || len(a.Tokens) != len(a.Readings) {
+		return fmt.Errorf("%d losses and %d token counts for %d readings", len(a.Losses), len(a.Tokens), len(a.Readings))
+	}
+	for i, l := range a.Losses {
+		if math.IsNaN(l) || math.IsInf(l, -1) || a.Tokens[i] < 0 || a.Readings[i] < 0 {
+			return fmt.Errorf("reading %d has loss %v and %d tokens", a.Readings[i], l, a.Tokens[i])
+		}
+	}
+	return nil
+}
+
+// Engine says on what a worker computes.
+type Engine struct {
+	Host    string `json:"host"`    // version of the host and the patches
+	Backend string `json:"backend"` // "CPU", "CUDA", …
+	Threads int    `json:"threads"`
+	// Fingerprint is of the bits that the engine gives for a short reading: with equal ones results do not depend on who
+	// evaluates what.
+	Fingerprint string `json:"fingerprint"`
+}
+
+func (e Engine) String() string {
+	s := "threads"
+	if e.Threads == 1 {
+		s = "thread"
+	}
+	return fmt.Sprintf("%s, %d %s", e.Backend, e.Threads, s)
+}
+
+// beat is what a worker says of itself: at once when something changes, and every second.
+type beat struct {
+	Protocol int    `json:"protocol"`
+	ID       string `json:"id"`   // of the process
+	Name     string `json:"name"` // for people
+	Engine   Engine `json:"engine"`
+	Spec     string `json:"spec"` // that it is ready for; "" before it is
+	// Job is the key of the job at hand, Ack where its acknowledgement goes: with that the coordinator can hand the job to
+	// somebody else. Delivery counts how often the job was handed out.
+	Job      string `json:"job,omitempty"`
+	Ack      string `json:"ack,omitempty"`
+	Delivery int    `json:"delivery,omitempty"`
+	// Problem is why the worker ends; Left that it ends as it was told to.
+	Problem string `json:"problem,omitempty"`
+	Left    bool   `json:"left,omitempty"`
+}
+
+// clean takes out of what a worker says of itself what would upset a terminal.
+func (t *beat) clean() {
+	t.Name, t.Problem, t.Engine.Host, t.Engine.Backend = printable(t.Name), printable(t.Problem), printable(t.Engine.Host), printable(t.Engine.Backend)
+}
+
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, s)
+	return s[:min(len(s), 1000)]
+}
+
+// welcome answers a worker's first beat.
+type welcome struct {
+	Spec    string `json:"spec"`
+	Refused string `json:"refused,omitempty"`
+}
+
+// control is what the coordinator tells all workers.
+type control struct {
+	Cancel string `json:"cancel,omitempty"` // the job of that key needs no answer any more; "*" is every job
+	End    bool   `json:"end,omitempty"`    // the search is complete
+}
+
+// names of a search's subjects, streams and bucket.
+type names string
+
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// CheckName says whether a search can have that name on a NATS server.
+func CheckName(name string) error {
+	if !namePattern.MatchString(name) {
+		return fmt.Errorf("%q cannot name a search; use up to 64 letters, digits, - and _", name)
+	}
+	return nil
+}
+
+func (n names) hello() string            { return "longrope." + string(n) + ".hello" }
+func (n names) beat() string             { return "longrope." + string(n) + ".beat" }
+func (n names) control() string          { return "longrope." + string(n) + ".control" }
+func (n names) job(key string) string    { return "longrope." + string(n) + ".job." + key }
+func (n names) answer(key string) string { return "longrope." + string(n) + ".answer." + key }
+func (n names) jobs() string             { return "longrope-" + string(n) + "-jobs" }
+func (n names) answers() string          { return "longrope-" + string(n) + "-answers" }
+func (n names) specs() string            { return "longrope-" + string(n) + "-specs" }
+
+// consumer is the one that all workers share.
+const consumer = "workers"
+
+// Times of the protocol; tests shorten them.
+type times struct {
+	beat    time.Duration // between two beats
+	silence time.Duration // after which a worker counts as lost
+	ackWait time.Duration // after which the server hands a job out again by itself
+	tick    time.Duration // between two looks at slow jobs
+}
+
+var defaultTimes = times{beat: time.Second, silence: 5 * time.Second, ackWait: 30 * time.Second, tick: 250 * time.Millisecond}
