@@ -1,6 +1,7 @@
 // Package longrope is "ollama longrope": five commands around a search for RoPE factors.
 //
 //	search   finds lambda_i and the start window for a model and lengths     factors.json, a page about it
+//	worker   takes part in a search that runs elsewhere
 //	convert  writes a ladder of factors into a model                         GGUF file, checkpoint folder, or a model of the store
 //	eval     measures perplexity, passkeys, benchmarks, methods side by side tables, CSV, JSON, pictures
 //	show     says what a model or a factors file carries                     a table and a plot
@@ -31,14 +32,12 @@
 // rung has begun, the one below is closed, also where a budget in time cut it short: its best is among the starts of the
 // next, and a search that goes on must find them as they were.
 //
-// # Progressive extension
+// # Workers
 //
-// extend runs search and convert as a user would type them, and between them package extend's recipe in the user's Python: search
-// for the first target, fine-tune with what was found, write it into the fine-tuned weights, and go on from there. The last
-// search is for the targets that are reached by interpolation alone and for the short lengths together, on a GGUF that
-// carries the rung it was trained with. Each stage has one output, which appears by rename, and a line in state.json; a stage
-// in which it was stopped goes on by its own means, a search from its journals and training from its last state. A GGUF's text
-// is tokenised by the engine, so that Python trains on what is run.
+// With --workers or --nats a search evaluates nothing itself (package workers does the rest): a trial's readings go to
+// processes of this machine or others, which have the model's file and are told what to read. The engine of the search's own
+// process reads the held-out text, and a fingerprint of its bits is what those of the workers are compared with. The number
+// of threads does not change bits on the CPU, so processes share the cores, each with its part of them.
 //
 // # Checkpoints
 //

@@ -32,8 +32,27 @@ var findGPUs = sync.OnceFunc(func() {
 		return
 	}
 	gpus = slices.DeleteFunc(gpus, func(d ml.DeviceInfo) bool { return d.Library != gpus[0].Library })
+	devices = gpus
 	os.Setenv("OLLAMA_LIBRARY_PATH", strings.Join(gpus[0].LibraryPath, string(filepath.ListSeparator)))
 	for name, value := range ml.GetVisibleDevicesEnv(gpus, true) {
 		os.Setenv(name, value)
 	}
 })
+
+// devices are the GPUs that findGPUs found.
+var devices []ml.DeviceInfo
+
+// deviceEnv lets worker process i see one GPU alone, each its own while there are enough. Who set CUDA_VISIBLE_DEVICES and the
+// library's path has that list shared out; without GPUs there is nothing to say.
+func deviceEnv(i int) (env []string) {
+	if len(devices) > 0 {
+		for name, value := range ml.GetVisibleDevicesEnv(devices[i%len(devices):][:1], true) {
+			env = append(env, name+"="+value)
+		}
+		return env
+	}
+	if list := strings.Split(os.Getenv("CUDA_VISIBLE_DEVICES"), ","); len(list) > 1 {
+		env = append(env, "CUDA_VISIBLE_DEVICES="+list[i%len(list)])
+	}
+	return env
+}

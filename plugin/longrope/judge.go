@@ -96,6 +96,15 @@ func (j *judge) tokens() int {
 	return n
 }
 
+// length is that of the longest reading, in tokens.
+func (j *judge) length() int {
+	n := 0
+	for _, s := range j.Samples {
+		n = max(n, len(s.Tokens))
+	}
+	return n
+}
+
 // evaluate scores a rung on some of the readings: the mean NLL of each, in nats, of a key at least found, and the tokens that
 // they took. Factors with
 // which the model computes no finite number are worth +Inf; that is an answer, not an error.

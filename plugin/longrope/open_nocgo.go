@@ -8,3 +8,6 @@ import "errors"
 func openEngine(string, openOptions) (runner, error) {
 	return nil, errors.New("this program was built without cgo and cannot run models; build it with CGO_ENABLED=1")
 }
+
+// deviceEnv: without an engine there are no devices to share out.
+func deviceEnv(int) []string { return nil }

@@ -8,19 +8,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 )
 
-// TestMain lets scripts run "ollama longrope …" on the fake engine, as a process of its own.
+// TestMain lets scripts run "ollama longrope …" on the fake engine, as a process of its own; ollama-engine is the same on the
+// engine that the program has.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"ollama": func() {
+	program := func(open opener) func() {
+		return func() {
 			root := &cobra.Command{Use: "ollama", SilenceErrors: true, SilenceUsage: true} // as the host's
-			root.AddCommand(newCommand(openFake))
+			root.AddCommand(newCommand(open))
 			cobra.CheckErr(root.Execute())
-		},
-	})
+		}
+	}
+	testscript.Main(m, map[string]func(){"ollama": program(openFake), "ollama-engine": program(openEngine)})
 }
 
 // TestScript runs testdata/script: each command as a user types it. The commands beside testscript's own:
@@ -28,6 +31,7 @@ func TestMain(m *testing.M) {
 //	tiny FILE [ARCH]       writes a model file of a few kilobytes (default llama): 16 rotary dimensions, 128 tokens
 //	checkpoint DIR         writes a checkpoint folder of the same model, with one tensor
 //	store NAME FILE        puts a model into the store
+//	nats VAR TOKEN         starts a NATS server that wants the token, and sets VAR to its URL
 //	lines FILE N           waits until FILE has N lines
 //	pause DURATION         waits
 //	json FILE KEY [VALUE]  checks that FILE is one JSON object with KEY, at the top
@@ -64,6 +68,17 @@ func TestScript(t *testing.T) {
 					time.Sleep(10 * time.Millisecond)
 				}
 				ts.Fatalf("%s has no %d lines after 10 s", args[0], want)
+			},
+			"nats": func(ts *testscript.TestScript, _ bool, args []string) {
+				ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, Authorization: args[1],
+					JetStream: true, StoreDir: ts.MkAbs("nats"), NoLog: true, NoSigs: true})
+				ts.Check(err)
+				go ns.Start()
+				ts.Defer(ns.Shutdown)
+				if !ns.ReadyForConnections(10 * time.Second) {
+					ts.Fatalf("the NATS server does not start")
+				}
+				ts.Setenv(args[0], ns.ClientURL())
 			},
 			"pause": func(ts *testscript.TestScript, _ bool, args []string) {
 				d, err := time.ParseDuration(args[0])

@@ -33,6 +33,7 @@ type searchFlags struct {
 	plot           string
 	page           string
 	noPage         bool
+	workersFlags
 }
 
 func searchCommand(open opener) *cobra.Command {
@@ -82,6 +83,7 @@ the public domain that come with the program are used: for a target of 200k toke
 	fl.StringVar(&f.page, "report", "", "Page `FILE` about the search (default: that of the output, .html)")
 	fl.BoolVar(&f.noPage, "no-report", false, "Write no page")
 	fl.StringVar(&f.plot, "plot", "", "Picture `FILE` of the factors (.png or .svg), and one more for each rung, -search, of the convergence")
+	f.workersFlags.add(cmd)
 	jsonFlag(cmd)
 	engineFlags(cmd)
 	return cmd
@@ -163,6 +165,7 @@ type search struct {
 	e       runner
 	f       searchFlags
 	rungs   []*searching
+	pool    *pool // nil: this process evaluates
 	started time.Time
 	said    bool // how long it will take
 }
@@ -199,7 +202,11 @@ func (a *app) search(ctx context.Context, arg string, f searchFlags) error {
 	if err := s.prepare(texts, heldOut); err != nil {
 		return err
 	}
+	if s.pool, err = a.startPool(ctx, f.workersFlags, m, e, s.rungs[0].judge, f.study); err != nil {
+		return err
+	}
 	err = s.run(ctx)
+	s.pool.close(a.say, err == nil && s.rungs[len(s.rungs)-1].complete)
 	a.done()
 	if err != nil {
 		return err

@@ -155,7 +155,7 @@ func (r *searching) run(ctx context.Context) error {
 	case len(r.rungs) > 1:
 		r.say("%s tokens", size(r.step.target))
 	}
-	var scores evaluator = here{r.judge, r.e}
+	scores := r.pool.evaluator(r.judge, r.e)
 	said := false
 	for !r.study.Done() {
 		if r.late() {
@@ -320,7 +320,7 @@ func (r *searching) show() {
 	if len(r.rungs) > 1 {
 		what += " " + size(r.step.target)
 	}
-	r.progress(r.started, what, done, total, fmt.Sprintf("%s tokens, %s/s", count(now), count(int(rate))), r.standing())
+	r.progress(r.started, what, done, total, fmt.Sprintf("%s tokens, %s/s%s", count(now), count(int(rate)), r.pool.crew()), r.standing())
 }
 
 // standing is how the best stands against the methods, on held-out text too where that was read.

@@ -1,0 +1,221 @@
+//go:build linux
+
+package longrope
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// running is a search with workers, as a process.
+type running struct {
+	cmd    *exec.Cmd
+	stderr bytes.Buffer
+	ended  chan struct{}
+}
+
+func startSearch(t *testing.T, program string, env []string, args ...string) *running {
+	t.Helper()
+	r := &running{cmd: exec.Command(program, append([]string{"longrope", "search"}, args...)...), ended: make(chan struct{})}
+	r.cmd.Env = append(os.Environ(), env...)
+	r.cmd.Stderr = &r.stderr
+	require.NoError(t, r.cmd.Start())
+	go func() {
+		r.cmd.Wait()
+		close(r.ended)
+	}()
+	t.Cleanup(func() { r.cmd.Process.Kill() })
+	return r
+}
+
+// workers are the processes that the search has started.
+func (r *running) workers() (pids []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		b, _ := os.ReadFile(path)
+		_, after, ok := strings.Cut(string(b), ") ") // state, parent, …
+		if fields := strings.Fields(after); ok && len(fields) > 1 && fields[1] == strconv.Itoa(r.cmd.Process.Pid) && fields[0] != "Z" {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// waitWorkers waits until there are n, or the search ends.
+func (r *running) waitWorkers(t *testing.T, n int) (pids []int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		pids = r.workers()
+		select {
+		case <-r.ended:
+			return true
+		default:
+			return len(pids) == n
+		}
+	}, 20*time.Second, 5*time.Millisecond, "no %d workers: %s", n, &r.stderr)
+	return pids
+}
+
+func alive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(b), ") Z ")
+}
+
+// gone checks that none of the processes stays.
+func gone(t *testing.T, pids []int) {
+	t.Helper()
+	assert.Eventually(t, func() bool {
+		for _, pid := range pids {
+			if alive(pid) {
+				return false
+			}
+		}
+		return true
+	}, 20*time.Second, 5*time.Millisecond, "workers outlive their search")
+}
+
+// TestKilled kills searches and their workers at random, twenty times: the factors are those of a search that nobody killed,
+// to the last byte, and nothing stays that runs.
+func TestKilled(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("LONGROPE_KILL_SEED"); s != "" {
+		var err error
+		seed, err = strconv.ParseUint(s, 10, 64)
+		require.NoError(t, err)
+	}
+	t.Logf("for the same kills: LONGROPE_KILL_SEED=%d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	m, dir := tinyModel(t), t.TempDir()
+	args := func(out string, more ...string) []string {
+		return append([]string{m.path, "--target", "256", "--windows", "2", "--budget", "30k", "-o", filepath.Join(dir, out)}, more...)
+	}
+	whole := startSearch(t, "ollama", nil, args("whole.json")...)
+	<-whole.ended
+	want, err := os.ReadFile(filepath.Join(dir, "whole.json"))
+	require.NoError(t, err, whole.stderr.String())
+
+	kills, coordinators, complete := 0, 0, 0
+	for kills < 20 {
+		cut := fmt.Sprintf("cut%d.json", complete)
+		r := startSearch(t, "ollama", []string{"FAKE_DELAY=8ms"}, args(cut, "--workers", "2")...)
+		pids := r.waitWorkers(t, 2)
+		for running := true; running; {
+			select {
+			case <-r.ended:
+				got, err := os.ReadFile(filepath.Join(dir, cut))
+				require.NoError(t, err, r.stderr.String())
+				require.Equal(t, string(want), string(got), "after %d kills", kills)
+				complete++
+				running = false
+			case <-time.After(time.Duration(rng.IntN(500)) * time.Millisecond):
+				victim := r.cmd.Process.Pid
+				if rng.IntN(2) == 0 {
+					pids = append(pids, r.workers()...)
+					victim = pids[len(pids)-1-rng.IntN(2)]
+				} else {
+					coordinators++
+					running = false
+				}
+				if syscall.Kill(victim, syscall.SIGKILL) == nil {
+					kills++
+				}
+			}
+		}
+		<-r.ended
+		gone(t, pids)
+	}
+	t.Logf("%d kills, %d of them of the search itself; %d searches came to their end between", kills, coordinators, complete)
+	// What was cut last comes to its end, without workers.
+	last := startSearch(t, "ollama", nil, args(fmt.Sprintf("cut%d.json", complete))...)
+	<-last.ended
+	got, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("cut%d.json", complete)))
+	require.NoError(t, err, last.stderr.String())
+	assert.Equal(t, string(want), string(got))
+}
+
+// TestStopped: a worker that hangs costs its evaluation, and ends with the search.
+func TestStopped(t *testing.T) {
+	m, dir := tinyModel(t), t.TempDir()
+	args := []string{m.path, "--target", "256", "--windows", "2", "--budget", "20k", "-o"}
+	whole := startSearch(t, "ollama", nil, append(args, filepath.Join(dir, "whole.json"))...)
+	<-whole.ended
+	r := startSearch(t, "ollama", []string{"FAKE_DELAY=30ms"}, append(args, filepath.Join(dir, "stopped.json"), "--workers", "2")...)
+	pids := r.waitWorkers(t, 2)
+	require.Eventually(t, func() bool {
+		b, _ := os.ReadFile(filepath.Join(dir, "stopped.json.study"))
+		return bytes.Count(b, []byte("\n")) > 4
+	}, 10*time.Second, 5*time.Millisecond)
+	require.NoError(t, syscall.Kill(pids[0], syscall.SIGSTOP))
+	<-r.ended
+	want, err := os.ReadFile(filepath.Join(dir, "whole.json"))
+	require.NoError(t, err, whole.stderr.String())
+	got, err := os.ReadFile(filepath.Join(dir, "stopped.json"))
+	require.NoError(t, err, r.stderr.String())
+	assert.Equal(t, string(want), string(got))
+	gone(t, pids)
+}
+
+// TestAlone: a search that is killed leaves its workers on other machines waiting; they go on with it when it is back, and end
+// with it.
+func TestAlone(t *testing.T) {
+	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true})
+	require.NoError(t, err)
+	go ns.Start()
+	t.Cleanup(ns.Shutdown)
+	require.True(t, ns.ReadyForConnections(10*time.Second))
+	m, dir := tinyModel(t), t.TempDir()
+	args := func(out string) []string {
+		return []string{m.path, "--target", "256", "--windows", "2", "--budget", "20k", "-o", filepath.Join(dir, out), "--nats", ns.ClientURL()}
+	}
+	whole := startSearch(t, "ollama", nil, args("whole.json")[:9]...)
+	<-whole.ended
+	var ends []chan error
+	for range 2 {
+		w := exec.Command("ollama", "longrope", "worker", m.path, "--nats", ns.ClientURL(), "--study", "cut")
+		w.Env = append(os.Environ(), "FAKE_DELAY=8ms")
+		require.NoError(t, w.Start())
+		t.Cleanup(func() { w.Process.Kill() })
+		end := make(chan error, 1)
+		go func() { end <- w.Wait() }()
+		ends = append(ends, end)
+	}
+	var r *running
+	for lines := 4; lines < 20; lines += 5 {
+		r = startSearch(t, "ollama", nil, args("cut.json")...)
+		require.Eventually(t, func() bool {
+			b, _ := os.ReadFile(filepath.Join(dir, "cut.json.study"))
+			return bytes.Count(b, []byte("\n")) > lines
+		}, 20*time.Second, time.Millisecond, "%s", &r.stderr)
+		require.NoError(t, r.cmd.Process.Kill())
+		<-r.ended
+	}
+	r = startSearch(t, "ollama", nil, args("cut.json")...)
+	<-r.ended
+	want, err := os.ReadFile(filepath.Join(dir, "whole.json"))
+	require.NoError(t, err, whole.stderr.String())
+	got, err := os.ReadFile(filepath.Join(dir, "cut.json"))
+	require.NoError(t, err, r.stderr.String())
+	assert.Equal(t, string(want), string(got))
+	for _, end := range ends {
+		select {
+		case err := <-end:
+			assert.NoError(t, err)
+		case <-time.After(10 * time.Second):
+			t.Error("a worker does not end with its search")
+		}
+	}
+}

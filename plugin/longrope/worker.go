@@ -1,0 +1,206 @@
+package longrope
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+
+	"github.com/spf13/cobra"
+
+	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/plugin/workers"
+	"github.com/longrope/longrope/ropescale"
+)
+
+func workerCommand(open opener) *cobra.Command {
+	var f workersFlags
+	var study, name string
+	var local bool
+	cmd := &cobra.Command{
+		Use:   "worker [MODEL] --nats URL --study NAME",
+		Short: "Take part in a search that runs elsewhere",
+		Long: `Evaluate candidates for a search that was started with --nats on another machine. The search says what to type. It
+may be started before or after its workers, and workers may come and go: what they had begun is evaluated by others, and
+the factors found are the same.
+
+MODEL must be the very file that is searched on, wherever it is here; without MODEL it is looked for in the local store.
+Texts and settings come from the search.`,
+		Example: `  ollama longrope worker llama3 --nats nats://search-host:4222 --study factors
+  NATS_CREDS=me.creds ollama longrope worker model.gguf --nats tls://nats.example.com --study factors --threads 8`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return exactly(1)(cmd, args)
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a := newApp(cmd, open)
+			if local {
+				return a.workHere(cmd.Context(), cmd.InOrStdin())
+			}
+			if f.url == "" {
+				f.url = os.Getenv("NATS_URL")
+			}
+			if f.url == "" {
+				return errors.New("--nats is missing; give the URL that the search was started with (or set NATS_URL)")
+			}
+			if study == "" {
+				return errors.New("--study is missing; give the name that the search told you")
+			}
+			server, err := f.server()
+			if err != nil {
+				return err
+			}
+			arg := ""
+			if len(args) > 0 {
+				arg = args[0]
+			}
+			w := workers.Worker{Server: *server, Search: study, Name: name, Say: func(format string, args ...any) { a.say(format, args...) }}
+			w.Open = func(ctx context.Context, s workers.Spec) (workers.Evaluator, error) {
+				path, err := fileOf(arg, s)
+				if err != nil {
+					return nil, err
+				}
+				return a.openWorker(ctx, path, s)
+			}
+			return interruptible(cmd, func(ctx context.Context) error {
+				if err := w.Run(ctx); err != nil {
+					return err
+				}
+				a.say("the search %s is complete", study)
+				return nil
+			})
+		},
+	}
+	f.add(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&study, "study", "", "`NAME` of the search on the server")
+	fl.StringVar(&name, "name", "", "`NAME` of this worker in the search's messages (default: host and process)")
+	fl.BoolVar(&local, "local", false, "Be a worker of the search that started this process")
+	fl.MarkHidden("local")
+	fl.Int("threads", 0, "Threads on the CPU (default: one per core)")
+	fl.Int("gpu-layers", -1, "Layers on the GPUs, -1 for all")
+	return cmd
+}
+
+// workHere is a worker that a search of this machine has started. It ends with it, whatever ends that; Ctrl-C, which a
+// terminal gives to both, is the search's to act on.
+func (a *app) workHere(ctx context.Context, stdin io.Reader) error {
+	signal.Ignore(os.Interrupt)
+	h, lost, err := workers.Joined(stdin)
+	if err != nil {
+		return err
+	}
+	go func() {
+		<-lost
+		os.Exit(0) // an engine that hangs, too
+	}()
+	var c localConfig
+	if err := json.Unmarshal(h.Config, &c); err != nil {
+		return err
+	}
+	a.threads, a.gpuLayers = c.Threads, c.GPULayers
+	return workers.Worker{Server: h.Server, Search: h.Search, Name: h.Name, Open: func(ctx context.Context, s workers.Spec) (workers.Evaluator, error) {
+		return a.openWorker(ctx, c.Model, s)
+	}}.Run(ctx)
+}
+
+// fileOf finds the file of a specification's model: the one that arg names if it is that, without arg the store's.
+func fileOf(arg string, s workers.Spec) (string, error) {
+	if arg == "" {
+		store, err := convert.OpenStore("")
+		if err == nil {
+			path, err := store.FindDigest(s.ModelDigest)
+			if err == nil {
+				return path, nil
+			}
+		}
+		return "", fmt.Errorf("the search is on %s (%s), which the local store has not got; pull it, or give its file as MODEL", s.ModelName, s.ModelDigest)
+	}
+	m, err := find(arg)
+	if err != nil {
+		return "", err
+	}
+	if m.checkpoint() {
+		return "", fmt.Errorf("%s is a checkpoint folder; a worker needs the file that is searched on: convert it once, and search on that", arg)
+	}
+	digest := m.source.Digest
+	if digest == "" {
+		if digest, err = convert.FileDigest(m.path); err != nil {
+			return "", err
+		}
+	}
+	if digest != s.ModelDigest {
+		return "", fmt.Errorf("%s is another file than the search's %s: its digest is %s instead of %s", arg, s.ModelName, digest, s.ModelDigest)
+	}
+	return m.path, nil
+}
+
+// openWorker loads a model for what a specification asks.
+func (a *app) openWorker(ctx context.Context, path string, s workers.Spec) (workers.Evaluator, error) {
+	a.batch = s.Batch
+	e, err := a.load(&model{name: s.ModelName, path: path}, s.Length)
+	if err != nil {
+		return nil, err
+	}
+	w := &worker{e: e}
+	if err := w.prepare(ctx, s, a.threads); err != nil {
+		e.Close()
+		return nil, err
+	}
+	a.say("evaluating %s at up to %s tokens (%s)", s.ModelName, size(s.Length), w.engine)
+	return w, nil
+}
+
+// worker evaluates on an engine of its own.
+type worker struct {
+	e      runner
+	judge  judge
+	engine workers.Engine
+}
+
+// prepare takes what to read from a specification, and refuses what would make the engine read outside its vocabulary.
+func (w *worker) prepare(ctx context.Context, s workers.Spec, threads int) error {
+	info := w.e.Info()
+	if info.Digest != s.ModelDigest {
+		return fmt.Errorf("%s has changed: its digest is %s instead of %s", info.Model, info.Digest, s.ModelDigest)
+	}
+	if err := json.Unmarshal(s.Readings, &w.judge); err != nil {
+		return fmt.Errorf("what the search reads: %w", err)
+	}
+	if n := len(w.judge.Samples); n == 0 || n != len(w.judge.Readings) {
+		return fmt.Errorf("the search has %d readings of %d sequences", len(w.judge.Readings), n)
+	}
+	for i, sample := range w.judge.Samples {
+		if err := checkSample(sample, s.Length, info.VocabSize); err != nil {
+			return fmt.Errorf("reading %d of the search: %w", i, err)
+		}
+	}
+	var err error
+	w.engine, err = describe(ctx, w.e, &w.judge, threads)
+	return err
+}
+
+func checkSample(s evals.Sample, length, vocabulary int) error {
+	if len(s.Tokens) > length || s.From < 1 || s.From >= len(s.Tokens) || s.To < 0 || s.To > len(s.Tokens) {
+		return fmt.Errorf("%d tokens, scored from %d to %d, at a length of %d", len(s.Tokens), s.From, s.To, length)
+	}
+	for _, t := range s.Tokens {
+		if t < 0 || t >= vocabulary {
+			return fmt.Errorf("token %d is not in the vocabulary of %d", t, vocabulary)
+		}
+	}
+	return nil
+}
+
+func (w *worker) Engine() workers.Engine { return w.engine }
+func (w *worker) Close()                 { w.e.Close() }
+
+func (w *worker) Evaluate(ctx context.Context, g ropescale.Rung, readings []int) ([]float64, int, error) {
+	return w.judge.evaluate(ctx, w.e, g, readings)
+}
