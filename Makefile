@@ -33,7 +33,7 @@ unexport GOWORK
 export HOST_SRC
 export TORCH
 
-.PHONY: help packages host backends build vulkan stock venv smollm2 nvcc cuda gpu-check run extend test bench clean
+.PHONY: help packages host backends build vulkan stock venv smollm2 nvcc hipcc cuda gpu-check run extend test bench clean
 
 help: ## list the targets
 	@echo "LongRoPE for Ollama, on ollama $(HOST_VERSION)"

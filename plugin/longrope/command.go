@@ -51,7 +51,7 @@ MODEL is a GGUF file, a Hugging Face checkpoint folder, or the name of a model i
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(searchCommand(open), workerCommand(open), convertCommand(open), evalCommand(open), showCommand(open))
+	root.AddCommand(searchCommand(open), workerCommand(open), extendCommand(open), convertCommand(open), evalCommand(open), showCommand(open))
 	for _, cmd := range append(root.Commands(), root) {
 		cmd.SilenceUsage = true
 		cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

@@ -32,6 +32,15 @@
 // rung has begun, the one below is closed, also where a budget in time cut it short: its best is among the starts of the
 // next, and a search that goes on must find them as they were.
 //
+// # Progressive extension
+//
+// extend runs search and convert as a user would type them, and between them package extend's recipe in the user's Python: search
+// for the first target, fine-tune with what was found, write it into the fine-tuned weights, and go on from there. The last
+// search is for the targets that are reached by interpolation alone and for the short lengths together, on a GGUF that
+// carries the rung it was trained with. Each stage has one output, which appears by rename, and a line in state.json; a stage
+// in which it was stopped goes on by its own means, a search from its journals and training from its last state. A GGUF's text
+// is tokenised by the engine, so that Python trains on what is run.
+//
 // # Workers
 //
 // With --workers or --nats a search evaluates nothing itself (package workers does the rest): a trial's readings go to
