@@ -50,7 +50,7 @@ the model, ask it for a passkey on a real server, and measure it beside the meth
 		},
 	}
 	cmd.Flags().StringVarP(&d.dir, "output", "o", "longrope-demo", "Folder to write to")
-	cmd.Flags().StringVar(&d.budget, "budget", "740k", "Budget of the search, in tokens or time (90s)")
+	cmd.Flags().StringVar(&d.budget, "budget", "420k", "Budget of the search, in tokens or time (90s)")
 	cmd.Flags().Uint64Var(&d.seed, "seed", 1, "Seed of the search and of the passkeys")
 	cmd.Flags().IntVar(&d.trials, "trials", 4, "Passkey trials of each length and depth")
 	return cmd
@@ -115,7 +115,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 
 	d.step("search: which factors let a model trained for %d tokens read %d?", defaultmodel.ContextLength, target)
-	search := slices.Concat([]string{"search", "default.gguf", "--target", fmt.Sprint(target), "--budget", d.budget, "--fitness", "both", "--windows", "6",
+	search := slices.Concat([]string{"search", "default.gguf", "--target", fmt.Sprint(target), "--budget", d.budget,
 		"--seed", fmt.Sprint(d.seed), "-o", "factors.json", "--plot", "factors.png"}, texts)
 	if err := d.longrope(ctx, d.err, search...); err != nil {
 		return err
