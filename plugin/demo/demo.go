@@ -117,7 +117,11 @@ func (d *demo) run(ctx context.Context) (err error) {
 	d.step("search: which factors let a model trained for %d tokens read %d?", defaultmodel.ContextLength, target)
 	search := slices.Concat([]string{"search", "default.gguf", "--target", fmt.Sprint(target), "--budget", d.budget,
 		"--seed", fmt.Sprint(d.seed), "-o", "factors.json", "--plot", "factors.png"}, texts)
-	if err := d.longrope(ctx, d.err, search...); err != nil {
+	err = d.longrope(ctx, d.err, search...)
+	if _, journal := os.Stat(d.path("factors.json.study")); err != nil && ctx.Err() == nil && journal == nil {
+		err = d.longrope(ctx, d.err, append(search, "--fresh")...) // what lies there may be of other settings, or another version
+	}
+	if err != nil {
 		return err
 	}
 
