@@ -18,24 +18,11 @@ import (
 	"github.com/longrope/longrope/convert"
 	defaultmodel "github.com/longrope/longrope/evals/default"
 	"github.com/longrope/longrope/plugin/extend"
+	"github.com/longrope/longrope/plugin/extend/extendtest"
 	"github.com/longrope/longrope/plugin/longrope"
 	"github.com/longrope/longrope/ropescale"
 	"github.com/longrope/longrope/tests/session"
 )
-
-// trainer is a Python that has what the training recipe needs; without one the test skips.
-func trainer(t *testing.T) string {
-	t.Helper()
-	python := os.Getenv("PYTHON")
-	if python == "" {
-		python = "python3"
-	}
-	script := "import importlib.util as u, sys\nsys.exit(' '.join(n for n in sys.argv[1:] if not u.find_spec(n)) or 0)"
-	if lacks, err := exec.Command(python, append([]string{"-c", script}, extend.Needs()...)...).CombinedOutput(); err != nil {
-		t.Skipf("%s lacks %s (%v): training is not tested; run `make venv TORCH=1` and set PYTHON to build/venv/bin/python", python, bytes.TrimSpace(lacks), err)
-	}
-	return python
-}
 
 // The model that is trained is the model that is run: transformers with the recipe's rotation gives the engine's logits, on
 // a rung with a start window. The default model, as the recipe reads it from the GGUF, at 2,048 tokens; weights in float32.
@@ -43,7 +30,7 @@ func trainer(t *testing.T) string {
 // Angles are float32 on both sides, as in TestGolden, and at p = 2047 good to 2^-13 rad; five layers of 32 pairs and
 // logits up to 20.
 func TestExtendLogits(t *testing.T) {
-	python := trainer(t)
+	python := extendtest.Python(t, extend.Needs())
 	dir := t.TempDir()
 	require.NoError(t, extend.Write(filepath.Join(dir, "recipe")))
 	model := writeDefault(t, nil)
@@ -111,7 +98,7 @@ with torch.no_grad():
 // TestExtend drives the whole schedule with the real engine and a real training of two steps. What it is worth is measured
 // elsewhere (evals/RESULTS.md).
 func TestExtend(t *testing.T) {
-	python := trainer(t)
+	python := extendtest.Python(t, extend.Needs())
 	dir := t.TempDir()
 	t.Setenv("OMP_NUM_THREADS", "1")
 	model, text, out := filepath.Join(dir, "default.gguf"), filepath.Join(dir, "text.txt"), filepath.Join(dir, "out")

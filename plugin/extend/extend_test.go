@@ -13,29 +13,16 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/longrope/longrope/plugin/extend/extendtest"
 	"github.com/longrope/longrope/ropescale"
 )
-
-// python is a Python that has what the recipe needs; without one the test skips.
-func python(t *testing.T) string {
-	t.Helper()
-	p := os.Getenv("PYTHON")
-	if p == "" {
-		p = "python3"
-	}
-	script := "import importlib.util as u, sys\nsys.exit(' '.join(n for n in sys.argv[1:] if not u.find_spec(n)) or 0)"
-	if lacks, err := exec.Command(p, append([]string{"-c", script}, Needs()...)...).CombinedOutput(); err != nil {
-		t.Skipf("%s lacks %s (%v): the recipe is not tested; run `make venv TORCH=1` and set PYTHON to build/venv/bin/python", p, bytes.TrimSpace(lacks), err)
-	}
-	return p
-}
 
 // TestRecipe runs the recipe's own tests, in Python.
 func TestRecipe(t *testing.T) {
 	if testing.Short() {
 		t.Skip("trains tiny models for a minute; leave out -short")
 	}
-	cmd := exec.Command(python(t), "-m", "unittest", "-v", "recipe_test")
+	cmd := exec.Command(extendtest.Python(t, Needs()), "-m", "unittest", "-v", "recipe_test")
 	cmd.Env = append(os.Environ(), "OMP_NUM_THREADS=1", "PYTHONDONTWRITEBYTECODE=1")
 	out, err := cmd.CombinedOutput()
 	for line := range strings.Lines(string(out)) {
@@ -51,7 +38,7 @@ func TestRecipe(t *testing.T) {
 // The recipe computes angles in float32, like the engine: at p = 8191 the fastest pair has an angle of 8191 rad, known to
 // half of 2^-11; cos and sin are off by no more than that, times the attention factor.
 func TestRows(t *testing.T) {
-	py := python(t)
+	py := extendtest.Python(t, Needs())
 	r := ropescale.Rope{Dims: 64, FreqBase: 10000, OriginalContextLength: 256}
 	long, err := ropescale.YaRN(r, 2048, ropescale.MethodOptions{StartWindow: 32})
 	require.NoError(t, err)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/longrope/longrope/convert"
 	"github.com/longrope/longrope/evals"
 )
 
@@ -143,11 +144,11 @@ func (f *extendFlags) settings(m *model) (map[string]string, error) {
 			if path == "" {
 				continue
 			}
-			sum, err := digestFile(path)
+			sum, err := convert.FileDigest(path)
 			if err != nil {
 				return nil, fmt.Errorf("--%s: %w", flag, err)
 			}
-			set[flag] = strings.TrimSpace(set[flag] + " " + sum)
+			set[flag] = strings.TrimSpace(set[flag] + " " + sum[:len("sha256:")+12])
 		}
 	}
 	return set, nil

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -339,18 +338,4 @@ func eachDocument(path string, do func(where string, d map[string]json.RawMessag
 			return err
 		}
 	}
-}
-
-// digestFile is the sha256 of a file, in the form of other digests.
-func digestFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("sha256:%x", h.Sum(nil))[:len("sha256:")+12], nil
 }
