@@ -37,27 +37,15 @@ func noisy(g Rung, reading int) float64 {
 	return 2.5 + rng.Float64() + loss
 }
 
-// tellNoisy tells a study until it is done or limit trials are told, in the order that shuffle gives.
+// tellNoisy tells a study the noisy losses of its readings.
 func tellNoisy(t testing.TB, s *Study, limit int, shuffle *rand.Rand) {
-	for told := 0; !s.Done(); {
-		open := s.Ask()
-		require.NotEmpty(t, open)
-		if shuffle != nil {
-			shuffle.Shuffle(len(open), func(i, j int) { open[i], open[j] = open[j], open[i] })
+	tell(t, s, limit, shuffle, func(trial Trial) (losses []float64, tokens int) {
+		for _, i := range trial.Readings {
+			losses = append(losses, noisy(trial.Rung, i))
+			tokens += s.Options().Readings[i].Tokens
 		}
-		for _, trial := range open {
-			var losses []float64
-			tokens := 0
-			for _, i := range trial.Readings {
-				losses = append(losses, noisy(trial.Rung, i))
-				tokens += s.Options().Readings[i].Tokens
-			}
-			require.NoError(t, s.Tell(trial.ID, losses, tokens))
-			if told++; told == limit {
-				return
-			}
-		}
-	}
+		return losses, tokens
+	})
 }
 
 func TestPartialTrials(t *testing.T) {

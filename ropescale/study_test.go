@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -31,9 +29,18 @@ func bowl(g Rung) float64 {
 	return f + 4*a*a + 1e-3*w*w
 }
 
-// run tells a study everything it asks for, shuffling each batch, and stops after limit tells (0: never). A reading's loss is
-// the logarithm of the fitness.
+// run tells a study everything it asks for, a reading's loss being the logarithm of the fitness.
 func run(t testing.TB, s *Study, fitness func(Rung) float64, limit int, shuffle *rand.Rand) {
+	tell(t, s, limit, shuffle, func(trial Trial) ([]float64, int) {
+		return slices.Repeat([]float64{math.Log(fitness(trial.Rung))}, len(trial.Readings)), 100 + trial.ID
+	})
+	if s.Done() {
+		require.Empty(t, s.Ask())
+	}
+}
+
+// tell evaluates what a study asks for, shuffling each batch, until it is done or limit trials are told (0: never).
+func tell(t testing.TB, s *Study, limit int, shuffle *rand.Rand, evaluate func(Trial) (losses []float64, tokens int)) {
 	for told := 0; !s.Done(); {
 		open := s.Ask()
 		require.NotEmpty(t, open)
@@ -41,14 +48,13 @@ func run(t testing.TB, s *Study, fitness func(Rung) float64, limit int, shuffle 
 			shuffle.Shuffle(len(open), func(i, j int) { open[i], open[j] = open[j], open[i] })
 		}
 		for _, trial := range open {
-			losses := slices.Repeat([]float64{math.Log(fitness(trial.Rung))}, len(trial.Readings))
-			require.NoError(t, s.Tell(trial.ID, losses, 100+trial.ID))
+			losses, tokens := evaluate(trial)
+			require.NoError(t, s.Tell(trial.ID, losses, tokens))
 			if told++; told == limit {
 				return
 			}
 		}
 	}
-	require.Empty(t, s.Ask())
 }
 
 func newStudy(t testing.TB, opts Options) *Study {
@@ -252,89 +258,6 @@ func TestWindowsThatDoNotFit(t *testing.T) {
 	assert.Contains(t, []int{12, 16, 20}, best.Rung.StartWindow, "the bowl's best is 16")
 }
 
-func TestCMAOnStandardFunctions(t *testing.T) {
-	sphere := func(x []float64) (f float64) {
-		for _, v := range x {
-			f += v * v
-		}
-		return f
-	}
-	ellipsoid := func(x []float64) (f float64) {
-		for i, v := range x {
-			f += math.Pow(1e6, float64(i)/float64(len(x)-1)) * v * v
-		}
-		return f
-	}
-	rosenbrock := func(x []float64) (f float64) {
-		for i := range x[1:] {
-			a, b := x[i+1]-x[i]*x[i], 1-x[i]
-			f += 100*a*a + b*b
-		}
-		return f
-	}
-	rotated := func(x []float64) float64 { // the ellipsoid along axes that are no coordinates
-		y := slices.Clone(x)
-		for i := range y[1:] {
-			y[i], y[i+1] = (y[i]-y[i+1])/math.Sqrt2, (y[i]+y[i+1])/math.Sqrt2
-		}
-		return ellipsoid(y)
-	}
-	for _, c := range []struct {
-		name        string
-		f           func([]float64) float64
-		evaluations int // about twice what the tutorial's code needs
-	}{{"sphere", sphere, 2500}, {"ellipsoid", ellipsoid, 9000}, {"rotated ellipsoid", rotated, 9000}, {"rosenbrock", rosenbrock, 12000}} {
-		t.Run(c.name, func(t *testing.T) {
-			const n = 9
-			mean := slices.Repeat([]float64{0.5}, n)
-			e := newCMAES(mean, 0.3, 4+int(3*math.Log(n)), rand.New(rand.NewPCG(1, 1)))
-			assert.Equal(t, 10, e.lambda, "(eq. 48)")
-			best, used := math.Inf(1), 0
-			for best > 1e-9 && used < c.evaluations {
-				xs := e.ask()
-				fs := make([]float64, len(xs))
-				for i, x := range xs {
-					fs[i] = c.f(x)
-					best = min(best, fs[i])
-				}
-				used += len(xs)
-				e.tell(xs, fs)
-			}
-			t.Logf("%.2g after %d evaluations", best, used)
-			assert.LessOrEqual(t, best, 1e-9)
-		})
-	}
-}
-
-func TestJacobiDecomposition(t *testing.T) {
-	rng := rand.New(rand.NewPCG(5, 5))
-	for n := 1; n < 12; n++ {
-		e := newCMAES(make([]float64, n), 1, 6, rng)
-		want := identity(n)
-		for range 3 {
-			v := randomHead(rng, n)
-			for i := range n {
-				for j := range n {
-					want[i][j] += v[i] * v[j]
-				}
-			}
-		}
-		e.c = want
-		e.decompose()
-		for i := range n {
-			for j := range n {
-				var got, orth float64
-				for k := range n {
-					got += e.b[i][k] * e.d[k] * e.d[k] * e.b[j][k]
-					orth += e.b[k][i] * e.b[k][j]
-				}
-				assert.InDelta(t, want[i][j], got, 1e-10, "B D D B^T = C")
-				assert.InDelta(t, identity(n)[i][j], orth, 1e-12, "B is orthogonal")
-			}
-		}
-	}
-}
-
 func TestOrderOfTellsDoesNotMatter(t *testing.T) {
 	for _, algorithm := range []string{"cma", "longrope"} {
 		opts := Options{Rope: tiny, Target: 2048, Algorithm: algorithm, Seed: 7, Budget: 150}
@@ -355,186 +278,6 @@ func TestOrderOfTellsDoesNotMatter(t *testing.T) {
 		run(t, c, bowl, 0, nil)
 		assert.NotEqual(t, a.History(), c.History(), "the seed matters")
 	}
-}
-
-// A study killed after k tells, with its last line torn or not, ends with the same journal, byte for byte, as one that
-// was never stopped.
-func TestKilledAndResumedEqualsNeverKilled(t *testing.T) {
-	base := tiny.Identity(256)
-	base.Factors[9] = 1.5
-	for _, algorithm := range []string{"cma", "longrope"} {
-		t.Run(algorithm, func(t *testing.T) {
-			opts := Options{Rope: tiny, Base: &base, Target: 2048, Algorithm: algorithm, Seed: 3, Budget: 90, ModelDigest: "sha256:ab",
-				Fitness: "bowl", Texts: []string{"a", "b"}}
-			fitness := func(g Rung) float64 {
-				if g.Factors[31] > 9.5 { // some evaluations fail
-					return math.Inf(1)
-				}
-				return bowl(g)
-			}
-			never := filepath.Join(t.TempDir(), "never.jsonl")
-			s, err := OpenStudy(never, opts)
-			require.NoError(t, err)
-			run(t, s, fitness, 0, nil)
-			require.NoError(t, s.Close())
-			want, err := os.ReadFile(never)
-			require.NoError(t, err)
-			wantLadder, err := s.Ladder()
-			require.NoError(t, err)
-
-			for _, killed := range []int{0, 1, 3, 4, 17, 42, 80, 85} {
-				path := filepath.Join(t.TempDir(), "killed.jsonl")
-				s, err := OpenStudy(path, opts)
-				require.NoError(t, err)
-				if killed > 0 {
-					run(t, s, fitness, killed, nil)
-				}
-				require.NoError(t, s.Close())
-				b, err := os.ReadFile(path)
-				require.NoError(t, err)
-				torn := append(slices.Clone(b), `{"id": 12, "gener`...)
-				if killed == 0 {
-					torn = b[:len(b)/2] // the header itself is torn
-				}
-				require.NoError(t, os.WriteFile(path, torn, 0o644))
-
-				s, err = OpenStudy(path, opts)
-				require.NoError(t, err)
-				require.Equal(t, killed, len(s.History()))
-				run(t, s, fitness, 0, nil)
-				require.NoError(t, s.Close())
-				got, err := os.ReadFile(path)
-				require.NoError(t, err)
-				require.Equal(t, string(want), string(got), "killed after %d tells", killed)
-				ladder, err := s.Ladder()
-				require.NoError(t, err)
-				require.Equal(t, wantLadder, ladder)
-			}
-			// A finished study opens as finished.
-			s, err = OpenStudy(never, opts)
-			require.NoError(t, err)
-			assert.True(t, s.Done())
-			require.NoError(t, s.Close())
-			// Candidates are absolute: the model's own scaling is in them.
-			assert.Equal(t, 12.0, s.Seeds()["linear"].Rung.Factors[9])
-			assert.Equal(t, 8.0, s.Seeds()["linear"].Rung.Factors[8])
-		})
-	}
-}
-
-// The same with candidates that are scored in parts, killed after any of the tells.
-func TestKilledAmongPartialTrials(t *testing.T) {
-	opts := Options{Rope: tiny, Target: 2048, Seed: 3, Readings: windowsAndKeys(), Budget: 300_000}
-	dir := t.TempDir()
-	never := newStudy(t, opts)
-	tellNoisy(t, never, 0, nil)
-	want := fmt.Sprint(never.History())
-	path := filepath.Join(dir, "killed.jsonl")
-	rng := rand.New(rand.NewPCG(4, 4))
-	for lives := 1; ; lives++ {
-		s, err := OpenStudy(path, opts)
-		require.NoError(t, err)
-		tellNoisy(t, s, 1+rng.IntN(6), rng)
-		done := s.Done()
-		require.NoError(t, s.Close())
-		if done {
-			require.Equal(t, want, fmt.Sprint(s.History()))
-			t.Logf("%d lives", lives)
-			break
-		}
-		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
-		require.NoError(t, err)
-		_, err = f.WriteString(`{"id":7,"cand`)
-		require.NoError(t, err)
-		require.NoError(t, f.Close())
-	}
-	// The journal alone tells the same.
-	read, err := ReadStudy(path)
-	require.NoError(t, err)
-	require.Equal(t, want, fmt.Sprint(read.History()))
-	require.Equal(t, never.Options(), read.Options())
-	_, err = ReadStudy(filepath.Join(dir, "none"))
-	require.ErrorContains(t, err, "no such file")
-	require.NoError(t, os.WriteFile(path, []byte("precious notes\n"), 0o644))
-	_, err = ReadStudy(path)
-	require.ErrorContains(t, err, "not a study's journal")
-}
-
-func TestResumeRefusesOtherSettings(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "study.jsonl")
-	opts := Options{Rope: tiny, Target: 2048, Seed: 1, ModelDigest: "sha256:aa", Texts: []string{"a"}}
-	s, err := OpenStudy(path, opts)
-	require.NoError(t, err)
-	run(t, s, bowl, 20, nil)
-	require.NoError(t, s.Close())
-	whole, err := os.ReadFile(path)
-	require.NoError(t, err)
-
-	for want, change := range map[string]func(*Options){
-		"started with seed 1, this run has 2":                   func(o *Options) { o.Seed = 2 },
-		`started with algorithm "cma", this run has "longrope"`: func(o *Options) { o.Algorithm = "longrope" },
-		"started with target 2048, this run has 4096":           func(o *Options) { o.Target = 4096 },
-		"started with budget 85, this run has 50":               func(o *Options) { o.Budget = 50 },
-		`model_digest "sha256:aa", this run has "sha256:bb"`:    func(o *Options) { o.ModelDigest = "sha256:bb" },
-		`texts ["a"], this run has null`:                        func(o *Options) { o.Texts = nil },
-		`fitness "", this run has "nll"`:                        func(o *Options) { o.Fitness = "nll" },
-		"started with rope":                                     func(o *Options) { o.Rope.FreqBase = 5e5 },
-		"started with params":                                   func(o *Options) { o.Params.Knots = 4 },
-		"started with base absent":                              func(o *Options) { g := tiny.Identity(256); o.Base = &g },
-	} {
-		changed := opts
-		change(&changed)
-		_, err := OpenStudy(path, changed)
-		require.ErrorContains(t, err, want)
-		require.ErrorContains(t, err, path)
-	}
-	same := opts
-	same.Algorithm, same.Budget, same.Params.Knots = "cma", 85, 8 // the defaults spelled out
-	s, err = OpenStudy(path, same)
-	require.NoError(t, err)
-	assert.Len(t, s.History(), 20)
-	require.NoError(t, s.Close())
-
-	lines := bytes.SplitAfter(whole, []byte("\n"))
-	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
-	for want, content := range map[string][]byte{
-		"line 1: not a study's journal": []byte("GGUF\x03\n"),
-		"not a study's journal":         []byte("precious notes"),
-		"line 1: unknown setting":       join(bytes.Replace(lines[0], []byte("{"), []byte(`{"new":1,`), 1), lines[1]),
-		"line 1: it is of version 1 of the journal, this program writes version 2": bytes.Replace(whole, []byte(`"longrope_study":2`), []byte(`"longrope_study":1`), 1),
-		"line 3 is damaged":                     join(lines[0], lines[1], []byte("{\n"), lines[2]),
-		"line 3: trial 0 was told before":       join(lines[0], lines[1], lines[1]),
-		"line 2: trial 9 is not what":           join(lines[0], lines[10]),
-		"line 2: trial 0 is not what":           join(lines[0], bytes.Replace(lines[1], []byte("8"), []byte("9"), 1)),
-		"line 2: trial 0 has 1 readings, not 0": join(lines[0], bytes.Replace(lines[1], []byte(`"losses"`), []byte(`"lasses"`), 1)),
-		`line 2 is damaged: a loss is "9"`:      join(lines[0], bytes.Replace(lines[1], []byte(`"losses":[`), []byte(`"losses":["9",`), 1)),
-		"line 2: tokens of trial 0 are -100":    join(lines[0], bytes.Replace(lines[1], []byte(`"tokens":100`), []byte(`"tokens":-100`), 1)),
-	} {
-		require.NoError(t, os.WriteFile(path, content, 0o644))
-		_, err := OpenStudy(path, opts)
-		require.ErrorContains(t, err, want)
-		after, err := os.ReadFile(path)
-		require.NoError(t, err)
-		require.Equal(t, content, after, "a refused file is left as it was")
-	}
-	_, err = OpenStudy(filepath.Join(t.TempDir(), "no", "folder"), opts)
-	assert.ErrorContains(t, err, "no such file or directory")
-}
-
-func TestTwoSearchesOnOneJournal(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("no lock on this system")
-	}
-	path := filepath.Join(t.TempDir(), "s.jsonl")
-	opts := Options{Rope: tiny, Target: 2048, Seed: 1}
-	s, err := OpenStudy(path, opts)
-	require.NoError(t, err)
-	_, err = OpenStudy(path, opts)
-	assert.ErrorContains(t, err, path+": another search is writing it")
-	require.NoError(t, s.Close())
-	s, err = OpenStudy(path, opts)
-	require.NoError(t, err, "the lock goes with the one who had it")
-	s.Close()
 }
 
 func TestTellErrors(t *testing.T) {
@@ -612,43 +355,6 @@ func TestHistoryAndCurve(t *testing.T) {
 	again, err := ReadFactors(&out)
 	require.NoError(t, err)
 	assert.Equal(t, l.Source, again.Source)
-}
-
-func FuzzJournal(f *testing.F) {
-	opts := Options{Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 16, Budget: 60, Params: Params{Population: 2},
-		Readings: []Reading{{Kind: "text", Tokens: 1, Weight: 0.5}, {Kind: "text", Tokens: 1, Weight: 0.5}, {Kind: "key", Tokens: 2, Weight: 0.1}}}
-	path := filepath.Join(f.TempDir(), "s.jsonl")
-	s, err := OpenStudy(path, opts)
-	require.NoError(f, err)
-	run(f, s, bowl, 8, nil) // the seeds and candidates that were scored in parts
-	require.NoError(f, s.Close())
-	whole, err := os.ReadFile(path)
-	require.NoError(f, err)
-	f.Add(whole, 0, byte(0))
-	f.Add(whole[:len(whole)-5], 200, byte('9'))
-	f.Add([]byte("{}\n"), 0, byte('['))
-	f.Fuzz(func(t *testing.T, b []byte, at int, v byte) {
-		b = slices.Clone(b)
-		if at >= 0 && at < len(b) {
-			b[at] = v
-		}
-		s := newStudy(t, opts)
-		head, err := s.header()
-		require.NoError(t, err)
-		n, err := s.replay(b, head)
-		if err != nil {
-			return
-		}
-		require.LessOrEqual(t, n, len(b))
-		told := s.History()
-		run(t, s, bowl, 0, nil) // what was accepted can be gone on with
-		require.GreaterOrEqual(t, len(s.History()), len(told))
-		again := newStudy(t, opts)
-		m, err := again.replay(b[:n], head)
-		require.NoError(t, err)
-		require.Equal(t, n, m)
-		require.Equal(t, fmt.Sprint(told), fmt.Sprint(again.History())) // as text: NaN is not equal to NaN
-	})
 }
 
 func ExampleStudy() {

@@ -1,0 +1,233 @@
+package ropescale
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A study killed after k tells, with its last line torn or not, ends with the same journal, byte for byte, as one that
+// was never stopped.
+func TestKilledAndResumedEqualsNeverKilled(t *testing.T) {
+	base := tiny.Identity(256)
+	base.Factors[9] = 1.5
+	for _, algorithm := range []string{"cma", "longrope"} {
+		t.Run(algorithm, func(t *testing.T) {
+			opts := Options{Rope: tiny, Base: &base, Target: 2048, Algorithm: algorithm, Seed: 3, Budget: 90, ModelDigest: "sha256:ab",
+				Fitness: "bowl", Texts: []string{"a", "b"}}
+			fitness := func(g Rung) float64 {
+				if g.Factors[31] > 9.5 { // some evaluations fail
+					return math.Inf(1)
+				}
+				return bowl(g)
+			}
+			never := filepath.Join(t.TempDir(), "never.jsonl")
+			s, err := OpenStudy(never, opts)
+			require.NoError(t, err)
+			run(t, s, fitness, 0, nil)
+			require.NoError(t, s.Close())
+			want, err := os.ReadFile(never)
+			require.NoError(t, err)
+			wantLadder, err := s.Ladder()
+			require.NoError(t, err)
+
+			for _, killed := range []int{0, 1, 3, 4, 17, 42, 80, 85} {
+				path := filepath.Join(t.TempDir(), "killed.jsonl")
+				s, err := OpenStudy(path, opts)
+				require.NoError(t, err)
+				if killed > 0 {
+					run(t, s, fitness, killed, nil)
+				}
+				require.NoError(t, s.Close())
+				b, err := os.ReadFile(path)
+				require.NoError(t, err)
+				torn := append(slices.Clone(b), `{"id": 12, "gener`...)
+				if killed == 0 {
+					torn = b[:len(b)/2] // the header itself is torn
+				}
+				require.NoError(t, os.WriteFile(path, torn, 0o644))
+
+				s, err = OpenStudy(path, opts)
+				require.NoError(t, err)
+				require.Equal(t, killed, len(s.History()))
+				run(t, s, fitness, 0, nil)
+				require.NoError(t, s.Close())
+				got, err := os.ReadFile(path)
+				require.NoError(t, err)
+				require.Equal(t, string(want), string(got), "killed after %d tells", killed)
+				ladder, err := s.Ladder()
+				require.NoError(t, err)
+				require.Equal(t, wantLadder, ladder)
+			}
+			// A finished study opens as finished.
+			s, err = OpenStudy(never, opts)
+			require.NoError(t, err)
+			assert.True(t, s.Done())
+			require.NoError(t, s.Close())
+			// Candidates are absolute: the model's own scaling is in them.
+			assert.Equal(t, 12.0, s.Seeds()["linear"].Rung.Factors[9])
+			assert.Equal(t, 8.0, s.Seeds()["linear"].Rung.Factors[8])
+		})
+	}
+}
+
+// The same with candidates that are scored in parts, killed after any of the tells.
+func TestKilledAmongPartialTrials(t *testing.T) {
+	opts := Options{Rope: tiny, Target: 2048, Seed: 3, Readings: windowsAndKeys(), Budget: 300_000}
+	dir := t.TempDir()
+	never := newStudy(t, opts)
+	tellNoisy(t, never, 0, nil)
+	want := fmt.Sprint(never.History())
+	path := filepath.Join(dir, "killed.jsonl")
+	rng := rand.New(rand.NewPCG(4, 4))
+	for lives := 1; ; lives++ {
+		s, err := OpenStudy(path, opts)
+		require.NoError(t, err)
+		tellNoisy(t, s, 1+rng.IntN(6), rng)
+		done := s.Done()
+		require.NoError(t, s.Close())
+		if done {
+			require.Equal(t, want, fmt.Sprint(s.History()))
+			t.Logf("%d lives", lives)
+			break
+		}
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+		require.NoError(t, err)
+		_, err = f.WriteString(`{"id":7,"cand`)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+	}
+	// The journal alone tells the same.
+	read, err := ReadStudy(path)
+	require.NoError(t, err)
+	require.Equal(t, want, fmt.Sprint(read.History()))
+	require.Equal(t, never.Options(), read.Options())
+	_, err = ReadStudy(filepath.Join(dir, "none"))
+	require.ErrorContains(t, err, "no such file")
+	require.NoError(t, os.WriteFile(path, []byte("precious notes\n"), 0o644))
+	_, err = ReadStudy(path)
+	require.ErrorContains(t, err, "not a study's journal")
+}
+
+func TestResumeRefusesOtherSettings(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "study.jsonl")
+	opts := Options{Rope: tiny, Target: 2048, Seed: 1, ModelDigest: "sha256:aa", Texts: []string{"a"}}
+	s, err := OpenStudy(path, opts)
+	require.NoError(t, err)
+	run(t, s, bowl, 20, nil)
+	require.NoError(t, s.Close())
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+
+	for want, change := range map[string]func(*Options){
+		"started with seed 1, this run has 2":                   func(o *Options) { o.Seed = 2 },
+		`started with algorithm "cma", this run has "longrope"`: func(o *Options) { o.Algorithm = "longrope" },
+		"started with target 2048, this run has 4096":           func(o *Options) { o.Target = 4096 },
+		"started with budget 85, this run has 50":               func(o *Options) { o.Budget = 50 },
+		`model_digest "sha256:aa", this run has "sha256:bb"`:    func(o *Options) { o.ModelDigest = "sha256:bb" },
+		`texts ["a"], this run has null`:                        func(o *Options) { o.Texts = nil },
+		`fitness "", this run has "nll"`:                        func(o *Options) { o.Fitness = "nll" },
+		"started with rope":                                     func(o *Options) { o.Rope.FreqBase = 5e5 },
+		"started with params":                                   func(o *Options) { o.Params.Knots = 4 },
+		"started with base absent":                              func(o *Options) { g := tiny.Identity(256); o.Base = &g },
+	} {
+		changed := opts
+		change(&changed)
+		_, err := OpenStudy(path, changed)
+		require.ErrorContains(t, err, want)
+		require.ErrorContains(t, err, path)
+	}
+	same := opts
+	same.Algorithm, same.Budget, same.Params.Knots = "cma", 85, 8 // the defaults spelled out
+	s, err = OpenStudy(path, same)
+	require.NoError(t, err)
+	assert.Len(t, s.History(), 20)
+	require.NoError(t, s.Close())
+
+	lines := bytes.SplitAfter(whole, []byte("\n"))
+	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	for want, content := range map[string][]byte{
+		"line 1: not a study's journal": []byte("GGUF\x03\n"),
+		"not a study's journal":         []byte("precious notes"),
+		"line 1: unknown setting":       join(bytes.Replace(lines[0], []byte("{"), []byte(`{"new":1,`), 1), lines[1]),
+		"line 1: it is of version 1 of the journal, this program writes version 2": bytes.Replace(whole, []byte(`"longrope_study":2`), []byte(`"longrope_study":1`), 1),
+		"line 3 is damaged":                     join(lines[0], lines[1], []byte("{\n"), lines[2]),
+		"line 3: trial 0 was told before":       join(lines[0], lines[1], lines[1]),
+		"line 2: trial 9 is not what":           join(lines[0], lines[10]),
+		"line 2: trial 0 is not what":           join(lines[0], bytes.Replace(lines[1], []byte("8"), []byte("9"), 1)),
+		"line 2: trial 0 has 1 readings, not 0": join(lines[0], bytes.Replace(lines[1], []byte(`"losses"`), []byte(`"lasses"`), 1)),
+		`line 2 is damaged: a loss is "9"`:      join(lines[0], bytes.Replace(lines[1], []byte(`"losses":[`), []byte(`"losses":["9",`), 1)),
+		"line 2: tokens of trial 0 are -100":    join(lines[0], bytes.Replace(lines[1], []byte(`"tokens":100`), []byte(`"tokens":-100`), 1)),
+	} {
+		require.NoError(t, os.WriteFile(path, content, 0o644))
+		_, err := OpenStudy(path, opts)
+		require.ErrorContains(t, err, want)
+		after, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, content, after, "a refused file is left as it was")
+	}
+	_, err = OpenStudy(filepath.Join(t.TempDir(), "no", "folder"), opts)
+	assert.ErrorContains(t, err, "no such file or directory")
+}
+
+func TestTwoSearchesOnOneJournal(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no lock on this system")
+	}
+	path := filepath.Join(t.TempDir(), "s.jsonl")
+	opts := Options{Rope: tiny, Target: 2048, Seed: 1}
+	s, err := OpenStudy(path, opts)
+	require.NoError(t, err)
+	_, err = OpenStudy(path, opts)
+	assert.ErrorContains(t, err, path+": another search is writing it")
+	require.NoError(t, s.Close())
+	s, err = OpenStudy(path, opts)
+	require.NoError(t, err, "the lock goes with the one who had it")
+	s.Close()
+}
+
+func FuzzJournal(f *testing.F) {
+	opts := Options{Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 16, Budget: 60, Params: Params{Population: 2},
+		Readings: []Reading{{Kind: "text", Tokens: 1, Weight: 0.5}, {Kind: "text", Tokens: 1, Weight: 0.5}, {Kind: "key", Tokens: 2, Weight: 0.1}}}
+	path := filepath.Join(f.TempDir(), "s.jsonl")
+	s, err := OpenStudy(path, opts)
+	require.NoError(f, err)
+	run(f, s, bowl, 8, nil) // the seeds and candidates that were scored in parts
+	require.NoError(f, s.Close())
+	whole, err := os.ReadFile(path)
+	require.NoError(f, err)
+	f.Add(whole, 0, byte(0))
+	f.Add(whole[:len(whole)-5], 200, byte('9'))
+	f.Add([]byte("{}\n"), 0, byte('['))
+	f.Fuzz(func(t *testing.T, b []byte, at int, v byte) {
+		b = slices.Clone(b)
+		if at >= 0 && at < len(b) {
+			b[at] = v
+		}
+		s := newStudy(t, opts)
+		head, err := s.header()
+		require.NoError(t, err)
+		n, err := s.replay(b, head)
+		if err != nil {
+			return
+		}
+		require.LessOrEqual(t, n, len(b))
+		told := s.History()
+		run(t, s, bowl, 0, nil) // what was accepted can be gone on with
+		require.GreaterOrEqual(t, len(s.History()), len(told))
+		again := newStudy(t, opts)
+		m, err := again.replay(b[:n], head)
+		require.NoError(t, err)
+		require.Equal(t, n, m)
+		require.Equal(t, fmt.Sprint(told), fmt.Sprint(again.History())) // as text: NaN is not equal to NaN
+	})
+}
