@@ -162,7 +162,7 @@ func (s *Study) replay(b, head []byte) (whole int, err error) {
 
 // retell settles a trial from the journal after checking that it is the one this study proposes.
 func (s *Study) retell(t Trial) error {
-	if t.ID < 0 || t.ID >= len(s.trials) || s.trials[t.ID].Candidate != t.Candidate || s.trials[t.ID].Rung.key() != t.Rung.key() ||
+	if t.ID < 0 || t.ID >= len(s.trials) || s.trials[t.ID].Candidate != t.Candidate || s.trials[t.ID].Rung.Key() != t.Rung.Key() ||
 		s.trials[t.ID].Origin != t.Origin || !slices.Equal(s.trials[t.ID].Readings, t.Readings) {
 		return fmt.Errorf("trial %d is not what this program proposes there (another version or platform wrote it); choose another file", t.ID)
 	}

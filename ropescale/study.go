@@ -179,7 +179,7 @@ func (s *Study) advance() {
 
 // ask opens a trial for what c is to read and has not read, if there is any. It is false when the budget does not allow it.
 func (s *Study) ask(c Candidate) bool {
-	key := c.Rung.key()
+	key := c.Rung.Key()
 	id, known := s.byKey[key]
 	t := Trial{ID: len(s.trials), Candidate: len(s.trials), Generation: s.number, Origin: c.Origin, Parents: c.Parents,
 		Rung: c.Rung.Over(s.opts.Base), Fitness: math.NaN()}
@@ -392,8 +392,8 @@ func (s *Study) Ladder() (*Ladder, error) {
 	return l, nil
 }
 
-// key identifies what a rung does.
-func (g Rung) key() string {
+// Key identifies what a rung does, to the last bit: two rungs with one key give every token one rotation. It is not text.
+func (g Rung) Key() string {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(g.Length))
 	b = binary.LittleEndian.AppendUint64(b, uint64(g.StartWindow))
 	b = binary.LittleEndian.AppendUint64(b, math.Float64bits(g.AttentionFactor))

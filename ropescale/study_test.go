@@ -115,8 +115,8 @@ func checkInvariants(t testing.TB, c Options) {
 	}
 	for _, trial := range history {
 		g := trial.Rung
-		require.False(t, seen[g.key()], "trial %d is a repetition", trial.ID)
-		seen[g.key()] = true
+		require.False(t, seen[g.Key()], "trial %d is a repetition", trial.ID)
+		seen[g.Key()] = true
 		_, err := NewLadder(c.Rope, nil, g)
 		require.NoError(t, err, "trial %d is a valid rung", trial.ID)
 		require.True(t, slices.IsSorted(g.Factors), "trial %d: %v", trial.ID, g.Factors)

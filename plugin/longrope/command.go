@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -84,6 +85,12 @@ func newApp(cmd *cobra.Command, open opener) *app {
 		a.args = append(a.args, quote(arg))
 	}
 	return a
+}
+
+// command is what goes on: the command of this run, without what would begin anew.
+func (a *app) command() string {
+	args := slices.DeleteFunc(slices.Clone(a.args), func(arg string) bool { return arg == "--fresh" || arg == "--fresh=true" })
+	return "ollama " + strings.Join(args, " ")
 }
 
 // quote makes an argument safe to paste into a shell.

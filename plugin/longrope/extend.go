@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -158,7 +157,7 @@ func (a *app) extend(ctx context.Context, arg string, f extendFlags) error {
 		st.Result, err = st.do(ctx, s.path(st.Output))
 		a.done()
 		if errors.Is(err, errInterrupted) || ctx.Err() != nil {
-			a.say("stopped in stage %d of %d; to go on:\n  ollama %s", i+1, len(plan), strings.Join(withoutFresh(a.args), " "))
+			a.say("stopped in stage %d of %d; to go on:\n  %s", i+1, len(plan), a.command())
 			return errInterrupted
 		}
 		if err != nil {
@@ -214,8 +213,4 @@ func (s *schedule) report(took time.Duration) error {
 	list := slices.Concat(s.f.readjust, s.f.targets)
 	s.app.say("done in %s; next:\n  ollama longrope eval all %s --lengths %s\n  ollama longrope show %s", duration(took), quote(final), list.String(), quote(final))
 	return nil
-}
-
-func withoutFresh(args []string) []string {
-	return slices.DeleteFunc(slices.Clone(args), func(a string) bool { return a == "--fresh" || a == "--fresh=true" })
 }

@@ -105,15 +105,19 @@ func (j *judge) length() int {
 	return n
 }
 
-// evaluate scores a rung on some of the readings: the mean NLL of each, in nats, of a key at least found, and the tokens that
-// they took. Factors with
-// which the model computes no finite number are worth +Inf; that is an answer, not an error.
-func (j *judge) evaluate(ctx context.Context, e evals.Engine, g ropescale.Rung, readings []int) (losses []float64, tokens int, err error) {
+// set gives an engine a rung that serves every length up to the target.
+func (j *judge) set(e evals.Engine, g ropescale.Rung) error {
 	l, err := ropescale.NewLadder(j.Rope, j.Base, g)
 	if err != nil {
-		return nil, 0, err
+		return err
 	}
-	if err := e.SetLadder(l); err != nil {
+	return e.SetLadder(l)
+}
+
+// evaluate scores a rung on some of the readings: the mean NLL of each, in nats, of a key at least found, and the tokens that
+// they took. Factors with which the model computes no finite number are worth +Inf; that is an answer, not an error.
+func (j *judge) evaluate(ctx context.Context, e evals.Engine, g ropescale.Rung, readings []int) (losses []float64, tokens int, err error) {
+	if err := j.set(e, g); err != nil {
 		return nil, 0, err
 	}
 	for _, i := range readings {

@@ -175,7 +175,7 @@ func (s *search) measureHeldOut(ctx context.Context, result *searchResult) error
 		for k := range rung.Rows {
 			row := &rung.Rows[k]
 			s.progress(started, "held-out text", float64(i*len(rung.Rows)+k), float64(len(s.rungs)*len(rung.Rows)), size(r.step.target)+" tokens, "+evals.MethodLabel(row.Method))
-			if err := r.set(row.trial.Rung); err != nil {
+			if err := r.judge.set(r.e, row.trial.Rung); err != nil {
 				return err
 			}
 			if err := r.held.read(ctx, r.e, row.trial.Candidate, true); err != nil {

@@ -403,14 +403,3 @@ func (s *search) deadline(i int) time.Time {
 	left := time.Duration((1-heldOutShare)*float64(s.f.budget.time)) - time.Since(s.started)
 	return time.Now().Add(time.Duration(float64(left) * float64(s.rungs[i].judge.tokens()) / float64(rest)))
 }
-
-// command is what goes on: the command of this run, without what would begin anew.
-func (s *search) command() string {
-	var args []string
-	for _, arg := range s.args {
-		if arg != "--fresh" && arg != "--fresh=true" {
-			args = append(args, arg)
-		}
-	}
-	return "ollama " + strings.Join(args, " ")
-}

@@ -217,19 +217,10 @@ func (r *searching) readHeldOut(ctx context.Context, t ropescale.Trial) error {
 	if !first || !r.held.may() {
 		return nil
 	}
-	if err := r.set(t.Rung); err != nil {
+	if err := r.judge.set(r.e, t.Rung); err != nil {
 		return err
 	}
 	return r.held.read(ctx, r.e, t.Candidate, false)
-}
-
-// set gives the engine a rung that serves every length up to the target.
-func (r *searching) set(g ropescale.Rung) error {
-	l, err := ropescale.NewLadder(r.judge.Rope, r.judge.Base, g)
-	if err != nil {
-		return err
-	}
-	return r.e.SetLadder(l)
 }
 
 // seedNames are the methods that the study evaluates first: up to the original context length all are the own RoPE.

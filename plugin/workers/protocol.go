@@ -76,16 +76,8 @@ func (j job) key() string {
 	return digest(b)
 }
 
-// rungKey identifies what a rung does, to the last bit.
-func rungKey(g ropescale.Rung) string {
-	b := binary.LittleEndian.AppendUint64(nil, uint64(g.Length))
-	b = binary.LittleEndian.AppendUint64(b, uint64(g.StartWindow))
-	b = binary.LittleEndian.AppendUint64(b, math.Float64bits(g.AttentionFactor))
-	for _, f := range g.Factors {
-		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(f))
-	}
-	return digest(b)
-}
+// rungKey identifies what a rung does, in a few letters.
+func rungKey(g ropescale.Rung) string { return digest([]byte(g.Key())) }
 
 // answer is a job that was done.
 type answer struct {
