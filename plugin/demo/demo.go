@@ -117,11 +117,10 @@ func (d *demo) run(ctx context.Context) (err error) {
 	d.step("search: which factors let a model trained for %d tokens read %d?", defaultmodel.ContextLength, target)
 	search := slices.Concat([]string{"search", "default.gguf", "--target", fmt.Sprint(target), "--budget", d.budget,
 		"--seed", fmt.Sprint(d.seed), "-o", "factors.json", "--plot", "factors.png"}, texts)
-	err = d.longrope(ctx, d.err, search...)
-	if _, journal := os.Stat(d.path("factors.json.study")); err != nil && ctx.Err() == nil && journal == nil {
-		err = d.longrope(ctx, d.err, append(search, "--fresh")...) // what lies there may be of other settings, or another version
+	if s, err := ropescale.ReadStudy(d.path("factors.json.study")); err != nil || s.Options().Seed != d.seed {
+		search = append(search, "--fresh") // what lies there, if anything, is of another version or seed
 	}
-	if err != nil {
+	if err := d.longrope(ctx, d.err, search...); err != nil {
 		return err
 	}
 
