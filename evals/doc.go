@@ -27,7 +27,7 @@
 // Compare runs perplexity and passkey for several ladders on one loaded model and gives one row per method and length. Methods see the same
 // windows, so their perplexities are compared window by window: the error of the difference is far below that of either.
 //
-// Score and ScoreSamples are the same measurements for a search: windows prepared once (SampleWindows, PasskeySamples),
+// Score and Sample.Score are the same measurements for a search: windows prepared once (SampleWindows, HideKeys),
 // scored for each candidate.
 //
 // # Results

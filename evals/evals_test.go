@@ -230,12 +230,22 @@ func TestScore(t *testing.T) {
 	require.Error(t, err)
 	_, _, err = Score(ctx, e, [][]int{{1, 2}}, 2)
 	require.ErrorContains(t, err, "from")
-	_, _, err = ScoreSamples(ctx, e, []Sample{{Tokens: []int{1, 2, 9}, From: 1, To: 4}})
-	require.Error(t, err)
-	mean, tokens, err = ScoreSamples(ctx, e, []Sample{{Tokens: []int{1, 2, 9}, From: 1, To: 2}})
+}
+
+func TestSampleScore(t *testing.T) {
+	e := newFake(byteTokenizer{})
+	for _, bad := range [][][]Span{nil, {{}}, {{{1, 4}}}, {{{0, 2}}}, {{{2, 2}}}} {
+		_, err := Sample{Tokens: []int{1, 2, 9}, Scored: bad}.Score(ctx, e)
+		require.Error(t, err)
+	}
+	// One pass, several scores: each is the mean over its own spans.
+	tokens := []int{1, 2, 9, 4, 5, 6}
+	all, err := e.NLL(ctx, tokens, 1)
 	require.NoError(t, err)
-	require.Equal(t, 1, tokens)
-	require.InDelta(t, math.Ln2, mean, 1e-15)
+	got, err := Sample{Tokens: tokens, Scored: [][]Span{{{2, 4}, {5, 6}}, {{4, 5}}}}.Score(ctx, e)
+	require.NoError(t, err)
+	require.InDelta(t, (all[1]+all[2]+all[4])/3, got[0], 1e-15)
+	require.InDelta(t, all[3], got[1], 1e-15)
 }
 
 func TestBucketEdges(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // PasskeyVersion is the task version of Passkey.
@@ -192,11 +193,11 @@ func (r *PasskeyResult) ask(ctx context.Context, e Engine, p *Prompt, o PasskeyO
 	r.EvaluatedTokens += len(p.Tokens) + len(generated)
 	if o.NeedleNLL {
 		s := p.Sample()
-		mean, _, err := ScoreSamples(ctx, e, []Sample{s})
+		means, err := s.Score(ctx, e)
 		if err != nil {
 			return t, err
 		}
-		t.NLL = &mean
+		t.NLL = &means[0]
 		r.EvaluatedTokens += len(s.Tokens)
 	}
 	return t, nil
@@ -241,30 +242,72 @@ func PasskeyPrompt(e Engine, o PasskeyOptions, length int, depth float64, trial 
 	return b.build(length, depth, trial)
 }
 
-// PasskeySamples makes the prompts of a grid with their true answers, for the NLL of the keys as (part of) a search's
-// fitness; see ScoreSamples. Perplexity alone is a poor guide to retrieval (LongRoPE2, arXiv 2502.20082, section 3.3).
-func PasskeySamples(e Engine, o PasskeyOptions) ([]Sample, error) {
-	o, err := o.effective(e)
-	if err != nil {
-		return nil, err
-	}
-	b, err := o.builder(e)
+// HideKeys hides a key in each window of text, at the depths in turn, and asks for it at the end. A sample has two scores: of
+// the text, without what was added to it, and of the key. Perplexity alone is a poor guide to retrieval (LongRoPE2, arXiv
+// 2502.20082, section 3.3); so one reading of a window says both. The windows have one length, BOS included, as the samples do; of
+// the options Haystack and Trials have no meaning. It is an error where the prompt would take more than half of the length.
+func HideKeys(e Engine, windows [][]int, o PasskeyOptions) ([]Sample, error) {
+	bos, err := prefix(e)
 	if err != nil {
 		return nil, err
 	}
 	var samples []Sample
-	for _, length := range o.Lengths {
-		for _, depth := range o.Depths {
-			for trial := range o.Trials {
-				p, err := b.build(length, depth, trial)
-				if err != nil {
-					return nil, err
-				}
-				samples = append(samples, p.Sample())
-			}
+	for i, w := range windows {
+		text, err := e.Detokenize(w[len(bos):])
+		if err != nil {
+			return nil, err
 		}
+		o.Lengths, o.Haystack = []int{len(w)}, &Text{Name: fmt.Sprintf("window %d", i+1), Body: text}
+		eff, err := o.effective(e)
+		if err != nil {
+			return nil, err
+		}
+		b, err := eff.builder(e)
+		if err != nil {
+			return nil, err
+		}
+		s, err := b.hide(len(w), eff.Depths[i%len(eff.Depths)], i)
+		if err != nil {
+			return nil, fmt.Errorf("window %d: %w", i+1, err)
+		}
+		samples = append(samples, s)
 	}
 	return samples, nil
+}
+
+// hide makes a prompt of the text from its beginning on.
+func (b *promptBuilder) hide(length int, depth float64, trial int) (Sample, error) {
+	d := b.draft(length, depth, trial)
+	d.start = 0
+	p, err := b.finish(d, length)
+	if err != nil {
+		return Sample{}, err
+	}
+	s := p.Sample()
+	// Where intro, needle and question are, to within a token: the next one is left out too.
+	asked := slices.IndexFunc(d.needles, func(n needle) bool { return n.asked })
+	before := strings.Index(p.Text, d.needles[asked].text) + len(d.needles[asked].text)
+	var ends [3]int
+	for i, head := range []string{d.intro, p.Text[:before], strings.TrimSuffix(p.Text, d.question)} {
+		tokens, err := b.e.Tokenize(head, true)
+		if err != nil {
+			return s, err
+		}
+		ends[i] = len(tokens)
+	}
+	var text []Span
+	n := 0
+	for _, span := range []Span{{ends[0] + 1, p.NeedleStart}, {ends[1] + 1, ends[2]}} {
+		if span.From < span.To {
+			text = append(text, span)
+			n += span.To - span.From
+		}
+	}
+	if n < length/2 {
+		return s, fmt.Errorf("a prompt with a key leaves %d of %d tokens to text", n, length)
+	}
+	s.Scored = append([][]Span{text}, s.Scored...)
+	return s, nil
 }
 
 // WriteCSV writes a row per cell, then one per length with depth "all".

@@ -51,9 +51,10 @@ func TestPromptsHaveExactlyTheLength(t *testing.T) {
 					require.Regexp(t, " is$", text, "the question comes last")
 					require.Len(t, hidden.FindAllString(text, -1), 1+template.Distractors)
 					s := p.Sample()
+					key := s.Scored[0][0]
 					require.Len(t, s.Tokens, length)
-					require.Equal(t, " "+p.Key, tok.detokenize(s.Tokens[s.From:s.To]))
-					require.Equal(t, p.Tokens, s.Tokens[:s.From])
+					require.Equal(t, " "+p.Key, tok.detokenize(s.Tokens[key.From:key.To]))
+					require.Equal(t, p.Tokens, s.Tokens[:key.From])
 				}
 				switch name {
 				case "pairs":
@@ -154,15 +155,42 @@ func TestTrialsAreThemselves(t *testing.T) {
 	}
 }
 
-func TestPasskeySamples(t *testing.T) {
-	e := newFake(byteTokenizer{true})
-	samples, err := PasskeySamples(e, PasskeyOptions{Lengths: []int{300, 400}, Depths: []float64{0.5}, Trials: 3})
-	require.NoError(t, err)
-	require.Len(t, samples, 6)
-	mean, tokens, err := ScoreSamples(ctx, e, samples)
-	require.NoError(t, err)
-	require.Equal(t, 6*6, tokens, "a space and five digits each")
-	require.Positive(t, mean)
+// TestHideKeys: a window of text with a key in it says how well the text is predicted, but for what was added, and the key.
+func TestHideKeys(t *testing.T) {
+	for _, tokenizer := range []tokenizer{byteTokenizer{true}, newMergeTokenizer()} {
+		e := newFake(tokenizer)
+		windows, err := SampleWindows(e, []Text{*book(9000)}, 800, 3)
+		require.NoError(t, err)
+		samples, err := HideKeys(e, windows, PasskeyOptions{Depths: []float64{0, 0.5}, Seed: 1})
+		require.NoError(t, err)
+		require.Len(t, samples, 3)
+		for i, s := range samples {
+			require.NoError(t, s.Check())
+			require.Len(t, s.Tokens, 800)
+			require.Len(t, s.Scored, 2)
+			read := func(spans []Span) (text string) {
+				for _, p := range spans {
+					part, err := e.Detokenize(s.Tokens[p.From:p.To])
+					require.NoError(t, err)
+					text += part
+				}
+				return text
+			}
+			require.Regexp(t, "^ ?[0-9]{5}$", read(s.Scored[1]))
+			text := read(s.Scored[0])
+			for _, added := range []string{"important info", "pass key", "[0-9]{5}"} {
+				require.NotRegexp(t, added, text)
+			}
+			window, err := e.Detokenize(windows[i])
+			require.NoError(t, err)
+			for _, span := range s.Scored[0] {
+				require.Contains(t, window, strings.TrimSpace(read([]Span{{span.From, span.From + 40}})), "the window's own text")
+			}
+			require.Equal(t, i == 1, len(s.Scored[0]) == 2, "a key at the beginning has no text before it")
+		}
+		_, err = HideKeys(e, [][]int{windows[0][:300]}, PasskeyOptions{})
+		require.Error(t, err, "the prompt is longer than half of it")
+	}
 }
 
 func TestPasskeyBadInput(t *testing.T) {

@@ -29,14 +29,14 @@ type Prompt struct {
 	length int // asked for
 }
 
-// Sample returns prompt and answer for ScoreSamples: only the answer is scored. What is left of the length, should the
+// Sample returns prompt and answer to be scored: the answer only. What is left of the length, should the
 // answer be shorter than what was kept for it, is filled after the answer so that the rung is the one of Length.
 func (p *Prompt) Sample() Sample {
 	tokens := append(slices.Clone(p.Tokens), p.Answer...)
 	for last := tokens[len(tokens)-1]; len(tokens) < p.length; {
 		tokens = append(tokens, last)
 	}
-	return Sample{Tokens: tokens, From: len(p.Tokens), To: len(p.Tokens) + len(p.Answer)}
+	return Sample{Tokens: tokens, Scored: [][]Span{{{len(p.Tokens), len(p.Tokens) + len(p.Answer)}}}}
 }
 
 // promptBuilder makes prompts for one model and one set of options (already effective).
@@ -67,7 +67,11 @@ type draft struct {
 // build makes the prompt of one trial. All randomness comes from (seed, length, depth, trial), so a grid with more lengths
 // or depths repeats the trials of a smaller one.
 func (b *promptBuilder) build(length int, depth float64, trial int) (*Prompt, error) {
-	d := b.draft(length, depth, trial)
+	return b.finish(b.draft(length, depth, trial), length)
+}
+
+// finish fits a draft.
+func (b *promptBuilder) finish(d draft, length int) (*Prompt, error) {
 	answer, err := b.answer(d)
 	if err != nil {
 		return nil, err

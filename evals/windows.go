@@ -105,39 +105,72 @@ func long(documents []document, need int) error {
 	return nil
 }
 
-// Sample is a sequence of token ids of which Tokens[From:To] are scored. What comes after To only makes the length, and so
-// the rung, right.
+// Sample is a sequence of token ids and what of it is scored: for each score the stretches of tokens that it is the mean of.
+// What comes after the last only makes the length, and so the rung, right.
 type Sample struct {
 	Tokens []int
-	From   int // at least 1
-	To     int // 0 is len(Tokens)
+	Scored [][]Span
+}
+
+// Span is a stretch of tokens, [From, To) with From at least 1.
+type Span struct{ From, To int }
+
+// Check finds spans that cannot be scored.
+func (s Sample) Check() error {
+	if len(s.Scored) == 0 {
+		return fmt.Errorf("nothing of %d tokens is to be scored", len(s.Tokens))
+	}
+	for _, spans := range s.Scored {
+		if len(spans) == 0 {
+			return fmt.Errorf("a score of %d tokens has no span", len(s.Tokens))
+		}
+		for _, p := range spans {
+			if p.From < 1 || p.To <= p.From || p.To > len(s.Tokens) {
+				return fmt.Errorf("cannot score tokens %d to %d of %d", p.From, p.To, len(s.Tokens))
+			}
+		}
+	}
+	return nil
+}
+
+// Score reads the sequence once and returns the mean NLL of each score, in nats. Non-finite values are ErrNotFinite.
+func (s Sample) Score(ctx context.Context, e Engine) ([]float64, error) {
+	if err := s.Check(); err != nil {
+		return nil, err
+	}
+	from := len(s.Tokens)
+	for _, spans := range s.Scored {
+		for _, p := range spans {
+			from = min(from, p.From)
+		}
+	}
+	values, err := nll(ctx, e, s.Tokens, from)
+	if err != nil {
+		return nil, err
+	}
+	means := make([]float64, len(s.Scored))
+	for i, spans := range s.Scored {
+		n := 0
+		for _, p := range spans {
+			for _, v := range values[p.From-from : p.To-from] {
+				means[i] += v
+			}
+			n += p.To - p.From
+		}
+		means[i] /= float64(n)
+	}
+	return means, nil
 }
 
 // Score returns the mean NLL, in nats, of tokens[from:] over all windows, each token weighing the same, and how many
 // tokens were scored; exp(nll) is the perplexity. It is the fitness of a search: windows are prepared once
 // (SampleWindows) and scored for each ladder that the engine is given. Non-finite values are ErrNotFinite.
 func Score(ctx context.Context, e Engine, windows [][]int, from int) (mean float64, tokens int, err error) {
-	samples := make([]Sample, len(windows))
-	for i, w := range windows {
-		samples[i] = Sample{Tokens: w, From: from}
-	}
-	return ScoreSamples(ctx, e, samples)
-}
-
-// ScoreSamples is Score for samples that are scored from different tokens on, such as passkey prompts of which only the key
-// counts (PasskeySamples).
-func ScoreSamples(ctx context.Context, e Engine, samples []Sample) (mean float64, tokens int, err error) {
 	var sum float64
-	for _, s := range samples {
-		values, err := nll(ctx, e, s.Tokens, s.From)
+	for _, w := range windows {
+		values, err := nll(ctx, e, w, from)
 		if err != nil {
 			return 0, tokens, err
-		}
-		if s.To > 0 {
-			if s.To <= s.From || s.To > len(s.Tokens) {
-				return 0, tokens, fmt.Errorf("cannot score tokens %d to %d of %d", s.From, s.To, len(s.Tokens))
-			}
-			values = values[:s.To-s.From]
 		}
 		for _, v := range values {
 			sum += v

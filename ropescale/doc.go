@@ -45,11 +45,12 @@
 // # The search
 //
 // A Study proposes candidates (Ask) and takes their losses (Tell). What candidates are scored on is a list of readings: windows
-// of text, prompts with hidden keys. A trial names the readings that a candidate is to be scored on, and a candidate may be asked
-// for again with others, never twice on the same; its fitness is exp of the weighted sum over all.
+// of text, keys that are hidden in them. Readings of one sequence of tokens are asked for together. A trial names the readings that
+// a candidate is to be scored on, and a candidate may be asked for again with others, never twice on the same; its fitness is exp of
+// the weighted sum over all.
 //
 // Four algorithms. "cma", the default, is made for dear evaluations: CMA-ES on a few knots of log lambda, the attention factor and
-// n-hat, whose generations read one window and one key each, with a quadratic model that chooses between draws (sampled.go).
+// n-hat, whose generations read one window each, with a quadratic model that chooses between draws (sampled.go).
 // "longrope" is the paper's evolutionary search with all of its space, "dim-mono" and "dim-piece-mono" are what its authors
 // released; these three score every candidate on everything. A study on disk is a journal of its tells; its state is what
 // replaying them gives, so a killed study goes on as if it had never stopped.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math/rand/v2"
 	"slices"
+	"strings"
 )
 
 // sampledSearch is CMA-ES on a curve of factors, made for evaluations that are dear and can be had in parts:
@@ -11,8 +12,8 @@ import (
 //  1. PI, NTK and YaRN as published, and what other starts there are, are scored on all readings. The search starts midway
 //     between the two best.
 //  2. A generation is scored on one reading of each kind only: the next of a deck that is shuffled anew when all were dealt.
-//     All its candidates read the same, so their differences are paired, and all that CMA-ES takes is their ranking. No
-//     window is read often enough to be fitted.
+//     Where a sequence gives several kinds, they are dealt together. All candidates of a generation read the same, so their
+//     differences are paired, and all that CMA-ES takes is their ranking. No window is read often enough to be fitted.
 //  3. From the second generation on, each candidate is the best of four draws by a quadratic model of all that was read so
 //     far.
 //  4. The mean of the distribution is scored on all readings at the end, and on the way each time that the tokens spent have
@@ -39,33 +40,41 @@ const draws = 4
 const checkpoint = 2
 
 func newSampledSearch(sp *space) Algorithm {
-	s := &sampledSearch{curve: newCurve(sp)}
-	for i, r := range sp.readings {
-		at := slices.IndexFunc(s.decks, func(d *deck) bool { return d.kind == r.Kind })
-		if at < 0 {
-			at = len(s.decks)
-			s.decks = append(s.decks, &deck{kind: r.Kind})
-		}
-		s.decks[at].readings = append(s.decks[at].readings, i)
-		s.decks[at].weight += r.Weight
-	}
-	return s
+	return &sampledSearch{curve: newCurve(sp), decks: newDecks(sp.readings)}
 }
 
-// deck deals the readings of a kind, all of them before one comes again.
+// deck deals sequences that give readings of the same kinds, all of them before one comes again.
 type deck struct {
-	kind     string
-	weight   float64 // of all of them
-	readings []int
-	dealt    int
+	passes [][]int
+	dealt  int
 }
 
-func (d *deck) deal(rng *rand.Rand) int {
-	if d.dealt%len(d.readings) == 0 {
-		rng.Shuffle(len(d.readings), func(i, j int) { d.readings[i], d.readings[j] = d.readings[j], d.readings[i] })
+func newDecks(readings []Reading) []*deck {
+	var decks []*deck
+	places := map[string]int{} // of decks, by the kinds
+	for _, pass := range Passes(readings) {
+		var kinds []string
+		for _, i := range pass {
+			kinds = append(kinds, readings[i].Kind)
+		}
+		key := strings.Join(kinds, "\x00")
+		at, ok := places[key]
+		if !ok {
+			at = len(decks)
+			places[key], decks = at, append(decks, &deck{})
+		}
+		decks[at].passes = append(decks[at].passes, pass)
+	}
+	return decks
+}
+
+func (d *deck) deal(rng *rand.Rand) []int {
+	n := len(d.passes)
+	if d.dealt%n == 0 {
+		rng.Shuffle(n, func(i, j int) { d.passes[i], d.passes[j] = d.passes[j], d.passes[i] })
 	}
 	d.dealt++
-	return d.readings[(d.dealt-1)%len(d.readings)]
+	return d.passes[(d.dealt-1)%n]
 }
 
 // Ask implements Algorithm.
@@ -89,7 +98,7 @@ func (s *sampledSearch) Ask() []Candidate {
 	}
 	s.hand = nil
 	for _, d := range s.decks {
-		s.hand = append(s.hand, d.deal(s.rng))
+		s.hand = append(s.hand, d.deal(s.rng)...)
 	}
 	s.points = s.propose()
 	var c []Candidate
@@ -110,13 +119,13 @@ func (s *sampledSearch) spend(tokens int) {
 
 // generationTokens is the most that a generation reads.
 func (sp *space) generationTokens() int {
-	most := map[string]int{}
-	for _, r := range sp.readings {
-		most[r.Kind] = max(most[r.Kind], r.Tokens)
-	}
 	n := 0
-	for _, tokens := range most {
-		n += tokens
+	for _, d := range newDecks(sp.readings) {
+		most := 0
+		for _, pass := range d.passes {
+			most = max(most, sp.readings[pass[0]].Tokens)
+		}
+		n += most
 	}
 	return n * sp.Population
 }
@@ -165,10 +174,18 @@ func (s *sampledSearch) Tell(batch []Result) {
 		return
 	}
 	// The fitness of the hand: each kind has the weight of all its readings.
+	weight, share := map[string]float64{}, map[string]float64{}
+	for _, r := range s.readings {
+		weight[r.Kind] += r.Weight
+	}
+	for _, i := range s.hand {
+		share[s.readings[i].Kind]++
+	}
 	value := make([]float64, len(batch))
 	for i, r := range batch {
-		for k, d := range s.decks {
-			value[i] += d.weight * r.Losses[s.hand[k]]
+		for _, k := range s.hand {
+			kind := s.readings[k].Kind
+			value[i] += weight[kind] / share[kind] * r.Losses[k]
 		}
 	}
 	s.model.add(s.points, value)

@@ -151,17 +151,27 @@ func TestModelChoosesBetterDraws(t *testing.T) {
 }
 
 func TestDeckDealsAllBeforeOneComesAgain(t *testing.T) {
-	d := deck{readings: []int{3, 5, 6, 9}}
+	// Four windows with a key in each, and two without.
+	var readings []Reading
+	for range 4 {
+		readings = append(readings, Reading{Kind: "text", Tokens: 9, Weight: 1}, Reading{Kind: "key", Weight: 1})
+	}
+	readings = append(readings, Reading{Kind: "text", Tokens: 9, Weight: 1}, Reading{Kind: "text", Tokens: 9, Weight: 1})
+	decks := newDecks(readings)
+	require.Len(t, decks, 2)
+	assert.Equal(t, [][]int{{8}, {9}}, decks[1].passes)
 	rng := rand.New(rand.NewPCG(1, 1))
 	orders := map[string]bool{}
 	for range 20 {
 		var hand []int
 		for range 4 {
-			hand = append(hand, d.deal(rng))
+			pass := decks[0].deal(rng)
+			require.Equal(t, pass[0]+1, pass[1], "text and key of one window")
+			hand = append(hand, pass...)
 		}
 		orders[fmt.Sprint(hand)] = true
 		slices.Sort(hand)
-		require.Equal(t, []int{3, 5, 6, 9}, hand)
+		require.Equal(t, []int{0, 1, 2, 3, 4, 5, 6, 7}, hand)
 	}
 	assert.Greater(t, len(orders), 8)
 }

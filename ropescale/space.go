@@ -93,8 +93,8 @@ func newSpace(opts Options) (*space, Options, error) {
 	}
 	full := 0
 	for i, r := range opts.Readings {
-		if r.Tokens < 1 || r.Tokens > maxLength || !usable(r.Weight) {
-			return fail("reading %d, %q, has %d tokens and weight %g, want positive numbers", i, r.Name, r.Tokens, r.Weight)
+		if r.Tokens < 0 || r.Tokens > maxLength || r.Tokens+i == 0 || !usable(r.Weight) {
+			return fail("reading %d, %q, has %d tokens and weight %g, want positive numbers (0 tokens only with the reading before it)", i, r.Name, r.Tokens, r.Weight)
 		}
 		full += r.Tokens
 	}

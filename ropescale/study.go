@@ -17,10 +17,23 @@ type Reading struct {
 	Name string `json:"name"` // for the record
 	// Kind of reading, such as "text" or "key": cma scores a generation on one of each.
 	Kind string `json:"kind,omitempty"`
-	// Tokens is how many the model reads for it.
+	// Tokens is how many the model reads for it; 0 for a reading that is made of the sequence of the one before it, such as
+	// the key that is hidden in a window of text. The two are always asked for together.
 	Tokens int `json:"tokens"`
 	// Weight of its loss in the fitness, above 0.
 	Weight float64 `json:"weight"`
+}
+
+// Passes groups the places of readings by the sequence that they are made of.
+func Passes(readings []Reading) [][]int {
+	var passes [][]int
+	for i, r := range readings {
+		if r.Tokens > 0 {
+			passes = append(passes, nil)
+		}
+		passes[len(passes)-1] = append(passes[len(passes)-1], i)
+	}
+	return passes
 }
 
 // Options say what a study searches for. All but Readings, Budget, Starts, Params and the provenance are needed.

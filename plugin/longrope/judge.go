@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/ropescale"
@@ -19,79 +20,115 @@ var measures = map[string]struct{ text, needle bool }{
 	"both":       {true, true},
 }
 
-// needleWeight is the share of the keys' NLL that is added to the text's with --fitness both. Between good candidates the text
-// differs by hundredths of a nat and the keys by tenths. On the default model a search with a weight of 0.3 found as many keys as
-// YaRN, three with 0.2 somewhat fewer at a better perplexity of text; with equal weights the text gets worse by 8 %.
-const needleWeight = 0.3
+// needleWeight is the weight of the keys' NLL beside the text's with --fitness both. At 1 a candidate that finds fewer keys than
+// YaRN does has to make up for every tenth of a nat that it loses there by as much in the text, where good candidates differ
+// by hundredths.
+const needleWeight = 1
 
 // found is the least loss of a key, in nats per token. Below it every token of the key has a probability near 0.9, greedy
 // decoding gives it, and to make the model still surer would be paid for with text.
 const found = 0.1
 
-// judge scores candidates on what they read: windows of text, prompts with hidden keys, or both. What is read is prepared
+// judge scores candidates on what they read: windows of text, with a key hidden in each or without. What is read is prepared
 // once, so that all candidates read the same. It is all that an evaluation needs beside the model, and goes through JSON as
 // it is: a worker elsewhere scores as this process does.
 type judge struct {
 	Name     string              `json:"name"` // in the record
 	Rope     ropescale.Rope      `json:"rope"`
 	Base     *ropescale.Rung     `json:"base,omitempty"` // the model's own scaling
-	Samples  []evals.Sample      `json:"samples"`        // what Readings are made of
 	Readings []ropescale.Reading `json:"readings"`
+	// Samples are what the passes of Readings (ropescale.Passes) read.
+	Samples []evals.Sample `json:"samples"`
 }
 
 func newJudge(e evals.Engine, rope ropescale.Rope, base *ropescale.Rung, texts []evals.Text, target int, f searchFlags) (*judge, error) {
 	j := &judge{Rope: rope, Base: base}
-	kind := measures[f.fitness]
-	if kind.text {
-		windows, err := evals.SampleWindows(e, texts, target, f.windows)
-		if err != nil {
-			return nil, fmt.Errorf("--text: %w", err)
-		}
-		for i, w := range windows {
-			j.add("text", fmt.Sprintf("window %d", i+1), evals.Sample{Tokens: w, From: 1}, 1/float64(len(windows)))
-		}
-		j.Name = fmt.Sprintf("perplexity of %d windows of %d tokens", f.windows, target)
+	windows, err := evals.SampleWindows(e, texts, target, f.windows)
+	if err != nil {
+		return nil, fmt.Errorf("--text: %w", err)
 	}
+	kind := measures[f.fitness]
+	var samples []evals.Sample
 	if kind.needle {
-		// As many prompts as windows, beside windows half as many. The needle is at depths evenly apart from the beginning on:
-		// what is farther from the question is harder, and the key right before it is found by all.
-		n, weight := f.windows, 1.0
-		if kind.text {
-			n, weight = (n+1)/2, needleWeight
-		}
+		// Needles are at depths evenly apart from the beginning on: what is farther from the question is harder, and the key
+		// right before it is found by all.
 		var depths []float64
-		for i := range n {
-			depths = append(depths, float64(i)/float64(n))
+		for i := range windows {
+			depths = append(depths, float64(i)/float64(len(windows)))
 		}
-		needles, err := evals.PasskeySamples(e, evals.PasskeyOptions{Lengths: []int{target}, Depths: depths, Trials: 1, Seed: f.seed})
-		if err != nil && f.fitness == "" {
-			return j, nil
+		if samples, err = evals.HideKeys(e, windows, evals.PasskeyOptions{Depths: depths, Seed: f.seed}); err != nil {
+			if f.fitness != "" {
+				return nil, fmt.Errorf("--fitness %s: %w", f.fitness, err)
+			}
+			kind.needle = false
 		}
-		if err != nil {
-			return nil, fmt.Errorf("--fitness %s: %w", f.fitness, err)
+	}
+	share := 1 / float64(len(windows))
+	for i, w := range windows {
+		text := ropescale.Reading{Name: fmt.Sprintf("window %d", i+1), Kind: "text", Tokens: target, Weight: share}
+		key := ropescale.Reading{Name: fmt.Sprintf("key %d", i+1), Kind: "key", Weight: needleWeight * share}
+		switch {
+		case !kind.needle:
+			j.add(evals.Sample{Tokens: w, Scored: [][]evals.Span{{{From: 1, To: len(w)}}}}, text)
+		case !kind.text:
+			key.Tokens, key.Weight = target, share
+			j.add(evals.Sample{Tokens: samples[i].Tokens, Scored: samples[i].Scored[1:]}, key)
+		default:
+			j.add(samples[i], text, key)
 		}
-		for i, s := range needles {
-			j.add("key", fmt.Sprintf("key %d", i+1), s, weight/float64(n))
-		}
-		name := fmt.Sprintf("perplexity of %d keys hidden in %d tokens", n, target)
-		if j.Name != "" {
-			name = fmt.Sprintf("%s, and with a weight of %g %s", j.Name, needleWeight, name)
-		}
-		j.Name = name
+	}
+	what := fmt.Sprintf("%d windows of %d tokens", f.windows, target)
+	switch {
+	case !kind.needle:
+		j.Name = "perplexity of " + what
+	case !kind.text:
+		j.Name = "perplexity of the keys hidden in " + what
+	default:
+		j.Name = fmt.Sprintf("perplexity of %s, and with a weight of %d of the keys hidden in them", what, needleWeight)
 	}
 	return j, nil
 }
 
-func (j *judge) add(kind, name string, s evals.Sample, weight float64) {
+func (j *judge) add(s evals.Sample, readings ...ropescale.Reading) {
 	j.Samples = append(j.Samples, s)
-	j.Readings = append(j.Readings, ropescale.Reading{Name: name, Kind: kind, Tokens: len(s.Tokens), Weight: weight})
+	j.Readings = append(j.Readings, readings...)
+}
+
+// check refuses what newJudge did not make, and what would make an engine read outside its vocabulary.
+func (j *judge) check(length, vocabulary int) error {
+	if len(j.Readings) == 0 || j.Readings[0].Tokens == 0 {
+		return errors.New("the search has no readings")
+	}
+	passes := ropescale.Passes(j.Readings)
+	if len(passes) != len(j.Samples) {
+		return fmt.Errorf("the search has readings of %d sequences, and %d sequences", len(passes), len(j.Samples))
+	}
+	for i, s := range j.Samples {
+		err := s.Check()
+		switch {
+		case err != nil:
+		case len(s.Scored) != len(passes[i]):
+			err = fmt.Errorf("%d scores for %d readings", len(s.Scored), len(passes[i]))
+		case len(s.Tokens) > length:
+			err = fmt.Errorf("%d tokens at a length of %d", len(s.Tokens), length)
+		}
+		for _, t := range s.Tokens {
+			if t < 0 || t >= vocabulary {
+				err = fmt.Errorf("token %d is not in the vocabulary of %d", t, vocabulary)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("sequence %d of the search: %w", i, err)
+		}
+	}
+	return nil
 }
 
 // tokens is what one evaluation on all readings takes.
 func (j *judge) tokens() int {
 	n := 0
-	for _, r := range j.Readings {
-		n += r.Tokens
+	for _, s := range j.Samples {
+		n += len(s.Tokens)
 	}
 	return n
 }
@@ -120,22 +157,27 @@ func (j *judge) evaluate(ctx context.Context, e evals.Engine, g ropescale.Rung, 
 	if err := j.set(e, g); err != nil {
 		return nil, 0, err
 	}
-	for _, i := range readings {
-		if i < 0 || i >= len(j.Samples) {
-			return nil, 0, fmt.Errorf("there is no reading %d", i)
+	losses = make([]float64, len(readings))
+	for i, pass := range ropescale.Passes(j.Readings) {
+		if !slices.ContainsFunc(pass, func(r int) bool { return slices.Contains(readings, r) }) {
+			continue
 		}
-		loss, _, err := evals.ScoreSamples(ctx, e, j.Samples[i:i+1])
+		scores, err := j.Samples[i].Score(ctx, e)
 		if errors.Is(err, evals.ErrNotFinite) {
-			loss, err = math.Inf(1), nil
+			scores, err = slices.Repeat([]float64{math.Inf(1)}, len(pass)), nil
 		}
 		if err != nil {
 			return nil, 0, err
 		}
-		if j.Readings[i].Kind == "key" {
-			loss = max(loss, found)
-		}
-		losses = append(losses, loss)
 		tokens += len(j.Samples[i].Tokens)
+		for k, r := range pass {
+			if j.Readings[r].Kind == "key" {
+				scores[k] = max(scores[k], found)
+			}
+			if at := slices.Index(readings, r); at >= 0 {
+				losses[at] = scores[k]
+			}
+		}
 	}
 	return losses, tokens, nil
 }

@@ -221,7 +221,9 @@ func (a *app) report(r *searchResult, f searchFlags) error {
 		return fitness(*x)
 	}
 	// A fitness of keys is told beside what it is made of; one of text alone is the perplexity of that.
-	keys := r.Rungs[0].Rows[0].Keys != nil
+	keys := slices.ContainsFunc(r.Rungs, func(rung rungResult) bool {
+		return slices.ContainsFunc(rung.Rows, func(row searchRow) bool { return row.Keys != nil })
+	})
 	header, left := []string{"", "on search text", "on held-out text", "factors", "start window", "attention factor"}, 1
 	if keys {
 		header = slices.Replace(header, 1, 2, "fitness", "keys, nats", "on search text")

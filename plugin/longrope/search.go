@@ -42,8 +42,9 @@ func searchCommand(open opener) *cobra.Command {
 		Use:   "search MODEL --target LENGTH[,LENGTH...]",
 		Short: "Search RoPE factors for a longer context",
 		Long: `Search rescale factors, a start window and an attention factor with which MODEL has the lowest perplexity at the
-target length, and write them to a file for convert, with a page about the search that any browser shows. PI, NTK and
-YaRN are evaluated first, for comparison; text that is not searched on is read beside it, so that overfitting shows.
+target length, and finds keys that are hidden in the text, and write them to a file for convert, with a page about the
+search that any browser shows. PI, NTK and YaRN are evaluated first, for comparison; text that is not searched on is read
+beside it, so that overfitting shows.
 
 Several targets, or --rungs, make a ladder: a rung for each length, the shortest first, each starting from the one
 below. A model that carries a ladder, because it was fine-tuned with one, is taken further: a target beyond its last rung
@@ -75,7 +76,7 @@ the public domain that come with the program are used: for a target of 200k toke
 	fl.StringVar(&f.algorithm, "algorithm", "cma", "cma (few evaluations), longrope (the paper's evolutionary search), dim-mono or dim-piece-mono (its authors' released ones)")
 	fl.Uint64Var(&f.seed, "seed", 1, "Seed of the search")
 	fl.IntVar(&f.windows, "windows", 0, "Windows of the target length that each candidate reads (default: 16k tokens of them, but at least 3 where the text has as many)")
-	fl.StringVar(&f.fitness, "fitness", "", "What to minimise: perplexity, needle (of hidden keys), or both (default)")
+	fl.StringVar(&f.fitness, "fitness", "", "What to minimise: perplexity of the text, needle (of keys hidden in it), or both (default)")
 	fl.StringVar(&f.attention, "attention", "", "Attention factor: search or fixed (default: search for cma, fixed for longrope)")
 	fl.IntVar(&f.knots, "knots", 0, "Knots of cma's curve of factors (default 8)")
 	fl.StringVar(&f.study, "study", "", "Journal `FILE`; of several rungs, each has its length in the name (default: that of the output, with .study)")

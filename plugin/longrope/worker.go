@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/longrope/longrope/convert"
-	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/plugin/workers"
 	"github.com/longrope/longrope/ropescale"
 )
@@ -173,29 +172,12 @@ func (w *worker) prepare(ctx context.Context, s workers.Spec, threads int) error
 	if err := json.Unmarshal(s.Readings, &w.judge); err != nil {
 		return fmt.Errorf("what the search reads: %w", err)
 	}
-	if n := len(w.judge.Samples); n == 0 || n != len(w.judge.Readings) {
-		return fmt.Errorf("the search has %d readings of %d sequences", len(w.judge.Readings), n)
-	}
-	for i, sample := range w.judge.Samples {
-		if err := checkSample(sample, s.Length, info.VocabSize); err != nil {
-			return fmt.Errorf("reading %d of the search: %w", i, err)
-		}
+	if err := w.judge.check(s.Length, info.VocabSize); err != nil {
+		return err
 	}
 	var err error
 	w.engine, err = describe(ctx, w.e, &w.judge, threads)
 	return err
-}
-
-func checkSample(s evals.Sample, length, vocabulary int) error {
-	if len(s.Tokens) > length || s.From < 1 || s.From >= len(s.Tokens) || s.To < 0 || s.To > len(s.Tokens) {
-		return fmt.Errorf("%d tokens, scored from %d to %d, at a length of %d", len(s.Tokens), s.From, s.To, length)
-	}
-	for _, t := range s.Tokens {
-		if t < 0 || t >= vocabulary {
-			return fmt.Errorf("token %d is not in the vocabulary of %d", t, vocabulary)
-		}
-	}
-	return nil
 }
 
 func (w *worker) Engine() workers.Engine { return w.engine }

@@ -18,7 +18,10 @@ func TestPrepare(t *testing.T) {
 	m := tinyModel(t)
 	e, err := openFake(m.path, openOptions{Length: 256})
 	require.NoError(t, err)
-	good := judge{Rope: m.info.Rope(), Samples: []evals.Sample{{Tokens: []int{1, 2, 3}, From: 1}}, Readings: []ropescale.Reading{{Name: "x", Tokens: 3, Weight: 1}}}
+	sample := func(from, to int, tokens ...int) []evals.Sample {
+		return []evals.Sample{{Tokens: tokens, Scored: [][]evals.Span{{{From: from, To: to}}}}}
+	}
+	good := judge{Rope: m.info.Rope(), Samples: sample(1, 3, 1, 2, 3), Readings: []ropescale.Reading{{Name: "x", Tokens: 3, Weight: 1}}}
 	prepare := func(j judge, digest string) error {
 		b, err := json.Marshal(j)
 		require.NoError(t, err)
@@ -27,12 +30,15 @@ func TestPrepare(t *testing.T) {
 	require.NoError(t, prepare(good, e.Info().Digest))
 	assert.ErrorContains(t, prepare(good, "sha256:0"), "has changed: its digest is sha256:")
 	for want, change := range map[string]func(*judge){
-		"0 readings of 1 sequences":      func(j *judge) { j.Readings = nil },
-		"0 readings of 0 sequences":      func(j *judge) { j.Readings, j.Samples = nil, nil },
-		"token 256 is not in":            func(j *judge) { j.Samples = []evals.Sample{{Tokens: []int{1, 256}, From: 1}} },
-		"token -1 is not in":             func(j *judge) { j.Samples = []evals.Sample{{Tokens: []int{-1, 2}, From: 1}} },
-		"300 tokens, scored from 1 to 0": func(j *judge) { j.Samples = []evals.Sample{{Tokens: make([]int, 300), From: 1}} },
-		"3 tokens, scored from 3 to 0":   func(j *judge) { j.Samples = []evals.Sample{{Tokens: []int{1, 2, 3}, From: 3}} },
+		"the search has no readings":               func(j *judge) { j.Readings = nil },
+		"readings of 1 sequences, and 0 sequences": func(j *judge) { j.Samples = nil },
+		"1 scores for 2 readings":                  func(j *judge) { j.Readings = append(j.Readings, ropescale.Reading{Name: "y", Weight: 1}) },
+		"nothing of 3 tokens is to be scored":      func(j *judge) { j.Samples = []evals.Sample{{Tokens: []int{1, 2, 3}}} },
+		"a score of 2 tokens has no span":          func(j *judge) { j.Samples = []evals.Sample{{Tokens: []int{1, 2}, Scored: [][]evals.Span{{}}}} },
+		"token 256 is not in":                      func(j *judge) { j.Samples = sample(1, 2, 1, 256) },
+		"token -1 is not in":                       func(j *judge) { j.Samples = sample(1, 2, -1, 2) },
+		"300 tokens at a length of 256":            func(j *judge) { j.Samples = sample(1, 300, make([]int, 300)...) },
+		"cannot score tokens 3 to 4 of 3":          func(j *judge) { j.Samples = sample(3, 4, 1, 2, 3) },
 	} {
 		j := good
 		change(&j)

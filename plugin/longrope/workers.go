@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -198,7 +199,13 @@ func (t *there) evaluate(ctx context.Context, trials []ropescale.Trial, tell fun
 	var asked []workers.Trial
 	for _, trial := range trials {
 		byID[trial.ID] = trial
-		asked = append(asked, workers.Trial{ID: trial.ID, Rung: trial.Rung, Readings: trial.Readings})
+		a := workers.Trial{ID: trial.ID, Rung: trial.Rung}
+		for _, pass := range ropescale.Passes(t.judge.Readings) {
+			if slices.Contains(trial.Readings, pass[0]) {
+				a.Passes = append(a.Passes, pass)
+			}
+		}
+		asked = append(asked, a)
 	}
 	return t.Evaluate(ctx, asked, func(r workers.Result) error { return tell(byID[r.ID], r.Losses, r.Tokens) })
 }

@@ -8,14 +8,14 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// Trial is what is to be evaluated: readings of one candidate.
+// Trial is what is to be evaluated: readings of one candidate, those together that are made of one sequence.
 type Trial struct {
-	ID       int
-	Rung     ropescale.Rung
-	Readings []int
+	ID     int
+	Rung   ropescale.Rung
+	Passes [][]int
 }
 
-// Result is a trial that was evaluated: a loss in nats for each of its readings, in the same order (+Inf where the model
+// Result is a trial that was evaluated: a loss in nats for each of its readings, in the order of its passes (+Inf where the model
 // computes nothing finite), and the tokens that they took together.
 type Result struct {
 	ID     int
@@ -45,7 +45,7 @@ type book struct {
 	jobs    map[string]*entry // open ones, by key
 	trials  []Trial           // open ones
 	workers map[string]*member
-	rates   []float64      // seconds a reading of the latest answers
+	rates   []float64      // seconds a pass of the latest answers
 	lost    int            // evaluations that were begun and came to nothing
 	read    map[string]int // tokens, by the worker's name
 }
@@ -92,12 +92,12 @@ func (b *book) open(spec string) {
 // begin opens a round and returns its jobs: what of the trials is not known yet.
 func (b *book) begin(trials []Trial) []job {
 	b.jobs, b.trials = map[string]*entry{}, slices.Clone(trials)
-	missing := make([][]int, len(trials))
+	missing := make([][][]int, len(trials))
 	total := 0
 	for i, t := range trials {
-		for _, r := range t.Readings {
-			if _, ok := b.known[unit{rungKey(t.Rung), r}]; !ok {
-				missing[i] = append(missing[i], r)
+		for _, pass := range t.Passes {
+			if _, ok := b.known[unit{rungKey(t.Rung), pass[0]}]; !ok {
+				missing[i] = append(missing[i], pass)
 			}
 		}
 		total += len(missing[i])
@@ -106,7 +106,7 @@ func (b *book) begin(trials []Trial) []job {
 	var jobs []job
 	for i, t := range trials {
 		for part := range slices.Chunk(missing[i], size) {
-			j := job{Spec: b.spec, Trial: t.ID, Rung: t.Rung, Readings: part}
+			j := job{Spec: b.spec, Trial: t.ID, Rung: t.Rung, Passes: part}
 			b.jobs[j.key()] = &entry{job: j, runners: map[string]runner{}}
 			jobs = append(jobs, j)
 		}
@@ -119,7 +119,7 @@ func (b *book) done() []Result {
 	var results []Result
 	b.trials = slices.DeleteFunc(b.trials, func(t Trial) bool {
 		r := Result{ID: t.ID}
-		for _, reading := range t.Readings {
+		for _, reading := range slices.Concat(t.Passes...) {
 			v, ok := b.known[unit{rungKey(t.Rung), reading}]
 			if !ok {
 				return false
@@ -146,7 +146,7 @@ func (b *book) answer(a answer) (conflicts []conflict, others []string) {
 		return nil, nil
 	}
 	rung := rungKey(a.Rung)
-	for i, r := range a.Readings {
+	for i, r := range slices.Concat(a.Passes...) {
 		u, v := unit{rung, r}, value{a.Losses[i], a.Tokens[i], a.Worker}
 		if first, ok := b.known[u]; !ok {
 			b.known[u] = v
@@ -162,7 +162,7 @@ func (b *book) answer(a answer) (conflicts []conflict, others []string) {
 		}
 	}
 	if a.Seconds > 0 {
-		b.rates = append(b.rates, a.Seconds/float64(len(a.Readings)))
+		b.rates = append(b.rates, a.Seconds/float64(len(a.Passes)))
 		if len(b.rates) > 64 {
 			b.rates = b.rates[1:]
 		}
@@ -296,7 +296,7 @@ func (b *book) slow(now time.Time) (acks []string) {
 				latest = r
 			}
 		}
-		if latest.ack != "" && now.Sub(latest.since) > slowTimes*median*time.Duration(len(e.Readings))+slowMoment {
+		if latest.ack != "" && now.Sub(latest.since) > slowTimes*median*time.Duration(len(e.Passes))+slowMoment {
 			found = append(found, slow{e, latest})
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // FuzzMessages: whatever is in a message, nothing breaks, and what is taken in goes out again as it was.
 func FuzzMessages(f *testing.F) {
 	rung := testRope.Identity(1024)
-	good := answer{job: job{Spec: "spec", Trial: 1, Rung: rung, Readings: []int{0, 2}}, Losses: []float64{1.5, math.Inf(1)}, Tokens: []int{100, 102}, Worker: "w", Seconds: 0.1}
+	good := answer{job: job{Spec: "spec", Trial: 1, Rung: rung, Passes: [][]int{{0}, {2}}}, Losses: []float64{1.5, math.Inf(1)}, Tokens: []int{100, 102}, Worker: "w", Seconds: 0.1}
 	for _, v := range []any{good, beat{Protocol: 1, ID: "a", Name: "w", Spec: "spec", Job: good.key(), Ack: "$JS.ACK.x"}, control{Cancel: "*"}, Spec{Protocol: 1, Length: 9}} {
 		b, err := json.Marshal(v)
 		require.NoError(f, err)
@@ -22,7 +22,7 @@ func FuzzMessages(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		book := newBook()
 		book.open("spec")
-		book.begin([]Trial{{ID: 1, Rung: rung, Readings: []int{0, 1, 2}}})
+		book.begin([]Trial{{ID: 1, Rung: rung, Passes: [][]int{{0, 1}, {2}}}})
 		var a answer
 		if json.Unmarshal(b, &a) == nil && a.check() == nil {
 			book.answer(a)
@@ -66,15 +66,15 @@ func TestBook(t *testing.T) {
 	b.beat(at(0), beat{ID: "c", Name: "c", Spec: "another"})
 	assert.Equal(t, 2, b.alive())
 
-	// 16 readings for two workers are eight jobs of two; for one trial of one reading there is one.
+	// 16 passes, each of two readings, for two workers are eight jobs of two; for one trial of one reading there is one.
 	trial := Trial{ID: 5, Rung: testRope.Identity(1024)}
 	for r := range 16 {
-		trial.Readings = append(trial.Readings, r)
+		trial.Passes = append(trial.Passes, []int{2 * r, 2*r + 1})
 	}
 	jobs := b.begin([]Trial{trial})
 	require.Len(t, jobs, 8)
-	assert.Equal(t, []int{14, 15}, jobs[7].Readings)
-	trial.Readings = []int{3}
+	assert.Equal(t, [][]int{{28, 29}, {30, 31}}, jobs[7].Passes)
+	trial.Passes = [][]int{{3}}
 	jobs = b.begin([]Trial{trial})
 	require.Len(t, jobs, 1)
 	key := jobs[0].key()
@@ -117,7 +117,7 @@ func TestBook(t *testing.T) {
 	assert.Equal(t, 2, b.lost, "b's first evaluation and a's")
 
 	// What ends with a problem is off the book, and its job free.
-	trial.Readings = []int{4}
+	trial.Passes = [][]int{{4}}
 	key = b.begin([]Trial{trial})[0].key()
 	b.beat(at(11), beat{ID: "a", Name: "a", Spec: "spec", Job: key, Ack: "ack"})
 	what, acks, _ = b.beat(at(12), beat{ID: "a", Name: "a", Problem: "out of memory"})

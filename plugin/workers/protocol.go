@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -17,7 +18,7 @@ import (
 
 // protocol is the version of what coordinator and workers say to each other, and of what a reading is worth: it rises when
 // either changes. Both must have the same.
-const protocol = 1
+const protocol = 2
 
 // Spec is what a worker needs to know beside having the model's file.
 type Spec struct {
@@ -60,18 +61,20 @@ func digest(b []byte) string {
 
 // job is one message of the work queue: readings of a candidate.
 type job struct {
-	Spec     string         `json:"spec"`
-	Trial    int            `json:"trial"` // for people
-	Rung     ropescale.Rung `json:"rung"`
-	Readings []int          `json:"readings"`
+	Spec   string         `json:"spec"`
+	Trial  int            `json:"trial"` // for people
+	Rung   ropescale.Rung `json:"rung"`
+	Passes [][]int        `json:"passes"` // readings, by the sequence that they are made of
 }
 
 // key names a job by what is to be computed, so that whatever happens to coordinators and workers, an answer belongs to
 // all jobs of its name.
 func (j job) key() string {
 	b := append([]byte(j.Spec), rungKey(j.Rung)...)
-	for _, r := range j.Readings {
-		b = binary.LittleEndian.AppendUint64(b, uint64(r))
+	for _, pass := range j.Passes {
+		for _, r := range pass {
+			b = binary.LittleEndian.AppendUint64(b, uint64(r))
+		}
 	}
 	return digest(b)
 }
@@ -83,19 +86,20 @@ func rungKey(g ropescale.Rung) string { return digest([]byte(g.Key())) }
 type answer struct {
 	job
 	Losses  ropescale.Losses `json:"losses"` // of each reading, nats
-	Tokens  []int            `json:"tokens"` // that each took
+	Tokens  []int            `json:"tokens"` // that each took: the first of a pass all of them
 	Worker  string           `json:"worker"`
 	Seconds float64          `json:"seconds"`
 }
 
 // check finds answers that no worker of ours can have given.
 func (a answer) check() error {
-	if len(a.Readings) == 0 || len(a.Losses) != len(a.Readings) || len(a.Tokens) != len(a.Readings) {
-		return fmt.Errorf("%d losses and %d token counts for %d readings", len(a.Losses), len(a.Tokens), len(a.Readings))
+	readings := slices.Concat(a.Passes...)
+	if len(readings) == 0 || len(a.Losses) != len(readings) || len(a.Tokens) != len(readings) {
+		return fmt.Errorf("%d losses and %d token counts for %d readings", len(a.Losses), len(a.Tokens), len(readings))
 	}
 	for i, l := range a.Losses {
-		if math.IsNaN(l) || math.IsInf(l, -1) || a.Tokens[i] < 0 || a.Readings[i] < 0 {
-			return fmt.Errorf("reading %d has loss %v and %d tokens", a.Readings[i], l, a.Tokens[i])
+		if math.IsNaN(l) || math.IsInf(l, -1) || a.Tokens[i] < 0 || readings[i] < 0 {
+			return fmt.Errorf("reading %d has loss %v and %d tokens", readings[i], l, a.Tokens[i])
 		}
 	}
 	return nil

@@ -284,23 +284,24 @@ func (s *working) work(ctx context.Context, m jetstream.Msg) error {
 	})
 	a := answer{job: j, Worker: s.Name}
 	started := time.Now()
-	for _, r := range j.Readings {
+	for _, pass := range j.Passes {
 		// One at a time: then it is known what each took, whatever else is in the job.
-		losses, tokens, err := s.model.Evaluate(work, j.Rung, []int{r})
+		losses, tokens, err := s.model.Evaluate(work, j.Rung, pass)
 		if err != nil && work.Err() != nil {
 			if ctx.Err() != nil {
 				m.Nak() // for somebody else, at once
 			}
 			return ctx.Err() // called off, or the worker ends
 		}
-		if err == nil && len(losses) != 1 {
-			err = fmt.Errorf("%d losses for one reading", len(losses))
+		if err == nil && (len(losses) != len(pass) || len(pass) == 0) {
+			err = fmt.Errorf("%d losses for %d readings", len(losses), len(pass))
 		}
 		if err != nil {
 			m.Nak()
-			return fmt.Errorf("trial %d, reading %d: %w", j.Trial, r, err)
+			return fmt.Errorf("trial %d, readings %v: %w", j.Trial, pass, err)
 		}
-		a.Losses, a.Tokens = append(a.Losses, losses[0]), append(a.Tokens, tokens)
+		a.Losses = append(a.Losses, losses...)
+		a.Tokens = append(append(a.Tokens, tokens), make([]int, len(pass)-1)...)
 	}
 	dog()
 	a.Seconds = time.Since(started).Seconds()

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -121,7 +122,11 @@ func alone(t *testing.T, s *ropescale.Study) string {
 func trialsOf(s *ropescale.Study) []Trial {
 	var trials []Trial
 	for _, t := range s.Ask() {
-		trials = append(trials, Trial{t.ID, t.Rung, t.Readings})
+		trial := Trial{ID: t.ID, Rung: t.Rung}
+		for r := range slices.Chunk(t.Readings, 1) {
+			trial.Passes = append(trial.Passes, r)
+		}
+		trials = append(trials, trial)
 	}
 	return trials
 }
@@ -268,7 +273,7 @@ func TestDuplicates(t *testing.T) {
 	// What an earlier coordinator had asked and nobody waits for any more.
 	id, _, err := testSpec.encode()
 	require.NoError(t, err)
-	stale := job{Spec: id, Trial: 99, Rung: testRope.Identity(1024), Readings: []int{0, 1}}
+	stale := job{Spec: id, Trial: 99, Rung: testRope.Identity(1024), Passes: [][]int{{0}, {1}}}
 	b, err := json.Marshal(stale)
 	require.NoError(t, err)
 	_, err = js.Publish(context.Background(), names("test").job(stale.key()), b)
@@ -282,7 +287,7 @@ func TestDuplicates(t *testing.T) {
 	}
 	s := newStudy(t, "", 6000)
 	first := s.Ask()[1]
-	right := answer{job: job{Spec: id, Trial: first.ID, Rung: first.Rung, Readings: []int{2, 0}}, Worker: "early",
+	right := answer{job: job{Spec: id, Trial: first.ID, Rung: first.Rung, Passes: [][]int{{2}, {0}}}, Worker: "early",
 		Losses: []float64{syntheticLoss(first.Rung, 2), syntheticLoss(first.Rung, 0)}, Tokens: []int{102, 100}}
 	other := right
 	other.Spec, other.Losses = "another", []float64{1, 1}
@@ -348,7 +353,7 @@ func TestRefusals(t *testing.T) {
 	// Another version of the protocol.
 	m, err := c.nc.Request(names("test").hello(), []byte(`{"protocol":99}`), time.Second)
 	require.NoError(t, err)
-	assert.Contains(t, string(m.Data), "speaks version 1 of the workers' protocol, the worker 99")
+	assert.Contains(t, string(m.Data), "speaks version 2 of the workers' protocol, the worker 99")
 	id, b, err := testSpec.encode()
 	require.NoError(t, err)
 	_, err = decodeSpec(id, append(b, ' '))
@@ -378,10 +383,10 @@ func TestPoison(t *testing.T) {
 	}()
 	s := newStudy(t, "", 6000)
 	trials := trialsOf(s)[:1]
-	trials[0].Readings = trials[0].Readings[:1]
+	trials[0].Passes = trials[0].Passes[:1]
 	err := c.Evaluate(context.Background(), trials, func(Result) error { return nil })
 	assert.ErrorContains(t, err, "trial 0 was begun 9 times and no worker came to its end")
-	assert.Contains(t, said.String(), "victim 0 left: trial 0, reading 0: out of memory")
+	assert.Contains(t, said.String(), "victim 0 left: trial 0, readings [0]: out of memory")
 }
 
 // TestErrors: what ends a round leaves nothing in the queue, and the next run goes on.
