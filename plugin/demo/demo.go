@@ -50,7 +50,7 @@ the model, ask it for a passkey on a real server, and measure it beside the meth
 		},
 	}
 	cmd.Flags().StringVarP(&d.dir, "output", "o", "longrope-demo", "Folder to write to")
-	cmd.Flags().StringVar(&d.budget, "budget", "420k", "Budget of the search, in tokens or time (90s)")
+	cmd.Flags().StringVar(&d.budget, "budget", "", "Budget of the search, in tokens (600k) or time (90s); default: the search's own")
 	cmd.Flags().Uint64Var(&d.seed, "seed", 1, "Seed of the search and of the passkeys")
 	cmd.Flags().IntVar(&d.trials, "trials", 4, "Passkey trials of each length and depth")
 	return cmd
@@ -115,8 +115,11 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 
 	d.step("search: which factors let a model trained for %d tokens read %d?", defaultmodel.ContextLength, target)
-	search := slices.Concat([]string{"search", "default.gguf", "--target", fmt.Sprint(target), "--budget", d.budget,
+	search := slices.Concat([]string{"search", "default.gguf", "--target", fmt.Sprint(target),
 		"--seed", fmt.Sprint(d.seed), "-o", "factors.json", "--plot", "factors.png"}, texts)
+	if d.budget != "" {
+		search = append(search, "--budget", d.budget)
+	}
 	if s, err := ropescale.ReadStudy(d.path("factors.json.study")); err != nil || s.Options().Seed != d.seed {
 		search = append(search, "--fresh") // what lies there, if anything, is of another version or seed
 	}
