@@ -2,6 +2,7 @@ package ropescale
 
 import (
 	"cmp"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -17,7 +18,7 @@ import (
 //  3. From the second generation on, each candidate is the best of four draws by a quadratic model of all that was read so
 //     far.
 //  4. The mean of the distribution is scored on all readings at the end, and on the way each time that the tokens spent have
-//     doubled. Only these and the starts can be the best: what happened to look good on one reading cannot.
+//     grown by half. Only these and the starts can be the best: what happened to look good on one reading cannot.
 type sampledSearch struct {
 	curve
 	starts []Result
@@ -37,7 +38,7 @@ type sampledSearch struct {
 const draws = 4
 
 // checkpoint is the growth of tokens spent between two scores of the mean.
-const checkpoint = 2
+const checkpoint = 1.5
 
 func newSampledSearch(sp *space) Algorithm {
 	return &sampledSearch{curve: newCurve(sp), decks: newDecks(sp.readings)}
@@ -130,13 +131,12 @@ func (sp *space) generationTokens() int {
 	return n * sp.Population
 }
 
-// middle is where the search starts: midway between the two best starts, or the best where the second is not within
-// 20 % of it.
+// middle is where the search starts: midway between the two best starts, or the best where the second is more than a nat worse.
 func (s *sampledSearch) middle() []float64 {
 	starts := slices.Clone(s.starts)
 	slices.SortStableFunc(starts, func(a, b Result) int { return cmp.Compare(a.Fitness, b.Fitness) })
 	x := s.encode(starts[0].Rung)
-	if len(starts) > 1 && starts[1].Fitness < 1.2*starts[0].Fitness {
+	if len(starts) > 1 && starts[1].Fitness < math.E*starts[0].Fitness {
 		for i, v := range s.encode(starts[1].Rung) {
 			x[i] = (x[i] + v) / 2
 		}

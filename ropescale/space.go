@@ -47,9 +47,9 @@ type Params struct {
 // paperTrials is what the paper's settings evaluate: three seeds, 64 candidates, 40 generations of 32.
 const paperTrials = 3 + 64 + 40*(16+16)
 
-// cmaGenerations is what the default budget of cma is made for, beside five scores on all readings: the starts, and the mean on
+// cmaGenerations is what the default budget of cma is made for, beside the starts and four scores of the mean on all readings, on
 // the way and at the end.
-const cmaGenerations = 10
+const cmaGenerations = 18
 
 // space is what an algorithm searches in: the problem, the resolved parameters, the budget and the random numbers.
 type space struct {
@@ -153,7 +153,7 @@ func newSpace(opts Options) (*space, Options, error) {
 		rng:       rand.New(rand.NewPCG(opts.Seed, 0x6c6f6e67726f7065)), // the stream spells longrope
 	}
 	if sp.budget == 0 {
-		sp.budget = least + 2*full + cmaGenerations*sp.generationTokens()
+		sp.budget = least + 4*full + cmaGenerations*sp.generationTokens()
 		opts.Budget = sp.budget
 	}
 	return sp, opts, nil

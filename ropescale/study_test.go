@@ -375,7 +375,7 @@ func ExampleStudy() {
 	}
 	best, _ := s.Best()
 	fmt.Println(len(s.History()), "trials, better than YaRN:", best.Fitness < s.Seeds()["yarn"].Fitness)
-	// Output: 79 trials, better than YaRN: true
+	// Output: 145 trials, better than YaRN: true
 }
 
 // A rung that is readjusted for a short text, up to L or above it, may have factors up to those of the rung that the model was
