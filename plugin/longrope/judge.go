@@ -21,13 +21,13 @@ var measures = map[string]struct{ text, needle bool }{
 }
 
 // needleWeight is the weight of the keys' NLL beside the text's with --fitness both. Good candidates differ by hundredths of a nat
-// in the text and by tenths in the keys. On the default model 0.3 and 1 found as many keys as YaRN, 0.3 at a better perplexity;
-// keys that only counted as far as the best of PI, NTK and YaRN found them better were lost (evals/RESULTS.md).
-const needleWeight = 0.3
+// in the text and by tenths in the keys, so at 1 a candidate first has to find keys as YaRN does.
+const needleWeight = 1
 
-// found is the least loss of a key, in nats per token. Below it every token of the key has a probability near 0.9, greedy
-// decoding gives it, and to make the model still surer would be paid for with text.
-const found = 0.1
+// found and lost bound the loss of a key, in nats per token. Below the first every token of the key has a probability near
+// 0.9, greedy decoding gives it, and to make the model still surer would be paid for with text; above the second the key is not
+// found, however far off it is, and one such key must not outweigh all others; where keys are all that counts, there is no such bound.
+const found, lost = 0.1, 1
 
 // judge scores candidates on what they read: windows of text, with a key hidden in each or without. What is read is prepared
 // once, so that all candidates read the same. It is all that an evaluation needs beside the model, and goes through JSON as
@@ -151,8 +151,8 @@ func (j *judge) set(e evals.Engine, g ropescale.Rung) error {
 	return e.SetLadder(l)
 }
 
-// evaluate scores a rung on some of the readings: the mean NLL of each, in nats, of a key at least found, and the tokens that
-// they took. Factors with which the model computes no finite number are worth +Inf; that is an answer, not an error.
+// evaluate scores a rung on some of the readings: the mean NLL of each, in nats, of a key from found to lost, and the tokens
+// that they took. Factors with which the model computes no finite number are worth +Inf; that is an answer, not an error.
 func (j *judge) evaluate(ctx context.Context, e evals.Engine, g ropescale.Rung, readings []int) (losses []float64, tokens int, err error) {
 	if err := j.set(e, g); err != nil {
 		return nil, 0, err
@@ -173,6 +173,9 @@ func (j *judge) evaluate(ctx context.Context, e evals.Engine, g ropescale.Rung, 
 		for k, r := range pass {
 			if j.Readings[r].Kind == "key" {
 				scores[k] = max(scores[k], found)
+				if len(pass) > 1 {
+					scores[k] = min(scores[k], lost) // the text says whether a model computes anything finite
+				}
 			}
 			if at := slices.Index(readings, r); at >= 0 {
 				losses[at] = scores[k]
