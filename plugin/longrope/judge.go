@@ -22,7 +22,7 @@ var measures = map[string]struct{ text, needle bool }{
 
 // needleWeight is the weight of the keys' NLL beside the text's with --fitness both. Good candidates differ by hundredths of a nat
 // in the text and by tenths in the keys, so at 1 a candidate first has to find keys as YaRN does.
-const needleWeight = 1
+const needleWeight = 1.0
 
 // found and lost bound the loss of a key, in nats per token. Below the first every token of the key has a probability near
 // 0.9, greedy decoding gives it, and to make the model still surer would be paid for with text; above the second the key is not
