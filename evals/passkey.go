@@ -286,7 +286,11 @@ func (b *promptBuilder) hide(length int, depth float64, trial int) (Sample, erro
 	s := p.Sample()
 	// Where intro, needle and question are, to within a token: the next one is left out too.
 	asked := slices.IndexFunc(d.needles, func(n needle) bool { return n.asked })
-	before := strings.Index(p.Text, d.needles[asked].text) + len(d.needles[asked].text)
+	before := strings.Index(p.Text, d.needles[asked].text)
+	if before < 0 {
+		return s, fmt.Errorf("the tokens of the needle %q do not give its text again", d.needles[asked].text)
+	}
+	before += len(d.needles[asked].text)
 	var ends [3]int
 	for i, head := range []string{d.intro, p.Text[:before], strings.TrimSuffix(p.Text, d.question)} {
 		tokens, err := b.e.Tokenize(head, true)

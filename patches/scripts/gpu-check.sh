@@ -143,9 +143,12 @@ quality() {
 found=stock,ntk,yarn
 [ ! -e build/run/factors.json ] || found=stock,yarn,build/run/factors.json
 depths=
-[ "$dry" != vulkan ] || depths="--depths 0.5" # lavapipe evaluates some ten tokens a second
+case $dry in
+vulkan) depths="--depths 0.5" found=yarn ;; # lavapipe evaluates some ten tokens a second
+?*) found=stock,yarn ;;
+esac
 if [ -n "$dry" ]; then
-	quality default $default yarn 512
+	quality default $default $found 512
 	quality SmolLM2 "$smollm2" yarn 256
 else
 	quality default $default "$found" 256 512 1k 2k

@@ -96,7 +96,7 @@ func (j *judge) add(s evals.Sample, readings ...ropescale.Reading) {
 
 // check refuses what newJudge did not make, and what would make an engine read outside its vocabulary.
 func (j *judge) check(length, vocabulary int) error {
-	if len(j.Readings) == 0 || j.Readings[0].Tokens == 0 {
+	if len(j.Readings) == 0 || j.Readings[0].Tokens < 1 {
 		return errors.New("the search has no readings")
 	}
 	passes := ropescale.Passes(j.Readings)
@@ -156,6 +156,11 @@ func (j *judge) set(e evals.Engine, g ropescale.Rung) error {
 func (j *judge) evaluate(ctx context.Context, e evals.Engine, g ropescale.Rung, readings []int) (losses []float64, tokens int, err error) {
 	if err := j.set(e, g); err != nil {
 		return nil, 0, err
+	}
+	for _, r := range readings {
+		if r < 0 || r >= len(j.Readings) {
+			return nil, 0, fmt.Errorf("there is no reading %d", r)
+		}
 	}
 	losses = make([]float64, len(readings))
 	for i, pass := range ropescale.Passes(j.Readings) {

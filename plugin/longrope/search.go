@@ -41,10 +41,10 @@ func searchCommand(open opener) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "search MODEL --target LENGTH[,LENGTH...]",
 		Short: "Search RoPE factors for a longer context",
-		Long: `Search rescale factors, a start window and an attention factor with which MODEL has the lowest perplexity at the
-target length, and finds keys that are hidden in the text, and write them to a file for convert, with a page about the
-search that any browser shows. PI, NTK and YaRN are evaluated first, for comparison; text that is not searched on is read
-beside it, so that overfitting shows.
+		Long: `Search rescale factors, a start window and an attention factor with which MODEL has a low perplexity at the target
+length and finds keys hidden in the text. They are written to a file for convert, with a page about the search that any
+browser shows. PI, NTK and YaRN are evaluated first, for comparison; text that is not searched on is read beside it, so
+that overfitting shows.
 
 Several targets, or --rungs, make a ladder: a rung for each length, the shortest first, each starting from the one
 below. A model that carries a ladder, because it was fine-tuned with one, is taken further: a target beyond its last rung

@@ -41,8 +41,16 @@ func TestPrepare(t *testing.T) {
 		"cannot score tokens 3 to 4 of 3":          func(j *judge) { j.Samples = sample(3, 4, 1, 2, 3) },
 	} {
 		j := good
+		j.Readings = append([]ropescale.Reading(nil), good.Readings...)
 		change(&j)
 		assert.ErrorContains(t, prepare(j, e.Info().Digest), want)
+	}
+	negative := good
+	negative.Readings = []ropescale.Reading{{Name: "x", Tokens: -3, Weight: 1}}
+	assert.ErrorContains(t, prepare(negative, e.Info().Digest), "the search has no readings")
+	for _, r := range []int{-1, 1} {
+		_, _, err = good.evaluate(context.Background(), e, m.info.Rope().Identity(256), []int{0, r})
+		assert.ErrorContains(t, err, "there is no reading")
 	}
 	assert.Equal(t, "factors", studyName("/a/b/factors.json.study"))
 	assert.Equal(t, "my-model-8b", studyName("my model:8b.study"))

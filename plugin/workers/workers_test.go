@@ -306,12 +306,18 @@ func TestDuplicates(t *testing.T) {
 		info, err := c.queue.Info(context.Background(), jetstream.WithSubjectFilter(names("test").job(stale.key())))
 		return err == nil && len(info.State.Subjects) == 0
 	}, 10*time.Second, 10*time.Millisecond, "stale jobs are dropped")
-	work(t, server, "steady", &synthetic{})
+	var seen sync.Map
+	work(t, server, "steady", &synthetic{before: func(_ context.Context, g ropescale.Rung, r int) error {
+		seen.Store(unit{rungKey(g), r}, true)
+		return nil
+	}})
 	require.NoError(t, <-ended)
 	assert.Equal(t, want, found(t, s))
 	assert.Contains(t, said.String(), "odd computed")
 	assert.Contains(t, said.String(), fmt.Sprintf("for reading 0 of trial %d where early computed", first.ID))
 	assert.Equal(t, 2, strings.Count(said.String(), "was no answer"), said.String())
+	_, again := seen.Load(unit{rungKey(stale.Rung), 0})
+	assert.False(t, again, "stale jobs are not computed")
 }
 
 // TestRefusals: who cannot help is told so, on both sides.
