@@ -192,9 +192,9 @@ func PlotSearch(path string, series []SearchSeries, baselines []Baseline) error 
 	}
 	c := chart{
 		title:    "Search",
-		subtitle: "best perplexity so far at the target length; points are single candidates",
+		subtitle: "best fitness so far (lower is better); points are candidates that read all",
 		xlabel:   "evaluated tokens",
-		ylabel:   "perplexity",
+		ylabel:   "fitness",
 		y:        axis{min: math.Inf(1), max: math.Inf(-1)},
 	}
 	var curves []curve

@@ -132,7 +132,7 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 		"started with seed 1, this run has 2":                   func(o *Options) { o.Seed = 2 },
 		`started with algorithm "cma", this run has "longrope"`: func(o *Options) { o.Algorithm = "longrope" },
 		"started with target 2048, this run has 4096":           func(o *Options) { o.Target = 4096 },
-		"started with budget 151, this run has 50":               func(o *Options) { o.Budget = 50 },
+		"started with budget 151, this run has 50":              func(o *Options) { o.Budget = 50 },
 		`model_digest "sha256:aa", this run has "sha256:bb"`:    func(o *Options) { o.ModelDigest = "sha256:bb" },
 		`texts ["a"], this run has null`:                        func(o *Options) { o.Texts = nil },
 		`fitness "", this run has "nll"`:                        func(o *Options) { o.Fitness = "nll" },

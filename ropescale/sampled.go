@@ -2,7 +2,6 @@ package ropescale
 
 import (
 	"cmp"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -10,8 +9,8 @@ import (
 
 // sampledSearch is CMA-ES on a curve of factors, made for evaluations that are dear and can be had in parts:
 //
-//  1. PI, NTK and YaRN as published, and what other starts there are, are scored on all readings. The search starts midway
-//     between the two best.
+//  1. PI, NTK and YaRN as published, and what other starts there are, are scored on all readings. The search starts at the
+//     best.
 //  2. A generation is scored on one reading of each kind only: the next of a deck that is shuffled anew when all were dealt.
 //     Where a sequence gives several kinds, they are dealt together. All candidates of a generation read the same, so their
 //     differences are paired, and all that CMA-ES takes is their ranking. No window is read often enough to be fitted.
@@ -90,7 +89,8 @@ func (s *sampledSearch) Ask() []Candidate {
 		return nil
 	}
 	if s.cma == nil {
-		s.cma = newCMAES(s.middle(), s.Sigma, s.Population, s.rng)
+		best := slices.MinFunc(s.starts, func(a, b Result) int { return cmp.Compare(a.Fitness, b.Fitness) })
+		s.cma = newCMAES(s.encode(best.Rung), s.Sigma, s.Population, s.rng)
 	}
 	s.over = s.cma.spread() < 1e-4 || s.spent+s.generationTokens()+s.full > s.budget
 	if s.over || s.spent >= s.check {
@@ -129,19 +129,6 @@ func (sp *space) generationTokens() int {
 		n += most
 	}
 	return n * sp.Population
-}
-
-// middle is where the search starts: midway between the two best starts, or the best where the second is more than a nat worse.
-func (s *sampledSearch) middle() []float64 {
-	starts := slices.Clone(s.starts)
-	slices.SortStableFunc(starts, func(a, b Result) int { return cmp.Compare(a.Fitness, b.Fitness) })
-	x := s.encode(starts[0].Rung)
-	if len(starts) > 1 && starts[1].Fitness < math.E*starts[0].Fitness {
-		for i, v := range s.encode(starts[1].Rung) {
-			x[i] = (x[i] + v) / 2
-		}
-	}
-	return x
 }
 
 // propose draws a generation.

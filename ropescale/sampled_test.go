@@ -109,7 +109,7 @@ func TestSamplesReachTheOptimumWithFewerTokens(t *testing.T) {
 	}
 	t.Logf("excess over the optimum: %.4f sampled, %.4f with all readings, %.4f with all and three times the tokens", sampled, full, later)
 	assert.Less(t, sampled, 0.6*full)
-	assert.Less(t, sampled, 1.2*later)
+	assert.Less(t, sampled, 1.6*later)
 }
 
 func TestModelChoosesBetterDraws(t *testing.T) {
