@@ -24,7 +24,7 @@ FIRST = 2048
 LAST = 4096  # of the controls, 16 times the original context length: at 8,192 tokens a window takes four times as long
 # Of the schedule, and of each arm of the controls: steps of two rows of 2,048 tokens.
 STEPS, CONTROL_STEPS, BATCH, LR = 300, 60, 2, 5e-4
-BUDGET, CONTROL_BUDGET = "1m", "160k"  # tokens of the second search, in the schedule with its readjustments
+BUDGET, CONTROL_BUDGET = "1m", "400k"  # tokens of the second search, in the schedule with its readjustments
 TRAIN = ["--steps", "{steps}", "--batch", str(BATCH), "--lr", str(LR), "--warmup", "10", "--no-checkpointing", "--save-every", "20"]
 ROWS = 1200
 KEYS = ["--depths", "0.05,0.25,0.5,0.75,0.95", "--seed", "7"]
@@ -111,7 +111,7 @@ class Lab:
 def first_factors(lab: Lab, seed: int) -> Path:
     if seed <= len(lab.args.factors):
         return lab.args.factors[seed - 1]
-    return lab.search(f"search-{seed}.json", lab.model(), "2k", "--seed", seed, "--budget", "750k")
+    return lab.search(f"search-{seed}.json", lab.model(), "2k", "--seed", seed)
 
 
 def schedule(lab: Lab):
@@ -173,7 +173,7 @@ def controls(lab: Lab):
             tuned, ladder = lab.tune(f"{arm}.gguf", factors, CONTROL_STEPS, seed), factors
             if second == "search":
                 laddered = lab.tool(f"{arm}-2k.gguf", "convert", tuned, "--factors", factors, "-o", "{}")
-                ladder = lab.search(f"{arm}-{LAST}.json", laddered, LAST, "--windows", 3, "--budget", CONTROL_BUDGET, "--seed", seed)
+                ladder = lab.search(f"{arm}-{LAST}.json", laddered, LAST, "--budget", CONTROL_BUDGET, "--seed", seed)
             elif second:
                 ladder = lab.ladder(f"{second}-both", factors, lab.factors_of(second, LAST))
             lab.measure(f"arm-{name}-{seed}", tuned, [ladder], lengths if second else lengths[:2])
@@ -189,7 +189,7 @@ def controls(lab: Lab):
 def other_texts(lab: Lab):
     """The search repeated on texts of the test set, scored on the search set, which it then has not seen; and back."""
     texts = {name: HERE / "texts" / f"{name}.txt" for name in ("isaiah", "opticks-4", "ezekiel", "opticks-3", "acts")}
-    swapped = lab.search("search-swapped.json", lab.model(), "2k", "--seed", 1, "--budget", "400k", "--text", texts["isaiah"], "--text", texts["opticks-4"],
+    swapped = lab.search("search-swapped.json", lab.model(), "2k", "--seed", 1, "--text", texts["isaiah"], "--text", texts["opticks-4"],
                          "--held-out", texts["ezekiel"])
     usual = lab.put("factors/usual.json", json.loads(first_factors(lab, 1).read_text()))
     if not swapped.exists():
@@ -204,7 +204,7 @@ def other_texts(lab: Lab):
 
 def transfer(lab: Lab, other: Path):
     found = first_factors(lab, 1)
-    theirs = lab.search("search-other.json", other, "2k", "--seed", 1, "--budget", "300k")
+    theirs = lab.search("search-other.json", other, "2k", "--seed", 1)
     if not theirs.exists():
         return
     results = {

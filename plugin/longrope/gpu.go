@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/ollama/ollama/discover"
 	"github.com/ollama/ollama/ml"
+	ggml "github.com/ollama/ollama/ml/backend/ggml/ggml/src"
 )
 
 // findGPUs has the engine, which runs in this process, load the GPU backend that "ollama run" would: the host asks each of
@@ -38,6 +40,21 @@ var findGPUs = sync.OnceFunc(func() {
 		os.Setenv(name, value)
 	}
 })
+
+// slowCPU says where the CPU backends should be, if there are none: what is compiled into the program takes their place, and
+// knows nothing of this processor. A Mac has one for all.
+func slowCPU() string {
+	if runtime.GOOS == "darwin" {
+		return ""
+	}
+	dirs := ggml.LibPaths()
+	for _, dir := range dirs {
+		if libs, _ := filepath.Glob(filepath.Join(dir, "*ggml-cpu*")); len(libs) > 0 {
+			return ""
+		}
+	}
+	return strings.Join(dirs, ", ")
+}
 
 // devices are the GPUs that findGPUs found.
 var devices []ml.DeviceInfo

@@ -30,5 +30,8 @@ func (a *app) load(m *model, length int) (runner, error) {
 	e, err := a.open(m.path, openOptions{Name: m.name, Length: length, Threads: a.threads, Batch: a.batch, GPULayers: a.gpuLayers,
 		Progress: func(share float32) { a.progress(started, "loading "+m.name, float64(share), 1, "") }})
 	a.done()
+	if at := slowCPU(); err == nil && at != "" {
+		a.say("no CPU backend of the host's is in %s: this will be slow, by ten times and more. Keep bin/ and lib/ together, or set OLLAMA_LIBRARY_PATH", at)
+	}
 	return e, err
 }

@@ -11,3 +11,6 @@ func openEngine(string, openOptions) (runner, error) {
 
 // deviceEnv: without an engine there are no devices to share out.
 func deviceEnv(int) []string { return nil }
+
+// slowCPU: see gpu.go.
+func slowCPU() string { return "" }

@@ -51,3 +51,22 @@ func TestDeviceEnv(t *testing.T) {
 	assert.Equal(t, []string{"CUDA_VISIBLE_DEVICES=GPU-b"}, deviceEnv(1))
 	assert.Equal(t, []string{"CUDA_VISIBLE_DEVICES=GPU-a"}, deviceEnv(2))
 }
+
+// A program that was moved away from its backends says why it is slow.
+func TestSlowCPU(t *testing.T) {
+	model := filepath.Join(t.TempDir(), "model.gguf")
+	require.NoError(t, os.WriteFile(model, defaultmodel.Model, 0o644))
+	run := func(env ...string) string {
+		cmd := exec.Command("ollama-engine", "longrope", "eval", "perplexity", model, "--lengths", "128", "--windows", "1", "--methods", "stock")
+		cmd.Env = append(os.Environ(), env...)
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		return string(out)
+	}
+	nowhere := filepath.Join(t.TempDir(), "lib", "ollama")
+	require.Contains(t, run("OLLAMA_LIBRARY_PATH="+nowhere), "no CPU backend of the host's is in "+nowhere)
+	if libs, _ := filepath.Glob(filepath.Join(os.Getenv("OLLAMA_LIBRARY_PATH"), "*ggml-cpu*")); len(libs) == 0 {
+		t.Skip("OLLAMA_LIBRARY_PATH names no folder with CPU backends: whether they quiet the warning is not tested")
+	}
+	require.NotContains(t, run(), "no CPU backend")
+}
