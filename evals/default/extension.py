@@ -24,7 +24,7 @@ FIRST = 2048
 LAST = 4096  # of the controls, 16 times the original context length: at 8,192 tokens a window takes four times as long
 # Of the schedule, and of each arm of the controls: steps of two rows of 2,048 tokens.
 STEPS, CONTROL_STEPS, BATCH, LR = 300, 60, 2, 5e-4
-BUDGET, CONTROL_BUDGET = "1m", "400k"  # tokens of the second search, in the schedule with its readjustments
+BUDGET, CONTROL_BUDGET = "1400k", "400k"  # tokens of the second search, in the schedule with its readjustments
 TRAIN = ["--steps", "{steps}", "--batch", str(BATCH), "--lr", str(LR), "--warmup", "10", "--no-checkpointing", "--save-every", "20"]
 ROWS = 1200
 KEYS = ["--depths", "0.05,0.25,0.5,0.75,0.95", "--seed", "7"]

@@ -72,7 +72,7 @@ the public domain that come with the program are used: for a target of 200k toke
 	fl.StringArrayVar(&f.texts, "text", nil, "Text `FILE` to search on (repeatable)")
 	fl.StringArrayVar(&f.heldOut, "held-out", nil, "Text `FILE` to measure on beside the search (repeatable; default: other books that come with the program)")
 	fl.StringVarP(&f.out, "output", "o", "", "Factors `FILE` to write (.json; default: the model's name and the target)")
-	fl.Var(&f.budget, "budget", "What to spend on all rungs: tokens (600k) or time (90s, 10m, 2h); default: the algorithm's own")
+	fl.Var(&f.budget, "budget", "What to spend on all rungs: tokens (600k) or time (90s, 10m, 2h; 10m is minutes); default: the algorithm's own")
 	fl.StringVar(&f.algorithm, "algorithm", "cma", "cma (few evaluations), longrope (the paper's evolutionary search), dim-mono or dim-piece-mono (its authors' released ones)")
 	fl.Uint64Var(&f.seed, "seed", 1, "Seed of the search")
 	fl.IntVar(&f.windows, "windows", 0, "Windows of the target length that each candidate reads (default: 16k tokens of them, but at least 3 where the text has as many)")
@@ -324,7 +324,11 @@ func (s *search) run(ctx context.Context) error {
 		for i, r := range s.rungs {
 			names[i] = size(r.step.target)
 		}
-		s.say("searching factors for %s tokens; at most %s tokens will be read, %s by a candidate", strings.Join(names, ", "), count(most), reads(s.rungs))
+		within := ""
+		if t := s.f.budget.time; t > 0 {
+			within = " in " + duration(t)
+		}
+		s.say("searching factors for %s tokens; at most %s tokens will be read%s, %s by a candidate", strings.Join(names, ", "), count(most), within, reads(s.rungs))
 		if err := s.foresee(ctx, most); err != nil {
 			return err
 		}
@@ -391,16 +395,16 @@ func reads(rungs []*searching) string {
 	return fmt.Sprintf("up to %s to %s", count(low), count(high))
 }
 
-// deadline is when rung i has had its share of a budget in time: what remains is divided over it and those above it by what a
-// candidate reads. Some is left for the held-out text at the end. It is zero without a budget.
+// deadline is when rung i has had its share of a budget in time: what remains is divided over it and those above it by the tokens
+// that each would read. Some is left for the held-out text at the end. It is zero without a budget.
 func (s *search) deadline(i int) time.Time {
 	if s.f.budget.time == 0 {
 		return time.Time{}
 	}
 	rest := 0
 	for _, r := range s.rungs[i:] {
-		rest += r.judge.tokens()
+		rest += r.budget
 	}
 	left := time.Duration((1-heldOutShare)*float64(s.f.budget.time)) - time.Since(s.started)
-	return time.Now().Add(time.Duration(float64(left) * float64(s.rungs[i].judge.tokens()) / float64(rest)))
+	return time.Now().Add(time.Duration(float64(left) * float64(s.rungs[i].budget) / float64(rest)))
 }
