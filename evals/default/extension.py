@@ -24,7 +24,7 @@ FIRST = 2048
 LAST = 4096  # of the controls, 16 times the original context length: at 8,192 tokens a window takes four times as long
 # Of the schedule, and of each arm of the controls: steps of two rows of 2,048 tokens.
 STEPS, CONTROL_STEPS, BATCH, LR = 300, 60, 2, 5e-4
-BUDGET, CONTROL_BUDGET = "1400k", "400k"  # tokens of the second search, in the schedule with its readjustments
+CONTROL_BUDGET = "400k"  # tokens of the second search; in the schedule it has what it takes
 TRAIN = ["--steps", "{steps}", "--batch", str(BATCH), "--lr", str(LR), "--warmup", "10", "--no-checkpointing", "--save-every", "20"]
 ROWS = 1200
 KEYS = ["--depths", "0.05,0.25,0.5,0.75,0.95", "--seed", "7"]
@@ -120,7 +120,7 @@ def schedule(lab: Lab):
     name = "main/default-8k.gguf"
     if not lab.path(name).exists() and not lab.args.tables:
         command = [*lab.pin, lab.args.ollama, "longrope", "extend", lab.model(), "--targets", "2k,8k", "--text", lab.rows(), "--steps", STEPS, "--rows", BATCH,
-                   "--lr", LR, "--factors", found, "--budget", BUDGET, "--python", sys.executable, "-o", lab.path("main"), *lab.threads,
+                   "--lr", LR, "--factors", found, "--python", sys.executable, "-o", lab.path("main"), *lab.threads,
                    "--", "--warmup", "20", "--no-checkpointing", "--save-every", "25"]
         print("$", *command, file=sys.stderr, flush=True)
         subprocess.run(list(map(str, command)), check=True, env=lab.env)

@@ -79,7 +79,7 @@ Each stage's output appears whole or not at all. Ctrl-C at any time, and the sam
 	fl.StringArrayVar(&f.heldOut, "held-out", nil, "Text `FILE` that searches are measured on (repeatable)")
 	fl.Var(&f.budget, "budget", "What each search may spend: tokens (600k) or time (2h)")
 	fl.IntVar(&f.windows, "windows", 0, "Windows that each candidate of a search reads")
-	fl.StringVar(&f.fitness, "fitness", "perplexity", "What searches minimise: perplexity, needle, or both")
+	fl.StringVar(&f.fitness, "fitness", "", "What searches minimise: perplexity of the text, needle (of keys hidden in it), or both (default)")
 	fl.Uint64Var(&f.seed, "seed", 1, "Seed of searches and training")
 	fl.BoolVar(&f.fresh, "fresh", false, "Begin anew, and discard what an earlier run left in DIR")
 	f.train.add(fl)

@@ -136,19 +136,22 @@ func doublings(from, target int) []int {
 	return append(lengths, target)
 }
 
-// shares divide a budget of tokens over rungs by what a candidate reads on each, so that all evaluate about as many
-// candidates; 0 is no budget, for each.
-func shares(budget int, each []int) []int {
-	all := 0
-	for _, n := range each {
-		all += n
+// shares divide a budget of tokens over rungs: each has its least, and the rest goes by what their algorithm would spend
+// beyond that.
+func shares(budget int, least, usual []int) []int {
+	out := slices.Clone(least)
+	rest, beyond := budget-sum(least), max(1, sum(usual)-sum(least))
+	for i := range out {
+		out[i] += int(float64(rest) * float64(usual[i]-least[i]) / float64(beyond))
 	}
-	out := make([]int, len(each))
-	left := budget
-	for i, n := range each {
-		out[i] = int(float64(budget) * float64(n) / float64(all))
-		left -= out[i]
-	}
-	out[len(out)-1] += left
+	out[len(out)-1] += budget - sum(out) // the rounding
 	return out
+}
+
+func sum(n []int) int {
+	all := 0
+	for _, v := range n {
+		all += v
+	}
+	return all
 }

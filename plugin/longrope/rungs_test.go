@@ -107,8 +107,9 @@ func TestAbove(t *testing.T) {
 }
 
 func TestShares(t *testing.T) {
-	assert.Equal(t, []int{100}, shares(100, []int{7}))
-	assert.Equal(t, []int{100, 200, 401}, shares(701, []int{512, 1024, 2048}), "nothing is lost")
+	assert.Equal(t, []int{100}, shares(100, []int{7}, []int{50}))
+	assert.Equal(t, []int{20, 40, 80}, shares(140, []int{10, 20, 30}, []int{20, 40, 80}), "what is usual")
+	assert.Equal(t, []int{15, 30, 56}, shares(101, []int{10, 20, 30}, []int{20, 40, 80}), "nothing is lost")
 	assert.Equal(t, []int{256, 512, 1000}, doublings(128, 1000))
 	assert.Equal(t, []int{200}, doublings(128, 200))
 }

@@ -230,7 +230,6 @@ func (s *search) close() {
 
 // prepare decides what each rung reads, and finds what is wrong with it before the first hour is spent.
 func (s *search) prepare(texts, heldOut []evals.Text) error {
-	var each []int
 	for _, step := range plan(s.m.info, s.f.targets) {
 		r := &searching{search: s, step: step, journal: s.f.journal(step.target)}
 		f := s.f
@@ -243,16 +242,9 @@ func (s *search) prepare(texts, heldOut []evals.Text) error {
 		}
 		r.windows = f.windows
 		s.rungs = append(s.rungs, r)
-		each = append(each, r.judge.tokens())
 	}
+	var least, usual []int
 	for i, r := range s.rungs {
-		if s.f.budget.tokens > 0 {
-			r.budget = shares(s.f.budget.tokens, each)[i]
-			if least := s.least(i); r.budget < least {
-				return fmt.Errorf("--budget: a candidate for %s tokens reads %s, and there are %d to begin with; give at least %s, or ask for fewer --windows",
-					size(r.step.target), count(each[i]), least/each[i]-1, count(s.leastBudget()))
-			}
-		}
 		opts := r.options()
 		if s.below(i) != nil {
 			opts.Starts = append(opts.Starts, r.standIns()...)
@@ -262,6 +254,18 @@ func (s *search) prepare(texts, heldOut []evals.Text) error {
 			return err
 		}
 		r.budget = study.Options().Budget
+		least, usual = append(least, s.least(i)), append(usual, r.budget)
+	}
+	if budget := s.f.budget.tokens; budget > 0 {
+		if need := sum(least); budget < need {
+			return fmt.Errorf("--budget: PI, NTK, YaRN, other starts and one candidate more take %s tokens; give at least that, or ask for fewer --windows", count(need))
+		}
+		for i, n := range shares(budget, least, usual) {
+			s.rungs[i].budget = n
+		}
+	}
+	for _, r := range s.rungs {
+		var err error
 		if r.held, err = s.newHeldOut(s.e, heldOut, r.step.target, r.windows, r.budget); err != nil {
 			return err
 		}
@@ -272,18 +276,6 @@ func (s *search) prepare(texts, heldOut []evals.Text) error {
 		}
 	}
 	return nil
-}
-
-// leastBudget is the smallest budget of tokens that is enough for every rung.
-func (s *search) leastBudget() int {
-	all, most := 0, 0.0
-	for _, r := range s.rungs {
-		all += r.judge.tokens()
-	}
-	for i, r := range s.rungs {
-		most = max(most, float64(s.least(i))/float64(r.judge.tokens()))
-	}
-	return int(most * float64(all))
 }
 
 // chooseWindows settles how many windows a candidate reads, and of which texts. On fewer than 16k tokens the default model
