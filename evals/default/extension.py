@@ -137,11 +137,15 @@ def schedule(lab: Lab):
     as_2k = only("first-everywhere", (256, 2048), (8192, 2048))
     steps = {
         "before": (lab.model(), ["stock"]), "searched": (lab.model(), [first]), "yarn, no training": (lab.model(), ["yarn"]),
-        "fine-tuned": (tuned, [as_2k]), "second interpolation": (tuned, [both]), "8k factors at every length": (tuned, [forced]), "readjusted": (tuned, [rungs]),
+        "fine-tuned": (tuned, [as_2k]), "second interpolation": (tuned, [both]),
     }
-    for lengths, trials in ((short, 2), (long, 1)):
+    at_short = {"8k factors at every length": (tuned, [forced]), "readjusted": (tuned, [rungs])}
+    # What the second search began with: the 2k rung stretched by a formula.
+    at_long = {f"second interpolation, {r['origin']}": (tuned, [lab.ladder(f"second-{r['origin']}", {**head, "rungs": [g[2048], {**r["rung"], "length": 8192}]})])
+               for r in map(json.loads, lab.path("main/rungs.json-8k.study").read_text().splitlines()) if r.get("origin") in ("ntk", "yarn")}
+    for lengths, trials, more in ((short, 2, at_short), (long, 1, at_long)):
         results = {label: lab.measure(f"main-{label.replace(' ', '-').replace(',', '')}-{lengths[-1]}", model, methods, lengths, trials)
-                   for label, (model, methods) in steps.items()}
+                   for label, (model, methods) in (steps | more).items()}
         table("The schedule, step by step", results, lengths)
         paired("The schedule", results, lengths)
 
