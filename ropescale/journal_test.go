@@ -159,7 +159,7 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 		"line 1: not a study's journal": []byte("GGUF\x03\n"),
 		"not a study's journal":         []byte("precious notes"),
 		"line 1: unknown setting":       join(bytes.Replace(lines[0], []byte("{"), []byte(`{"new":1,`), 1), lines[1]),
-		"line 1: it is of version 2 of the journal, this program writes version 3": bytes.Replace(whole, []byte(`"longrope_study":3`), []byte(`"longrope_study":2`), 1),
+		"line 1: it is of version 3 of the journal, this program writes version 4": bytes.Replace(whole, []byte(`"longrope_study":4`), []byte(`"longrope_study":3`), 1),
 		"line 3 is damaged":                     join(lines[0], lines[1], []byte("{\n"), lines[2]),
 		"line 3: trial 0 was told before":       join(lines[0], lines[1], lines[1]),
 		"line 2: trial 9 is not what":           join(lines[0], lines[10]),
