@@ -102,14 +102,14 @@ func TestSamplesReachTheOptimumWithFewerTokens(t *testing.T) {
 		return bowl(best.Rung) - 1 // what the fitness would be on an endless text
 	}
 	var sampled, full, later float64
-	for seed := range uint64(5) {
-		sampled += search(func(int) string { return "text" }, 250, seed) / 5
-		full += search(func(i int) string { return fmt.Sprint(i) }, 250, seed) / 5
-		later += search(func(i int) string { return fmt.Sprint(i) }, 750, seed) / 5
+	for seed := range uint64(60) {
+		sampled += search(func(int) string { return "text" }, 250, seed) / 60
+		full += search(func(i int) string { return fmt.Sprint(i) }, 250, seed) / 60
+		later += search(func(i int) string { return fmt.Sprint(i) }, 750, seed) / 60
 	}
 	t.Logf("excess over the optimum: %.4f sampled, %.4f with all readings, %.4f with all and three times the tokens", sampled, full, later)
 	assert.Less(t, sampled, 0.6*full)
-	assert.Less(t, sampled, 1.6*later)
+	assert.Less(t, sampled, 1.2*later)
 }
 
 func TestModelChoosesBetterDraws(t *testing.T) {
