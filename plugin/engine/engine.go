@@ -33,7 +33,7 @@ type Options struct {
 	Length int
 	// Threads on the CPU; 0 is one per core.
 	Threads int
-	// Batch is the number of tokens decoded at once; 0 is 512, as the host has it.
+	// Batch is the number of tokens decoded at once; 0 is 512, as the host has it, and 256 on a CPU.
 	Batch int
 	// GPULayers is how many layers go to the GPUs that the host finds, the last ones first; 0 is all, -1 none.
 	GPULayers int
@@ -77,10 +77,6 @@ func Open(path string, o Options) (*Engine, error) {
 	if o.Threads == 0 {
 		o.Threads = runtime.NumCPU()
 	}
-	if o.Batch == 0 {
-		o.Batch = 512
-	}
-	o.Batch = min(o.Batch, o.Length)
 
 	backends()
 	params := llama.ModelParams{UseMmap: true, Progress: o.Progress}
@@ -98,6 +94,13 @@ func Open(path string, o Options) (*Engine, error) {
 			device = fmt.Sprintf("%s, %d layers", gpu.Library, o.GPULayers)
 		}
 	}
+	if o.Batch == 0 {
+		o.Batch = 512
+		if device == "CPU" {
+			o.Batch = 256 // the same bits; what a batch attends to stays in the cache
+		}
+	}
+	o.Batch = min(o.Batch, o.Length)
 	model, err := llama.LoadModelFromFile(path, params)
 	if err != nil {
 		return nil, fmt.Errorf("%w (run with OLLAMA_DEBUG=1 for the engine's own words)", err)
