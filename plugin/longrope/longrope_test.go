@@ -310,6 +310,41 @@ func TestSearchFindsTheBest(t *testing.T) {
 	assert.Contains(t, f.ladder.Source.Texts[0], "(sha256:", "a text is recorded with its contents")
 }
 
+// A search that begins at what another found is told how good that is, and ends no worse.
+func TestSearchBeginsAtAnother(t *testing.T) {
+	m := tinyModel(t)
+	dir := t.TempDir()
+	run := func(args ...string) (string, error) {
+		var out, stderr bytes.Buffer
+		cmd := newCommand(openFake)
+		cmd.SetOut(&out)
+		cmd.SetErr(&stderr)
+		cmd.SetArgs(append([]string{"search", m.path, "--target", "512", "--windows", "2", "--no-report"}, args...))
+		err := cmd.ExecuteContext(context.Background())
+		return out.String() + stderr.String(), err
+	}
+	first := filepath.Join(dir, "first.json")
+	said, err := run("-o", first)
+	require.NoError(t, err, said)
+	again := filepath.Join(dir, "again.json")
+	_, err = run("-o", again, "--start", first, "--budget", "6k", "--seed", "2")
+	require.NoError(t, err)
+	s, err := ropescale.ReadStudy(again + ".study")
+	require.NoError(t, err)
+	require.Equal(t, "first.json", s.History()[3].Origin, "after PI, NTK and YaRN")
+	best, _ := s.Best()
+	assert.LessOrEqual(t, best.Fitness, s.History()[3].Fitness)
+	for _, method := range s.Seeds() {
+		assert.Less(t, best.Fitness, method.Fitness)
+	}
+
+	_, err = run("-o", again, "--fresh", "--start", first, "--algorithm", "dim-mono")
+	assert.ErrorContains(t, err, "--start: dim-mono starts from YaRN alone")
+	_, err = run("-o", again, "--fresh", "--start", m.path)
+	assert.ErrorContains(t, err, "--start: ")
+	assert.ErrorContains(t, err, "carries no factors")
+}
+
 // A ladder's rungs are each at least as good as the methods and as what the rung below makes of it, and have factors that never
 // fall from pair to pair.
 func TestLadderClimbs(t *testing.T) {

@@ -159,6 +159,13 @@ func (r *searching) result() rungResult {
 			row(name, t)
 		}
 	}
+	for _, c := range r.step.given {
+		for _, t := range r.study.History() {
+			if t.Origin == c.Origin && t.Generation == 0 {
+				row(c.Origin, t)
+			}
+		}
+	}
 	row("longrope", best)
 	return out
 }

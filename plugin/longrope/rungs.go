@@ -3,6 +3,7 @@ package longrope
 import (
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 
 	"github.com/longrope/longrope/convert"
@@ -28,6 +29,8 @@ type step struct {
 	relative string
 	// starts are candidates to start from beside the methods that need no search, relative to base.
 	starts []ropescale.Candidate
+	// given are those that the user names, relative to base.
+	given []ropescale.Candidate
 }
 
 // plan makes a step for each target, in their order.
@@ -73,6 +76,38 @@ func (s *step) readjust(carried []ropescale.Rung) {
 			s.starts = append(s.starts, ropescale.Candidate{Rung: relativeTo(g, s.base), Origin: size(g.Length)})
 		}
 	}
+}
+
+// from adds starts out of factors files, or out of models that carry factors: those published for a relative of this model, or
+// found by an earlier search. A ladder gives the rung that serves the target.
+func (s *step) from(own ropescale.Rope, paths []string) error {
+	for _, path := range paths {
+		f, err := readFactors(path)
+		if err != nil {
+			return err
+		}
+		var g ropescale.Rung
+		if f.factors != nil {
+			g, err = ropescale.LongRoPE(own, s.target, ropescale.MethodOptions{Factors: f.factors})
+		} else if row := f.ladder.RungFor(s.target); row > 0 {
+			g = f.ladder.Rungs[row-1]
+		} else {
+			err = fmt.Errorf("it has no rung for %s tokens", size(s.target))
+		}
+		if err == nil && len(g.Factors) != own.Pairs() {
+			err = fmt.Errorf("the factors are for %d rotary dimensions, the model has %d", 2*len(g.Factors), own.Dims)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		g = relativeTo(g, s.base)
+		g.Length, g.Extra = s.target, nil
+		if g.StartWindow >= s.target {
+			g.StartWindow = 0
+		}
+		s.given = append(s.given, ropescale.Candidate{Rung: g, Origin: filepath.Base(path)})
+	}
+	return nil
 }
 
 // above are further starts: the rung below as it was found, stretched the rest of the way by each method, or for a

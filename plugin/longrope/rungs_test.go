@@ -1,6 +1,7 @@
 package longrope
 
 import (
+	"bytes"
 	"math"
 	"os"
 	"path/filepath"
@@ -104,6 +105,45 @@ func TestAbove(t *testing.T) {
 	require.Len(t, starts, 1, "a readjusted rung is tried as it is")
 	assert.InDelta(t, 1.5, starts[0].Rung.Factors[7], 1e-9)
 	assert.Equal(t, 128, starts[0].Rung.Length)
+}
+
+// A start from elsewhere is the rung that serves the target, relative to what is stretched, whatever length its model was trained
+// for.
+func TestStartFromElsewhere(t *testing.T) {
+	dir := t.TempDir()
+	base := rising(128, 0, 3, 1.2)
+	relative := ropescale.Rope{Dims: 16, FreqBase: 500000, OriginalContextLength: 200}
+	l, err := ropescale.NewLadder(relative, nil, rising(400, 4, 6, 1.05), rising(2000, 600, 30, 1.3))
+	require.NoError(t, err)
+	var b bytes.Buffer
+	require.NoError(t, l.WriteFactors(&b))
+	file := filepath.Join(dir, "relative.json")
+	require.NoError(t, os.WriteFile(file, b.Bytes(), 0o644))
+	csv := filepath.Join(dir, "published.csv")
+	require.NoError(t, os.WriteFile(csv, []byte("1\n1\n1\n2\n2\n3\n3\n4\n"), 0o644))
+
+	m := &convert.ModelInfo{OriginalContextLength: 128, RopeDimensionCount: 16, FreqBase: 10000, Base: &base}
+	steps := plan(m, []int{256, 512, 4096})
+	for i, top := range []float64{6, 30, 30} {
+		s := &steps[i]
+		require.NoError(t, s.from(m.Rope(), []string{file, csv}))
+		require.Len(t, s.given, 2)
+		g := s.given[0]
+		assert.Equal(t, "relative.json", g.Origin)
+		assert.Equal(t, s.target, g.Rung.Length)
+		assert.InDelta(t, top, g.Rung.Over(&base).Factors[7], 1e-9, "what the model would be given is what the file says")
+		assert.Equal(t, map[int]int{256: 4, 512: 0, 4096: 600}[s.target], g.Rung.StartWindow, "one that does not fit is none")
+		assert.InDelta(t, 4, s.given[1].Rung.Over(&base).Factors[7], 1e-9)
+	}
+
+	wide := &convert.ModelInfo{OriginalContextLength: 128, RopeDimensionCount: 32, FreqBase: 10000}
+	for _, path := range []string{file, csv} {
+		s := plan(wide, []int{512})[0]
+		assert.ErrorContains(t, s.from(wide.Rope(), []string{path}), path)
+	}
+	short := plan(m, []int{256})[0]
+	short.target = 100
+	assert.ErrorContains(t, short.from(m.Rope(), []string{file}), "it has no rung for 100 tokens")
 }
 
 func TestShares(t *testing.T) {

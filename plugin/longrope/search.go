@@ -20,6 +20,7 @@ import (
 type searchFlags struct {
 	targets        sizesFlag
 	rungs          bool
+	starts         []string
 	texts, heldOut []string
 	out, study     string
 	fresh          bool
@@ -54,12 +55,15 @@ lengths stay.
 A search can be interrupted (Ctrl-C) or killed at any time: the same command goes on where it was. Its journals, one for a
 rung, are beside the output.
 
+Factors of a relative of MODEL, of an earlier search or published, are a good place to begin at: name them with --start.
+
 The text should resemble what the model will read, and be several times longer than the target. Without --text, books in
 the public domain that come with the program are used: for a target of 200k tokens they hold three windows, for 500k one.`,
 		Example: `  ollama longrope search llama3 --target 32k
   ollama longrope search llama3 --target 16k,32k,64k -o factors.json
   ollama longrope search model.gguf --target 131072 --text war.txt --text peace.txt --budget 8h -o factors.json
-  ollama longrope search llama3-32k-tuned --target 128k,8k,16k     # on from 32k, and readjusted below it`,
+  ollama longrope search llama3.1 --target 32k --start factors.json   # those of a relative, found or published
+  ollama longrope search llama3-32k-tuned --target 128k,8k,16k        # on from 32k, and readjusted below it`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a := newApp(cmd, open)
@@ -79,6 +83,7 @@ the public domain that come with the program are used: for a target of 200k toke
 	fl.StringVar(&f.fitness, "fitness", "", "What to minimise: perplexity of the text, needle (of keys hidden in it), or both (default)")
 	fl.StringVar(&f.attention, "attention", "", "Attention factor: search or fixed (default: search for cma, fixed for longrope)")
 	fl.IntVar(&f.knots, "knots", 0, "Knots of cma's curve of factors (default 8)")
+	fl.StringArrayVar(&f.starts, "start", nil, "Begin from these factors too, if they are better than PI, NTK and YaRN: a factors `FILE`, or a model that carries some (repeatable)")
 	fl.StringVar(&f.study, "study", "", "Journal `FILE`; of several rungs, each has its length in the name (default: that of the output, with .study)")
 	fl.BoolVar(&f.fresh, "fresh", false, "Begin anew, and discard the journals of an earlier search")
 	fl.StringVar(&f.page, "report", "", "Page `FILE` about the search (default: that of the output, .html)")
@@ -115,6 +120,12 @@ func (f *searchFlags) check(m *model) error {
 		return fmt.Errorf("--windows is %d; give at least 1", f.windows)
 	case f.out != "" && !strings.EqualFold(filepath.Ext(f.out), ".json"):
 		return fmt.Errorf("--output: %s is not a .json file; factors are written as JSON", f.out)
+	}
+	if len(f.starts) > 0 && strings.HasPrefix(f.algorithm, "dim-") {
+		return fmt.Errorf("--start: %s starts from YaRN alone; leave it out, or use --algorithm cma or longrope", f.algorithm)
+	}
+	if _, err := f.plan(m); err != nil {
+		return err
 	}
 	if _, ok := measures[f.fitness]; !ok {
 		return fmt.Errorf("--fitness: unknown measure %q; known: perplexity, needle, both", f.fitness)
@@ -230,7 +241,11 @@ func (s *search) close() {
 
 // prepare decides what each rung reads, and finds what is wrong with it before the first hour is spent.
 func (s *search) prepare(texts, heldOut []evals.Text) error {
-	for _, step := range plan(s.m.info, s.f.targets) {
+	steps, err := s.f.plan(s.m)
+	if err != nil {
+		return err
+	}
+	for _, step := range steps {
 		r := &searching{search: s, step: step, journal: s.f.journal(step.target)}
 		f := s.f
 		var err error
@@ -276,6 +291,17 @@ func (s *search) prepare(texts, heldOut []evals.Text) error {
 		}
 	}
 	return nil
+}
+
+// plan makes a step for each target, with the starts that were named.
+func (f *searchFlags) plan(m *model) ([]step, error) {
+	steps := plan(m.info, f.targets)
+	for i := range steps {
+		if err := steps[i].from(m.info.Rope(), f.starts); err != nil {
+			return nil, fmt.Errorf("--start: %w", err)
+		}
+	}
+	return steps, nil
 }
 
 // chooseWindows settles how many windows a candidate reads, and of which texts. On fewer than 16k tokens the default model

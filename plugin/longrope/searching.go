@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,7 +70,7 @@ func (r *searching) options() ropescale.Options {
 		opts.Texts = append(opts.Texts, textID(t))
 	}
 	if r.starting() {
-		opts.Starts = r.step.starts
+		opts.Starts = slices.Concat(r.step.starts, r.step.given)
 	}
 	return opts
 }
