@@ -33,7 +33,7 @@ unexport GOWORK
 export HOST_SRC
 export TORCH
 
-.PHONY: help packages host backends build vulkan stock venv smollm2 nvcc hipcc cuda gpu-check run extend test bench clean
+.PHONY: help packages host backends build vulkan stock venv smollm2 nvcc hipcc cuda gpu-check run extend searches test bench clean
 
 help: ## list the targets
 	@echo "LongRoPE for Ollama, on ollama $(HOST_VERSION)"
@@ -88,6 +88,9 @@ run: build ## search, convert, ollama run and measure the default model, in some
 extend: build ## progressive extension of the default model to 8192 tokens, trained and measured; CONTROLS=1: its controls (hours; needs TORCH=1 make venv)
 	@test -x build/venv/bin/python && build/venv/bin/python -c 'import torch, transformers, tokenizers' || { echo "extend: needs PyTorch: make venv TORCH=1" >&2; exit 1; }
 	OLLAMA_LIBRARY_PATH=$(LIBS) build/venv/bin/python evals/default/extension.py --out build/extend $(if $(CONTROLS),--controls)
+
+searches: build ## the search, its parts and the authors' released one on the default model, three seeds each, against tokens spent (many hours); TARGET=4k
+	OLLAMA_LIBRARY_PATH=$(LIBS) python3 evals/default/searches.py --out build/searches $(if $(TARGET),--target $(TARGET))
 
 test: build vulkan stock venv smollm2 nvcc ## vet and all tests; says what was skipped, and why
 	go vet ./...

@@ -338,6 +338,20 @@ func TestSearchBeginsAtAnother(t *testing.T) {
 		assert.Less(t, best.Fitness, method.Fitness)
 	}
 
+	_, err = run("-o", again, "--fresh", "--start", first, "--start-windows", "0")
+	require.NoError(t, err)
+	s, err = ropescale.ReadStudy(again + ".study")
+	require.NoError(t, err)
+	for _, trial := range s.History() {
+		require.Zero(t, trial.Rung.StartWindow, "none was allowed, not in a start either")
+	}
+
+	_, err = run("-o", again, "--fresh", "--start-windows", "-1")
+	assert.ErrorContains(t, err, "--start-windows: -1")
+	_, err = run("-o", again, "--fresh", "--start-windows", "512")
+	assert.ErrorContains(t, err, "--start-windows: 512")
+	_, err = run("-o", again, "--fresh", "--start-windows", "0", "--algorithm", "dim-mono")
+	assert.ErrorContains(t, err, "--start-windows: dim-mono has no start window")
 	_, err = run("-o", again, "--fresh", "--start", first, "--algorithm", "dim-mono")
 	assert.ErrorContains(t, err, "--start: dim-mono starts from YaRN alone")
 	_, err = run("-o", again, "--fresh", "--start", m.path)

@@ -110,6 +110,22 @@ func (s *step) from(own ropescale.Rope, paths []string) error {
 	return nil
 }
 
+// allow gives every start one of the windows, ascending, that the user allows: the next lower one; none named is all.
+func (s *step) allow(windows []int) {
+	if len(windows) == 0 {
+		return
+	}
+	for _, starts := range [][]ropescale.Candidate{s.starts, s.given} {
+		for i := range starts {
+			g := &starts[i].Rung
+			at, exact := slices.BinarySearch(windows, g.StartWindow)
+			if !exact {
+				g.StartWindow = windows[max(0, at-1)]
+			}
+		}
+	}
+}
+
 // above are further starts: the rung below as it was found, stretched the rest of the way by each method, or for a
 // readjustment as it is.
 func (s *step) above(below ropescale.Rung) []ropescale.Candidate {

@@ -136,6 +136,13 @@ func TestStartFromElsewhere(t *testing.T) {
 		assert.InDelta(t, 4, s.given[1].Rung.Over(&base).Factors[7], 1e-9)
 	}
 
+	for allowed, want := range map[int]int{0: 0, 4: 4, 16: 4} {
+		s := plan(m, []int{256})[0]
+		require.NoError(t, s.from(m.Rope(), []string{file}))
+		s.allow(slices.Compact([]int{0, min(allowed, 4), allowed}))
+		assert.Equal(t, want, s.given[0].Rung.StartWindow)
+	}
+
 	wide := &convert.ModelInfo{OriginalContextLength: 128, RopeDimensionCount: 32, FreqBase: 10000}
 	for _, path := range []string{file, csv} {
 		s := plan(wide, []int{512})[0]

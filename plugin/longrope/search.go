@@ -30,6 +30,7 @@ type searchFlags struct {
 	windows        int
 	fitness        string
 	attention      string
+	startWindows   []int
 	knots          int
 	plot           string
 	page           string
@@ -82,6 +83,7 @@ the public domain that come with the program are used: for a target of 200k toke
 	fl.IntVar(&f.windows, "windows", 0, "Windows of the target length that each candidate reads (default: 16k tokens of them, but at least 3 where the text has as many)")
 	fl.StringVar(&f.fitness, "fitness", "", "What to minimise: perplexity of the text, needle (of keys hidden in it), or both (default)")
 	fl.StringVar(&f.attention, "attention", "", "Attention factor: search or fixed (default: search for cma, fixed for longrope)")
+	fl.IntSliceVar(&f.startWindows, "start-windows", nil, "Start windows to choose from, in tokens; 0 alone is none, for programs that have no start window (default: the paper's 14, from 0 to 256)")
 	fl.IntVar(&f.knots, "knots", 0, "Knots of cma's curve of factors (default 8)")
 	fl.StringArrayVar(&f.starts, "start", nil, "Begin from these factors too, if they are better than PI, NTK and YaRN: a factors `FILE`, or a model that carries some (repeatable)")
 	fl.StringVar(&f.study, "study", "", "Journal `FILE`; of several rungs, each has its length in the name (default: that of the output, with .study)")
@@ -121,8 +123,14 @@ func (f *searchFlags) check(m *model) error {
 	case f.out != "" && !strings.EqualFold(filepath.Ext(f.out), ".json"):
 		return fmt.Errorf("--output: %s is not a .json file; factors are written as JSON", f.out)
 	}
-	if len(f.starts) > 0 && strings.HasPrefix(f.algorithm, "dim-") {
+	f.startWindows = sizesFlag(f.startWindows).ascending()
+	switch released := strings.HasPrefix(f.algorithm, "dim-"); {
+	case len(f.starts) > 0 && released:
 		return fmt.Errorf("--start: %s starts from YaRN alone; leave it out, or use --algorithm cma or longrope", f.algorithm)
+	case len(f.startWindows) > 0 && released:
+		return fmt.Errorf("--start-windows: %s has no start window; leave it out, or use --algorithm cma or longrope", f.algorithm)
+	case len(f.startWindows) > 0 && (f.startWindows[0] < 0 || f.startWindows[0] >= f.targets[0]):
+		return fmt.Errorf("--start-windows: %d; give at least 0, and one that is less than the target", f.startWindows[0])
 	}
 	if _, err := f.plan(m); err != nil {
 		return err
@@ -300,6 +308,7 @@ func (f *searchFlags) plan(m *model) ([]step, error) {
 		if err := steps[i].from(m.info.Rope(), f.starts); err != nil {
 			return nil, fmt.Errorf("--start: %w", err)
 		}
+		steps[i].allow(f.startWindows)
 	}
 	return steps, nil
 }

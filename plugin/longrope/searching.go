@@ -64,7 +64,7 @@ func (r *searching) options() ropescale.Options {
 	opts := ropescale.Options{
 		Rope: r.step.rope, Target: r.step.target, Base: r.step.base, Stretch: r.step.stretch, Readings: r.judge.Readings,
 		Algorithm: r.f.algorithm, Seed: r.f.seed, Budget: r.budget, ModelDigest: r.e.Info().Digest, Fitness: r.judge.Name,
-		Params: ropescale.Params{Attention: r.f.attention, Knots: r.f.knots},
+		Params: ropescale.Params{Attention: r.f.attention, StartWindows: r.f.startWindows, Knots: r.f.knots},
 	}
 	for _, t := range r.texts {
 		opts.Texts = append(opts.Texts, textID(t))
