@@ -132,6 +132,35 @@ def tables(plain, runs, target: int):
     sys.stdout.flush()
 
 
+def plot(path: Path, plain, runs, target: int):
+    """Perplexity and keys against tokens spent: a mark for each seed, a line through their means."""
+    try:
+        import matplotlib
+    except ImportError:
+        sys.exit("--plot needs matplotlib: pip install matplotlib")
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    for panel, label, value in zip(panels, ("perplexity", "keys found, %"), (lambda m: m[0], lambda m: 100 * m[2] / m[3])):
+        for (method, m), style in zip(plain.items(), ("--", ":")):
+            if m:
+                panel.axhline(value(m), color="gray", linestyle=style, label=method.replace("ntk", "NTK").replace("yarn", "YaRN"))
+        for i, (name, seeds) in enumerate(runs.items()):
+            parts = {part: [seed[part] for seed in seeds.values() if part in seed] for part in PARTS}
+            parts = {part: at for part, at in parts.items() if at}
+            for at in parts.values():
+                panel.plot([t for t, _ in at], [value(m) for _, m in at], ".", color=f"C{i}", alpha=0.5)
+            means = [(statistics.mean(t for t, _ in at), statistics.mean(value(m) for _, m in at)) for at in parts.values()]
+            panel.plot(*zip(*means), "o-", color=f"C{i}", label=name)
+        panel.set(xscale="log", xlabel="tokens read by the search", ylabel=label)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[1].set_ylim(0, 100)
+    panels[0].legend(frameon=False)
+    figure.suptitle(f"What a search would have returned, {target:,} tokens: seeds, and the line of their means")
+    figure.savefig(path, dpi=130)
+
+
 def tokens(text: str) -> int:
     return int(text[:-1]) * 1024 if text.lower().endswith("k") else int(text)
 
@@ -145,7 +174,8 @@ def main():
     parser.add_argument("--trials", type=int, default=4, help="keys at each of five depths")
     parser.add_argument("--arms", default=",".join(ARMS), help=f"default: {','.join(ARMS)}")
     parser.add_argument("--ends", action="store_true", help="measure only what a search returned in the end")
-    parser.add_argument("--tables", action="store_true")
+    parser.add_argument("--tables", action="store_true", help="only print the tables of what is there")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them, .png or .svg (needs matplotlib)")
     parser.add_argument("--core", type=int, help="keep to this core, with one thread")
     args = parser.parse_args()
     names = args.arms.split(",")
@@ -158,6 +188,8 @@ def main():
         for name in names:
             runs[name][seed] = arm(lab, name, seed, args.target)
     tables(plain, runs, args.target)
+    if args.plot:
+        plot(args.plot, plain, runs, args.target)
 
 
 if __name__ == "__main__":

@@ -331,9 +331,13 @@ func TestSearchBeginsAtAnother(t *testing.T) {
 	require.NoError(t, err)
 	s, err := ropescale.ReadStudy(again + ".study")
 	require.NoError(t, err)
-	require.Equal(t, "first.json", s.History()[3].Origin, "after PI, NTK and YaRN")
+	unscaled, start := s.History()[3], s.History()[4]
+	require.Equal(t, "yarn without its attention factor", unscaled.Origin, "after PI, NTK and YaRN")
+	assert.Equal(t, s.Seeds()["yarn"].Rung.Factors, unscaled.Rung.Factors)
+	assert.Equal(t, 1.0, unscaled.Rung.AttentionFactor)
+	require.Equal(t, "first.json", start.Origin)
 	best, _ := s.Best()
-	assert.LessOrEqual(t, best.Fitness, s.History()[3].Fitness)
+	assert.LessOrEqual(t, best.Fitness, start.Fitness)
 	for _, method := range s.Seeds() {
 		assert.Less(t, best.Fitness, method.Fitness)
 	}
@@ -385,10 +389,10 @@ func TestLadderClimbs(t *testing.T) {
 		best, ok := s.Best()
 		require.True(t, ok)
 		assert.Equal(t, best.Rung, g)
-		starts := 3
+		starts := 4 // PI, NTK, YaRN with and without its attention factor
 		if i > 0 {
-			starts = 6
-			assert.Equal(t, size(l.Rungs[i-1].Length)+"+yarn", s.History()[5].Origin)
+			starts = 7
+			assert.Equal(t, size(l.Rungs[i-1].Length)+"+yarn", s.History()[6].Origin)
 		}
 		for _, t2 := range s.History()[:starts] {
 			assert.LessOrEqual(t, best.Fitness, t2.Fitness, t2.Origin)

@@ -78,6 +78,17 @@ func (s *step) readjust(carried []ropescale.Rung) {
 	}
 }
 
+// unscaled adds YaRN without its attention factor as a start. That factor is for models that are fine-tuned with it; one that
+// was not may retrieve as well, and read text better, without (evals/RESULTS.md).
+func (s *step) unscaled() error {
+	if s.target <= s.rope.OriginalContextLength {
+		return nil
+	}
+	g, err := ropescale.YaRN(s.rope, s.target, ropescale.MethodOptions{AttentionFactor: 1})
+	s.starts = append(s.starts, ropescale.Candidate{Rung: g, Origin: "yarn without its attention factor"})
+	return err
+}
+
 // from adds starts out of factors files, or out of models that carry factors: those published for a relative of this model, or
 // found by an earlier search. A ladder gives the rung that serves the target.
 func (s *step) from(own ropescale.Rope, paths []string) error {

@@ -305,6 +305,11 @@ func (s *search) prepare(texts, heldOut []evals.Text) error {
 func (f *searchFlags) plan(m *model) ([]step, error) {
 	steps := plan(m.info, f.targets)
 	for i := range steps {
+		if f.algorithm == "cma" && f.attention != "fixed" {
+			if err := steps[i].unscaled(); err != nil {
+				return nil, err
+			}
+		}
 		if err := steps[i].from(m.info.Rope(), f.starts); err != nil {
 			return nil, fmt.Errorf("--start: %w", err)
 		}
