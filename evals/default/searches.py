@@ -3,7 +3,7 @@
 
     python3 searches.py --out DIR                        256 to 2,048 tokens, three seeds of each; --target 4k: 16 times
     python3 searches.py --out DIR --arms default,fixed   only these
-    python3 searches.py --out DIR --tables               only print the tables of what is there
+    python3 searches.py --out DIR --tables               only print the tables of what is there; --plot FILE draws them
 
 Each search, and what it would have returned with half, a quarter and an eighth of its tokens, is measured on texts and keys that
 no search reads. Everything goes through "ollama longrope" (--ollama). What is done is kept, so a run that was stopped goes on
