@@ -31,7 +31,7 @@ ARMS = {
     "dim-mono": ["--algorithm", "dim-mono", "--windows", "1", "--fitness", "perplexity"],
     "dim-piece-mono": ["--algorithm", "dim-piece-mono", "--windows", "1", "--fitness", "perplexity"],
 }
-METHODS = ("ntk", "yarn")
+METHODS = {"ntk": "NTK", "yarn": "YaRN"}
 PARTS = (8, 4, 2, 1)  # of the tokens
 TEXTS = ("isaiah", "acts", "opticks-4")
 
@@ -88,6 +88,11 @@ def arm(lab: Lab, name: str, seed: int, target: int):
     return out
 
 
+def measured(seeds, part: int):
+    """[(tokens, measure)] of the seeds that had something to return after that part of their tokens."""
+    return [seed[part] for seed in seeds.values() if part in seed]
+
+
 def wilson(found: int, asked: int) -> str:
     z, p = 1.96, found / asked
     mid, half = (p + z * z / (2 * asked)), z * math.sqrt(p * (1 - p) / asked + z * z / (4 * asked * asked))
@@ -116,7 +121,7 @@ def tables(plain, runs, target: int):
         if m:
             row(name, 0, [m])
     for name, seeds in runs.items():
-        ends = [s[1] for s in seeds.values() if 1 in s]
+        ends = measured(seeds, 1)
         if ends:
             row(name, f"{statistics.mean(t for t, _ in ends) / 1e6:.2f} M", [m for _, m in ends])
     if all(set(s) <= {1} for seeds in runs.values() for s in seeds.values()):
@@ -125,7 +130,7 @@ def tables(plain, runs, target: int):
     for name, seeds in runs.items():
         cells = []
         for part in PARTS:
-            at = [s[part][1] for s in seeds.values() if part in s]
+            at = [m for _, m in measured(seeds, part)]
             cells.append(f"{spread([m[0] for m in at])}, {sum(m[2] for m in at)} of {sum(m[3] for m in at)}" if at else "")
         if any(cells):
             print(f"| {name} | " + " | ".join(cells) + " |")
@@ -145,14 +150,16 @@ def plot(path: Path, plain, runs, target: int):
     for panel, label, value in zip(panels, ("perplexity", "keys found, %"), (lambda m: m[0], lambda m: 100 * m[2] / m[3])):
         for (method, m), style in zip(plain.items(), ("--", ":")):
             if m:
-                panel.axhline(value(m), color="gray", linestyle=style, label=method.replace("ntk", "NTK").replace("yarn", "YaRN"))
+                panel.axhline(value(m), color="gray", linestyle=style, label=METHODS[method])
         for i, (name, seeds) in enumerate(runs.items()):
-            parts = {part: [seed[part] for seed in seeds.values() if part in seed] for part in PARTS}
-            parts = {part: at for part, at in parts.items() if at}
-            for at in parts.values():
-                panel.plot([t for t, _ in at], [value(m) for _, m in at], ".", color=f"C{i}", alpha=0.5)
-            means = [(statistics.mean(t for t, _ in at), statistics.mean(value(m) for _, m in at)) for at in parts.values()]
-            panel.plot(*zip(*means), "o-", color=f"C{i}", label=name)
+            means = []
+            for part in PARTS:
+                if at := measured(seeds, part):
+                    spent, values = [t for t, _ in at], [value(m) for _, m in at]
+                    panel.plot(spent, values, ".", color=f"C{i}", alpha=0.5)
+                    means.append((statistics.mean(spent), statistics.mean(values)))
+            if means:
+                panel.plot(*zip(*means), "o-", color=f"C{i}", label=name)
         panel.set(xscale="log", xlabel="tokens read by the search", ylabel=label)
         panel.spines[["top", "right"]].set_visible(False)
     panels[1].set_ylim(0, 100)

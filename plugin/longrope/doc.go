@@ -16,9 +16,9 @@
 // One model is loaded, for sequences of the longest target; the factors of a candidate are set on it (SetLadder) and a
 // few windows of text are read, all from their first token on. Their perplexity is the candidate's fitness. PI, NTK and
 // YaRN are the first three candidates of every study, so a search says from its beginning what it has to beat; the default
-// algorithm tries YaRN without its attention factor too. Every
-// result is on disk, in the study's journal beside the output, before the next candidate is tried: a search that is
-// interrupted, or killed, goes on where it was when the same command is given again.
+// algorithm tries YaRN without its attention factor too. Every result is on disk, in the study's journal beside the output,
+// before the next candidate is tried: a search that is interrupted, or killed, goes on where it was when the same command is
+// given again.
 //
 // Held-out text, which no candidate is chosen by, is read by the three methods and whenever there is a new best, for a
 // twentieth of the tokens, and in full at the end (heldout.go). What it was worth is kept beside the journal.

@@ -85,8 +85,11 @@ func (s *step) unscaled() error {
 		return nil
 	}
 	g, err := ropescale.YaRN(s.rope, s.target, ropescale.MethodOptions{AttentionFactor: 1})
+	if err != nil {
+		return err
+	}
 	s.starts = append(s.starts, ropescale.Candidate{Rung: g, Origin: "yarn without its attention factor"})
-	return err
+	return nil
 }
 
 // from adds starts out of factors files, or out of models that carry factors: those published for a relative of this model, or
