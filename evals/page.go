@@ -66,10 +66,10 @@ type BestPoint struct {
 // MethodPage is a row of a rung's table. Values that are nil failed, or were not measured.
 type MethodPage struct {
 	Method string
-	// Fitness is made of Text, the perplexity of the search text, or of Keys, the NLL of hidden keys in nats, or of both. HeldOut
-	// is the perplexity of held-out text.
-	Fitness, Text, Keys, HeldOut *float64
-	Rung                         ropescale.Rung
+	// Fitness is made of Text, the perplexity of the search text, or of Keys, the NLL of hidden keys in nats, or of both. Further
+	// is that of keys which only finalists look for, HeldOut the perplexity of held-out text.
+	Fitness, Text, Keys, Further, HeldOut *float64
+	Rung                                  ropescale.Rung
 }
 
 //go:embed page.html
@@ -86,7 +86,7 @@ func WritePage(w io.Writer, p *SearchPage) error {
 	type rungView struct {
 		*RungPage
 		Convergence, Carries, Factors, Attention, Windows template.HTML
-		Keys, Text                                        bool // whether the table has them: text beside keys
+		Keys, Further, Text                               bool // whether the table has them: text beside keys
 	}
 	type rowView struct {
 		ropescale.Rung
@@ -106,7 +106,8 @@ func WritePage(w io.Writer, p *SearchPage) error {
 		r := &p.Rungs[i]
 		keys := slices.ContainsFunc(r.Methods, func(m MethodPage) bool { return m.Keys != nil })
 		text := slices.ContainsFunc(r.Methods, func(m MethodPage) bool { return m.Text != nil })
-		view.Rungs = append(view.Rungs, rungView{r, convergencePanel(r), carriesPanel(r), rungPanel(r, critical), attentionPanel(r), windowsPanel(r), keys, keys && text})
+		further := slices.ContainsFunc(r.Methods, func(m MethodPage) bool { return m.Further != nil })
+		view.Rungs = append(view.Rungs, rungView{r, convergencePanel(r), carriesPanel(r), rungPanel(r, critical), attentionPanel(r), windowsPanel(r), keys, further, keys && text})
 	}
 	if l := p.Ladder; l != nil {
 		for i, g := range l.Rungs {
@@ -170,8 +171,14 @@ func worthOf(r *RungPage) *worth {
 		return nil
 	}
 	w.Method, w.Found, w.Rival = MethodLabel(rival.Method), *value(found), *value(rival)
-	if found.Keys != nil && rival.Keys != nil {
-		w.Keys = fmt.Sprintf(" Hidden keys cost %s nats, with %s %s.", shortNumber(*found.Keys), w.Method, shortNumber(*rival.Keys))
+	for _, keys := range []struct {
+		what         string
+		found, rival *float64
+	}{{"Further", found.Further, rival.Further}, {"Hidden", found.Keys, rival.Keys}} {
+		if keys.found != nil && keys.rival != nil {
+			w.Keys = fmt.Sprintf(" %s keys cost %s nats, with %s %s.", keys.what, shortNumber(*keys.found), w.Method, shortNumber(*keys.rival))
+			break // those that the search was not steered by say more
+		}
 	}
 	w.Change = strings.Replace(fmt.Sprintf("%+.1f %%", 100*(w.Found/w.Rival-1)), "-", "−", 1)
 	return w

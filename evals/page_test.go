@@ -98,6 +98,15 @@ func TestPage(t *testing.T) {
 	assert.Contains(t, both, "(13.72, 14.00). Hidden keys cost 0.250 nats, with NTK 0.250.")
 	assert.Equal(t, 1, strings.Count(both, "<th>hidden keys, nats<th>perplexity, search text"))
 
+	// Those that finalists alone look for say more.
+	more := 0.5
+	for i := range p.Rungs[1].Methods[1:] {
+		p.Rungs[1].Methods[1+i].Further = &more
+	}
+	both = page(t, p)
+	assert.Contains(t, both, "(13.72, 14.00). Further keys cost 0.500 nats, with NTK 0.500.")
+	assert.Equal(t, 1, strings.Count(both, "<th>hidden keys, nats<th>further keys, nats<th>perplexity, search text"))
+
 	// It needs nothing else, and runs nothing.
 	for _, word := range []string{"<script", "http:", "https:", "src=", "url(", "@import", "<link"} {
 		assert.NotContains(t, html, word)

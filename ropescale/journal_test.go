@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -80,23 +81,41 @@ func TestKilledAndResumedEqualsNeverKilled(t *testing.T) {
 	}
 }
 
-// The same with candidates that are scored in parts, killed after any of the tells.
+// The same with candidates that are scored in parts, finalists and a retry, killed after any of the tells.
 func TestKilledAmongPartialTrials(t *testing.T) {
-	opts := Options{Rope: tiny, Target: 2048, Seed: 3, Readings: windowsAndKeys(), Budget: 300_000}
+	opts := Options{Rope: tiny, Target: 2048, Seed: 3, Readings: windowsAndKeys(), Params: Params{Retries: 1}}
+	for range 3 {
+		opts.Readings = append(opts.Readings, Reading{Kind: "key", Tokens: 2000, Weight: 0.2 / 4, Final: true})
+	}
+	told := func(trial Trial) (losses []float64, tokens int) {
+		for _, i := range trial.Readings {
+			loss := noisy(trial.Rung, i)
+			if opts.Readings[i].Final && trial.Candidate >= len(seedMethods) {
+				loss += 10 // so that a start wins
+			}
+			losses = append(losses, loss)
+			tokens += opts.Readings[i].Tokens
+		}
+		return losses, tokens
+	}
 	dir := t.TempDir()
 	never := newStudy(t, opts)
-	tellNoisy(t, never, 0, nil)
+	tell(t, never, 0, nil, told)
 	want := fmt.Sprint(never.History())
+	require.Equal(t, finalStarts+2*finalMeans, strings.Count(want, " final "), "it began anew")
 	path := filepath.Join(dir, "killed.jsonl")
 	rng := rand.New(rand.NewPCG(4, 4))
 	for lives := 1; ; lives++ {
 		s, err := OpenStudy(path, opts)
 		require.NoError(t, err)
-		tellNoisy(t, s, 1+rng.IntN(6), rng)
+		tell(t, s, 1+rng.IntN(6), rng, told)
 		done := s.Done()
 		require.NoError(t, s.Close())
 		if done {
 			require.Equal(t, want, fmt.Sprint(s.History()))
+			best, _ := s.Best()
+			theirs, _ := never.Best()
+			require.Equal(t, theirs.Candidate, best.Candidate)
 			t.Logf("%d lives", lives)
 			break
 		}
@@ -159,7 +178,7 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 		"line 1: not a study's journal": []byte("GGUF\x03\n"),
 		"not a study's journal":         []byte("precious notes"),
 		"line 1: unknown setting":       join(bytes.Replace(lines[0], []byte("{"), []byte(`{"new":1,`), 1), lines[1]),
-		"line 1: it is of version 3 of the journal, this program writes version 4": bytes.Replace(whole, []byte(`"longrope_study":4`), []byte(`"longrope_study":3`), 1),
+		"line 1: it is of version 4 of the journal, this program writes version 5": bytes.Replace(whole, []byte(`"longrope_study":5`), []byte(`"longrope_study":4`), 1),
 		"line 3 is damaged":                     join(lines[0], lines[1], []byte("{\n"), lines[2]),
 		"line 3: trial 0 was told before":       join(lines[0], lines[1], lines[1]),
 		"line 2: trial 9 is not what":           join(lines[0], lines[10]),

@@ -16,21 +16,30 @@ import (
 //     differences are paired, and all that CMA-ES takes is their ranking. No window is read often enough to be fitted.
 //  3. From the second generation on, each candidate is the best of four draws by a quadratic model of all that was read so
 //     far.
-//  4. The mean of the distribution is scored on all readings at the end, and on the way each time that the tokens spent have
-//     grown by half. Only these and the starts can be the best: what happened to look good on one reading cannot.
+//  4. The mean of the distribution is scored on all readings but the final ones at the end, and on the way each time that the
+//     tokens spent have grown by half. Only these and the starts can be the best: what happened to look good on one reading cannot.
+//  5. The two best starts and the two best means are finalists: they read the final readings too, which decide between them
+//     (Study.Best). The best of a handful is the luckiest of them where few keys tell them apart; more keys for all would cost too much.
+//  6. Where a start wins, nothing was found: the search begins anew there, if it may (Params.Retries).
 type sampledSearch struct {
 	curve
 	starts []Result
+	means  []Result // of this try
+	finals []Result // of all
 	cma    *cmaes
 	decks  []*deck
 	model  quadratic
 	spent  int // tokens
+	begun  int // tokens that were spent before the starts, or would have been
+	limit  int // tokens spent at which a try is over
+	tries  int // left
 	check  int // tokens spent at which the mean is scored
 	over   bool
 
-	// The batch last asked for; points is nil where it is scored on all readings.
+	// The batch last asked for; points is nil where it is scored on all readings, but for the final ones, or on these.
 	points [][]float64
 	hand   []int
+	judged bool
 }
 
 // draws is how many points the model chooses each candidate from.
@@ -40,7 +49,7 @@ const draws = 4
 const checkpoint = 1.5
 
 func newSampledSearch(sp *space) Algorithm {
-	return &sampledSearch{curve: newCurve(sp), decks: newDecks(sp.readings)}
+	return &sampledSearch{curve: newCurve(sp), decks: newDecks(sp.readings), tries: sp.Retries, limit: sp.budget - sp.Retries*sp.retry}
 }
 
 // deck deals sequences that give readings of the same kinds, all of them before one comes again.
@@ -53,6 +62,9 @@ func newDecks(readings []Reading) []*deck {
 	var decks []*deck
 	places := map[string]int{} // of decks, by the kinds
 	for _, pass := range Passes(readings) {
+		if readings[pass[0]].Final {
+			continue
+		}
 		var kinds []string
 		for _, i := range pass {
 			kinds = append(kinds, readings[i].Kind)
@@ -79,20 +91,25 @@ func (d *deck) deal(rng *rand.Rand) []int {
 
 // Ask implements Algorithm.
 func (s *sampledSearch) Ask() []Candidate {
-	s.points = nil
+	s.points, s.judged = nil, false
 	switch {
 	case s.starts == nil:
 		c := s.seeds()
 		s.spend(len(c) * s.full)
 		return c
-	case s.over:
+	case s.over && s.final > 0 && len(s.means) > 0:
+		return s.finalists()
+	case s.over && !s.again():
 		return nil
 	}
 	if s.cma == nil {
-		best := slices.MinFunc(s.starts, func(a, b Result) int { return cmp.Compare(a.Fitness, b.Fitness) })
-		s.cma = newCMAES(s.encode(best.Rung), s.Sigma, s.Population, s.rng)
+		s.begin(slices.MinFunc(s.starts, func(a, b Result) int { return cmp.Compare(a.Fitness, b.Fitness) }))
 	}
-	s.over = s.cma.spread() < 1e-4 || s.spent+s.generationTokens()+s.full > s.budget
+	finals := finalMeans * s.final
+	if s.finals == nil {
+		finals += finalStarts * s.final
+	}
+	s.over = s.cma.spread() < 1e-4 || s.spent+s.generationTokens()+s.full+finals > s.limit
 	if s.over || s.spent >= s.check {
 		s.spend(s.full)
 		return []Candidate{{Rung: s.decode(s.cma.mean), Origin: "cma mean"}}
@@ -112,11 +129,59 @@ func (s *sampledSearch) Ask() []Candidate {
 	return c
 }
 
+func (s *sampledSearch) begin(at Result) {
+	s.cma = newCMAES(s.encode(at.Rung), s.Sigma, s.Population, s.rng)
+}
+
+// finalists are the best starts and the best of what this try found, to be scored on the final readings.
+func (s *sampledSearch) finalists() (c []Candidate) {
+	var places []int
+	for i, r := range s.readings {
+		if r.Final {
+			places = append(places, i)
+		}
+	}
+	best := func(results []Result, most int) {
+		slices.SortStableFunc(results, func(a, b Result) int { return cmp.Compare(a.Fitness, b.Fitness) })
+		for _, r := range results[:min(most, len(results))] {
+			c = append(c, Candidate{Rung: r.Rung, Origin: "final", Readings: places})
+		}
+	}
+	if s.finals == nil {
+		best(slices.Clone(s.starts), finalStarts)
+	}
+	best(s.means, finalMeans)
+	s.means, s.judged = nil, true
+	s.spend(len(c) * s.final)
+	return c
+}
+
+// again begins anew where a start won and there is a try left.
+func (s *sampledSearch) again() bool {
+	best, ok := winner(s.finals, s.readings, s.isStart)
+	if !ok || !s.isStart(best.Candidate) || s.tries == 0 {
+		return false
+	}
+	s.tries--
+	s.limit += s.retry
+	s.begun = s.spent - s.least
+	s.spend(0)
+	s.begin(best)
+	return true
+}
+
+func (s *sampledSearch) isStart(candidate int) bool {
+	return slices.ContainsFunc(s.starts, func(r Result) bool { return r.Candidate == candidate })
+}
+
 // spend counts what is scored on all readings.
 func (s *sampledSearch) spend(tokens int) {
 	s.spent += tokens
-	s.check = int(checkpoint * float64(s.spent))
+	s.check = s.begun + int(checkpoint*float64(s.spent-s.begun))
 }
+
+// finalStarts and finalMeans are how many starts and means are finalists.
+const finalStarts, finalMeans = 2, 2
 
 // generationTokens is the most that a generation reads.
 func (sp *space) generationTokens() int {
@@ -154,26 +219,20 @@ func (s *sampledSearch) propose() [][]float64 {
 
 // Tell implements Algorithm.
 func (s *sampledSearch) Tell(batch []Result) {
-	if s.starts == nil {
+	switch {
+	case s.starts == nil:
 		s.starts = batch
-	}
-	if s.points == nil {
 		return
-	}
-	// The fitness of the hand: each kind has the weight of all its readings.
-	weight, share := map[string]float64{}, map[string]float64{}
-	for _, r := range s.readings {
-		weight[r.Kind] += r.Weight
-	}
-	for _, i := range s.hand {
-		share[s.readings[i].Kind]++
+	case s.judged:
+		s.finals = append(s.finals, batch...)
+		return
+	case s.points == nil:
+		s.means = append(s.means, batch...)
+		return
 	}
 	value := make([]float64, len(batch))
 	for i, r := range batch {
-		for _, k := range s.hand {
-			kind := s.readings[k].Kind
-			value[i] += weight[kind] / share[kind] * r.Losses[k]
-		}
+		value[i] = estimate(r.Losses, s.readings, s.hand)
 	}
 	s.model.add(s.points, value)
 	s.cma.tell(s.points, value)

@@ -176,6 +176,84 @@ func TestDeckDealsAllBeforeOneComesAgain(t *testing.T) {
 	assert.Greater(t, len(orders), 8)
 }
 
+// TestFinalists: keys that a fitness does not count are read by the best starts and the best of what was found, and decide
+// between these.
+func TestFinalists(t *testing.T) {
+	var readings []Reading
+	for range 4 {
+		readings = append(readings, Reading{Kind: "text", Tokens: 1000, Weight: 1. / 4}, Reading{Kind: "key", Weight: 1. / 4})
+	}
+	for range 8 {
+		readings = append(readings, Reading{Kind: "key", Tokens: 900, Weight: 1. / 4, Final: true})
+	}
+	// The first keys are found with any factors, so that the text alone is searched on; the further ones cost what further says.
+	search := func(budget, retries int, further func(trial Trial, origin string) float64) (best, before Trial, finals []Trial) {
+		origins := map[int]string{}
+		s := newStudy(t, Options{Rope: tiny, Target: 2048, Readings: readings, Seed: 1, Budget: budget, Params: Params{Retries: retries}})
+		tell(t, s, 0, rand.New(rand.NewPCG(1, 1)), func(trial Trial) (losses []float64, tokens int) {
+			if trial.Origin == "final" {
+				finals = append(finals, trial)
+				before, _ = s.Best() // the others are not told before all are
+			}
+			if trial.ID == trial.Candidate {
+				origins[trial.ID] = trial.Origin
+			}
+			for _, i := range trial.Readings {
+				require.Equal(t, trial.Origin == "final", readings[i].Final)
+				switch {
+				case readings[i].Final:
+					losses = append(losses, further(trial, origins[trial.Candidate]))
+				case readings[i].Kind == "key":
+					losses = append(losses, 0)
+				default:
+					losses = append(losses, math.Log(bowl(trial.Rung)))
+				}
+				tokens += readings[i].Tokens
+			}
+			return losses, tokens
+		})
+		if budget == 0 && retries == 0 {
+			require.Equal(t, (3+4)*4000+cmaGenerations*8*1000+(finalStarts+finalMeans)*8*900, s.Options().Budget)
+		}
+		require.LessOrEqual(t, s.Curve()[len(s.Curve())-1].Tokens, s.Options().Budget)
+		best, _ = s.Best()
+		return best, before, finals
+	}
+	// All find them: the finals change nothing.
+	best, before, finals := search(0, 1, func(Trial, string) float64 { return 0.1 })
+	require.Len(t, finals, finalStarts+finalMeans)
+	require.Equal(t, "cma mean", best.Origin)
+	require.Equal(t, before.Candidate, best.Candidate)
+	fitness := best.Fitness
+
+	// What was found is a little worse at them than a start: a start it is, however much better the text would be.
+	best, _, _ = search(0, 0, func(_ Trial, origin string) float64 {
+		if origin == "cma mean" {
+			return 0.11
+		}
+		return 0.1
+	})
+	require.Contains(t, []string{"yarn", "ntk"}, best.Origin)
+	require.Greater(t, best.Fitness, fitness)
+
+	// The first try finds nothing, the second does.
+	best, _, finals = search(0, 1, func(trial Trial, origin string) float64 {
+		if origin == "cma mean" && trial.ID < 200 {
+			return 0.11
+		}
+		return 0.1
+	})
+	require.Len(t, finals, finalStarts+2*finalMeans)
+	require.Less(t, finals[finalStarts+finalMeans-1].ID, 200)
+	require.Greater(t, best.ID, 200)
+	require.Equal(t, "cma mean", best.Origin)
+
+	// No room for finals in the budget: it is spent without.
+	best, _, finals = search(30000, 1, func(Trial, string) float64 { return 1 })
+	require.Empty(t, finals)
+	require.False(t, math.IsNaN(best.Fitness))
+}
+
 // Further starts take part from the beginning.
 func TestStarts(t *testing.T) {
 	good := tiny.Identity(2048)

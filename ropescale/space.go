@@ -40,6 +40,8 @@ type Params struct {
 
 	// Knots is the number of increments of log lambda in cma; 0 means 8 (never more than d/2).
 	Knots int `json:"knots"`
+	// Retries is how often cma begins anew, at the start that won, where no mean is as good as a start at the final readings.
+	Retries int `json:"retries,omitempty"`
 	// Sigma is cma's first step size: of the square root of an increment over an even rise of ln s; 0 means 0.2.
 	Sigma float64 `json:"sigma"`
 }
@@ -58,7 +60,10 @@ type space struct {
 	target    int
 	stretch   float64 // s, or what is given in its place
 	readings  []Reading
-	full      int // tokens of all readings
+	least     int // tokens of the starts
+	full      int // tokens of all readings but the final ones
+	final     int // tokens of the final ones; 0 where the budget has no room for them
+	retry     int // tokens of a retry
 	budget    int // tokens
 	starts    []Candidate
 	maxFactor float64
@@ -91,12 +96,16 @@ func newSpace(opts Options) (*space, Options, error) {
 	if opts.Readings == nil {
 		opts.Readings = []Reading{{Tokens: 1, Weight: 1}}
 	}
-	full := 0
+	full, final := 0, 0
 	for i, r := range opts.Readings {
 		if r.Tokens < 0 || r.Tokens > maxLength || r.Tokens+i == 0 || !usable(r.Weight) {
 			return fail("reading %d, %q, has %d tokens and weight %g, want positive numbers (0 tokens only with the reading before it)", i, r.Name, r.Tokens, r.Weight)
 		}
-		full += r.Tokens
+		if r.Final {
+			final += r.Tokens
+		} else {
+			full += r.Tokens
+		}
 	}
 	least := (len(opts.seedNames()) + len(opts.Starts)) * full
 	if opts.Budget < 0 || opts.Budget > 0 && opts.Budget < least {
@@ -146,15 +155,26 @@ func newSpace(opts Options) (*space, Options, error) {
 		target:    opts.Target,
 		stretch:   s,
 		readings:  opts.Readings,
+		least:     least,
 		full:      full,
+		final:     final,
 		budget:    opts.Budget,
 		starts:    opts.Starts,
 		maxFactor: max(1, p.MaxScale*s),
 		rng:       rand.New(rand.NewPCG(opts.Seed, 0x6c6f6e67726f7065)), // the stream spells longrope
 	}
+	if final == 0 {
+		p.Retries, sp.Retries = 0, 0
+	}
+	once := 4*full + cmaGenerations*sp.generationTokens()
+	sp.retry = once + finalMeans*final
+	finals := (finalStarts + finalMeans) * final
 	if sp.budget == 0 {
-		sp.budget = least + 4*full + cmaGenerations*sp.generationTokens()
+		sp.budget = least + once + finals + p.Retries*sp.retry
 		opts.Budget = sp.budget
+	}
+	if sp.budget < least+full+sp.generationTokens()+finals+p.Retries*sp.retry {
+		sp.final, sp.Retries = 0, 0
 	}
 	return sp, opts, nil
 }
@@ -162,7 +182,7 @@ func newSpace(opts Options) (*space, Options, error) {
 // check refuses what no default can mend.
 func (p *Params) check() error {
 	for name, v := range map[string]int{"population": p.Population, "mutations": p.Mutations, "crossovers": p.Crossovers,
-		"parents": p.Parents, "iterations": p.Iterations, "knots": p.Knots} {
+		"parents": p.Parents, "iterations": p.Iterations, "knots": p.Knots, "retries": p.Retries} {
 		if v < 0 || v > 1<<20 {
 			return fmt.Errorf("%s is %d, want 0 (the default) to %d", name, v, 1<<20)
 		}
@@ -237,7 +257,7 @@ func (p *Params) longropeDefaults(budget int) int {
 	if p.Attention == "" {
 		p.Attention = "fixed"
 	}
-	p.Knots, p.Sigma = 0, 0
+	p.Knots, p.Sigma, p.Retries = 0, 0, 0
 	return first + p.Iterations*each
 }
 
@@ -255,7 +275,7 @@ func (p *Params) cmaDefaults(pairs int) {
 	}
 	p.Population = max(p.Population, 2)
 	*p = Params{MaxScale: p.MaxScale, StartWindows: p.StartWindows, Attention: p.Attention, AttentionFactor: p.AttentionFactor,
-		Population: p.Population, Knots: p.Knots, Sigma: p.Sigma}
+		Population: p.Population, Knots: p.Knots, Sigma: p.Sigma, Retries: p.Retries}
 }
 
 // two draws the places of two parents in a population of n that is sorted, the better first; twice 0 where n is 1.

@@ -22,6 +22,9 @@ type Reading struct {
 	Tokens int `json:"tokens"`
 	// Weight of its loss in the fitness, above 0.
 	Weight float64 `json:"weight"`
+	// Final readings are not part of the fitness: only the finalists of cma read them, at the end (Study.Best). The other
+	// algorithms have none.
+	Final bool `json:"final,omitempty"`
 }
 
 // Passes groups the places of readings by the sequence that they are made of.
@@ -55,7 +58,7 @@ type Options struct {
 	Algorithm string
 	// Seed determines every candidate, together with the losses told.
 	Seed uint64
-	// Budget is how many tokens are read at most. 0 means the algorithm's own: enough for eighteen generations of cma, the
+	// Budget is how many tokens are read at most. 0 means the algorithm's own: enough for eighteen generations of cma, its finals and Params.Retries, the
 	// paper's 3+64+40*32 times all readings for the others.
 	Budget int
 	// Starts are further candidates to start from, relative to the model's own RoPE, beside PI, NTK and YaRN: the factors of a
@@ -74,8 +77,8 @@ type Candidate struct {
 	Rung    Rung   `json:"rung"`              // relative to the model's own RoPE
 	Origin  string `json:"origin"`            // how it was made: a method's name, "mutation", "crossover", "cma", "start window", …
 	Parents []int  `json:"parents,omitempty"` // the candidates that it was made from
-	// Readings are the places in Options.Readings that it is to be scored on; nil is all. Those that it was scored on before
-	// are left out of the trial.
+	// Readings are the places in Options.Readings that it is to be scored on; nil is all but the final ones. Those that it was
+	// scored on before are left out of the trial.
 	Readings []int `json:"-"`
 }
 
@@ -85,7 +88,7 @@ type Result struct {
 	Rung      Rung // relative to the model's own RoPE
 	// Losses are the mean NLL, in nats, of every reading: NaN where it was not read, +Inf where the evaluation failed.
 	Losses Losses
-	// Fitness is exp of the weighted sum of the losses, NaN while any is missing.
+	// Fitness is exp of the weighted sum of the losses, without the final ones; NaN while any is missing.
 	Fitness float64
 }
 
@@ -144,6 +147,7 @@ type Study struct {
 	pending    int
 	spent      int  // tokens of the readings asked for
 	truncated  bool // the budget cut the current batch
+	finalists  []int
 	done       bool
 	journal    *os.File // nil in memory
 }
@@ -161,6 +165,16 @@ func NewStudy(opts Options) (*Study, error) {
 
 // Options returns the study's options with every default filled in.
 func (s *Study) Options() Options { return s.opts }
+
+// Foreseen is how many tokens are read if there is no retry (Params.Retries) but those that were begun; Options().Budget is the most.
+func (s *Study) Foreseen() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a, ok := s.algorithm.(*sampledSearch); ok {
+		return a.limit
+	}
+	return s.opts.Budget
+}
 
 // advance asks for batches until one has something to evaluate. A batch of repetitions only is told at once; a hundred of
 // those in a row mean that the space is exhausted.
@@ -201,7 +215,7 @@ func (s *Study) ask(c Candidate) bool {
 	}
 	cost := 0
 	for i, r := range s.opts.Readings {
-		if c.Readings != nil && !slices.Contains(c.Readings, i) || known && s.asked(id, i) {
+		if c.Readings == nil && r.Final || c.Readings != nil && !slices.Contains(c.Readings, i) || known && s.asked(id, i) {
 			continue
 		}
 		t.Readings = append(t.Readings, i)
@@ -309,17 +323,47 @@ func (s *Study) settle(t Trial) {
 		s.done = true
 		return
 	}
+	for _, id := range s.batch {
+		if r := s.candidates[id]; hasFinal(s.opts.Readings) && !slices.ContainsFunc(r.Losses, math.IsNaN) {
+			s.finalists = append(s.finalists, id)
+		}
+	}
 	s.tellAlgorithm()
 	s.advance()
 }
 
-// fitness is exp of the weighted sum: NaN where a loss is missing, +Inf where one failed.
+// fitness is exp of the weighted sum without final readings: NaN where a loss is missing, +Inf where one failed.
 func fitness(losses []float64, readings []Reading) float64 {
 	var sum float64
 	for i, r := range readings {
-		sum += r.Weight * losses[i]
+		if !r.Final {
+			sum += r.Weight * losses[i]
+		}
 	}
 	return math.Exp(sum)
+}
+
+// estimate is what the log of the fitness would be if the losses in places were all there are: each kind has the weight of all its
+// readings that are not final.
+func estimate(losses []float64, readings []Reading, places []int) (v float64) {
+	weight, share := map[string]float64{}, map[string]float64{}
+	for _, r := range readings {
+		if !r.Final {
+			weight[r.Kind] += r.Weight
+		}
+	}
+	for _, i := range places {
+		share[readings[i].Kind]++
+	}
+	for _, i := range places {
+		kind := readings[i].Kind
+		v += weight[kind] / share[kind] * losses[i]
+	}
+	return v
+}
+
+func hasFinal(readings []Reading) bool {
+	return slices.ContainsFunc(readings, func(r Reading) bool { return r.Final })
 }
 
 // Done reports whether nothing is left to evaluate.
@@ -330,12 +374,52 @@ func (s *Study) Done() bool {
 }
 
 // Best returns the trial that completed the candidate with the lowest fitness, the earliest of equals; false while no
-// candidate was told all readings.
+// candidate was told all its readings. Once there are finalists it is one of these, by all readings, and none that is worse on the
+// final readings than any start among them: what is found never fails where a start does not, but for the luck of these readings.
 func (s *Study) Best() (Trial, bool) {
 	best, ok := Trial{}, false
+	winner, decided := s.winner()
 	for _, t := range s.History() {
+		if decided && t.Candidate != winner {
+			continue
+		}
 		if t.Fitness < best.Fitness || !ok && !math.IsNaN(t.Fitness) {
 			best, ok = t, true
+		}
+	}
+	return best, ok
+}
+
+// winner is the finalist that Best speaks of; false while there is none.
+func (s *Study) winner() (id int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var finalists []Result
+	for _, id := range s.finalists {
+		finalists = append(finalists, *s.candidates[id])
+	}
+	r, ok := winner(finalists, s.opts.Readings, func(id int) bool { return s.trials[id].Generation == 0 })
+	return r.Candidate, ok
+}
+
+// winner is the finalist that Study.Best speaks of, the earliest of equals; false where there is none.
+func winner(finalists []Result, readings []Reading, start func(candidate int) bool) (best Result, ok bool) {
+	var all, final []int
+	for i, r := range readings {
+		all = append(all, i)
+		if r.Final {
+			final = append(final, i)
+		}
+	}
+	bar, lowest := math.Inf(1), math.Inf(1)
+	for _, r := range finalists {
+		if start(r.Candidate) {
+			bar = min(bar, estimate(r.Losses, readings, final))
+		}
+	}
+	for _, r := range finalists {
+		if v := estimate(r.Losses, readings, all); estimate(r.Losses, readings, final) <= bar && (!ok || v < lowest) {
+			best, lowest, ok = r, v, true
 		}
 	}
 	return best, ok

@@ -37,9 +37,11 @@ TEXTS = ("isaiah", "acts", "opticks-4")
 
 
 def returned(journal: Path):
-    """(tokens spent, rung) each time that a search had something better to return: candidates that were read to their end."""
+    """(tokens spent, rung) each time that a candidate was read to its end and was better than all before it, and the tokens of all.
+    What finalists read is not part of that: they decide at the end alone."""
     head, *trials = map(json.loads, journal.read_text().splitlines())
-    weights, losses, spent, best = [r["weight"] for r in head["readings"]], {}, 0, math.inf
+    weights = {i: r["weight"] for i, r in enumerate(head["readings"]) if not r.get("final")}
+    losses, spent, best = {}, 0, math.inf
     out = []
     for t in trials:
         if "tokens" not in t:
@@ -47,7 +49,7 @@ def returned(journal: Path):
         spent += t["tokens"]
         read = losses.setdefault(t["candidate"], {})
         read.update(zip(t["readings"], (float(x) for x in t["losses"])))
-        fitness = sum(w * read.get(i, math.inf) for i, w in enumerate(weights))
+        fitness = sum(w * read.get(i, math.inf) for i, w in weights.items())
         if fitness < best:
             best = fitness
             out.append((spent, t["rung"]))
@@ -75,6 +77,7 @@ def arm(lab: Lab, name: str, seed: int, target: int):
     if not (factors.exists() and journal.exists()):
         return {}
     ladder, (best, spent) = json.loads(factors.read_text()), returned(journal)
+    best.append((spent, ladder["rungs"][-1]))  # what it did return
     out = {}
     for part in [1] if lab.args.ends else PARTS:
         rung = [g for tokens, g in best if tokens <= spent / part]

@@ -24,6 +24,9 @@ var measures = map[string]struct{ text, needle bool }{
 // in the text and by tenths in the keys, so at 1 a candidate first has to find keys as YaRN does.
 const needleWeight = 1.0
 
+// leastKeys is how many keys finalists look for at least, those that they were searched with included.
+const leastKeys = 16
+
 // found and lost bound the loss of a key, in nats per token. Below the first every token of the key has a probability near
 // 0.9, greedy decoding gives it, and to make the model still surer would be paid for with text; above the second the key is not
 // found, however far off it is, and one such key must not outweigh all others; where keys are all that counts, there is no such bound.
@@ -77,6 +80,17 @@ func newJudge(e evals.Engine, rope ropescale.Rope, base *ropescale.Rung, texts [
 			j.add(samples[i], text, key)
 		}
 	}
+	if kind.needle && f.algorithm == "cma" {
+		// These are the passkey test as it is asked everywhere, in its own filler, but with other keys than "eval --seed" has.
+		more := leastKeys - len(windows)
+		for k := range more {
+			p, err := evals.PasskeyPrompt(e, evals.PasskeyOptions{Seed: ^f.seed}, target, float64(k)/float64(more), k)
+			if err != nil {
+				return nil, fmt.Errorf("a key for the finalists: %w", err)
+			}
+			j.add(p.Sample(), ropescale.Reading{Name: fmt.Sprintf("further key %d", k+1), Kind: "key", Tokens: target, Weight: needleWeight * share, Final: true})
+		}
+	}
 	what := fmt.Sprintf("%d windows of %d tokens", f.windows, target)
 	switch {
 	case !kind.needle:
@@ -124,11 +138,13 @@ func (j *judge) check(length, vocabulary int) error {
 	return nil
 }
 
-// tokens is what one evaluation on all readings takes.
+// tokens is what one evaluation on all readings but the final ones takes.
 func (j *judge) tokens() int {
 	n := 0
-	for _, s := range j.Samples {
-		n += len(s.Tokens)
+	for _, r := range j.Readings {
+		if !r.Final {
+			n += r.Tokens
+		}
 	}
 	return n
 }
@@ -163,6 +179,7 @@ func (j *judge) evaluate(ctx context.Context, e evals.Engine, g ropescale.Rung, 
 		}
 	}
 	losses = make([]float64, len(readings))
+	text := slices.ContainsFunc(j.Readings, func(r ropescale.Reading) bool { return r.Kind == "text" })
 	for i, pass := range ropescale.Passes(j.Readings) {
 		if !slices.ContainsFunc(pass, func(r int) bool { return slices.Contains(readings, r) }) {
 			continue
@@ -178,7 +195,7 @@ func (j *judge) evaluate(ctx context.Context, e evals.Engine, g ropescale.Rung, 
 		for k, r := range pass {
 			if j.Readings[r].Kind == "key" {
 				scores[k] = max(scores[k], found)
-				if len(pass) > 1 {
+				if text {
 					scores[k] = min(scores[k], lost) // the text says whether a model computes anything finite
 				}
 			}

@@ -35,7 +35,7 @@ func (s *search) page(r *searchResult) *evals.SearchPage {
 		page := rungPage(rung.study, losses, live)
 		page.Relative, page.HeldOutTokens, page.Methods = rung.step.relative, r.Rungs[i].HeldOutTokens, nil
 		for _, row := range r.Rungs[i].Rows {
-			page.Methods = append(page.Methods, evals.MethodPage{Method: row.Method, Fitness: row.Fitness, Text: row.Text, Keys: row.Keys, HeldOut: row.HeldOut, Rung: row.trial.Rung})
+			page.Methods = append(page.Methods, evals.MethodPage{Method: row.Method, Fitness: row.Fitness, Text: row.Text, Keys: row.Keys, Further: row.Further, HeldOut: row.HeldOut, Rung: row.trial.Rung})
 		}
 		p.Rungs = append(p.Rungs, page)
 	}
@@ -59,7 +59,7 @@ func rungPage(s *ropescale.Study, losses map[int]map[int]float64, live []int) ev
 	scores := scoresOf(s)
 	method := func(name string, t ropescale.Trial) evals.MethodPage {
 		s := scores[t.Candidate]
-		return evals.MethodPage{Method: name, Fitness: finite(t.Fitness), Text: s.text, Keys: s.keys, HeldOut: heldOut(t.Candidate), Rung: t.Rung}
+		return evals.MethodPage{Method: name, Fitness: finite(t.Fitness), Text: s.text, Keys: s.keys, Further: s.further, HeldOut: heldOut(t.Candidate), Rung: t.Rung}
 	}
 	best := math.Inf(1)
 	for _, t := range s.History() {

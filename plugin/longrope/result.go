@@ -45,8 +45,9 @@ type rungResult struct {
 type searchRow struct {
 	Method  string   `json:"method"`
 	Fitness *float64 `json:"fitness"`
-	Text    *float64 `json:"text,omitempty"` // perplexity of the search text
-	Keys    *float64 `json:"keys,omitempty"` // NLL of hidden keys, nats
+	Text    *float64 `json:"text,omitempty"`         // perplexity of the search text
+	Keys    *float64 `json:"keys,omitempty"`         // NLL of hidden keys, nats
+	Further *float64 `json:"further_keys,omitempty"` // of keys that finalists alone look for
 	HeldOut *float64 `json:"held_out"`
 
 	trial ropescale.Trial
@@ -152,7 +153,7 @@ func (r *searching) result() rungResult {
 	scores := scoresOf(r.study)
 	row := func(method string, t ropescale.Trial) {
 		s := scores[t.Candidate]
-		out.Rows = append(out.Rows, searchRow{Method: method, Fitness: finite(t.Fitness), Text: s.text, Keys: s.keys, trial: t})
+		out.Rows = append(out.Rows, searchRow{Method: method, Fitness: finite(t.Fitness), Text: s.text, Keys: s.keys, Further: s.further, trial: t})
 	}
 	for _, name := range r.seedNames() {
 		if t, ok := r.study.Seeds()[name]; ok {
@@ -232,8 +233,14 @@ func (a *app) report(r *searchResult, f searchFlags) error {
 		return slices.ContainsFunc(rung.Rows, func(row searchRow) bool { return row.Keys != nil })
 	})
 	header, left := []string{"", "on search text", "on held-out text", "factors", "start window", "attention factor"}, 1
+	further := slices.ContainsFunc(r.Rungs, func(rung rungResult) bool {
+		return slices.ContainsFunc(rung.Rows, func(row searchRow) bool { return row.Further != nil })
+	})
 	if keys {
 		header = slices.Replace(header, 1, 2, "fitness", "keys, nats", "on search text")
+	}
+	if further {
+		header = slices.Insert(header, 3, "further keys, nats")
 	}
 	if len(r.Rungs) > 1 {
 		header, left = append([]string{"length"}, header...), 2
@@ -245,7 +252,13 @@ func (a *app) report(r *searchResult, f searchFlags) error {
 			low, high := bounds([]ropescale.Rung{row.trial.Rung})
 			cells := []string{evals.MethodLabel(row.Method), cell(row.Fitness)}
 			if keys {
-				cells = append(cells, cell(row.Keys), cell(row.Text))
+				cells = append(cells, cell(row.Keys))
+			}
+			if further {
+				cells = append(cells, cell(row.Further))
+			}
+			if keys {
+				cells = append(cells, cell(row.Text))
 			}
 			cells = append(cells, cell(row.HeldOut), short(low)+" … "+short(high), fmt.Sprint(row.trial.Rung.StartWindow), short(row.trial.Rung.AttentionFactor))
 			if len(r.Rungs) > 1 {

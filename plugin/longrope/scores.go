@@ -6,50 +6,55 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// scores are what a candidate is worth by kind of reading: the perplexity of the search text, and the NLL of hidden keys in nats.
-// nil: the fitness has none of that kind, or it was not all read, or is not finite.
-type scores struct{ text, keys *float64 }
+// scores are what a candidate is worth by kind of reading: the perplexity of the search text, the NLL of hidden keys in nats, and
+// that of the further keys which finalists look for. nil: the search has none of that kind, or it was not all read, or is not finite.
+type scores struct{ text, keys, further *float64 }
 
 // scoresOf are those of all candidates of a study. A fitness of text and keys is no perplexity, and not to be compared with
 // that of held-out text; the text's part of it is.
 func scoresOf(s *ropescale.Study) map[int]scores {
+	const text, keys, further = 0, 1, 2
+	kind := func(r ropescale.Reading) int {
+		switch {
+		case r.Final:
+			return further
+		case r.Kind == "key":
+			return keys
+		}
+		return text
+	}
+	type sums struct {
+		loss [3]float64
+		n    [3]int // readings
+	}
 	readings := s.Options().Readings
-	var all struct{ text, keys int } // readings
+	var all [3]int
 	for _, r := range readings {
-		if r.Kind == "key" {
-			all.keys++
-		} else {
-			all.text++
-		}
+		all[kind(r)]++
 	}
-	type sum struct {
-		text, keys float64
-		n          struct{ text, keys int }
-	}
-	sums := map[int]sum{}
+	candidates := map[int]sums{}
 	for _, t := range s.History() {
-		c := sums[t.Candidate]
+		c := candidates[t.Candidate]
 		for i, reading := range t.Readings {
-			if readings[reading].Kind == "key" {
-				c.keys += t.Losses[i]
-				c.n.keys++
-			} else {
-				c.text += t.Losses[i]
-				c.n.text++
-			}
+			k := kind(readings[reading])
+			c.loss[k] += t.Losses[i]
+			c.n[k]++
 		}
-		sums[t.Candidate] = c
+		candidates[t.Candidate] = c
 	}
 	out := map[int]scores{}
-	for id, c := range sums {
-		var s scores
-		if c.n.text == all.text && all.text > 0 {
-			s.text = finite(math.Exp(c.text / float64(all.text)))
+	for id, c := range candidates {
+		mean := func(kind int) *float64 {
+			if c.n[kind] < all[kind] || all[kind] == 0 {
+				return nil
+			}
+			return finite(c.loss[kind] / float64(all[kind]))
 		}
-		if c.n.keys == all.keys && all.keys > 0 {
-			s.keys = finite(c.keys / float64(all.keys))
+		scores := scores{text: mean(text), keys: mean(keys), further: mean(further)}
+		if scores.text != nil {
+			scores.text = finite(math.Exp(*scores.text))
 		}
-		out[id] = s
+		out[id] = scores
 	}
 	return out
 }

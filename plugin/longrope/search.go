@@ -46,7 +46,8 @@ func searchCommand(open opener) *cobra.Command {
 		Long: `Search rescale factors, a start window and an attention factor with which MODEL has a low perplexity at the target
 length and finds keys hidden in the text. They are written to a file for convert, with a page about the search that any
 browser shows. PI, NTK and YaRN are evaluated first, for comparison; text that is not searched on is read beside it, so
-that overfitting shows.
+that overfitting shows. At the end the best two look for further keys, and so do the best two that need no search: factors
+that lose more of them are not returned. If none hold, the search begins once more (not with a --budget in tokens).
 
 Several targets, or --rungs, make a ladder: a rung for each length, the shortest first, each starting from the one
 below. A model that carries a ladder, because it was fine-tuned with one, is taken further: a target beyond its last rung
@@ -276,7 +277,7 @@ func (s *search) prepare(texts, heldOut []evals.Text) error {
 		if err != nil {
 			return err
 		}
-		r.budget = study.Options().Budget
+		r.budget, r.foreseen = study.Options().Budget, study.Foreseen()
 		least, usual = append(least, s.least(i)), append(usual, r.budget)
 	}
 	if budget := s.f.budget.tokens; budget > 0 {
@@ -284,12 +285,12 @@ func (s *search) prepare(texts, heldOut []evals.Text) error {
 			return fmt.Errorf("--budget: PI, NTK, YaRN, other starts and one candidate more take %s tokens; give at least that, or ask for fewer --windows", count(need))
 		}
 		for i, n := range shares(budget, least, usual) {
-			s.rungs[i].budget = n
+			s.rungs[i].budget, s.rungs[i].foreseen = n, n
 		}
 	}
 	for _, r := range s.rungs {
 		var err error
-		if r.held, err = s.newHeldOut(s.e, heldOut, r.step.target, r.windows, r.budget); err != nil {
+		if r.held, err = s.newHeldOut(s.e, heldOut, r.step.target, r.windows, r.foreseen); err != nil {
 			return err
 		}
 		if s.f.fresh {
@@ -340,8 +341,9 @@ func (f *searchFlags) chooseWindows(e evals.Engine, given []evals.Text, target i
 // a search that goes on finds the next one's starts as they were.
 func (s *search) run(ctx context.Context) error {
 	s.started = time.Now()
-	most, done := 0, 0
+	foreseen, most, done := 0, 0, 0
 	for i, r := range s.rungs {
+		foreseen += r.foreseen
 		most += r.budget
 		ok, err := isJournal(r.journal)
 		if err != nil {
@@ -360,8 +362,12 @@ func (s *search) run(ctx context.Context) error {
 		if t := s.f.budget.time; t > 0 {
 			within = " in " + duration(t)
 		}
-		s.say("searching factors for %s tokens; at most %s tokens will be read%s, %s by a candidate", strings.Join(names, ", "), count(most), within, reads(s.rungs))
-		if err := s.foresee(ctx, most); err != nil {
+		reading := "at most " + count(most) + " tokens will be read"
+		if foreseen < most {
+			reading = fmt.Sprintf("%s tokens will be read, or %s if nothing is found at first", count(foreseen), count(most))
+		}
+		s.say("searching factors for %s tokens; %s%s, %s by a candidate", strings.Join(names, ", "), reading, within, reads(s.rungs))
+		if err := s.foresee(ctx, foreseen); err != nil {
 			return err
 		}
 	}
@@ -376,7 +382,7 @@ func (s *search) run(ctx context.Context) error {
 		switch err := r.run(ctx); {
 		case errors.Is(err, errTime):
 			s.done()
-			s.say("the time is up for %s tokens after %d trials, %s of %s tokens", size(r.step.target), len(r.study.History()), count(r.spent()), count(r.budget))
+			s.say("the time is up for %s tokens after %d trials, %s of %s tokens", size(r.step.target), len(r.study.History()), count(r.spent()), count(r.study.Foreseen()))
 			if _, ok := r.found(); !ok {
 				if i > 0 {
 					r.close()
@@ -435,8 +441,8 @@ func (s *search) deadline(i int) time.Time {
 	}
 	rest := 0
 	for _, r := range s.rungs[i:] {
-		rest += r.budget
+		rest += r.foreseen
 	}
 	left := time.Duration((1-heldOutShare)*float64(s.f.budget.time)) - time.Since(s.started)
-	return time.Now().Add(time.Duration(float64(left) * float64(s.rungs[i].budget) / float64(rest)))
+	return time.Now().Add(time.Duration(float64(left) * float64(s.rungs[i].foreseen) / float64(rest)))
 }

@@ -22,7 +22,8 @@ type searching struct {
 	texts    []evals.Text
 	windows  int      // that a candidate reads
 	held     *heldOut // nil: there is no text that is long enough
-	budget   int      // tokens
+	budget   int      // tokens at most
+	foreseen int      // tokens if the search need not begin anew
 	deadline time.Time
 	study    *ropescale.Study
 	resumed  int // trials that the journal had
@@ -65,6 +66,9 @@ func (r *searching) options() ropescale.Options {
 		Rope: r.step.rope, Target: r.step.target, Base: r.step.base, Stretch: r.step.stretch, Readings: r.judge.Readings,
 		Algorithm: r.f.algorithm, Seed: r.f.seed, Budget: r.budget, ModelDigest: r.e.Info().Digest, Fitness: r.judge.Name,
 		Params: ropescale.Params{Attention: r.f.attention, StartWindows: r.f.startWindows, Knots: r.f.knots},
+	}
+	if r.f.budget.tokens == 0 {
+		opts.Params.Retries = 1
 	}
 	for _, t := range r.texts {
 		opts.Texts = append(opts.Texts, textID(t))
@@ -128,7 +132,7 @@ func (r *searching) open(i int) error {
 	if r.held == nil {
 		return nil
 	}
-	err = r.held.open(r.journal, r.budget)
+	err = r.held.open(r.journal, r.foreseen)
 	r.heldRead = r.held.spent
 	return err
 }
@@ -152,7 +156,7 @@ func (r *searching) run(ctx context.Context) error {
 	case r.study.Done():
 		r.say("the search in %s is complete, with %d trials", r.journal, r.resumed)
 	case r.resumed > 0:
-		r.say("going on with %s after %d trials, %s of %s tokens", r.journal, r.resumed, count(r.read), count(r.budget))
+		r.say("going on with %s after %d trials, %s of %s tokens", r.journal, r.resumed, count(r.read), count(r.study.Foreseen()))
 	case len(r.rungs) > 1:
 		r.say("%s tokens", size(r.step.target))
 	}
@@ -287,13 +291,13 @@ func (r *searching) show() {
 	now, all, heldOut := 0, 0, 0
 	for _, other := range r.rungs {
 		if other.study == nil {
-			all += other.budget
+			all += other.foreseen
 			continue
 		}
 		read := other.spent() - other.read
 		now += read
 		if other == r {
-			read = other.budget - other.read
+			read = other.study.Foreseen() - other.read
 		}
 		all += read
 		if other.held != nil {
