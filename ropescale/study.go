@@ -58,8 +58,8 @@ type Options struct {
 	Algorithm string
 	// Seed determines every candidate, together with the losses told.
 	Seed uint64
-	// Budget is how many tokens are read at most. 0 means the algorithm's own: enough for eighteen generations of cma, its finals and Params.Retries, the
-	// paper's 3+64+40*32 times all readings for the others.
+	// Budget is how many tokens are read at most. 0 means the algorithm's own: enough for eighteen generations of cma, its
+	// finals and Params.Retries, the paper's 3+64+40*32 times all readings for the others.
 	Budget int
 	// Starts are further candidates to start from, relative to the model's own RoPE, beside PI, NTK and YaRN: the factors of a
 	// shorter rung, or those published for a relative. The released algorithms take none.
