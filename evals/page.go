@@ -171,14 +171,12 @@ func worthOf(r *RungPage) *worth {
 		return nil
 	}
 	w.Method, w.Found, w.Rival = MethodLabel(rival.Method), *value(found), *value(rival)
-	for _, keys := range []struct {
-		what         string
-		found, rival *float64
-	}{{"Further", found.Further, rival.Further}, {"Hidden", found.Keys, rival.Keys}} {
-		if keys.found != nil && keys.rival != nil {
-			w.Keys = fmt.Sprintf(" %s keys cost %s nats, with %s %s.", keys.what, shortNumber(*keys.found), w.Method, shortNumber(*keys.rival))
-			break // those that the search was not steered by say more
-		}
+	what, mine, theirs := "Further", found.Further, rival.Further // the search was not steered by these: they say more
+	if mine == nil || theirs == nil {
+		what, mine, theirs = "Hidden", found.Keys, rival.Keys
+	}
+	if mine != nil && theirs != nil {
+		w.Keys = fmt.Sprintf(" %s keys cost %s nats, with %s %s.", what, shortNumber(*mine), w.Method, shortNumber(*theirs))
 	}
 	w.Change = strings.Replace(fmt.Sprintf("%+.1f %%", 100*(w.Found/w.Rival-1)), "-", "−", 1)
 	return w

@@ -30,7 +30,7 @@ type sampledSearch struct {
 	decks  []*deck
 	model  quadratic
 	spent  int // tokens
-	begun  int // tokens that were spent before the starts, or would have been
+	begun  int // tokens spent before this try, as if each had its own starts
 	limit  int // tokens spent at which a try is over
 	tries  int // left
 	check  int // tokens spent at which the mean is scored

@@ -125,6 +125,9 @@ func newSpace(opts Options) (*space, Options, error) {
 	p.MaxScale = orDefault(p.MaxScale, 1.25)
 	p.StartWindows = windowsBelow(p.StartWindows, opts.Target)
 	p.AttentionFactor = orDefault(p.AttentionFactor, LongRoPEAttentionFactor(opts.Target, opts.Rope.OriginalContextLength))
+	if final == 0 { // nothing to be refused by
+		p.Retries = 0
+	}
 	if opts.Algorithm == "cma" {
 		p.cmaDefaults(opts.Rope.Pairs())
 	} else {
@@ -162,9 +165,6 @@ func newSpace(opts Options) (*space, Options, error) {
 		starts:    opts.Starts,
 		maxFactor: max(1, p.MaxScale*s),
 		rng:       rand.New(rand.NewPCG(opts.Seed, 0x6c6f6e67726f7065)), // the stream spells longrope
-	}
-	if final == 0 {
-		p.Retries, sp.Retries = 0, 0
 	}
 	once := 4*full + cmaGenerations*sp.generationTokens()
 	sp.retry = once + finalMeans*final

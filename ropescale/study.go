@@ -323,9 +323,11 @@ func (s *Study) settle(t Trial) {
 		s.done = true
 		return
 	}
-	for _, id := range s.batch {
-		if r := s.candidates[id]; hasFinal(s.opts.Readings) && !slices.ContainsFunc(r.Losses, math.IsNaN) {
-			s.finalists = append(s.finalists, id)
+	if slices.ContainsFunc(s.opts.Readings, func(r Reading) bool { return r.Final }) {
+		for _, id := range s.batch {
+			if !slices.ContainsFunc(s.candidates[id].Losses, math.IsNaN) {
+				s.finalists = append(s.finalists, id)
+			}
 		}
 	}
 	s.tellAlgorithm()
@@ -360,10 +362,6 @@ func estimate(losses []float64, readings []Reading, places []int) (v float64) {
 		v += weight[kind] / share[kind] * losses[i]
 	}
 	return v
-}
-
-func hasFinal(readings []Reading) bool {
-	return slices.ContainsFunc(readings, func(r Reading) bool { return r.Final })
 }
 
 // Done reports whether nothing is left to evaluate.

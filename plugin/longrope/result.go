@@ -228,14 +228,15 @@ func (a *app) report(r *searchResult, f searchFlags) error {
 		}
 		return fitness(*x)
 	}
+	has := func(value func(searchRow) *float64) bool {
+		return slices.ContainsFunc(r.Rungs, func(rung rungResult) bool {
+			return slices.ContainsFunc(rung.Rows, func(row searchRow) bool { return value(row) != nil })
+		})
+	}
 	// A fitness of keys is told beside what it is made of; one of text alone is the perplexity of that.
-	keys := slices.ContainsFunc(r.Rungs, func(rung rungResult) bool {
-		return slices.ContainsFunc(rung.Rows, func(row searchRow) bool { return row.Keys != nil })
-	})
+	keys := has(func(row searchRow) *float64 { return row.Keys })
+	further := keys && has(func(row searchRow) *float64 { return row.Further })
 	header, left := []string{"", "on search text", "on held-out text", "factors", "start window", "attention factor"}, 1
-	further := slices.ContainsFunc(r.Rungs, func(rung rungResult) bool {
-		return slices.ContainsFunc(rung.Rows, func(row searchRow) bool { return row.Further != nil })
-	})
 	if keys {
 		header = slices.Replace(header, 1, 2, "fitness", "keys, nats", "on search text")
 	}
@@ -252,13 +253,10 @@ func (a *app) report(r *searchResult, f searchFlags) error {
 			low, high := bounds([]ropescale.Rung{row.trial.Rung})
 			cells := []string{evals.MethodLabel(row.Method), cell(row.Fitness)}
 			if keys {
-				cells = append(cells, cell(row.Keys))
+				cells = append(cells, cell(row.Keys), cell(row.Text))
 			}
 			if further {
-				cells = append(cells, cell(row.Further))
-			}
-			if keys {
-				cells = append(cells, cell(row.Text))
+				cells = slices.Insert(cells, 3, cell(row.Further))
 			}
 			cells = append(cells, cell(row.HeldOut), short(low)+" … "+short(high), fmt.Sprint(row.trial.Rung.StartWindow), short(row.trial.Rung.AttentionFactor))
 			if len(r.Rungs) > 1 {
