@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"math/rand/v2"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -242,31 +245,36 @@ func PasskeyPrompt(e Engine, o PasskeyOptions, length int, depth float64, trial 
 	return b.build(length, depth, trial)
 }
 
-// HideKeys hides a key in each window of text, at the depths in turn, and asks for it at the end. A sample has two scores: of
-// the text, without what was added to it, and of the key. Perplexity alone is a poor guide to retrieval (LongRoPE2, arXiv
-// 2502.20082, section 3.3); so one reading of a window says both. The windows have one length, BOS included, as the samples do; of
-// the options Haystack and Trials have no meaning. It is an error where the prompt would take more than half of the length.
-func HideKeys(e Engine, windows [][]int, o PasskeyOptions) ([]Sample, error) {
+// HideKeys hides keys in each window of text and asks for all of them at its end. A sample has a score of the text, without what
+// was added to it, and one of each key. Perplexity alone is a poor guide to retrieval (LongRoPE2, arXiv 2502.20082, section
+// 3.3), so one reading of a window says both; and several keys in it cost hardly more than one.
+//
+// The keys of a window begin with different digits. Where there are several, the first token of each is given with the question,
+// which says what key is meant, and the score is that of its other tokens. Key k of window i is at depth (k + i/windows)/keys.
+//
+// The windows have one length, BOS included, as the samples do; of the options Seed, Digits and Template count. It is an error
+// where less than half of the length would be left to text.
+func HideKeys(e Engine, windows [][]int, keys int, o PasskeyOptions) ([]Sample, error) {
+	if keys < 1 || keys > 9 {
+		return nil, fmt.Errorf("%d keys in a window: ask for 1 to 9", keys)
+	}
 	bos, err := prefix(e)
 	if err != nil {
 		return nil, err
 	}
 	var samples []Sample
 	for i, w := range windows {
-		text, err := e.Detokenize(w[len(bos):])
-		if err != nil {
-			return nil, err
-		}
-		o.Lengths, o.Haystack = []int{len(w)}, &Text{Name: fmt.Sprintf("window %d", i+1), Body: text}
+		o.Lengths = []int{len(w)}
 		eff, err := o.effective(e)
 		if err != nil {
 			return nil, err
 		}
-		b, err := eff.builder(e)
-		if err != nil {
-			return nil, err
+		var depths []float64
+		for k := range keys {
+			depths = append(depths, (float64(k)+float64(i)/float64(len(windows)))/float64(keys))
 		}
-		s, err := b.hide(len(w), eff.Depths[i%len(eff.Depths)], i)
+		b := &promptBuilder{e: e, o: eff}
+		s, err := b.hide(w[len(bos):], len(w), depths, i)
 		if err != nil {
 			return nil, fmt.Errorf("window %d: %w", i+1, err)
 		}
@@ -275,43 +283,78 @@ func HideKeys(e Engine, windows [][]int, o PasskeyOptions) ([]Sample, error) {
 	return samples, nil
 }
 
-// hide makes a prompt of the text from its beginning on.
-func (b *promptBuilder) hide(length int, depth float64, trial int) (Sample, error) {
-	d := b.draft(length, depth, trial)
-	d.start = 0
-	p, err := b.finish(d, length)
-	if err != nil {
-		return Sample{}, err
-	}
-	s := p.Sample()
-	// Where intro, needle and question are, to within a token: the next one is left out too.
-	asked := slices.IndexFunc(d.needles, func(n needle) bool { return n.asked })
-	before := strings.Index(p.Text, d.needles[asked].text)
-	if before < 0 {
-		return s, fmt.Errorf("the tokens of the needle %q do not give its text again", d.needles[asked].text)
-	}
-	before += len(d.needles[asked].text)
-	var ends [3]int
-	for i, head := range []string{d.intro, p.Text[:before], strings.TrimSuffix(p.Text, d.question)} {
-		tokens, err := b.e.Tokenize(head, true)
-		if err != nil {
-			return s, err
+// hide puts a key at each depth (ascending) of the text and asks for all of them. What it joins are tokens: the tokenizer's own
+// of each piece.
+func (b *promptBuilder) hide(text []int, length int, depths []float64, window int) (Sample, error) {
+	rng := rand.New(rand.NewPCG(b.o.Seed, uint64(length)<<32^uint64(window)))
+	t, name := b.o.Template, nameWords[rng.IntN(len(nameWords))]
+	var err error
+	tokenize := func(s string, special bool) (tokens []int) {
+		if err == nil {
+			tokens, err = b.e.Tokenize(s, special)
 		}
-		ends[i] = len(tokens)
+		return tokens
 	}
-	var text []Span
-	n := 0
-	for _, span := range []Span{{ends[0] + 1, p.NeedleStart}, {ends[1] + 1, ends[2]}} {
-		if span.From < span.To {
-			text = append(text, span)
-			n += span.To - span.From
+	d := draft{question: fill(t.Question, name, "")}
+	s := Sample{Tokens: tokenize(fill(t.Intro, name, ""), true), Scored: make([][]Span, 1+len(depths))}
+	first, next := tokenize(t.separator()+d.question, false), tokenize("."+t.separator()+d.question, false)
+	left := length - len(s.Tokens) // for text
+	needles, answers, given := make([][]int, len(depths)), make([][]int, len(depths)), make([]int, len(depths))
+	firsts := rng.Perm(9)
+	for k := range depths {
+		if err == nil {
+			d.key, answers[k], given[k], err = b.cued(d, firsts[k]+1, len(depths) > 1, rng)
 		}
+		needles[k] = tokenize(t.separator()+fill(t.Needle, name, d.key), false)
+		left -= len(needles[k]) + len(answers[k])
 	}
-	if n < length/2 {
-		return s, fmt.Errorf("a prompt with a key leaves %d of %d tokens to text", n, length)
+	left -= len(first) + (len(depths)-1)*len(next)
+	switch {
+	case err != nil:
+		return s, err
+	case left < length/2:
+		return s, fmt.Errorf("a prompt with %d keys leaves %d of %d tokens to text", len(depths), max(left, 0), length)
 	}
-	s.Scored = append([][]Span{text}, s.Scored...)
+	at := 0
+	read := func(to int) { // what follows something else is not scored
+		if from := len(s.Tokens) + 1; from < len(s.Tokens)+to-at {
+			s.Scored[0] = append(s.Scored[0], Span{from, len(s.Tokens) + to - at})
+		}
+		s.Tokens = append(s.Tokens, text[at:to]...)
+		at = to
+	}
+	for k, depth := range depths {
+		read(int(math.Round(depth * float64(left))))
+		s.Tokens = append(s.Tokens, needles[k]...)
+	}
+	read(left)
+	question := first
+	for _, k := range rng.Perm(len(depths)) {
+		s.Tokens = append(s.Tokens, question...)
+		s.Scored[1+k] = []Span{{len(s.Tokens) + given[k], len(s.Tokens) + len(answers[k])}}
+		s.Tokens = append(s.Tokens, answers[k]...)
+		question = next
+	}
 	return s, nil
+}
+
+// cued draws a key with a first digit. tokens are those of the answer; with cue, the given first of them have its first digit, and at
+// least one is left.
+func (b *promptBuilder) cued(d draft, first int, cue bool, rng *rand.Rand) (key string, tokens []int, given int, err error) {
+	for range 100 {
+		rest := int64(math.Pow10(b.o.Digits - 1))
+		d.key = strconv.FormatInt(int64(first)*rest+rng.Int64N(rest), 10)
+		if tokens, err = b.answer(d); err != nil || !cue {
+			return d.key, tokens, 0, err
+		}
+		for given = 1; given < len(tokens); given++ {
+			text, err := b.e.Detokenize(tokens[:given])
+			if err != nil || strings.ContainsAny(text, "0123456789") {
+				return d.key, tokens, given, err
+			}
+		}
+	}
+	return "", nil, 0, fmt.Errorf("keys of %d digits are single tokens in this model: ask for more digits", b.o.Digits)
 }
 
 // WriteCSV writes a row per cell, then one per length with depth "all".

@@ -155,42 +155,80 @@ func TestTrialsAreThemselves(t *testing.T) {
 	}
 }
 
-// TestHideKeys: a window of text with a key in it says how well the text is predicted, but for what was added, and the key.
+// TestHideKeys: a window of text with keys in it says how well the text is predicted, but for what was added, and each key, of
+// which a first token is given where there are others.
 func TestHideKeys(t *testing.T) {
 	for _, tokenizer := range []tokenizer{byteTokenizer{true}, newMergeTokenizer()} {
-		e := newFake(tokenizer)
-		windows, err := SampleWindows(e, []Text{*book(9000)}, 800, 3)
-		require.NoError(t, err)
-		samples, err := HideKeys(e, windows, PasskeyOptions{Depths: []float64{0, 0.5}, Seed: 1})
-		require.NoError(t, err)
-		require.Len(t, samples, 3)
-		for i, s := range samples {
-			require.NoError(t, s.Check())
-			require.Len(t, s.Tokens, 800)
-			require.Len(t, s.Scored, 2)
-			read := func(spans []Span) (text string) {
-				for _, p := range spans {
-					part, err := e.Detokenize(s.Tokens[p.From:p.To])
-					require.NoError(t, err)
-					text += part
-				}
-				return text
-			}
-			require.Regexp(t, "^ ?[0-9]{5}$", read(s.Scored[1]))
-			text := read(s.Scored[0])
-			for _, added := range []string{"important info", "pass key", "[0-9]{5}"} {
-				require.NotRegexp(t, added, text)
-			}
-			window, err := e.Detokenize(windows[i])
+		for keys, length := range map[int]int{1: 800, 3: 1600} {
+			e := newFake(tokenizer)
+			windows, err := SampleWindows(e, []Text{*book(9000)}, length, 3)
 			require.NoError(t, err)
-			for _, span := range s.Scored[0] {
-				require.Contains(t, window, strings.TrimSpace(read([]Span{{span.From, span.From + 40}})), "the window's own text")
+			samples, err := HideKeys(e, windows, keys, PasskeyOptions{Seed: 1})
+			require.NoError(t, err)
+			require.Len(t, samples, 3)
+			drawn := map[string]bool{}
+			for i, s := range samples {
+				require.NoError(t, s.Check())
+				require.Len(t, s.Tokens, length)
+				require.Len(t, s.Scored, 1+keys)
+				read := func(spans ...Span) (text string) {
+					for _, p := range spans {
+						part, err := e.Detokenize(s.Tokens[p.From:p.To])
+						require.NoError(t, err)
+						text += part
+					}
+					return text
+				}
+				all := read(Span{0, length})
+				firsts := map[string]bool{}
+				for k, spans := range s.Scored[1:] {
+					require.Len(t, spans, 1)
+					got := read(spans...)
+					if keys == 1 {
+						require.Regexp(t, "^ ?[1-9][0-9]{4}$", got)
+						got = strings.TrimSpace(got)
+					} else {
+						require.Regexp(t, "^[0-9]{1,4}$", got, "the first digit is given")
+						before := read(Span{0, spans[0].From})
+						given := before[strings.LastIndex(before, " is ")+len(" is "):]
+						firsts[given[:1]] = true
+						got = given + got
+					}
+					require.Regexp(t, "^[1-9][0-9]{4}$", got)
+					drawn[got] = true
+					needle := strings.Index(all, "The pass key is "+got+". Remember it.")
+					require.Positive(t, needle)
+					require.InDelta(t, (float64(k)+float64(i)/3)/float64(keys), float64(needle)/float64(len(all)), 0.22, "evenly apart, intro and questions aside")
+				}
+				require.True(t, keys == 1 || len(firsts) == keys, "no two begin alike")
+				require.Equal(t, keys, strings.Count(all, "What is the pass key?"))
+				text := read(s.Scored[0]...)
+				for _, added := range []string{"important info", "pass key", "[0-9]{5}"} {
+					require.NotRegexp(t, added, text)
+				}
+				window, err := e.Detokenize(windows[i])
+				require.NoError(t, err)
+				for _, span := range s.Scored[0] {
+					require.Contains(t, window, strings.TrimSpace(read(Span{span.From, min(span.From+40, span.To)})), "the window's own text")
+				}
+				want := keys + 1
+				if i == 0 {
+					want-- // a key at the beginning has no text before it
+				}
+				require.Len(t, s.Scored[0], want)
 			}
-			require.Equal(t, i == 1, len(s.Scored[0]) == 2, "a key at the beginning has no text before it")
+			require.Len(t, drawn, 3*keys)
+			_, err = HideKeys(e, [][]int{windows[0][:300]}, keys, PasskeyOptions{})
+			require.Error(t, err, "the prompt is longer than half of it")
 		}
-		_, err = HideKeys(e, [][]int{windows[0][:300]}, PasskeyOptions{})
-		require.Error(t, err, "the prompt is longer than half of it")
 	}
+	e := newFake(byteTokenizer{true})
+	windows, err := SampleWindows(e, []Text{*book(9000)}, 1600, 1)
+	require.NoError(t, err)
+	_, err = HideKeys(e, windows, 10, PasskeyOptions{})
+	require.ErrorContains(t, err, "ask for 1 to 9")
+	_, err = HideKeys(e, windows, 2, PasskeyOptions{Digits: 1})
+	require.ErrorContains(t, err, "keys of 1 digits are single tokens in this model: ask for more digits")
 }
 
 func TestPasskeyBadInput(t *testing.T) {

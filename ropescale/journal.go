@@ -12,7 +12,7 @@ import (
 
 // journalVersion is the version of the journal's format and of what a seed means: it rises when the algorithms propose
 // other candidates for the same seed.
-const journalVersion = 5
+const journalVersion = 6
 
 // header is a journal's first line. Every later line is a told Trial.
 type header struct {

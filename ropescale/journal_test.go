@@ -85,12 +85,12 @@ func TestKilledAndResumedEqualsNeverKilled(t *testing.T) {
 func TestKilledAmongPartialTrials(t *testing.T) {
 	opts := Options{Rope: tiny, Target: 2048, Seed: 3, Readings: windowsAndKeys(), Params: Params{Retries: 1}}
 	for range 3 {
-		opts.Readings = append(opts.Readings, Reading{Kind: "key", Tokens: 2000, Weight: 0.2 / 4, Final: true})
+		opts.Readings = append(opts.Readings, Reading{Kind: "key", Tokens: 2000, Weight: 0.2 / 4, Use: ForFinalists})
 	}
 	told := func(trial Trial) (losses []float64, tokens int) {
 		for _, i := range trial.Readings {
 			loss := noisy(trial.Rung, i)
-			if opts.Readings[i].Final && trial.Candidate >= len(seedMethods) {
+			if opts.Readings[i].Use == ForFinalists && trial.Candidate >= len(seedMethods) {
 				loss += 10 // so that a start wins
 			}
 			losses = append(losses, loss)
@@ -178,7 +178,7 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 		"line 1: not a study's journal": []byte("GGUF\x03\n"),
 		"not a study's journal":         []byte("precious notes"),
 		"line 1: unknown setting":       join(bytes.Replace(lines[0], []byte("{"), []byte(`{"new":1,`), 1), lines[1]),
-		"line 1: it is of version 4 of the journal, this program writes version 5": bytes.Replace(whole, []byte(`"longrope_study":5`), []byte(`"longrope_study":4`), 1),
+		"line 1: it is of version 5 of the journal, this program writes version 6": bytes.Replace(whole, []byte(`"longrope_study":6`), []byte(`"longrope_study":5`), 1),
 		"line 3 is damaged":                     join(lines[0], lines[1], []byte("{\n"), lines[2]),
 		"line 3: trial 0 was told before":       join(lines[0], lines[1], lines[1]),
 		"line 2: trial 9 is not what":           join(lines[0], lines[10]),

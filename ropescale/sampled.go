@@ -9,16 +9,17 @@ import (
 
 // sampledSearch is CMA-ES on a curve of factors, made for evaluations that are dear and can be had in parts:
 //
-//  1. PI, NTK and YaRN as published, and what other starts there are, are scored on all readings. The search starts at the
-//     best.
-//  2. A generation is scored on one reading of each kind only: the next of a deck that is shuffled anew when all were dealt.
+//  1. PI, NTK and YaRN as published, and what other starts there are, are scored on all that the fitness is made of.
+//     The search starts at the best.
+//  2. A generation is scored on one reading of each kind only, of those for generations where there are any: the next of a deck
+//     that is shuffled anew when all were dealt.
 //     Where a sequence gives several kinds, they are dealt together. All candidates of a generation read the same, so their
 //     differences are paired, and all that CMA-ES takes is their ranking. No window is read often enough to be fitted.
 //  3. From the second generation on, each candidate is the best of four draws by a quadratic model of all that was read so
 //     far.
-//  4. The mean of the distribution is scored on all readings but the final ones at the end, and on the way each time that the
-//     tokens spent have grown by half. Only these and the starts can be the best: what happened to look good on one reading cannot.
-//  5. The two best starts and the two best means are finalists: they read the final readings too, which decide between them
+//  4. The mean of the distribution is scored on all that the fitness is made of at the end, and on the way each time
+//     that the tokens spent have grown by half. Only these and the starts can be the best: what happened to look good on one reading cannot.
+//  5. The two best starts and the two best means are finalists: they read those for finalists too, which decide between them
 //     (Study.Best). The best of a handful is the luckiest of them where few keys tell them apart; more keys for all would cost too much.
 //  6. Where a start wins, nothing was found: the search begins anew there, if it may (Params.Retries).
 type sampledSearch struct {
@@ -36,7 +37,7 @@ type sampledSearch struct {
 	check  int // tokens spent at which the mean is scored
 	over   bool
 
-	// The batch last asked for; points is nil where it is scored on all readings, but for the final ones, or on these.
+	// The batch last asked for; points is nil where it is no generation.
 	points [][]float64
 	hand   []int
 	judged bool
@@ -60,9 +61,13 @@ type deck struct {
 
 func newDecks(readings []Reading) []*deck {
 	var decks []*deck
-	places := map[string]int{} // of decks, by the kinds
+	at := map[string]int{} // of decks, by the kinds
+	use := Use("")
+	if places(readings, ForGenerations) != nil {
+		use = ForGenerations
+	}
 	for _, pass := range Passes(readings) {
-		if readings[pass[0]].Final {
+		if readings[pass[0]].Use != use {
 			continue
 		}
 		var kinds []string
@@ -70,12 +75,10 @@ func newDecks(readings []Reading) []*deck {
 			kinds = append(kinds, readings[i].Kind)
 		}
 		key := strings.Join(kinds, "\x00")
-		at, ok := places[key]
-		if !ok {
-			at = len(decks)
-			places[key], decks = at, append(decks, &deck{})
+		if _, ok := at[key]; !ok {
+			at[key], decks = len(decks), append(decks, &deck{})
 		}
-		decks[at].passes = append(decks[at].passes, pass)
+		decks[at[key]].passes = append(decks[at[key]].passes, pass)
 	}
 	return decks
 }
@@ -133,18 +136,13 @@ func (s *sampledSearch) begin(at Result) {
 	s.cma = newCMAES(s.encode(at.Rung), s.Sigma, s.Population, s.rng)
 }
 
-// finalists are the best starts and the best of what this try found, to be scored on the final readings.
+// finalists are the best starts and the best of what this try found, to be scored on the readings for them.
 func (s *sampledSearch) finalists() (c []Candidate) {
-	var places []int
-	for i, r := range s.readings {
-		if r.Final {
-			places = append(places, i)
-		}
-	}
+	final := places(s.readings, ForFinalists)
 	best := func(results []Result, most int) {
 		slices.SortStableFunc(results, func(a, b Result) int { return cmp.Compare(a.Fitness, b.Fitness) })
 		for _, r := range results[:min(most, len(results))] {
-			c = append(c, Candidate{Rung: r.Rung, Origin: "final", Readings: places})
+			c = append(c, Candidate{Rung: r.Rung, Origin: "final", Readings: final})
 		}
 	}
 	if s.finals == nil {
@@ -174,7 +172,7 @@ func (s *sampledSearch) isStart(candidate int) bool {
 	return slices.ContainsFunc(s.starts, func(r Result) bool { return r.Candidate == candidate })
 }
 
-// spend counts what is scored on all readings.
+// spend counts what no generation reads.
 func (s *sampledSearch) spend(tokens int) {
 	s.spent += tokens
 	s.check = s.begun + int(checkpoint*float64(s.spent-s.begun))

@@ -176,6 +176,39 @@ func TestDeckDealsAllBeforeOneComesAgain(t *testing.T) {
 	assert.Greater(t, len(orders), 8)
 }
 
+// TestGenerationsReadTheirOwn: where there are readings for generations, these are what generations are scored on, and what decides
+// is read by no generation.
+func TestGenerationsReadTheirOwn(t *testing.T) {
+	var readings []Reading
+	for _, use := range []Use{"", ForGenerations, ForGenerations, ForFinalists} {
+		for range 4 {
+			readings = append(readings, Reading{Kind: "text", Tokens: 1000, Weight: 1. / 4, Use: use})
+		}
+	}
+	s := newStudy(t, Options{Rope: tiny, Target: 2048, Readings: readings, Seed: 1})
+	require.Equal(t, (3+4)*4000+cmaGenerations*8*1000+(finalStarts+finalMeans)*4000, s.Options().Budget)
+	use := map[string]Use{"cma": ForGenerations, "final": ForFinalists}
+	read := map[int]int{}
+	tell(t, s, 0, rand.New(rand.NewPCG(1, 1)), func(trial Trial) (losses []float64, tokens int) {
+		for _, i := range trial.Readings {
+			require.Equal(t, use[trial.Origin], readings[i].Use, trial.Origin)
+			read[i]++
+			losses = append(losses, math.Log(bowl(trial.Rung)))
+			tokens += readings[i].Tokens
+		}
+		require.Equal(t, use[trial.Origin] == ForGenerations, len(losses) == 1)
+		return losses, tokens
+	})
+	require.Len(t, read, len(readings), "all is read")
+	best, ok := s.Best()
+	require.True(t, ok)
+	require.Less(t, best.Fitness, s.Seeds()["yarn"].Fitness)
+
+	readings[3].Use = "training"
+	_, err := NewStudy(Options{Rope: tiny, Target: 2048, Readings: readings})
+	require.ErrorContains(t, err, `is for "training", want nothing, "generations" or "finalists"`)
+}
+
 // TestFinalists: keys that a fitness does not count are read by the best starts and the best of what was found, and decide
 // between these.
 func TestFinalists(t *testing.T) {
@@ -184,7 +217,7 @@ func TestFinalists(t *testing.T) {
 		readings = append(readings, Reading{Kind: "text", Tokens: 1000, Weight: 1. / 4}, Reading{Kind: "key", Weight: 1. / 4})
 	}
 	for range 8 {
-		readings = append(readings, Reading{Kind: "key", Tokens: 900, Weight: 1. / 4, Final: true})
+		readings = append(readings, Reading{Kind: "key", Tokens: 900, Weight: 1. / 4, Use: ForFinalists})
 	}
 	// The first keys are found with any factors, so that the text alone is searched on; the further ones cost what further says.
 	search := func(budget, retries int, further func(trial Trial, origin string) float64) (best, before Trial, finals []Trial) {
@@ -199,9 +232,9 @@ func TestFinalists(t *testing.T) {
 				origins[trial.ID] = trial.Origin
 			}
 			for _, i := range trial.Readings {
-				require.Equal(t, trial.Origin == "final", readings[i].Final)
+				require.Equal(t, trial.Origin == "final", readings[i].Use == ForFinalists)
 				switch {
-				case readings[i].Final:
+				case readings[i].Use == ForFinalists:
 					losses = append(losses, further(trial, origins[trial.Candidate]))
 				case readings[i].Kind == "key":
 					losses = append(losses, 0)

@@ -61,8 +61,8 @@ type space struct {
 	stretch   float64 // s, or what is given in its place
 	readings  []Reading
 	least     int // tokens of the starts
-	full      int // tokens of all readings but the final ones
-	final     int // tokens of the final ones; 0 where the budget has no room for them
+	full      int // tokens of what the fitness is made of
+	final     int // tokens of what finalists read; 0 where the budget has no room for them
 	retry     int // tokens of a retry
 	budget    int // tokens
 	starts    []Candidate
@@ -101,10 +101,14 @@ func newSpace(opts Options) (*space, Options, error) {
 		if r.Tokens < 0 || r.Tokens > maxLength || r.Tokens+i == 0 || !usable(r.Weight) {
 			return fail("reading %d, %q, has %d tokens and weight %g, want positive numbers (0 tokens only with the reading before it)", i, r.Name, r.Tokens, r.Weight)
 		}
-		if r.Final {
-			final += r.Tokens
-		} else {
+		switch r.Use {
+		case "":
 			full += r.Tokens
+		case ForFinalists:
+			final += r.Tokens
+		case ForGenerations:
+		default:
+			return fail("reading %d, %q, is for %q, want nothing, %q or %q", i, r.Name, r.Use, ForGenerations, ForFinalists)
 		}
 	}
 	least := (len(opts.seedNames()) + len(opts.Starts)) * full

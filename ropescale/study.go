@@ -22,10 +22,20 @@ type Reading struct {
 	Tokens int `json:"tokens"`
 	// Weight of its loss in the fitness, above 0.
 	Weight float64 `json:"weight"`
-	// Final readings are not part of the fitness: only the finalists of cma read them, at the end (Study.Best). The other
-	// algorithms have none.
-	Final bool `json:"final,omitempty"`
+	// Use is "" for what the fitness is made of. The others are for cma alone.
+	Use Use `json:"use,omitempty"`
 }
+
+// Use of a reading that is not part of the fitness.
+type Use string
+
+const (
+	// ForGenerations is what the candidates of a generation read, and nobody else: what decides was not searched with. Where
+	// there is none, they read what the fitness is made of.
+	ForGenerations Use = "generations"
+	// ForFinalists is what finalists read at the end (Study.Best).
+	ForFinalists Use = "finalists"
+)
 
 // Passes groups the places of readings by the sequence that they are made of.
 func Passes(readings []Reading) [][]int {
@@ -77,7 +87,7 @@ type Candidate struct {
 	Rung    Rung   `json:"rung"`              // relative to the model's own RoPE
 	Origin  string `json:"origin"`            // how it was made: a method's name, "mutation", "crossover", "cma", "start window", …
 	Parents []int  `json:"parents,omitempty"` // the candidates that it was made from
-	// Readings are the places in Options.Readings that it is to be scored on; nil is all but the final ones. Those that it was
+	// Readings are the places in Options.Readings that it is to be scored on; nil is all that the fitness is made of. Those that it was
 	// scored on before are left out of the trial.
 	Readings []int `json:"-"`
 }
@@ -88,7 +98,7 @@ type Result struct {
 	Rung      Rung // relative to the model's own RoPE
 	// Losses are the mean NLL, in nats, of every reading: NaN where it was not read, +Inf where the evaluation failed.
 	Losses Losses
-	// Fitness is exp of the weighted sum of the losses, without the final ones; NaN while any is missing.
+	// Fitness is exp of the weighted sum of the losses that it is made of; NaN while any is missing.
 	Fitness float64
 }
 
@@ -215,7 +225,7 @@ func (s *Study) ask(c Candidate) bool {
 	}
 	cost := 0
 	for i, r := range s.opts.Readings {
-		if c.Readings == nil && r.Final || c.Readings != nil && !slices.Contains(c.Readings, i) || known && s.asked(id, i) {
+		if c.Readings == nil && r.Use != "" || c.Readings != nil && !slices.Contains(c.Readings, i) || known && s.asked(id, i) {
 			continue
 		}
 		t.Readings = append(t.Readings, i)
@@ -323,9 +333,9 @@ func (s *Study) settle(t Trial) {
 		s.done = true
 		return
 	}
-	if slices.ContainsFunc(s.opts.Readings, func(r Reading) bool { return r.Final }) {
+	if final := places(s.opts.Readings, ForFinalists); final != nil {
 		for _, id := range s.batch {
-			if !slices.ContainsFunc(s.candidates[id].Losses, math.IsNaN) {
+			if !slices.ContainsFunc(final, func(i int) bool { return math.IsNaN(s.candidates[id].Losses[i]) }) {
 				s.finalists = append(s.finalists, id)
 			}
 		}
@@ -334,23 +344,31 @@ func (s *Study) settle(t Trial) {
 	s.advance()
 }
 
-// fitness is exp of the weighted sum without final readings: NaN where a loss is missing, +Inf where one failed.
+// places are those of the readings for a use.
+func places(readings []Reading, use Use) (places []int) {
+	for i, r := range readings {
+		if r.Use == use {
+			places = append(places, i)
+		}
+	}
+	return places
+}
+
+// fitness is exp of the weighted sum: NaN where a loss is missing, +Inf where one failed.
 func fitness(losses []float64, readings []Reading) float64 {
 	var sum float64
-	for i, r := range readings {
-		if !r.Final {
-			sum += r.Weight * losses[i]
-		}
+	for _, i := range places(readings, "") {
+		sum += readings[i].Weight * losses[i]
 	}
 	return math.Exp(sum)
 }
 
-// estimate is what the log of the fitness would be if the losses in places were all there are: each kind has the weight of all its
-// readings that are not final.
+// estimate is what the log of the fitness would be if the losses in places were all there are: each kind has the weight that it has
+// in the fitness.
 func estimate(losses []float64, readings []Reading, places []int) (v float64) {
 	weight, share := map[string]float64{}, map[string]float64{}
 	for _, r := range readings {
-		if !r.Final {
+		if r.Use == "" {
 			weight[r.Kind] += r.Weight
 		}
 	}
@@ -372,8 +390,8 @@ func (s *Study) Done() bool {
 }
 
 // Best returns the trial that completed the candidate with the lowest fitness, the earliest of equals; false while no
-// candidate was told all its readings. Once there are finalists it is one of these, by all readings, and none that is worse on the
-// final readings than any start among them: what is found never fails where a start does not, but for the luck of these readings.
+// candidate was told all its readings. Once there are finalists it is one of these, by what the fitness is made of and the readings for finalists together,
+// and none that is worse on the latter than any start among them: what is found never fails where a start does not, but for the luck of these readings.
 func (s *Study) Best() (Trial, bool) {
 	best, ok := Trial{}, false
 	winner, decided := s.winner()
@@ -402,13 +420,8 @@ func (s *Study) winner() (id int, ok bool) {
 
 // winner is the finalist that Study.Best speaks of, the earliest of equals; false where there is none.
 func winner(finalists []Result, readings []Reading, start func(candidate int) bool) (best Result, ok bool) {
-	var all, final []int
-	for i, r := range readings {
-		all = append(all, i)
-		if r.Final {
-			final = append(final, i)
-		}
-	}
+	final := places(readings, ForFinalists)
+	all := append(places(readings, ""), final...)
 	bar, lowest := math.Inf(1), math.Inf(1)
 	for _, r := range finalists {
 		if start(r.Candidate) {

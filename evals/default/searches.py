@@ -38,9 +38,9 @@ TEXTS = ("isaiah", "acts", "opticks-4")
 
 def returned(journal: Path):
     """(tokens spent, rung) each time that a candidate was read to its end and was better than all before it, and the tokens of all.
-    What finalists read is not part of that: they decide at the end alone."""
+    What generations and finalists read is not part of that."""
     head, *trials = map(json.loads, journal.read_text().splitlines())
-    weights = {i: r["weight"] for i, r in enumerate(head["readings"]) if not r.get("final")}
+    weights = {i: r["weight"] for i, r in enumerate(head["readings"]) if not r.get("use")}
     losses, spent, best = {}, 0, math.inf
     out = []
     for t in trials:

@@ -22,15 +22,18 @@ var measures = map[string]struct{ text, needle bool }{
 
 // needleWeight is the weight of the keys' NLL beside the text's with --fitness both. Good candidates differ by hundredths of a nat
 // in the text and by tenths in the keys, so at 1 a candidate first has to find keys as YaRN does.
-const needleWeight = 1.0
+const needleWeight = 0.5
 
-// leastKeys is how many keys finalists look for at least, those that they were searched with included.
-const leastKeys = 16
+// keysAsked is how many keys are hidden in each window, as far as each has keyRoom tokens of it.
+const keysAsked, keyRoom = 4, 512
+
+// dealt is how many windows with keys are there for generations, about: as many as there are generations.
+const dealt = 18
 
 // found and lost bound the loss of a key, in nats per token. Below the first every token of the key has a probability near
 // 0.9, greedy decoding gives it, and to make the model still surer would be paid for with text; above the second the key is not
 // found, however far off it is, and one such key must not outweigh all others; where keys are all that counts, there is no such bound.
-const found, lost = 0.1, 1
+const found, lost = 0.1, 2
 
 // judge scores candidates on what they read: windows of text, with a key hidden in each or without. What is read is prepared
 // once, so that all candidates read the same. It is all that an evaluation needs beside the model, and goes through JSON as
@@ -51,44 +54,62 @@ func newJudge(e evals.Engine, rope ropescale.Rope, base *ropescale.Rung, texts [
 		return nil, fmt.Errorf("--text: %w", err)
 	}
 	kind := measures[f.fitness]
-	var samples []evals.Sample
-	if kind.needle {
-		// Needles are at depths evenly apart from the beginning on: what is farther from the question is harder, and the key
-		// right before it is found by all.
-		var depths []float64
-		for i := range windows {
-			depths = append(depths, float64(i)/float64(len(windows)))
+	keys := min(max(target/keyRoom, 1), keysAsked)
+	share := 1 / float64(len(windows))
+	// read adds windows with keys hidden in them.
+	read := func(windows [][]int, use ropescale.Use, seed uint64, name string) error {
+		text, weight := kind.text && use != ropescale.ForFinalists, needleWeight
+		if !kind.text {
+			weight = 1
 		}
-		if samples, err = evals.HideKeys(e, windows, evals.PasskeyOptions{Depths: depths, Seed: f.seed}); err != nil {
+		samples, err := evals.HideKeys(e, windows, keys, evals.PasskeyOptions{Seed: seed})
+		if err != nil {
+			return err
+		}
+		for i, s := range samples {
+			var readings []ropescale.Reading
+			if text {
+				readings = append(readings, ropescale.Reading{Name: fmt.Sprintf("%swindow %d", name, i+1), Kind: "text", Weight: share, Use: use})
+			} else {
+				s.Scored = s.Scored[1:]
+			}
+			for k := range keys {
+				readings = append(readings, ropescale.Reading{Name: fmt.Sprintf("%skey %d of window %d", name, k+1, i+1), Kind: "key", Weight: weight * share / float64(keys), Use: use})
+			}
+			readings[0].Tokens = target
+			j.add(s, readings...)
+		}
+		return nil
+	}
+	if kind.needle {
+		if err := read(windows, "", f.seed, ""); err != nil {
 			if f.fitness != "" {
 				return nil, fmt.Errorf("--fitness %s: %w", f.fitness, err)
 			}
 			kind.needle = false
 		}
 	}
-	share := 1 / float64(len(windows))
-	for i, w := range windows {
-		text := ropescale.Reading{Name: fmt.Sprintf("window %d", i+1), Kind: "text", Tokens: target, Weight: share}
-		key := ropescale.Reading{Name: fmt.Sprintf("key %d", i+1), Kind: "key", Weight: needleWeight * share}
-		switch {
-		case !kind.needle:
-			j.add(evals.Sample{Tokens: w, Scored: [][]evals.Span{{{From: 1, To: len(w)}}}}, text)
-		case !kind.text:
-			key.Tokens, key.Weight = target, share
-			j.add(evals.Sample{Tokens: samples[i].Tokens, Scored: samples[i].Scored[1:]}, key)
-		default:
-			j.add(samples[i], text, key)
+	switch {
+	case !kind.needle:
+		for i, w := range windows {
+			j.add(evals.Sample{Tokens: w, Scored: [][]evals.Span{{{From: 1, To: len(w)}}}}, ropescale.Reading{Name: fmt.Sprintf("window %d", i+1), Kind: "text", Tokens: target, Weight: share})
 		}
-	}
-	if kind.needle && f.algorithm == "cma" {
-		// These are the passkey test as it is asked everywhere, in its own filler, but with other keys than "eval --seed" has.
-		more := leastKeys - len(windows)
-		for k := range more {
-			p, err := evals.PasskeyPrompt(e, evals.PasskeyOptions{Seed: ^f.seed}, target, float64(k)/float64(more), k)
-			if err != nil {
-				return nil, fmt.Errorf("a key for the finalists: %w", err)
+	case f.algorithm == "cma":
+		// Each generation looks for other keys, in other windows as far as the texts reach: what is searched with
+		// again and again is fitted, and says nothing any more.
+		others := windows
+		for n := dealt / len(windows) * len(windows); n > len(others); n -= len(windows) {
+			if more, err := evals.SampleWindows(e, texts, target, n); err == nil {
+				others = more
 			}
-			j.add(p.Sample(), ropescale.Reading{Name: fmt.Sprintf("further key %d", k+1), Kind: "key", Tokens: target, Weight: needleWeight * share, Final: true})
+		}
+		for round := range max(dealt/len(others), 1) {
+			if err := read(others, ropescale.ForGenerations, f.seed^uint64(round+1)<<32, fmt.Sprintf("round %d, ", round+1)); err != nil {
+				return nil, err
+			}
+		}
+		if err := read(windows, ropescale.ForFinalists, ^f.seed, "further "); err != nil {
+			return nil, err
 		}
 	}
 	what := fmt.Sprintf("%d windows of %d tokens", f.windows, target)
@@ -138,11 +159,11 @@ func (j *judge) check(length, vocabulary int) error {
 	return nil
 }
 
-// tokens is what one evaluation on all readings but the final ones takes.
+// tokens is what one evaluation on all that the fitness is made of takes.
 func (j *judge) tokens() int {
 	n := 0
 	for _, r := range j.Readings {
-		if !r.Final {
+		if r.Use == "" {
 			n += r.Tokens
 		}
 	}

@@ -47,7 +47,7 @@ type searchRow struct {
 	Fitness *float64 `json:"fitness"`
 	Text    *float64 `json:"text,omitempty"`         // perplexity of the search text
 	Keys    *float64 `json:"keys,omitempty"`         // NLL of hidden keys, nats
-	Further *float64 `json:"further_keys,omitempty"` // of keys that finalists alone look for
+	Further *float64 `json:"further_keys,omitempty"` // of those that finalists alone look for
 	HeldOut *float64 `json:"held_out"`
 
 	trial ropescale.Trial

@@ -13,22 +13,24 @@ type scores struct{ text, keys, further *float64 }
 // scoresOf are those of all candidates of a study. A fitness of text and keys is no perplexity, and not to be compared with
 // that of held-out text; the text's part of it is.
 func scoresOf(s *ropescale.Study) map[int]scores {
-	const text, keys, further = 0, 1, 2
+	const text, keys, further, generation = 0, 1, 2, 3
 	kind := func(r ropescale.Reading) int {
 		switch {
-		case r.Final:
+		case r.Use == ropescale.ForFinalists:
 			return further
+		case r.Use == ropescale.ForGenerations:
+			return generation
 		case r.Kind == "key":
 			return keys
 		}
 		return text
 	}
 	type sums struct {
-		loss [3]float64
-		n    [3]int // readings
+		loss [4]float64
+		n    [4]int // readings
 	}
 	readings := s.Options().Readings
-	var all [3]int
+	var all [4]int
 	for _, r := range readings {
 		all[kind(r)]++
 	}

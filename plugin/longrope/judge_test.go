@@ -1,0 +1,69 @@
+package longrope
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/ropescale"
+)
+
+// TestJudge: what decides is read by no generation, keys of different uses differ, and each kind weighs the same in all.
+func TestJudge(t *testing.T) {
+	const target = 2048
+	m := tinyModel(t)
+	e, err := openFake(m.path, openOptions{Length: target})
+	require.NoError(t, err)
+	texts, err := textsFor(e, nil, searchBooks, target, 4)
+	require.NoError(t, err)
+	judged := func(target int, f searchFlags) (*judge, error) { return newJudge(e, m.info.Rope(), nil, texts, target, f) }
+	type key struct {
+		use  ropescale.Use
+		kind string
+	}
+	for _, c := range []struct {
+		algorithm, fitness string
+		target             int
+		want               map[key]float64 // weight
+		sequences          int
+	}{
+		{"cma", "", target, map[key]float64{{"", "text"}: 1, {"", "key"}: needleWeight, {ropescale.ForGenerations, "text"}: 4, {ropescale.ForGenerations, "key"}: 4 * needleWeight, {ropescale.ForFinalists, "key"}: needleWeight}, 4 + 16 + 4},
+		{"cma", "needle", target, map[key]float64{{"", "key"}: 1, {ropescale.ForGenerations, "key"}: 4, {ropescale.ForFinalists, "key"}: 1}, 4 + 16 + 4},
+		{"cma", "perplexity", target, map[key]float64{{"", "text"}: 1}, 4},
+		{"dim-mono", "", target, map[key]float64{{"", "text"}: 1, {"", "key"}: needleWeight}, 4},
+		{"cma", "", 256, map[key]float64{{"", "text"}: 1}, 4}, // too short for keys
+	} {
+		t.Run(fmt.Sprint(c.algorithm, c.fitness, c.target), func(t *testing.T) {
+			j, err := judged(c.target, searchFlags{algorithm: c.algorithm, fitness: c.fitness, windows: 4, seed: 1})
+			require.NoError(t, err)
+			require.NoError(t, j.check(c.target, 256))
+			require.Len(t, j.Samples, c.sequences)
+			require.Equal(t, 4*c.target, j.tokens())
+			got, asked := map[key]float64{}, map[string]ropescale.Use{}
+			for i, pass := range ropescale.Passes(j.Readings) {
+				for k, at := range pass {
+					r := j.Readings[at]
+					got[key{r.Use, r.Kind}] += r.Weight
+					if r.Kind != "key" {
+						continue
+					}
+					s := j.Samples[i]
+					span := s.Scored[k][0]
+					digits, err := e.Detokenize(s.Tokens[span.From-1 : span.To]) // the first is given
+					require.NoError(t, err)
+					use, known := asked[digits]
+					require.False(t, known && use != r.Use, "key %s is for %q and %q", digits, use, r.Use)
+					asked[digits] = r.Use
+				}
+			}
+			for k, w := range c.want {
+				assert.InDelta(t, w, got[k], 1e-9, "%v", k)
+			}
+			assert.Len(t, got, len(c.want))
+		})
+	}
+	_, err = judged(256, searchFlags{algorithm: "cma", fitness: "needle", windows: 4})
+	require.ErrorContains(t, err, "--fitness needle: window 1: a prompt with 1 keys leaves")
+}
