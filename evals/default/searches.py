@@ -24,6 +24,7 @@ ARMS = {
     "default": [],
     "perplexity": ["--fitness", "perplexity"],
     "needle": ["--fitness", "needle"],
+    "one key": ["--keys", "1"],
     "fixed": ["--attention", "fixed"],
     "no start window": ["--start-windows", "0"],
     "32 knots": ["--knots", "32"],

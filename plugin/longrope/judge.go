@@ -1,6 +1,7 @@
 package longrope
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -24,7 +25,8 @@ var measures = map[string]struct{ text, needle bool }{
 // in the text and by tenths in the keys, so at 1 a candidate first has to find keys as YaRN does.
 const needleWeight = 0.5
 
-// keysAsked is how many keys are hidden in each window, as far as each has keyRoom tokens of it.
+// keysAsked is how many keys are hidden in each window, as far as each has keyRoom tokens of it. Four windows of four keys each say
+// as much about the share of passkeys that are found as sixteen of one (evals/RESULTS.md).
 const keysAsked, keyRoom = 4, 512
 
 // dealt is how many windows with keys are there for generations, about: as many as there are generations.
@@ -54,7 +56,7 @@ func newJudge(e evals.Engine, rope ropescale.Rope, base *ropescale.Rung, texts [
 		return nil, fmt.Errorf("--text: %w", err)
 	}
 	kind := measures[f.fitness]
-	keys := min(max(target/keyRoom, 1), keysAsked)
+	keys := cmp.Or(f.keys, min(max(target/keyRoom, 1), keysAsked))
 	share := 1 / float64(len(windows))
 	// read adds windows with keys hidden in them.
 	read := func(windows [][]int, use ropescale.Use, seed uint64, name string) error {
@@ -83,7 +85,10 @@ func newJudge(e evals.Engine, rope ropescale.Rope, base *ropescale.Rung, texts [
 	}
 	if kind.needle {
 		if err := read(windows, "", f.seed, ""); err != nil {
-			if f.fitness != "" {
+			switch {
+			case f.keys > 0:
+				return nil, fmt.Errorf("--keys %d: %w", f.keys, err)
+			case f.fitness != "":
 				return nil, fmt.Errorf("--fitness %s: %w", f.fitness, err)
 			}
 			kind.needle = false

@@ -18,7 +18,9 @@ func TestJudge(t *testing.T) {
 	require.NoError(t, err)
 	texts, err := textsFor(e, nil, searchBooks, target, 4)
 	require.NoError(t, err)
-	judged := func(target int, f searchFlags) (*judge, error) { return newJudge(e, m.info.Rope(), nil, texts, target, f) }
+	judged := func(target int, f searchFlags) (*judge, error) {
+		return newJudge(e, m.info.Rope(), nil, texts, target, f)
+	}
 	type key struct {
 		use  ropescale.Use
 		kind string
@@ -64,6 +66,11 @@ func TestJudge(t *testing.T) {
 			assert.Len(t, got, len(c.want))
 		})
 	}
+	j, err := judged(target, searchFlags{algorithm: "cma", windows: 4, keys: 1})
+	require.NoError(t, err)
+	require.Len(t, ropescale.Passes(j.Readings)[0], 2)
+	_, err = judged(target, searchFlags{algorithm: "cma", windows: 4, keys: 9})
+	require.ErrorContains(t, err, "--keys 9: window 1: a prompt with 9 keys leaves")
 	_, err = judged(256, searchFlags{algorithm: "cma", fitness: "needle", windows: 4})
 	require.ErrorContains(t, err, "--fitness needle: window 1: a prompt with 1 keys leaves")
 }

@@ -28,6 +28,7 @@ type searchFlags struct {
 	seed           uint64
 	budget         budgetFlag
 	windows        int
+	keys           int
 	fitness        string
 	attention      string
 	startWindows   []int
@@ -82,6 +83,7 @@ the public domain that come with the program are used: for a target of 200k toke
 	fl.StringVar(&f.algorithm, "algorithm", "cma", "cma (few evaluations), longrope (the paper's evolutionary search), dim-mono or dim-piece-mono (its authors' released ones)")
 	fl.Uint64Var(&f.seed, "seed", 1, "Seed of the search")
 	fl.IntVar(&f.windows, "windows", 0, "Windows of the target length that each candidate reads (default: 16k tokens of them, but at least 3 where the text has as many)")
+	fl.IntVar(&f.keys, "keys", 0, "Keys hidden in each window (default: 4, but no more than one for 512 tokens of the target)")
 	fl.StringVar(&f.fitness, "fitness", "", "What to minimise: perplexity of the text, needle (of keys hidden in it), or both (default)")
 	fl.StringVar(&f.attention, "attention", "", "Attention factor: search or fixed (default: search for cma, fixed for longrope)")
 	fl.IntSliceVar(&f.startWindows, "start-windows", nil, "Start windows to choose from, in tokens; 0 alone is none, for programs that have no start window (default: the paper's 14, from 0 to 256)")
@@ -121,6 +123,10 @@ func (f *searchFlags) check(m *model) error {
 			size(f.targets[0]), m.name, size(m.info.OriginalContextLength))
 	case f.windows < 0:
 		return fmt.Errorf("--windows is %d; give at least 1", f.windows)
+	case f.keys < 0 || f.keys > 9:
+		return fmt.Errorf("--keys is %d; give 1 to 9", f.keys)
+	case f.keys > 0 && f.fitness == "perplexity":
+		return errors.New("--keys: --fitness perplexity hides none; leave one of them out")
 	case f.out != "" && !strings.EqualFold(filepath.Ext(f.out), ".json"):
 		return fmt.Errorf("--output: %s is not a .json file; factors are written as JSON", f.out)
 	}
