@@ -390,8 +390,9 @@ func (s *Study) Done() bool {
 }
 
 // Best returns the trial that completed the candidate with the lowest fitness, the earliest of equals; false while no
-// candidate was told all its readings. Once there are finalists it is one of these, by what the fitness is made of and the readings for finalists together,
-// and none that is worse on the latter than any start among them: what is found never fails where a start does not, but for the luck of these readings.
+// candidate was told all its readings. Once there are finalists it is one of these, by what the fitness is made of and the readings
+// for finalists together. One that is worse than the best start at what these are (keys), by more than a standard error of the
+// differences, is out.
 func (s *Study) Best() (Trial, bool) {
 	best, ok := Trial{}, false
 	winner, decided := s.winner()
@@ -422,18 +423,38 @@ func (s *Study) winner() (id int, ok bool) {
 func winner(finalists []Result, readings []Reading, start func(candidate int) bool) (best Result, ok bool) {
 	final := places(readings, ForFinalists)
 	all := append(places(readings, ""), final...)
-	bar, lowest := math.Inf(1), math.Inf(1)
+	compared := slices.DeleteFunc(slices.Clone(all), func(i int) bool {
+		return !slices.ContainsFunc(final, func(k int) bool { return readings[k].Kind == readings[i].Kind })
+	})
+	var bar Result
+	lowest := math.Inf(1)
 	for _, r := range finalists {
-		if start(r.Candidate) {
-			bar = min(bar, estimate(r.Losses, readings, final))
+		if v := estimate(r.Losses, readings, compared); start(r.Candidate) && v < lowest {
+			bar, lowest = r, v
 		}
 	}
+	lowest = math.Inf(1)
 	for _, r := range finalists {
-		if v := estimate(r.Losses, readings, all); estimate(r.Losses, readings, final) <= bar && (!ok || v < lowest) {
+		if bar.Losses != nil && r.Candidate != bar.Candidate && worse(r.Losses, bar.Losses, compared) {
+			continue
+		}
+		if v := estimate(r.Losses, readings, all); !ok || v < lowest {
 			best, lowest, ok = r, v, true
 		}
 	}
 	return best, ok
+}
+
+// worse says whether losses are above others by more than the standard error of their differences.
+func worse(losses, others Losses, places []int) bool {
+	n := float64(len(places))
+	var sum, squares float64
+	for _, i := range places {
+		d := losses[i] - others[i]
+		sum, squares = sum+d, squares+d*d
+	}
+	variance := max(squares-sum*sum/n, 0) / max(n-1, 1)
+	return !(sum/n <= math.Sqrt(variance/n)) // not finite is worse
 }
 
 // History returns the told trials by id.

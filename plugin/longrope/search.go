@@ -48,7 +48,7 @@ func searchCommand(open opener) *cobra.Command {
 length and finds keys hidden in the text. They are written to a file for convert, with a page about the search that any
 browser shows. PI, NTK and YaRN are evaluated first, for comparison; text that is not searched on is read beside it, so
 that overfitting shows. At the end the best two look for further keys, and so do the best two that need no search: factors
-that lose more of them are not returned. If none hold, the search begins once more (not with a --budget in tokens).
+that measurably lose more of them are not returned. If none hold, the search begins once more (not with a --budget in tokens).
 
 Several targets, or --rungs, make a ladder: a rung for each length, the shortest first, each starting from the one
 below. A model that carries a ladder, because it was fine-tuned with one, is taken further: a target beyond its last rung
