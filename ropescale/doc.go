@@ -47,7 +47,8 @@
 // A Study proposes candidates (Ask) and takes their losses (Tell). What candidates are scored on is a list of readings: windows
 // of text, keys that are hidden in them. Readings of one sequence of tokens are asked for together. A trial names the readings that
 // a candidate is to be scored on, and a candidate may be asked for again with others, never twice on the same; its fitness is exp of
-// the weighted sum over all but the final ones, which the last few candidates read.
+// the weighted sum over those that have no other use (Reading.Use): generations have their own, so that what decides was not
+// searched with, and so have the finalists.
 //
 // Four algorithms. "cma", the default, is made for dear evaluations: CMA-ES on a few knots of log lambda, the attention factor and
 // n-hat, whose generations read one window each, with a quadratic model that chooses between draws (sampled.go).

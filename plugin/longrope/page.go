@@ -65,7 +65,7 @@ func rungPage(s *ropescale.Study, losses map[int]map[int]float64, live []int) ev
 	for _, t := range s.History() {
 		r.Trials++
 		r.Tokens += t.Tokens
-		if math.IsNaN(t.Fitness) { // not read to the end
+		if math.IsNaN(t.Fitness) || t.Origin == "final" { // not read to the end, or before
 			continue
 		}
 		r.Candidates = append(r.Candidates, evals.Candidate{Tokens: r.Tokens, Fitness: t.Fitness, Note: t.Origin, Rung: t.Rung})
