@@ -22,7 +22,7 @@ var measures = map[string]struct{ text, needle bool }{
 }
 
 // needleWeight is the weight of the keys' NLL beside the text's with --fitness both. Good candidates differ by hundredths of a nat
-// in the text and by tenths in the keys, so at 1 a candidate first has to find keys as YaRN does.
+// in the text and by tenths in the keys: at 0.5 both are gained, at 1 keys alone (evals/RESULTS.md).
 const needleWeight = 0.5
 
 // keysAsked is how many keys are hidden in each window, as far as each has keyRoom tokens of it. Four windows of four keys each say
@@ -37,7 +37,7 @@ const dealt = 18
 // found, however far off it is, and one such key must not outweigh all others; where keys are all that counts, there is no such bound.
 const found, lost = 0.1, 2
 
-// judge scores candidates on what they read: windows of text, with a key hidden in each or without. What is read is prepared
+// judge scores candidates on what they read: windows of text, with keys hidden in them or without. What is read is prepared
 // once, so that all candidates read the same. It is all that an evaluation needs beside the model, and goes through JSON as
 // it is: a worker elsewhere scores as this process does.
 type judge struct {
@@ -103,9 +103,10 @@ func newJudge(e evals.Engine, rope ropescale.Rope, base *ropescale.Rung, texts [
 		// Each generation looks for other keys, in other windows as far as the texts reach: what is searched with
 		// again and again is fitted, and says nothing any more.
 		others := windows
-		for n := dealt / len(windows) * len(windows); n > len(others); n -= len(windows) {
-			if more, err := evals.SampleWindows(e, texts, target, n); err == nil {
+		for times := dealt / len(windows); times > 1; times /= 2 {
+			if more, err := evals.SampleWindows(e, texts, target, times*len(windows)); err == nil {
 				others = more
+				break
 			}
 		}
 		for round := range max(dealt/len(others), 1) {
