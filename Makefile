@@ -82,7 +82,7 @@ gpu-check: build stock smollm2 ## on a machine with a GPU: conformance, quality,
 	@patches/scripts/gpu-check.sh prepare
 	@patches/scripts/gpu-check.sh run
 
-run: build ## search, convert, ollama run and measure the default model, in some ten minutes
+run: build ## search, convert, ollama run and measure the default model, in some six minutes
 	@build/bin/ollama longrope demo -o build/run
 
 extend: build ## progressive extension of the default model to 8192 tokens, trained and measured; CONTROLS=1: its controls (hours; needs TORCH=1 make venv)

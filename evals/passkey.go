@@ -269,11 +269,11 @@ func HideKeys(e Engine, windows [][]int, keys int, o PasskeyOptions) ([]Sample, 
 		if err != nil {
 			return nil, err
 		}
+		b := &promptBuilder{e: e, o: eff}
 		var depths []float64
 		for k := range keys {
 			depths = append(depths, (float64(k)+float64(i)/float64(len(windows)))/float64(keys))
 		}
-		b := &promptBuilder{e: e, o: eff}
 		s, err := b.hide(w[len(bos):], len(w), depths, i)
 		if err != nil {
 			return nil, fmt.Errorf("window %d: %w", i+1, err)
@@ -296,38 +296,34 @@ func (b *promptBuilder) hide(text []int, length int, depths []float64, window in
 		return tokens
 	}
 	d := draft{question: fill(t.Question, name, "")}
-	s := Sample{Tokens: tokenize(fill(t.Intro, name, ""), true), Scored: make([][]Span, 1+len(depths))}
+	head := tokenize(fill(t.Intro, name, ""), true)
 	first, next := tokenize(t.separator()+d.question, false), tokenize("."+t.separator()+d.question, false)
-	left := length - len(s.Tokens) // for text
-	needles, answers, given := make([][]int, len(depths)), make([][]int, len(depths)), make([]int, len(depths))
+	left := length - len(head) // for text
+	pieces, answers, given := make([][]int, len(depths)), make([][]int, len(depths)), make([]int, len(depths))
 	firsts := rng.Perm(9)
-	for k := range depths {
+	for k, depth := range depths {
 		if err == nil {
 			d.key, answers[k], given[k], err = b.cued(d, firsts[k]+1, len(depths) > 1, rng)
 		}
-		needles[k] = tokenize(t.separator()+fill(t.Needle, name, d.key), false)
-		left -= len(needles[k]) + len(answers[k])
+		d.needles = append(d.needles, needle{depth, fill(t.Needle, name, d.key), true})
+		pieces[k] = tokenize(t.separator()+d.needles[k].text, false)
+		left -= len(pieces[k]) + len(answers[k])
 	}
 	left -= len(first) + (len(depths)-1)*len(next)
 	switch {
 	case err != nil:
-		return s, err
+		return Sample{}, err
 	case left < length/2:
-		return s, fmt.Errorf("a prompt with %d keys leaves %d of %d tokens to text", len(depths), max(left, 0), length)
+		return Sample{}, fmt.Errorf("a prompt with %d keys leaves %d of %d tokens to text", len(depths), max(left, 0), length)
 	}
-	at := 0
-	read := func(to int) { // what follows something else is not scored
-		if from := len(s.Tokens) + 1; from < len(s.Tokens)+to-at {
-			s.Scored[0] = append(s.Scored[0], Span{from, len(s.Tokens) + to - at})
+	s := Sample{Scored: make([][]Span, 1+len(depths))}
+	var spans []Span
+	s.Tokens, spans = weave(head, text[:left], d.needles, pieces)
+	for _, span := range spans {
+		if span.From++; span.From < span.To { // what follows something else is not scored
+			s.Scored[0] = append(s.Scored[0], span)
 		}
-		s.Tokens = append(s.Tokens, text[at:to]...)
-		at = to
 	}
-	for k, depth := range depths {
-		read(int(math.Round(depth * float64(left))))
-		s.Tokens = append(s.Tokens, needles[k]...)
-	}
-	read(left)
 	question := first
 	for _, k := range rng.Perm(len(depths)) {
 		s.Tokens = append(s.Tokens, question...)

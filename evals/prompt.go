@@ -337,20 +337,33 @@ func (b *promptBuilder) join(d draft, target, size int) (*Prompt, error) {
 			return nil, err
 		}
 	}
-	p := &Prompt{Tokens: head}
-	at := 0
+	tokens, spans := weave(head, filler[:missing], d.needles, pieces)
+	p := &Prompt{Tokens: append(tokens, tail...)}
 	for i, n := range d.needles {
-		to := max(at, int(math.Round(n.depth*float64(missing))))
-		p.Tokens = append(p.Tokens, filler[at:to]...)
-		at = to
 		if n.asked {
-			p.NeedleStart = len(p.Tokens)
+			p.NeedleStart = spans[i].To
 		}
-		p.Tokens = append(p.Tokens, pieces[i]...)
 	}
-	p.Tokens = append(append(p.Tokens, filler[at:missing]...), tail...)
 	p.Text, err = b.e.Detokenize(p.Tokens)
 	return p, err
+}
+
+// weave puts the tokens of needles into filler, each at its depth, after head. spans are where filler is: before each needle and
+// after the last.
+func weave(head, filler []int, needles []needle, pieces [][]int) (tokens []int, spans []Span) {
+	tokens = head
+	at := 0
+	fillTo := func(to int) {
+		spans = append(spans, Span{len(tokens), len(tokens) + to - at})
+		tokens = append(tokens, filler[at:to]...)
+		at = to
+	}
+	for i, n := range needles {
+		fillTo(max(at, int(math.Round(n.depth*float64(len(filler))))))
+		tokens = append(tokens, pieces[i]...)
+	}
+	fillTo(len(filler))
+	return tokens, spans
 }
 
 // haystack is filler: either a sentence repeated without end or a text that is used once.

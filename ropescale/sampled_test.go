@@ -81,7 +81,7 @@ func TestPartialTrials(t *testing.T) {
 		require.LessOrEqual(t, tokens, s.Options().Budget)
 		require.Greater(t, float64(tokens), 0.9*float64(s.Options().Budget), "and the budget is used")
 		require.Equal(t, 3+4, complete, "the starts, and the mean four times")
-		require.Equal(t, cmaGenerations*8, partial)
+		require.Equal(t, CMAGenerations*8, partial)
 		best, ok := s.Best()
 		require.True(t, ok)
 		require.Contains(t, []string{"cma mean", "ntk", "yarn"}, best.Origin, "what looked good on one reading cannot be the best")
@@ -186,7 +186,7 @@ func TestGenerationsReadTheirOwn(t *testing.T) {
 		}
 	}
 	s := newStudy(t, Options{Rope: tiny, Target: 2048, Readings: readings, Seed: 1})
-	require.Equal(t, (3+4)*4000+cmaGenerations*8*1000+(finalStarts+finalMeans)*4000, s.Options().Budget)
+	require.Equal(t, (3+4)*4000+CMAGenerations*8*1000+(finalStarts+finalMeans)*4000, s.Options().Budget)
 	use := map[string]Use{"cma": ForGenerations, "final": ForFinalists}
 	read := map[int]int{}
 	tell(t, s, 0, rand.New(rand.NewPCG(1, 1)), func(trial Trial) (losses []float64, tokens int) {
@@ -246,7 +246,7 @@ func TestFinalists(t *testing.T) {
 			return losses, tokens
 		})
 		if budget == 0 && retries == 0 {
-			require.Equal(t, (3+4)*4000+cmaGenerations*8*1000+(finalStarts+finalMeans)*8*900, s.Options().Budget)
+			require.Equal(t, (3+4)*4000+CMAGenerations*8*1000+(finalStarts+finalMeans)*8*900, s.Options().Budget)
 		}
 		require.LessOrEqual(t, s.Curve()[len(s.Curve())-1].Tokens, s.Options().Budget)
 		best, _ = s.Best()

@@ -49,9 +49,9 @@ type Params struct {
 // paperTrials is what the paper's settings evaluate: three seeds, 64 candidates, 40 generations of 32.
 const paperTrials = 3 + 64 + 40*(16+16)
 
-// cmaGenerations is what the default budget of cma is made for, beside the starts and four scores of the mean on all readings, on
+// CMAGenerations is what the default budget of cma is made for, beside the starts and four scores of the mean on all readings, on
 // the way and at the end.
-const cmaGenerations = 18
+const CMAGenerations = 18
 
 // space is what an algorithm searches in: the problem, the resolved parameters, the budget and the random numbers.
 type space struct {
@@ -170,7 +170,7 @@ func newSpace(opts Options) (*space, Options, error) {
 		maxFactor: max(1, p.MaxScale*s),
 		rng:       rand.New(rand.NewPCG(opts.Seed, 0x6c6f6e67726f7065)), // the stream spells longrope
 	}
-	once := 4*full + cmaGenerations*sp.generationTokens()
+	once := 4*full + CMAGenerations*sp.generationTokens()
 	sp.retry = once + finalMeans*final
 	finals := (finalStarts + finalMeans) * final
 	if sp.budget == 0 {

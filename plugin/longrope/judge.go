@@ -29,8 +29,8 @@ const needleWeight = 0.5
 // as much about the share of passkeys that are found as sixteen of one (evals/RESULTS.md).
 const keysAsked, keyRoom = 4, 512
 
-// dealt is how many windows with keys are there for generations, about: as many as there are generations.
-const dealt = 18
+// dealt is how many windows with keys are there for generations, about: one for each.
+const dealt = ropescale.CMAGenerations
 
 // found and lost bound the loss of a key, in nats per token. Below the first every token of the key has a probability near
 // 0.9, greedy decoding gives it, and to make the model still surer would be paid for with text; above the second the key is not
