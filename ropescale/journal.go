@@ -12,9 +12,9 @@ import (
 
 // journalVersion is the version of the journal's format and of what a seed means: it rises when the algorithms propose
 // other candidates for the same seed.
-const journalVersion = 6
+const journalVersion = 7
 
-// header is a journal's first line. Every later line is a told Trial.
+// header is a journal's first line. Every later line is an entry.
 type header struct {
 	Version     int         `json:"longrope_study"`
 	Rope        Rope        `json:"rope"`
@@ -30,6 +30,16 @@ type header struct {
 	ModelDigest string      `json:"model_digest"`
 	Fitness     string      `json:"fitness"`
 	Texts       []string    `json:"texts"`
+}
+
+// entry is a told Trial, or what SetEnding was told.
+type entry struct {
+	Trial
+	ending
+}
+
+type ending struct {
+	Ending *bool `json:"ending"`
 }
 
 func (s *Study) header() ([]byte, error) {
@@ -149,11 +159,13 @@ func (s *Study) replay(b, head []byte) (whole int, err error) {
 		if end < 0 {
 			return whole, nil // torn: the kill came between write and newline
 		}
-		var t Trial
-		if err := json.Unmarshal(b[whole:whole+end], &t); err != nil {
+		var e entry
+		if err := json.Unmarshal(b[whole:whole+end], &e); err != nil {
 			return 0, fmt.Errorf("line %d is damaged: %w", line, err)
 		}
-		if err := s.retell(t); err != nil {
+		if e.Ending != nil {
+			s.setEnding(*e.Ending)
+		} else if err := s.retell(e.Trial); err != nil {
 			return 0, fmt.Errorf("line %d: %w", line, err)
 		}
 		whole += end + 1
@@ -211,12 +223,12 @@ func short(raw json.RawMessage) string {
 	return string(raw)
 }
 
-// append writes a told trial to the journal and waits for the disk.
-func (s *Study) append(t Trial) error {
+// append writes a told trial, or an ending, to the journal and waits for the disk.
+func (s *Study) append(entry any) error {
 	if s.journal == nil {
 		return nil
 	}
-	b, err := json.Marshal(t)
+	b, err := json.Marshal(entry)
 	if err != nil {
 		return fmt.Errorf("study: %w", err)
 	}

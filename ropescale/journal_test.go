@@ -137,6 +137,75 @@ func TestKilledAmongPartialTrials(t *testing.T) {
 	require.ErrorContains(t, err, "not a study's journal")
 }
 
+// A study that is to end early, at any time, scores what it found and has its finals, with no more tokens than foreseen. It goes on
+// to its own end afterwards; its journal tells the same.
+func TestEndsEarlyAndGoesOn(t *testing.T) {
+	opts := Options{Rope: tiny, Target: 2048, Seed: 5, Readings: windowsAndKeys(), Params: Params{Retries: 1}}
+	for range 3 {
+		opts.Readings = append(opts.Readings, Reading{Kind: "key", Tokens: 2000, Weight: 0.2 / 4, Use: ForFinalists})
+	}
+	told := func(trial Trial) (losses []float64, tokens int) {
+		for _, i := range trial.Readings {
+			losses = append(losses, noisy(trial.Rung, i))
+			tokens += opts.Readings[i].Tokens
+		}
+		return losses, tokens
+	}
+	spent := func(s *Study) int { c := s.Curve(); return c[len(c)-1].Tokens }
+	rng := rand.New(rand.NewPCG(6, 6))
+	for _, tells := range []int{1, 3, 4, 10, 11, 12, 60, 120} {
+		path := filepath.Join(t.TempDir(), "s.jsonl")
+		s, err := OpenStudy(path, opts)
+		require.NoError(t, err)
+		tell(t, s, tells, rng, told)
+		require.False(t, s.Done())
+		before, most := spent(s), s.Closing()
+		for range 2 {
+			require.NoError(t, s.SetEnding(true))
+		}
+		tell(t, s, 0, rng, told)
+		require.True(t, s.Ending())
+		finals := strings.Count(fmt.Sprint(s.History()), " final ")
+		if tells < 3 {
+			require.Zero(t, finals, "the methods are all there is")
+		} else {
+			require.GreaterOrEqual(t, finals, finalStarts+1, "after %d", tells)
+			require.LessOrEqual(t, spent(s)-before, most, "after %d", tells)
+		}
+		require.NoError(t, s.Close())
+		s, err = OpenStudy(path, opts)
+		require.NoError(t, err)
+		require.True(t, s.Done())
+
+		require.NoError(t, s.SetEnding(false))
+		require.False(t, s.Done())
+		tell(t, s, tells, rng, told)
+		require.NoError(t, s.SetEnding(true))
+		require.NoError(t, s.SetEnding(false))
+		tell(t, s, 0, rng, told)
+		require.LessOrEqual(t, spent(s), s.Options().Budget)
+		require.Greater(t, float64(spent(s)), 0.9*float64(s.Foreseen()))
+		best, ok := s.Best()
+		require.True(t, ok)
+		b, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, 4, bytes.Count(b, []byte("{\"ending\":")))
+		read, err := ReadStudy(path)
+		require.NoError(t, err)
+		require.True(t, read.Done())
+		require.Equal(t, fmt.Sprint(s.History()), fmt.Sprint(read.History()))
+		theirs, _ := read.Best()
+		require.Equal(t, best.Candidate, theirs.Candidate)
+		require.NoError(t, s.SetEnding(false), "nothing to go on with")
+		require.True(t, s.Done())
+		require.NoError(t, s.Close())
+	}
+	s := newStudy(t, Options{Rope: tiny, Target: 2048, Algorithm: "longrope"})
+	require.NoError(t, s.SetEnding(true))
+	require.False(t, s.Ending())
+	require.Zero(t, s.Closing())
+}
+
 func TestResumeRefusesOtherSettings(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "study.jsonl")
 	opts := Options{Rope: tiny, Target: 2048, Seed: 1, ModelDigest: "sha256:aa", Texts: []string{"a"}}
@@ -178,7 +247,7 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 		"line 1: not a study's journal": []byte("GGUF\x03\n"),
 		"not a study's journal":         []byte("precious notes"),
 		"line 1: unknown setting":       join(bytes.Replace(lines[0], []byte("{"), []byte(`{"new":1,`), 1), lines[1]),
-		"line 1: it is of version 5 of the journal, this program writes version 6": bytes.Replace(whole, []byte(`"longrope_study":6`), []byte(`"longrope_study":5`), 1),
+		"line 1: it is of version 5 of the journal, this program writes version 7": bytes.Replace(whole, []byte(`"longrope_study":7`), []byte(`"longrope_study":5`), 1),
 		"line 3 is damaged":                     join(lines[0], lines[1], []byte("{\n"), lines[2]),
 		"line 3: trial 0 was told before":       join(lines[0], lines[1], lines[1]),
 		"line 2: trial 9 is not what":           join(lines[0], lines[10]),
@@ -227,6 +296,7 @@ func FuzzJournal(f *testing.F) {
 	f.Add(whole, 0, byte(0))
 	f.Add(whole[:len(whole)-5], 200, byte('9'))
 	f.Add([]byte("{}\n"), 0, byte('['))
+	f.Add(append(slices.Clone(whole), "{\"ending\":true}\n"...), 0, byte('{'))
 	f.Fuzz(func(t *testing.T, b []byte, at int, v byte) {
 		b = slices.Clone(b)
 		if at >= 0 && at < len(b) {

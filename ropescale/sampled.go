@@ -22,6 +22,7 @@ import (
 //  5. The two best starts and the two best means are finalists: they read those for finalists too, which decide between them
 //     (Study.Best). The best of a handful is the luckiest of them where few keys tell them apart; more keys for all would cost too much.
 //  6. Where a start wins, nothing was found: the search begins anew there, if it may (Params.Retries).
+//  7. A search that is to end early (Study.SetEnding) scores the mean and has its finals then, and can go on from where it was.
 type sampledSearch struct {
 	curve
 	starts []Result
@@ -30,12 +31,14 @@ type sampledSearch struct {
 	cma    *cmaes
 	decks  []*deck
 	model  quadratic
-	spent  int // tokens
-	begun  int // tokens spent before this try, as if each had its own starts
-	limit  int // tokens spent at which a try is over
-	tries  int // left
-	check  int // tokens spent at which the mean is scored
-	over   bool
+	spent  int  // tokens
+	begun  int  // tokens spent before this try, as if each had its own starts
+	limit  int  // tokens spent at which a try is over
+	tries  int  // left
+	check  int  // tokens spent at which the mean is scored
+	over   bool // there are no more generations: the mean is scored, then there are finals
+	ending bool // and that is to be so now
+	cut    bool // and it is only because of that
 
 	// The batch last asked for; points is nil where it is no generation.
 	points [][]float64
@@ -102,17 +105,15 @@ func (s *sampledSearch) Ask() []Candidate {
 		return c
 	case s.over && s.final > 0 && len(s.means) > 0:
 		return s.finalists()
-	case s.over && !s.again():
+	case s.over && !s.again(), s.ending && s.cma == nil:
 		return nil
 	}
 	if s.cma == nil {
 		s.begin(slices.MinFunc(s.starts, func(a, b Result) int { return cmp.Compare(a.Fitness, b.Fitness) }))
 	}
-	finals := finalMeans * s.final
-	if s.finals == nil {
-		finals += finalStarts * s.final
-	}
-	s.over = s.cma.spread() < 1e-4 || s.spent+s.generationTokens()+s.full+finals > s.limit
+	s.over = s.cma.spread() < 1e-4 || s.spent+s.closing() > s.limit
+	s.cut = s.ending && !s.over
+	s.over = s.over || s.ending
 	if s.over || s.spent >= s.check {
 		s.spend(s.full)
 		return []Candidate{{Rung: s.decode(s.cma.mean), Origin: "cma mean"}}
@@ -157,7 +158,7 @@ func (s *sampledSearch) finalists() (c []Candidate) {
 // again begins anew where a start won and there is a try left.
 func (s *sampledSearch) again() bool {
 	best, ok := winner(s.finals, s.readings, s.isStart)
-	if !ok || !s.isStart(best.Candidate) || s.tries == 0 {
+	if !ok || !s.isStart(best.Candidate) || s.tries == 0 || s.ending {
 		return false
 	}
 	s.tries--
@@ -170,6 +171,23 @@ func (s *sampledSearch) again() bool {
 
 func (s *sampledSearch) isStart(candidate int) bool {
 	return slices.ContainsFunc(s.starts, func(r Result) bool { return r.Candidate == candidate })
+}
+
+// setEnding is Study.SetEnding.
+func (s *sampledSearch) setEnding(early bool) {
+	s.ending = early
+	if !early && s.cut {
+		s.over, s.cut = false, false
+	}
+}
+
+// closing is how many tokens one more generation reads, and what comes after the last.
+func (s *sampledSearch) closing() int {
+	n := s.generationTokens() + s.full + finalMeans*s.final
+	if s.finals == nil {
+		n += finalStarts * s.final
+	}
+	return n
 }
 
 // spend counts what no generation reads.
@@ -225,7 +243,9 @@ func (s *sampledSearch) Tell(batch []Result) {
 		s.finals = append(s.finals, batch...)
 		return
 	case s.points == nil:
-		s.means = append(s.means, batch...)
+		if !slices.ContainsFunc(s.means, func(r Result) bool { return r.Candidate == batch[0].Candidate }) {
+			s.means = append(s.means, batch...)
+		}
 		return
 	}
 	value := make([]float64, len(batch))

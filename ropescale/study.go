@@ -186,6 +186,60 @@ func (s *Study) Foreseen() int {
 	return s.opts.Budget
 }
 
+// SetEnding has the study end early: once its batch is told, what was found is scored, and read by finalists, and that is all. With
+// false, a study that is to end so, or has, goes on where it was. It is written to the journal. It has no effect on algorithms but
+// cma, whose candidates are scored in full as they come.
+func (s *Study) SetEnding(early bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a, ok := s.algorithm.(*sampledSearch); !ok || a.ending == early {
+		return nil
+	}
+	if err := s.append(ending{&early}); err != nil {
+		return err
+	}
+	s.setEnding(early)
+	return nil
+}
+
+func (s *Study) setEnding(early bool) {
+	if a, ok := s.algorithm.(*sampledSearch); ok {
+		a.setEnding(early)
+		if !early && s.done && !s.truncated {
+			s.done = false
+			s.advance()
+		}
+	}
+}
+
+// Ending says whether the study is to end early, or has.
+func (s *Study) Ending() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a, ok := s.algorithm.(*sampledSearch)
+	return ok && a.ending
+}
+
+// Closing is how many tokens are read from now on by a study that is to end early after one more batch than the one at hand; 0 where
+// SetEnding has no effect.
+func (s *Study) Closing() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a, ok := s.algorithm.(*sampledSearch)
+	if !ok {
+		return 0
+	}
+	n := a.closing()
+	for _, t := range s.trials[s.opened:] {
+		for _, i := range t.Readings {
+			if !t.Told {
+				n += s.opts.Readings[i].Tokens
+			}
+		}
+	}
+	return n
+}
+
 // advance asks for batches until one has something to evaluate. A batch of repetitions only is told at once; a hundred of
 // those in a row mean that the space is exhausted.
 func (s *Study) advance() {

@@ -23,8 +23,8 @@
 // Held-out text, which no candidate is chosen by, is read by the three methods and whenever there is a new best, for a
 // twentieth of the tokens, and in full at the end (heldout.go). What it was worth is kept beside the journal.
 //
-// A budget in tokens is a part of the study. A budget in time is not: it only says when to stop, and the same command goes
-// on from there. Either is shared by the rungs of a ladder by what a candidate reads.
+// A budget in tokens is a part of the study. A budget in time is not: it only says when to end, with time left to score what was
+// found and for finals, and the same command goes on from there. Either is shared by the rungs of a ladder by what a candidate reads.
 //
 // # Ladders
 //

@@ -152,6 +152,10 @@ func (r *searching) found() (ropescale.Trial, bool) {
 
 // run evaluates trials until the study is done, time is up or the user interrupts.
 func (r *searching) run(ctx context.Context) error {
+	began := time.Now()
+	if err := r.study.SetEnding(false); err != nil {
+		return err
+	}
 	switch {
 	case r.study.Done():
 		r.say("the search in %s is complete, with %d trials", r.journal, r.resumed)
@@ -165,6 +169,11 @@ func (r *searching) run(ctx context.Context) error {
 	for !r.study.Done() {
 		if r.late() {
 			return errTime
+		}
+		if r.closing(began) {
+			if err := r.study.SetEnding(true); err != nil {
+				return err
+			}
 		}
 		err := scores.evaluate(ctx, r.study.Ask(), func(t ropescale.Trial, losses []float64, tokens int) error {
 			if err := r.study.Tell(t.ID, losses, tokens); err != nil {
@@ -190,7 +199,20 @@ func (r *searching) run(ctx context.Context) error {
 			return r.stopped(ctx, err)
 		}
 	}
+	if r.study.Ending() {
+		return errTime
+	}
 	return nil
+}
+
+// closing says whether the time left is needed to score what was found: one batch more would be too much, at the speed since began.
+func (r *searching) closing(began time.Time) bool {
+	read := r.spent() - r.read
+	if r.deadline.IsZero() || read == 0 {
+		return false
+	}
+	need := time.Duration(float64(time.Since(began)) * float64(r.study.Closing()) / float64(read))
+	return time.Now().Add(need).After(r.deadline)
 }
 
 // late says whether the time is up. What a study begins with is scored all the same: without PI, NTK, YaRN and the rung below, the
