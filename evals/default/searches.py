@@ -32,6 +32,8 @@ ARMS = {
     "dim-mono": ["--algorithm", "dim-mono", "--windows", "1", "--fitness", "perplexity"],
     "dim-piece-mono": ["--algorithm", "dim-piece-mono", "--windows", "1", "--fitness", "perplexity"],
 }
+LABELS = {"default": "the search", "perplexity": "text alone", "needle": "keys alone", "fixed": "attention factor fixed", "longrope": "the paper's",
+          "dim-mono": "released dim-mono", "dim-piece-mono": "released dim-piece-mono"}
 METHODS = {"ntk": "NTK", "yarn": "YaRN"}
 PARTS = (8, 4, 2, 1)  # of the tokens
 TEXTS = ("isaiah", "acts", "opticks-4")
@@ -97,6 +99,10 @@ def measured(seeds, part: int):
     return [seed[part] for seed in seeds.values() if part in seed]
 
 
+def only_ends(runs) -> bool:
+    return all(set(s) <= {1} for seeds in runs.values() for s in seeds.values())
+
+
 def wilson(found: int, asked: int) -> str:
     z, p = 1.96, found / asked
     mid, half = (p + z * z / (2 * asked)), z * math.sqrt(p * (1 - p) / asked + z * z / (4 * asked * asked))
@@ -123,12 +129,12 @@ def tables(plain, runs, target: int):
 
     for name, m in plain.items():
         if m:
-            row(name, 0, [m])
+            row(METHODS[name], 0, [m])
     for name, seeds in runs.items():
         ends = measured(seeds, 1)
         if ends:
-            row(name, f"{statistics.mean(t for t, _ in ends) / 1e6:.2f} M", [m for _, m in ends])
-    if all(set(s) <= {1} for seeds in runs.values() for s in seeds.values()):
+            row(LABELS.get(name, name), f"{statistics.mean(t for t, _ in ends) / 1e6:.2f} M", [m for _, m in ends])
+    if only_ends(runs):
         return
     print("\n| what a search would have returned: perplexity, keys | " + " | ".join(f"1/{n} of its tokens" if n > 1 else "all" for n in PARTS) + " |\n|---" + "|---" * len(PARTS) + "|")
     for name, seeds in runs.items():
@@ -137,12 +143,12 @@ def tables(plain, runs, target: int):
             at = [m for _, m in measured(seeds, part)]
             cells.append(f"{spread([m[0] for m in at])}, {sum(m[2] for m in at)} of {sum(m[3] for m in at)}" if at else "")
         if any(cells):
-            print(f"| {name} | " + " | ".join(cells) + " |")
+            print(f"| {LABELS.get(name, name)} | " + " | ".join(cells) + " |")
     sys.stdout.flush()
 
 
 def plot(path: Path, plain, runs, target: int):
-    """Perplexity and keys against tokens spent: a mark for each seed, a line through their means."""
+    """Perplexity and keys against tokens spent: a mark for each seed, a line through their means. With --ends, keys against perplexity."""
     try:
         import matplotlib
     except ImportError:
@@ -150,6 +156,24 @@ def plot(path: Path, plain, runs, target: int):
     matplotlib.use("agg")
     from matplotlib import pyplot
 
+    if only_ends(runs):
+        figure, panel = pyplot.subplots(figsize=(6.5, 4.6), layout="constrained")
+        for method, m in plain.items():
+            if m:
+                panel.plot(m[0], 100 * m[2] / m[3], "x", color="gray")
+                panel.annotate(METHODS[method], (m[0], 100 * m[2] / m[3]), xytext=(6, -4), textcoords="offset points", color="gray")
+        for i, (name, seeds) in enumerate(runs.items()):
+            if ends := [(m[0], 100 * m[2] / m[3]) for _, m in measured(seeds, 1)]:
+                mean = [statistics.mean(v) for v in zip(*ends)]
+                for end in ends:
+                    panel.plot(*zip(mean, end), ".-", color=f"C{i}", alpha=0.4, linewidth=1)
+                panel.plot(*mean, "o", color=f"C{i}", label=LABELS.get(name, name))
+        panel.set(xlabel="perplexity (better to the left)", ylabel="keys found, %", ylim=(0, 100))
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.legend(frameon=False)
+        figure.suptitle(f"What searches return at {target:,} tokens: seeds, and their means")
+        figure.savefig(path, dpi=130)
+        return
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for panel, label, value in zip(panels, ("perplexity", "keys found, %"), (lambda m: m[0], lambda m: 100 * m[2] / m[3])):
         for (method, m), style in zip(plain.items(), ("--", ":")):
@@ -163,7 +187,7 @@ def plot(path: Path, plain, runs, target: int):
                     panel.plot(spent, values, ".", color=f"C{i}", alpha=0.5)
                     means.append((statistics.mean(spent), statistics.mean(values)))
             if means:
-                panel.plot(*zip(*means), "o-", color=f"C{i}", label=name)
+                panel.plot(*zip(*means), "o-", color=f"C{i}", label=LABELS.get(name, name))
         panel.set(xscale="log", xlabel="tokens read by the search", ylabel=label)
         panel.spines[["top", "right"]].set_visible(False)
     panels[1].set_ylim(0, 100)
