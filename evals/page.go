@@ -47,6 +47,15 @@ type RungPage struct {
 	Trials, Tokens, HeldOutTokens int
 }
 
+// Refused says that what was found is not the candidate with the lowest fitness.
+func (r *RungPage) Refused() bool {
+	if len(r.Best) == 0 || len(r.Methods) == 0 {
+		return false
+	}
+	found := r.Methods[len(r.Methods)-1].Fitness
+	return found != nil && *found > r.Best[len(r.Best)-1].Fitness
+}
+
 // Candidate is one evaluation.
 type Candidate struct {
 	Tokens  int // read so far, this one's included

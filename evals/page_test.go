@@ -52,7 +52,7 @@ func somePage(t testing.TB) *SearchPage {
 			best = g
 		}
 		r.Rival = value(14)
-		r.Methods = append(r.Methods, MethodPage{Method: "longrope", Fitness: value(11.2), Text: value(11.2), HeldOut: value(13.72), Rung: best})
+		r.Methods = append(r.Methods, MethodPage{Method: "longrope", Fitness: value(12.5 - 0.1*13), Text: value(11.2), HeldOut: value(13.72), Rung: best})
 		p.Rungs = append(p.Rungs, r)
 		best.Length = target
 		rungs = append(rungs, best)
@@ -77,6 +77,10 @@ func TestPage(t *testing.T) {
 	assert.Contains(t, html, "perplexity of 2 windows. 14 trials read 14,000 tokens, 1,234 more were read of held-out text")
 	assert.Contains(t, html, "512<td>4x<td><b>13.72</b><td>14.00 NTK<td>−2.0 %<td>", "what each rung is worth")
 	assert.Contains(t, html, "<h2>256 tokens</h2>")
+	assert.NotContains(t, html, "decided against the lowest")
+	refused := somePage(t)
+	*refused.Rungs[0].Methods[3].Fitness = 11.5
+	assert.Equal(t, 1, strings.Count(page(t, refused), "decided against the lowest"))
 	for _, title := range []string{"Convergence", "Does it carry over?", "Factors", "Attention factor", "Start window"} {
 		assert.Equal(t, 2, strings.Count(html, "<h3>"+title+"</h3>"), title)
 	}

@@ -123,7 +123,7 @@ func journalPage(path string, l *ropescale.Ladder) (*evals.SearchPage, error) {
 		opts := s.Options()
 		p.Rungs = append(p.Rungs, rungPage(s, losses, live))
 		p.Rope, p.Digest, p.Texts = opts.Rope, opts.ModelDigest, union(p.Texts, opts.Texts)
-		if !s.Done() {
+		if !s.Done() || s.Ending() {
 			p.Note = "The search is not complete."
 		}
 		if best, ok := s.Best(); ok {
