@@ -83,10 +83,7 @@ func TestKilledAndResumedEqualsNeverKilled(t *testing.T) {
 
 // The same with candidates that are scored in parts, finalists and a retry, killed after any of the tells.
 func TestKilledAmongPartialTrials(t *testing.T) {
-	opts := Options{Rope: tiny, Target: 2048, Seed: 3, Readings: windowsAndKeys(), Params: Params{Retries: 1}}
-	for range 3 {
-		opts.Readings = append(opts.Readings, Reading{Kind: "key", Tokens: 2000, Weight: 0.2 / 4, Use: ForFinalists})
-	}
+	opts := Options{Rope: tiny, Target: 2048, Seed: 3, Readings: andFurtherKeys(), Params: Params{Retries: 1}}
 	told := func(trial Trial) (losses []float64, tokens int) {
 		for _, i := range trial.Readings {
 			loss := noisy(trial.Rung, i)
@@ -140,30 +137,20 @@ func TestKilledAmongPartialTrials(t *testing.T) {
 // A study that is to end early, at any time, scores what it found and has its finals, with no more tokens than foreseen. It goes on
 // to its own end afterwards; its journal tells the same.
 func TestEndsEarlyAndGoesOn(t *testing.T) {
-	opts := Options{Rope: tiny, Target: 2048, Seed: 5, Readings: windowsAndKeys(), Params: Params{Retries: 1}}
-	for range 3 {
-		opts.Readings = append(opts.Readings, Reading{Kind: "key", Tokens: 2000, Weight: 0.2 / 4, Use: ForFinalists})
-	}
-	told := func(trial Trial) (losses []float64, tokens int) {
-		for _, i := range trial.Readings {
-			losses = append(losses, noisy(trial.Rung, i))
-			tokens += opts.Readings[i].Tokens
-		}
-		return losses, tokens
-	}
+	opts := Options{Rope: tiny, Target: 2048, Seed: 5, Readings: andFurtherKeys(), Params: Params{Retries: 1}}
 	spent := func(s *Study) int { c := s.Curve(); return c[len(c)-1].Tokens }
 	rng := rand.New(rand.NewPCG(6, 6))
 	for _, tells := range []int{1, 3, 4, 10, 11, 12, 60, 120} {
 		path := filepath.Join(t.TempDir(), "s.jsonl")
 		s, err := OpenStudy(path, opts)
 		require.NoError(t, err)
-		tell(t, s, tells, rng, told)
+		tellNoisy(t, s, tells, rng)
 		require.False(t, s.Done())
 		before, most := spent(s), s.Closing()
 		for range 2 {
 			require.NoError(t, s.SetEnding(true))
 		}
-		tell(t, s, 0, rng, told)
+		tellNoisy(t, s, 0, rng)
 		require.True(t, s.Ending())
 		finals := strings.Count(fmt.Sprint(s.History()), " final ")
 		if tells < 3 {
@@ -179,10 +166,10 @@ func TestEndsEarlyAndGoesOn(t *testing.T) {
 
 		require.NoError(t, s.SetEnding(false))
 		require.False(t, s.Done())
-		tell(t, s, tells, rng, told)
+		tellNoisy(t, s, tells, rng)
 		require.NoError(t, s.SetEnding(true))
 		require.NoError(t, s.SetEnding(false))
-		tell(t, s, 0, rng, told)
+		tellNoisy(t, s, 0, rng)
 		require.LessOrEqual(t, spent(s), s.Options().Budget)
 		require.Greater(t, float64(spent(s)), 0.9*float64(s.Foreseen()))
 		best, ok := s.Best()

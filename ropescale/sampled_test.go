@@ -23,6 +23,15 @@ func windowsAndKeys() []Reading {
 	return r
 }
 
+// andFurtherKeys are these, and three keys for finalists.
+func andFurtherKeys() []Reading {
+	r := windowsAndKeys()
+	for range 3 {
+		r = append(r, Reading{Kind: "key", Tokens: 2000, Weight: 0.2 / 4, Use: ForFinalists})
+	}
+	return r
+}
+
 // noisy is the loss of a reading: that of the bowl, and a deviation of this reading's own that changes with the factors, as
 // windows of text differ in what suits them. The keys want a higher attention factor than the text.
 func noisy(g Rung, reading int) float64 {

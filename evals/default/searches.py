@@ -156,24 +156,31 @@ def plot(path: Path, plain, runs, target: int):
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    if only_ends(runs):
-        figure, panel = pyplot.subplots(figsize=(6.5, 4.6), layout="constrained")
-        for method, m in plain.items():
-            if m:
-                panel.plot(m[0], 100 * m[2] / m[3], "x", color="gray")
-                panel.annotate(METHODS[method], (m[0], 100 * m[2] / m[3]), xytext=(6, -4), textcoords="offset points", color="gray")
-        for i, (name, seeds) in enumerate(runs.items()):
-            if ends := [(m[0], 100 * m[2] / m[3]) for _, m in measured(seeds, 1)]:
-                mean = [statistics.mean(v) for v in zip(*ends)]
-                for end in ends:
-                    panel.plot(*zip(mean, end), ".-", color=f"C{i}", alpha=0.4, linewidth=1)
-                panel.plot(*mean, "o", color=f"C{i}", label=LABELS.get(name, name))
-        panel.set(xlabel="perplexity (better to the left)", ylabel="keys found, %", ylim=(0, 100))
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False)
-        figure.suptitle(f"What searches return at {target:,} tokens: seeds, and their means")
-        figure.savefig(path, dpi=130)
-        return
+    draw = plot_ends if only_ends(runs) else plot_along
+    draw(pyplot, plain, runs, target).savefig(path, dpi=130)
+
+
+def plot_ends(pyplot, plain, runs, target: int):
+    figure, panel = pyplot.subplots(figsize=(6.5, 4.6), layout="constrained")
+    point = lambda m: (m[0], 100 * m[2] / m[3])
+    for method, m in plain.items():
+        if m:
+            panel.plot(*point(m), "x", color="gray")
+            panel.annotate(METHODS[method], point(m), xytext=(6, -4), textcoords="offset points", color="gray")
+    for i, (name, seeds) in enumerate(runs.items()):
+        if ends := [point(m) for _, m in measured(seeds, 1)]:
+            mean = [statistics.mean(v) for v in zip(*ends)]
+            for end in ends:
+                panel.plot(*zip(mean, end), ".-", color=f"C{i}", alpha=0.4, linewidth=1)
+            panel.plot(*mean, "o", color=f"C{i}", label=LABELS.get(name, name))
+    panel.set(xlabel="perplexity (better to the left)", ylabel="keys found, %", ylim=(0, 100))
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(frameon=False)
+    figure.suptitle(f"What searches return at {target:,} tokens: seeds, and their means")
+    return figure
+
+
+def plot_along(pyplot, plain, runs, target: int):
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for panel, label, value in zip(panels, ("perplexity", "keys found, %"), (lambda m: m[0], lambda m: 100 * m[2] / m[3])):
         for (method, m), style in zip(plain.items(), ("--", ":")):
@@ -193,7 +200,7 @@ def plot(path: Path, plain, runs, target: int):
     panels[1].set_ylim(0, 100)
     panels[0].legend(frameon=False)
     figure.suptitle(f"What a search would have returned, {target:,} tokens: seeds, and the line of their means")
-    figure.savefig(path, dpi=130)
+    return figure
 
 
 def tokens(text: str) -> int:
