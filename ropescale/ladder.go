@@ -2,6 +2,7 @@ package ropescale
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -238,4 +239,15 @@ func (g Rung) Over(base *Rung) Rung {
 	g.Factors = f
 	g.AttentionFactor *= base.AttentionFactor
 	return g
+}
+
+// Key identifies what a rung does, to the last bit: two rungs with one key give every token one rotation. It is not text.
+func (g Rung) Key() string {
+	b := binary.LittleEndian.AppendUint64(nil, uint64(g.Length))
+	b = binary.LittleEndian.AppendUint64(b, uint64(g.StartWindow))
+	b = binary.LittleEndian.AppendUint64(b, math.Float64bits(g.AttentionFactor))
+	for _, f := range g.Factors {
+		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(f))
+	}
+	return string(b)
 }

@@ -1,0 +1,154 @@
+package ropescale
+
+import (
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Best returns the trial that completed the candidate with the lowest fitness, the earliest of equals; false while no
+// candidate was told all its readings. Once there are finalists it is one of these, by what the fitness is made of and the readings
+// for finalists together. One that is worse than the best start at what these are (keys), by more than a standard error of the
+// differences, is out.
+func (s *Study) Best() (Trial, bool) {
+	best, ok := Trial{}, false
+	winner, decided := s.winner()
+	for _, t := range s.History() {
+		if decided && t.Candidate != winner {
+			continue
+		}
+		if t.Fitness < best.Fitness || !ok && !math.IsNaN(t.Fitness) {
+			best, ok = t, true
+		}
+	}
+	return best, ok
+}
+
+// winner is the finalist that Best speaks of; false while there is none.
+func (s *Study) winner() (id int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var finalists []Result
+	for _, id := range s.finalists {
+		finalists = append(finalists, *s.candidates[id])
+	}
+	r, ok := winner(finalists, s.opts.Readings, func(id int) bool { return s.trials[id].Generation == 0 })
+	return r.Candidate, ok
+}
+
+// winner is the finalist that Study.Best speaks of, the earliest of equals; false where there is none.
+func winner(finalists []Result, readings []Reading, start func(candidate int) bool) (best Result, ok bool) {
+	final := places(readings, ForFinalists)
+	all := append(places(readings, ""), final...)
+	compared := slices.DeleteFunc(slices.Clone(all), func(i int) bool {
+		return !slices.ContainsFunc(final, func(k int) bool { return readings[k].Kind == readings[i].Kind })
+	})
+	var bar Result
+	lowest := math.Inf(1)
+	for _, r := range finalists {
+		if v := estimate(r.Losses, readings, compared); start(r.Candidate) && v < lowest {
+			bar, lowest = r, v
+		}
+	}
+	lowest = math.Inf(1)
+	for _, r := range finalists {
+		if bar.Losses != nil && r.Candidate != bar.Candidate && worse(r.Losses, bar.Losses, compared) {
+			continue
+		}
+		if v := estimate(r.Losses, readings, all); !ok || v < lowest {
+			best, lowest, ok = r, v, true
+		}
+	}
+	return best, ok
+}
+
+// worse says whether losses are above others by more than the standard error of their differences.
+func worse(losses, others Losses, places []int) bool {
+	n := float64(len(places))
+	var sum, squares float64
+	for _, i := range places {
+		d := losses[i] - others[i]
+		sum, squares = sum+d, squares+d*d
+	}
+	variance := max(squares-sum*sum/n, 0) / max(n-1, 1)
+	return !(sum/n <= math.Sqrt(variance/n)) // not finite is worse
+}
+
+// fitness is exp of the weighted sum: NaN where a loss is missing, +Inf where one failed.
+func fitness(losses []float64, readings []Reading) float64 {
+	var sum float64
+	for _, i := range places(readings, "") {
+		sum += readings[i].Weight * losses[i]
+	}
+	return math.Exp(sum)
+}
+
+// estimate is what the log of the fitness would be if the losses in places were all there are: each kind has the weight that it has
+// in the fitness.
+func estimate(losses []float64, readings []Reading, places []int) (v float64) {
+	weight, share := map[string]float64{}, map[string]float64{}
+	for _, r := range readings {
+		if r.Use == "" {
+			weight[r.Kind] += r.Weight
+		}
+	}
+	for _, i := range places {
+		share[readings[i].Kind]++
+	}
+	for _, i := range places {
+		kind := readings[i].Kind
+		v += weight[kind] / share[kind] * losses[i]
+	}
+	return v
+}
+
+// Seeds returns the told ones of the three trials that every study starts with, by the names of their methods: linear
+// (PI), ntk and yarn, each as published, with n-hat 0 and the method's own attention factor. Up to L all three are the own
+// RoPE, which is then the only one: own.
+func (s *Study) Seeds() map[string]Trial {
+	seeds := map[string]Trial{}
+	for _, t := range s.History() {
+		if t.ID < len(s.opts.seedNames()) {
+			seeds[t.Origin] = t
+		}
+	}
+	return seeds
+}
+
+// Point is one point of a study's progress.
+type Point struct {
+	Trial  int     `json:"trial"`
+	Tokens int     `json:"tokens"` // evaluated up to and with this trial
+	Best   float64 `json:"best"`   // lowest fitness so far of a candidate that was told all readings; +Inf before the first
+}
+
+// Curve returns the best fitness over the tokens evaluated, a point per told trial by id.
+func (s *Study) Curve() []Point {
+	var curve []Point
+	tokens, best := 0, math.Inf(1)
+	for _, t := range s.History() {
+		tokens += t.Tokens
+		if t.Fitness < best { // not NaN
+			best = t.Fitness
+		}
+		curve = append(curve, Point{Trial: t.ID, Tokens: tokens, Best: best})
+	}
+	return curve
+}
+
+// Ladder returns the best trial as a ladder of one rung, with where it came from. It is an error while no candidate has a
+// finite fitness.
+func (s *Study) Ladder() (*Ladder, error) {
+	best, ok := s.Best()
+	if !ok || math.IsInf(best.Fitness, 0) {
+		return nil, fmt.Errorf("study: no candidate has a fitness yet")
+	}
+	l, err := NewLadder(s.opts.Rope, s.opts.Base, best.Rung)
+	if err != nil {
+		return nil, err
+	}
+	curve := s.Curve()
+	l.Source = &Source{ModelDigest: s.opts.ModelDigest, Method: "longrope", Algorithm: s.opts.Algorithm, Seed: s.opts.Seed,
+		Texts: s.opts.Texts, Measure: s.opts.Fitness, Fitness: best.Fitness, Trials: len(curve), Tokens: curve[len(curve)-1].Tokens}
+	return l, nil
+}
