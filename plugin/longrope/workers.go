@@ -30,7 +30,7 @@ type workersFlags struct {
 func (f *workersFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	if cmd.Name() == "search" {
-		fl.IntVar(&f.workers, "workers", 0, "Processes on this machine that evaluate; they share its cores, or have a GPU each (default: this one alone)")
+		fl.IntVar(&f.workers, "workers", 0, "Processes on this machine that evaluate; they share its cores (--threads is for each), or have a GPU each (default: this one alone)")
 	}
 	fl.StringVar(&f.url, "nats", "", "`URL` of a NATS server with JetStream, through which other machines take part")
 	fl.StringVar(&f.creds, "nats-creds", "", "Credentials `FILE` for it (default: $NATS_CREDS)")
