@@ -38,6 +38,8 @@ type rungResult struct {
 	Trials        int         `json:"trials"`
 	Tokens        int         `json:"tokens"`
 	HeldOutTokens int         `json:"held_out_tokens"`
+
+	start string // the origin of the best, if the search began with it
 }
 
 // searchRow is a method with its fitness, what that is made of, and its perplexity on held-out text; nil where it failed or was
@@ -168,6 +170,9 @@ func (r *searching) result() rungResult {
 		}
 	}
 	row("longrope", best)
+	if best.Generation == 0 && best.Candidate < r.begins() {
+		out.start = best.Origin
+	}
 	return out
 }
 
@@ -269,6 +274,11 @@ func (a *app) report(r *searchResult, f searchFlags) error {
 		return err
 	}
 	a.say("fitness is %s; %d trials, %s tokens, and %s of held-out text", r.Rungs[len(r.Rungs)-1].Measure, r.Trials, count(r.Tokens), count(r.HeldOutTokens))
+	for _, rung := range r.Rungs {
+		if rung.start != "" {
+			a.say("nothing better than %s was found for %s tokens: these are its factors", evals.MethodLabel(rung.start), size(rung.Target))
+		}
+	}
 	if !r.Complete {
 		a.say("the search is not complete; to go on, give the same command again")
 	}
