@@ -38,8 +38,6 @@ type rungResult struct {
 	Trials        int         `json:"trials"`
 	Tokens        int         `json:"tokens"`
 	HeldOutTokens int         `json:"held_out_tokens"`
-
-	start string // the origin of the best, if the search began with it
 }
 
 // searchRow is a method with its fitness, what that is made of, and its perplexity on held-out text; nil where it failed or was
@@ -170,9 +168,6 @@ func (r *searching) result() rungResult {
 		}
 	}
 	row("longrope", best)
-	if best.Generation == 0 && best.Candidate < r.begins() {
-		out.start = best.Origin
-	}
 	return out
 }
 
@@ -275,8 +270,9 @@ func (a *app) report(r *searchResult, f searchFlags) error {
 	}
 	a.say("fitness is %s; %d trials, %s tokens, and %s of held-out text", r.Rungs[len(r.Rungs)-1].Measure, r.Trials, count(r.Tokens), count(r.HeldOutTokens))
 	for _, rung := range r.Rungs {
-		if rung.start != "" {
-			a.say("nothing better than %s was found for %s tokens: these are its factors", evals.MethodLabel(rung.start), size(rung.Target))
+		// Every algorithm's first batch is what it begins with.
+		if best := rung.Rows[len(rung.Rows)-1].trial; best.Generation == 0 {
+			a.say("nothing better than %s was found for %s tokens: these are its factors", evals.MethodLabel(best.Origin), size(rung.Target))
 		}
 	}
 	if !r.Complete {

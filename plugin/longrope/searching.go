@@ -218,11 +218,9 @@ func (r *searching) closing(began time.Time) bool {
 // late says whether the time is up. What a study begins with is scored all the same: without PI, NTK, YaRN and the rung below, the
 // best is only the first.
 func (r *searching) late() bool {
-	return !r.deadline.IsZero() && time.Now().After(r.deadline) && len(r.study.History()) >= r.begins()
+	begins := len(r.seedNames()) + len(r.study.Options().Starts)
+	return !r.deadline.IsZero() && time.Now().After(r.deadline) && len(r.study.History()) >= begins
 }
-
-// begins is how many candidates the study begins with: the first ones.
-func (r *searching) begins() int { return len(r.seedNames()) + len(r.study.Options().Starts) }
 
 // stopped says how a search that the user interrupted goes on.
 func (r *searching) stopped(ctx context.Context, err error) error {
