@@ -16,7 +16,7 @@ export GOFLAGS := $(shell go env GOFLAGS | sed "s/-ldflags=[^ ]*//g") '-ldflags=
 endif
 
 # Packages that build without cgo, and without the host's sources.
-PURE := ./ropescale/... ./convert/... ./evals/... ./patches/...
+PURE := ./ropescale/... ./convert/... ./evals/... ./patches/... ./tests/house
 
 # Where programs that are not in build/bin find the fast backends.
 LIBS := $(CURDIR)/build/lib/ollama
