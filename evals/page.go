@@ -47,6 +47,11 @@ type RungPage struct {
 	Trials, Tokens, HeldOutTokens int
 }
 
+// Rivals are the methods that need no search.
+func (r *RungPage) Rivals() []MethodPage {
+	return slices.DeleteFunc(slices.Clone(r.Methods), func(m MethodPage) bool { return m.Method == "longrope" })
+}
+
 // Refused says that what was found is not the candidate with the lowest fitness.
 func (r *RungPage) Refused() bool {
 	if len(r.Best) == 0 || len(r.Methods) == 0 {
@@ -86,7 +91,7 @@ var pageSource string
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"size": sizeLabel, "figure": func(v *float64) string { return figureOf(v) }, "count": thousands,
-	"label": MethodLabel, "class": pageClass, "span": factorSpan, "number": shortNumber,
+	"label": MethodLabel, "styles": methodStyles, "class": pageClass, "span": factorSpan, "number": shortNumber,
 }).Parse(pageSource))
 
 // WritePage writes one HTML page that needs nothing else: no network, no script. Its pictures are inline SVG, which follows the
@@ -193,10 +198,12 @@ func worthOf(r *RungPage) *worth {
 
 // pageClass is the style sheet's class of a method, or of rung i.
 func pageClass(method string, i int) string {
-	switch method {
-	case "linear", "ntk", "dynamic", "yarn", "longrope", "held":
+	switch at := methodIndex(method); {
+	case at >= 0:
+		return ropescale.Methods()[at].Name
+	case method == "held":
 		return method
-	case "rung":
+	case method == "rung":
 		return fmt.Sprintf("r%d", i%8)
 	}
 	return "own"

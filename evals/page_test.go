@@ -25,10 +25,10 @@ func somePage(t testing.TB) *SearchPage {
 	var rungs []ropescale.Rung
 	for _, target := range []int{256, 512} {
 		r := RungPage{Target: target, Measure: "perplexity of 2 windows", Search: "Searched by cma, seed 1", Trials: 14, HeldOutTokens: 1234}
-		for i, name := range []string{"linear", "ntk", "yarn"} {
+		for i, name := range ropescale.MethodNames(ropescale.Seed)[:3] {
 			method, err := ropescale.MethodByName(name)
 			require.NoError(t, err)
-			g, err := method(rope, target, ropescale.MethodOptions{})
+			g, err := method.Rung(rope, target, ropescale.MethodOptions{})
 			require.NoError(t, err)
 			r.Methods = append(r.Methods, MethodPage{Method: name, Fitness: value([]float64{50, 12, 13}[i]), Text: value([]float64{50, 12, 13}[i]), HeldOut: value([]float64{60, 14, 15}[i]), Rung: g})
 		}

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"gonum.org/v1/plot/vg"
+
+	"github.com/longrope/longrope/ropescale"
 )
 
 // FactorSeries is a curve of rescale factors, lambda_0 … lambda_{d/2-1}.
@@ -256,37 +258,7 @@ func PlotSearch(path string, series []SearchSeries, baselines []Baseline) error 
 }
 
 // MethodLabel is a method's name for people.
-func MethodLabel(method string) string {
-	known := map[string]string{"linear": "PI", "ntk": "NTK", "dynamic": "dynamic NTK", "yarn": "YaRN", "longrope": "searched", "own": "own RoPE"}
-	if label, ok := known[method]; ok {
-		return label
-	}
-	return method
-}
-
-// styleOf gives a method the same look in every figure. Colours are those of Okabe and Ito, which stay apart for
-// colour-blind readers.
-func styleOf(method string, index int) style {
-	known := map[string]style{
-		"own RoPE": {color: rgb(0x8a8a8a)},
-		"stock":    {color: rgb(0x8a8a8a)},
-		"linear":   {color: rgb(0xe69f00)},
-		"ntk":      {color: rgb(0x56b4e9)},
-		"dynamic":  {color: rgb(0xcc79a7)},
-		"yarn":     {color: rgb(0x009e73)},
-		"longrope": {color: rgb(0xd55e00), width: 2.4},
-	}
-	s, ok := known[method]
-	if !ok {
-		others := []uint32{0x0072b2, 0xd55e00, 0x009e73, 0xcc79a7, 0xe69f00, 0x332288, 0x882255, 0x56b4e9}
-		s.color = rgb(others[index%len(others)])
-	}
-	s.name = method
-	if s.width == 0 {
-		s.width = 1.5
-	}
-	return s
-}
+func MethodLabel(method string) string { return ropescale.MethodLabel(method) }
 
 func rgb(hex uint32) color.NRGBA {
 	return color.NRGBA{R: uint8(hex >> 16), G: uint8(hex >> 8), B: uint8(hex), A: 255}

@@ -108,7 +108,7 @@ func estimate(losses []float64, readings []Reading, places []int) (v float64) {
 func (s *Study) Seeds() map[string]Trial {
 	seeds := map[string]Trial{}
 	for _, t := range s.History() {
-		if t.ID < len(s.opts.seedNames()) {
+		if t.ID < len(SeedNames(s.opts.Rope, s.opts.Target)) {
 			seeds[t.Origin] = t
 		}
 	}

@@ -22,7 +22,7 @@
 //	(3)  positions p < n-hat use row 0 in (2), the model's own RoPE, with row 0's attention factor
 //	(4)  linear (PI):  lambda_i = s
 //	(5)  ntk:          lambda_i = s^(2i/(d-2)), that is b' = b*s^(d/(d-2))
-//	(6)  dynamic:      (5) with f*n/L - (f-1) in place of s, n the length at hand
+//	(6)  dynamic:      (5) with n/L in place of s, n the length at hand
 //	(7)  yarn:         1/lambda_i = gamma_i + (1-gamma_i)/s, gamma_i = 1 - clamp((i-low)/(high-low), 0, 1)
 //	(8)                low, high = floor, ceil of d*ln(L/(2 pi n))/(2 ln b) at n = 32 and n = 1 turns
 //	(9)  longrope:     a = sqrt(1 + ln s/ln L)

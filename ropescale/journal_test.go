@@ -87,7 +87,7 @@ func TestKilledAmongPartialTrials(t *testing.T) {
 	told := func(trial Trial) (losses []float64, tokens int) {
 		for _, i := range trial.Readings {
 			loss := noisy(trial.Rung, i)
-			if opts.Readings[i].Use == ForFinalists && trial.Candidate >= len(seedMethods) {
+			if opts.Readings[i].Use == ForFinalists && trial.Candidate >= len(MethodNames(Seed)) {
 				loss += 10 // so that a start wins
 			}
 			losses = append(losses, loss)

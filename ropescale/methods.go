@@ -7,10 +7,104 @@ import (
 	"strings"
 )
 
-// Method computes the rung that takes a model with RoPE r to target tokens. Its factors act on the frequencies that
-// the model was trained with; use Rung.Over for a model with scaling of its own. Up to L tokens (s <= 1) every method
-// but LongRoPE is the identity. The error names the argument that does not fit.
-type Method func(r Rope, target int, o MethodOptions) (Rung, error)
+// A Method computes the rung that takes a model to a longer context. The table below is the only list
+// of them: what names, labels, orders or offers methods reads it.
+type Method struct {
+	// Name is the method's name in flags, files and results.
+	Name string
+	// Label is its name in tables and pictures.
+	Label string
+	// Rung computes the rung that takes a model with RoPE r to target tokens. Its factors act on the
+	// frequencies that the model was trained with; use Rung.Over for a model with scaling of its own.
+	// The error names the argument that does not fit.
+	Rung func(r Rope, target int, o MethodOptions) (Rung, error)
+	// Laws are those that its rungs obey with the zero MethodOptions.
+	Laws Laws
+	// Use says what it is for.
+	Use Uses
+}
+
+// Laws of a method's rungs; a test holds each method to its own.
+type Laws uint
+
+const (
+	// Monotone factors never fall from one pair to the next, slower one.
+	Monotone Laws = 1 << iota
+	// IdentityToL is the identity up to L tokens (s <= 1), and tends to it as s tends to 1.
+	IdentityToL
+	// EndsAtScale has factors from 1 to s, and s at the slowest pair.
+	EndsAtScale
+)
+
+// Uses of a method.
+type Uses uint
+
+const (
+	// ClosedForm needs nothing but the RoPE and the target: a model can be converted with it.
+	ClosedForm Uses = 1 << iota
+	// Seed is evaluated first by every study.
+	Seed
+	// EachLength has other factors for each length: a ladder has a rung for each doubling.
+	EachLength
+)
+
+// Has says whether all of uses are among u.
+func (u Uses) Has(uses Uses) bool { return u&uses == uses }
+
+// methods have Hugging Face's names (modeling_rope_utils.py, ROPE_INIT_FUNCTIONS) where they have one.
+// Their order is that of tables and legends, and that in which a study evaluates its seeds.
+var methods = []Method{
+	{"linear", "PI", Linear, Monotone | IdentityToL | EndsAtScale, ClosedForm | Seed},
+	{"ntk", "NTK", NTK, Monotone | IdentityToL | EndsAtScale, ClosedForm | Seed},
+	{"dynamic", "dynamic NTK", DynamicNTK, Monotone | IdentityToL | EndsAtScale,
+		ClosedForm | EachLength},
+	{"yarn", "YaRN", YaRN, Monotone | IdentityToL | EndsAtScale, ClosedForm | Seed},
+	{"longrope", "searched", LongRoPE, 0, 0},
+	{"own", "own RoPE", ownRope, Monotone | IdentityToL, 0},
+}
+
+// Methods returns all methods, in order.
+func Methods() []Method { return slices.Clone(methods) }
+
+// MethodNames lists the names of the methods that have all of uses, in order; 0 lists all.
+func MethodNames(uses Uses) (names []string) {
+	for _, m := range methods {
+		if m.Use.Has(uses) {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
+// SeedNames are the names of the methods that a study for target tokens evaluates first. Up to L these
+// are all the own RoPE, which is then the only one.
+func SeedNames(r Rope, target int) []string {
+	if target <= r.OriginalContextLength {
+		return []string{ownMethod}
+	}
+	return MethodNames(Seed)
+}
+
+// ownMethod is the name of the method that changes nothing.
+const ownMethod = "own"
+
+// MethodByName returns the method of that name; the error lists the names there are.
+func MethodByName(name string) (Method, error) {
+	i := slices.IndexFunc(methods, func(m Method) bool { return m.Name == name })
+	if i < 0 {
+		known := strings.Join(MethodNames(0), ", ")
+		return Method{}, fmt.Errorf("unknown method %q; known: %s", name, known)
+	}
+	return methods[i], nil
+}
+
+// MethodLabel is a method's name in tables and pictures; a name that is no method's is its own label.
+func MethodLabel(name string) string {
+	if m, err := MethodByName(name); err == nil {
+		return m.Label
+	}
+	return name
+}
 
 // MethodOptions are the parameters of the methods; the zero value is each method's published default.
 type MethodOptions struct {
@@ -26,36 +120,6 @@ type MethodOptions struct {
 	// ExactRamp leaves the ends of YaRN's ramp where the formula puts them, instead of rounding them outwards to whole
 	// pairs as the reference code does (Hugging Face truncate=false).
 	ExactRamp bool
-	// DynamicFactor is Hugging Face's "factor" of dynamic NTK; 0 means 1, so that the base depends on the length alone.
-	DynamicFactor float64
-}
-
-// methods has Hugging Face's names (modeling_rope_utils.py, ROPE_INIT_FUNCTIONS), and ntk, which they lack.
-var methods = map[string]Method{
-	"linear":   Linear,
-	"ntk":      NTK,
-	"dynamic":  DynamicNTK,
-	"yarn":     YaRN,
-	"longrope": LongRoPE,
-}
-
-// MethodNames lists the names that MethodByName knows, sorted.
-func MethodNames() []string {
-	names := make([]string, 0, len(methods))
-	for name := range methods {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
-// MethodByName returns the method of that name; the error lists the names there are.
-func MethodByName(name string) (Method, error) {
-	m, ok := methods[name]
-	if !ok {
-		return nil, fmt.Errorf("unknown method %q; known: %s", name, strings.Join(MethodNames(), ", "))
-	}
-	return m, nil
 }
 
 // begin checks the arguments that all methods share and returns the identity rung for target, and s.
@@ -100,38 +164,18 @@ func NTK(r Rope, target int, o MethodOptions) (Rung, error) {
 	if err != nil || s <= 1 {
 		return g, err
 	}
-	return g, ntk(r, g.Factors, s)
-}
-
-// DynamicNTK is NTK whose base follows the length, so it gives another rung for every target: the base becomes
-// b*(f*n/L - (f-1))^(d/(d-2)) at n tokens (transformers, "dynamic"). With the default f = 1 the rung at n is NTK's for
-// n; Hugging Face configurations set f (DynamicFactor) to the scale of the longest length, which stretches more.
-// Attention factor 1. (eq. 6)
-func DynamicNTK(r Rope, target int, o MethodOptions) (Rung, error) {
-	g, s, err := begin(r, target, o)
-	if err != nil || s <= 1 {
-		return g, err
-	}
-	f := o.DynamicFactor
-	switch {
-	case f == 0:
-		f = 1
-	case !(f >= 1) || math.IsInf(f, 0):
-		return Rung{}, fmt.Errorf("dynamic factor is %g, want a finite number of at least 1", f)
-	}
-	return g, ntk(r, g.Factors, f*s-(f-1))
-}
-
-// ntk sets factors to a^(2i/(d-2)).
-func ntk(r Rope, factors []float64, a float64) error {
 	if r.Dims < 4 {
-		return fmt.Errorf("ntk: rope_dimension_count is %d, want at least 4", r.Dims)
+		return g, fmt.Errorf("ntk: rope_dimension_count is %d, want at least 4", r.Dims)
 	}
-	for i := range factors {
-		factors[i] = math.Pow(a, 2*float64(i)/float64(r.Dims-2))
+	for i := range g.Factors {
+		g.Factors[i] = math.Pow(s, 2*float64(i)/float64(r.Dims-2))
 	}
-	return nil
+	return g, nil
 }
+
+// DynamicNTK is NTK whose base follows the length, so it gives another rung for every target
+// (transformers, "dynamic"). The rung at n tokens is NTK's for n. Attention factor 1. (eq. 6)
+func DynamicNTK(r Rope, target int, o MethodOptions) (Rung, error) { return NTK(r, target, o) }
 
 // YaRN interpolates by parts (arXiv 2309.00071, section 3.2): omega_i/lambda_i = omega_i*(gamma_i + (1-gamma_i)/s),
 // gamma_i falling from 1 to 0 over the pairs that turn between BetaFast and BetaSlow times in L tokens; attention factor
@@ -167,6 +211,12 @@ func YaRN(r Rope, target int, o MethodOptions) (Rung, error) {
 // d*ln(L/(2*pi*n)) / (2*ln b). (eq. 8)
 func (r Rope) pairTurning(n float64) float64 {
 	return float64(r.Dims) * math.Log(float64(r.OriginalContextLength)/(2*math.Pi*n)) / (2 * math.Log(r.FreqBase))
+}
+
+// ownRope is the model's own RoPE at any length, with the options' start window and attention factor.
+func ownRope(r Rope, target int, o MethodOptions) (Rung, error) {
+	g, _, err := begin(r, target, o)
+	return g, err
 }
 
 // LongRoPE takes factors that were found by search or published with a model (arXiv 2402.13753); they also count at or

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -18,29 +19,40 @@ var (
 	llama2 = Rope{Dims: 128, FreqBase: 10000, OriginalContextLength: 4096}
 )
 
-// vectors are what transformers computes; testdata/vectors.py makes the file.
-func TestMethodsAgreeWithTransformers(t *testing.T) {
+// vector is a reference value; testdata/vectors.py makes the file.
+type vector struct {
+	Name, Method         string
+	Dims, Length, Target int
+	Base                 float64
+	Options              json.RawMessage
+	InvFreq              []float64 `json:"inv_freq"`
+	AttentionFactor      float64   `json:"attention_factor"`
+	Rotated              []struct {
+		Position int
+		X, Y     []float64
+	}
+	madeBy string
+}
+
+func goldenVectors(t testing.TB) []vector {
 	b, err := os.ReadFile("testdata/vectors.json")
 	require.NoError(t, err)
 	var doc struct {
 		Command, Torch, Transformers string
-		Cases                        []struct {
-			Name, Method         string
-			Dims, Length, Target int
-			Base                 float64
-			Options              json.RawMessage
-			InvFreq              []float64 `json:"inv_freq"`
-			AttentionFactor      float64   `json:"attention_factor"`
-			Rotated              []struct {
-				Position int
-				X, Y     []float64
-			}
-		}
+		Cases                        []vector
 	}
 	require.NoError(t, json.Unmarshal(b, &doc))
 	require.Greater(t, len(doc.Cases), 30)
+	for i := range doc.Cases {
+		doc.Cases[i].madeBy = fmt.Sprintf("made by %s with transformers %s", doc.Command, doc.Transformers)
+	}
+	return doc.Cases
+}
+
+func TestMethodsAgreeWithTransformers(t *testing.T) {
+	cases := goldenVectors(t)
 	var worstFreq, worstTurn float64
-	for _, c := range doc.Cases {
+	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
 			r := Rope{Dims: c.Dims, FreqBase: c.Base, OriginalContextLength: c.Length}
 			var g Rung
@@ -54,7 +66,7 @@ func TestMethodsAgreeWithTransformers(t *testing.T) {
 				require.NoError(t, json.Unmarshal(c.Options, &o))
 				m, merr := MethodByName(c.Method)
 				require.NoError(t, merr)
-				g, err = m(r, c.Target, o)
+				g, err = m.Rung(r, c.Target, o)
 			}
 			require.NoError(t, err)
 			require.Len(t, g.Factors, len(c.InvFreq))
@@ -63,7 +75,7 @@ func TestMethodsAgreeWithTransformers(t *testing.T) {
 				d := math.Abs(w/g.Factors[i]/c.InvFreq[i] - 1)
 				worstFreq = max(worstFreq, d)
 				// transformers raises the base to a power in float32: a few units of 2^-23.
-				assert.LessOrEqual(t, d, 2e-6, "inverse frequency %d; made by %s with transformers %s", i, doc.Command, doc.Transformers)
+				assert.LessOrEqual(t, d, 2e-6, "inverse frequency %d; %s", i, c.madeBy)
 			}
 			for _, v := range c.Rotated {
 				y := append([]float64(nil), v.X...)
@@ -79,7 +91,7 @@ func TestMethodsAgreeWithTransformers(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("%d cases: inverse frequencies within %.2g relative, rotations within %.2g of their tolerance", len(doc.Cases), worstFreq, worstTurn)
+	t.Logf("%d cases: inverse frequencies within %.2g relative, rotations within %.2g of their tolerance", len(cases), worstFreq, worstTurn)
 }
 
 func randomHead(rng *rand.Rand, n int) []float64 {
@@ -183,39 +195,40 @@ func TestMethodLaws(t *testing.T) {
 	for i := range some {
 		some[i] = 1 + float64(i)/8
 	}
-	for _, name := range MethodNames() {
-		m, err := MethodByName(name)
-		require.NoError(t, err)
-		t.Run(name, func(t *testing.T) {
+	for _, m := range Methods() {
+		obeys := func(law Laws) bool { return m.Laws&law != 0 }
+		t.Run(m.Name, func(t *testing.T) {
 			o := MethodOptions{Factors: some}
 			for _, target := range []int{257, 300, 2048, 1 << 20} {
-				g, err := m(tiny, target, o)
+				g, err := m.Rung(tiny, target, o)
 				require.NoError(t, err)
 				s := tiny.Scale(target)
 				_, err = NewLadder(tiny, nil, g)
 				require.NoError(t, err, "what a method returns is a valid rung")
 				assert.Equal(t, target, g.Length)
-				assert.IsNonDecreasing(t, g.Factors)
-				if name != "longrope" {
-					assert.GreaterOrEqual(t, g.Factors[0], 1.0)
-					assert.LessOrEqual(t, g.Factors[31], s*(1+1e-12))
+				if obeys(Monotone) {
+					assert.IsNonDecreasing(t, g.Factors)
+				}
+				if obeys(EndsAtScale) {
+					assert.GreaterOrEqual(t, slices.Min(g.Factors), 1.0)
+					assert.LessOrEqual(t, slices.Max(g.Factors), s*(1+1e-12))
 					assert.InDelta(t, s, g.Factors[31], s*1e-9, "the slowest pair is interpolated in full")
 				}
 				assert.GreaterOrEqual(t, g.AttentionFactor, 1.0)
 			}
-			if name != "longrope" {
+			if obeys(IdentityToL) {
 				for _, target := range []int{1, 255, 256} {
-					g, err := m(tiny, target, o)
+					g, err := m.Rung(tiny, target, o)
 					require.NoError(t, err)
 					assert.Equal(t, tiny.Identity(target), g, "up to L nothing changes")
 				}
 				big := Rope{Dims: 64, FreqBase: 10000, OriginalContextLength: 1 << 20}
-				g, err := m(big, 1<<20+1, o)
+				g, err := m.Rung(big, 1<<20+1, o)
 				require.NoError(t, err)
 				assert.InDeltaSlice(t, big.Identity(0).Factors, g.Factors, 1e-5, "s to 1 gives the identity")
 				assert.InDelta(t, 1, g.AttentionFactor, 1e-6)
 			}
-			g, err := m(tiny, 2048, MethodOptions{Factors: some, AttentionFactor: 1.5, StartWindow: 8})
+			g, err := m.Rung(tiny, 2048, MethodOptions{Factors: some, AttentionFactor: 1.5, StartWindow: 8})
 			require.NoError(t, err)
 			assert.Equal(t, 1.5, g.AttentionFactor)
 			assert.Equal(t, 8, g.StartWindow)
@@ -233,13 +246,42 @@ func TestMethodLaws(t *testing.T) {
 				{tiny, 512, MethodOptions{Factors: some, StartWindow: 512}, "start window is 512"},
 				{tiny, 512, MethodOptions{Factors: some, AttentionFactor: -1}, "attention factor is -1"},
 			} {
-				_, err := m(bad.r, bad.target, bad.o)
+				_, err := m.Rung(bad.r, bad.target, bad.o)
 				assert.ErrorContains(t, err, bad.want)
 			}
 		})
 	}
 	_, err := MethodByName("su")
-	assert.ErrorContains(t, err, "known: dynamic, linear, longrope, ntk, yarn")
+	assert.ErrorContains(t, err, "known: linear, ntk, dynamic, yarn, longrope, own")
+}
+
+// The table is whole: every method has a name and a label of its own, laws where it is a closed form, and
+// golden vectors; the seeds are closed forms and, with the own RoPE, all that a study can begin with.
+func TestMethodTable(t *testing.T) {
+	golden := map[string]bool{}
+	for _, c := range goldenVectors(t) {
+		golden[c.Method] = true
+	}
+	seen := map[string]bool{}
+	for _, m := range Methods() {
+		assert.Regexp(t, `^[a-z][a-z0-9-]*$`, m.Name)
+		for _, name := range []string{m.Name, m.Label} {
+			assert.NotEmpty(t, name)
+			assert.False(t, seen[name], "%q is taken", name)
+			seen[name] = true
+		}
+		if m.Use.Has(ClosedForm) {
+			assert.Equal(t, Monotone|IdentityToL|EndsAtScale, m.Laws, m.Name)
+			assert.True(t, golden[m.Name], "%s has golden vectors; add some to testdata/vectors.py", m.Name)
+		}
+		if m.Use.Has(Seed) || m.Use.Has(EachLength) {
+			assert.True(t, m.Use.Has(ClosedForm), m.Name)
+		}
+		assert.Equal(t, m.Label, MethodLabel(m.Name))
+	}
+	assert.Equal(t, MethodNames(Seed), SeedNames(tiny, 257))
+	assert.Equal(t, []string{"own"}, SeedNames(tiny, 256))
+	assert.Equal(t, "ft.json", MethodLabel("ft.json"))
 }
 
 func TestMethodArguments(t *testing.T) {
@@ -247,8 +289,6 @@ func TestMethodArguments(t *testing.T) {
 	assert.ErrorContains(t, err, "want at least 4")
 	_, err = YaRN(tiny, 512, MethodOptions{BetaFast: 1, BetaSlow: 2})
 	assert.ErrorContains(t, err, "beta_fast")
-	_, err = DynamicNTK(tiny, 512, MethodOptions{DynamicFactor: 0.5})
-	assert.ErrorContains(t, err, "dynamic factor is 0.5")
 	_, err = LongRoPE(tiny, 512, MethodOptions{})
 	assert.ErrorContains(t, err, "0 factors, want 32")
 	short, err := LongRoPE(tiny, 128, MethodOptions{Factors: tiny.Identity(0).Factors})
@@ -258,7 +298,7 @@ func TestMethodArguments(t *testing.T) {
 	require.NoError(t, err)
 	n, err := NTK(tiny, 2048, MethodOptions{})
 	require.NoError(t, err)
-	assert.Equal(t, n, d, "with factor 1 the dynamic rung at n is NTK's for n")
+	assert.Equal(t, n, d, "the dynamic rung at n is NTK's for n")
 	assert.InDelta(t, 1.1726, LongRoPEAttentionFactor(2048, 256), 1e-4)
 	assert.InDelta(t, 1+0.1*math.Log(8), YaRNAttentionFactor(8), 1e-15)
 }

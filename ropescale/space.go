@@ -111,7 +111,7 @@ func newSpace(opts Options) (*space, Options, error) {
 			return fail("reading %d, %q, is for %q, want nothing, %q or %q", i, r.Name, r.Use, ForGenerations, ForFinalists)
 		}
 	}
-	least := (len(opts.seedNames()) + len(opts.Starts)) * full
+	least := (len(SeedNames(opts.Rope, opts.Target)) + len(opts.Starts)) * full
 	if opts.Budget < 0 || opts.Budget > 0 && opts.Budget < least {
 		return fail("the budget is %d tokens, want at least %d (PI, NTK, YaRN and the starts are always evaluated)", opts.Budget, least)
 	}
@@ -249,7 +249,7 @@ func (p *Params) longropeDefaults(budget int) int {
 	if p.Parents == 0 {
 		p.Parents = min(max(4, int(math.Round(f*32))), p.Population)
 	}
-	first, each := len(seedMethods)+p.Population, p.Mutations+p.Crossovers
+	first, each := len(MethodNames(Seed))+p.Population, p.Mutations+p.Crossovers
 	if p.Iterations == 0 {
 		p.Iterations = 40
 		if budget > 0 {
@@ -295,17 +295,6 @@ func (sp *space) two(n int) (i, j int) {
 	return min(i, j), max(i, j)
 }
 
-// seedMethods are evaluated first in every study, as published, in this order.
-var seedMethods = []string{"linear", "ntk", "yarn"}
-
-// seedNames are the origins of a study's first candidates: up to L those methods are all the own RoPE.
-func (o *Options) seedNames() []string {
-	if o.Target <= o.Rope.OriginalContextLength {
-		return []string{"own"}
-	}
-	return seedMethods
-}
-
 // attentionUnit is the log of LongRoPE's attention factor for the stretch.
 func (sp *space) attentionUnit() float64 {
 	return 0.5 * math.Log1p(math.Log(sp.stretch)/math.Log(float64(sp.rope.OriginalContextLength)))
@@ -313,12 +302,13 @@ func (sp *space) attentionUnit() float64 {
 
 // seeds returns the rungs of those methods, whose origin is the method's name, and the further starts.
 func (sp *space) seeds() []Candidate {
-	if sp.target <= sp.rope.OriginalContextLength {
-		return append([]Candidate{{Rung: sp.rope.Identity(sp.target), Origin: "own"}}, sp.starts...)
-	}
 	var c []Candidate
-	for _, name := range seedMethods {
-		g, err := methods[name](sp.rope, sp.target, MethodOptions{})
+	for _, name := range SeedNames(sp.rope, sp.target) {
+		m, err := MethodByName(name)
+		if err != nil {
+			panic("ropescale: " + err.Error())
+		}
+		g, err := m.Rung(sp.rope, sp.target, MethodOptions{})
 		if err != nil {
 			panic("ropescale: " + err.Error()) // newSpace checked all that a method checks
 		}

@@ -63,7 +63,7 @@ whole ladder, and the weights are hard links. Without --factors a GGUF gets what
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.factors, "factors", nil, "Factors `FILE`, .json or .csv (repeatable)")
 	fl.Var(&f.lengths, "length", "Length of each .csv file, in their order")
-	fl.StringVar(&f.method, "method", "", "Method instead of factors: linear, ntk, dynamic or yarn")
+	fl.StringVar(&f.method, "method", "", "Method instead of factors: "+closedForms())
 	fl.Var(&f.target, "target", "Length for --method, e.g. 128k")
 	fl.IntVar(&f.startWindow, "start-window", 0, "Start window in tokens, for --method and .csv")
 	fl.Float64Var(&f.attentionFactor, "attention-factor", 0, "Attention factor, for --method and .csv (default: the method's own)")
@@ -189,7 +189,7 @@ func (f *convertFlags) ladder(m *model) (*ropescale.Ladder, error) {
 			size(int(f.target)), m.name, size(m.info.OriginalContextLength))
 	}
 	lengths := []int{int(f.target)}
-	if f.method == "dynamic" {
+	if eachLength(f.method) {
 		// A rung for each doubling stands for a base that grows with the length.
 		for n := 2 * m.info.OriginalContextLength; n < int(f.target); n *= 2 {
 			lengths = append(lengths[:len(lengths)-1], n, int(f.target))

@@ -52,10 +52,10 @@ in a long prompt is found, or both. Or its accuracy on a benchmark of multiple c
 published: arc_challenge, arc_easy, hellaswag, mmlu, truthfulqa_mc1, truthfulqa_mc2, with lm-evaluation-harness' prompts.
 Questions are short, so a ladder leaves them alone; with --lengths they get the factors for texts that long.
 
-Methods are stock, linear (PI), ntk, dynamic, yarn, factors files, and "model" for what the model itself carries. Stock
+Methods are stock, ` + closedForms() + `, factors files, and "model" for what the model itself carries. Stock
 is the model's own RoPE with the context length raised, so that nothing is cut off: that is the fair baseline. A
 factors file, or the model's, is called longrope in the results; where there are several, files go by their names.
-Without --methods a plain model is measured with stock, linear, ntk and yarn, and one that carries factors with
+Without --methods a plain model is measured with stock, ` + strings.Join(ropescale.MethodNames(ropescale.Seed), ", ") + `, and one that carries factors with
 stock and model.`,
 		Example: `  ollama longrope eval passkey llama3-16k --lengths 8k,12k,16k
   ollama longrope eval all llama3 --lengths 8k,16k --methods stock,yarn,factors.json --plot result.png --csv result.csv
@@ -69,7 +69,7 @@ stock and model.`,
 	fl := cmd.Flags()
 	fl.Var(&f.lengths, "lengths", "Lengths to measure at, e.g. 4k,8k (default: the original context length, twice and four times that)")
 	fl.StringSliceVar(&f.methods, "methods", nil, "Methods and factors files (default: see above)")
-	fl.Var(&f.target, "target", "Length that linear, ntk and yarn stretch to (default: the largest of --lengths)")
+	fl.Var(&f.target, "target", "Length that methods stretch to (default: the largest of --lengths)")
 	fl.StringVar(&f.csv, "csv", "", "Write the rows to `FILE` (.csv)")
 	fl.StringVar(&f.plot, "plot", "", "Draw the result to `FILE` (.png or .svg)")
 	fl.StringArrayVar(&f.texts, "text", nil, "Perplexity: text `FILE` (repeatable; default: books that come with the program)")

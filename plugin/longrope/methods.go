@@ -100,15 +100,17 @@ func merge(a, b *ropescale.Ladder) (*ropescale.Ladder, error) {
 // ladderBy makes the ladder of a method that needs no search. A dynamic method has a rung for each length.
 func ladderBy(m *convert.ModelInfo, name string, lengths []int, o factorsOptions) (*ropescale.Ladder, error) {
 	method, err := ropescale.MethodByName(name)
-	if err != nil || name == "longrope" {
-		return nil, fmt.Errorf("unknown method %q; known: linear, ntk, dynamic, yarn%s", name, suggest(name, []string{"linear", "ntk", "dynamic", "yarn"}))
+	if err != nil || !method.Use.Has(ropescale.ClosedForm) {
+		known := ropescale.MethodNames(ropescale.ClosedForm)
+		return nil, fmt.Errorf("unknown method %q; known: %s%s", name,
+			closedForms(), suggest(name, known))
 	}
 	var rungs []ropescale.Rung
 	for _, n := range lengths {
 		if n <= m.OriginalContextLength {
 			continue
 		}
-		g, err := method(m.Rope(), n, ropescale.MethodOptions{StartWindow: o.startWindow, AttentionFactor: o.attentionFactor})
+		g, err := method.Rung(m.Rope(), n, ropescale.MethodOptions{StartWindow: o.startWindow, AttentionFactor: o.attentionFactor})
 		if err != nil {
 			return nil, err
 		}
@@ -120,6 +122,17 @@ func ladderBy(m *convert.ModelInfo, name string, lengths []int, o factorsOptions
 	}
 	l.Source = &ropescale.Source{Method: name}
 	return l, nil
+}
+
+// closedForms are the methods that need no search, for help and errors.
+func closedForms() string {
+	return strings.Join(ropescale.MethodNames(ropescale.ClosedForm), ", ")
+}
+
+// eachLength says whether a method has other factors for each length.
+func eachLength(name string) bool {
+	m, err := ropescale.MethodByName(name)
+	return err == nil && m.Use.Has(ropescale.EachLength)
 }
 
 // stockLadder is the model's own RoPE at every length.
@@ -137,7 +150,7 @@ const asRun = "transformers"
 // for dynamic NTK only: the others are what somebody gets who sets a factor.
 func methodsFor(m *model, names []string, target int, lengths []int) ([]evals.Method, error) {
 	if len(names) == 0 {
-		names = []string{"stock", "linear", "ntk", "yarn"}
+		names = append([]string{"stock"}, ropescale.MethodNames(ropescale.Seed)...)
 		if m.info.Ladder != nil {
 			names = []string{"stock", carried}
 			if m.info.Transformers != nil {
@@ -187,10 +200,12 @@ func methodsFor(m *model, names []string, target int, lengths []int) ([]evals.Me
 			if files > 1 {
 				method.Name = strings.TrimSuffix(filepath.Base(name), filepath.Ext(name))
 			}
-		case name == "dynamic":
-			method.Ladder, err = ladderBy(m.info, name, lengths, factorsOptions{})
 		default:
-			method.Ladder, err = ladderBy(m.info, name, []int{target}, factorsOptions{})
+			ends := []int{target}
+			if eachLength(name) {
+				ends = lengths
+			}
+			method.Ladder, err = ladderBy(m.info, name, ends, factorsOptions{})
 		}
 		if err != nil {
 			return nil, fmt.Errorf("--methods: %w; stock, %s and factors files (.json, .csv) too", err, carried)

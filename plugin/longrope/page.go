@@ -75,7 +75,7 @@ func rungPage(s *ropescale.Study, losses map[int]map[int]float64, live []int) ev
 		}
 	}
 	rival := math.Inf(1)
-	for _, name := range append(slices.Clone(seedOrder), "own") {
+	for _, name := range ropescale.SeedNames(opts.Rope, opts.Target) {
 		t, ok := s.Seeds()[name]
 		if !ok {
 			continue

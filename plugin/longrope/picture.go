@@ -82,4 +82,4 @@ func drawSearch(path string, r evals.RungPage) error {
 }
 
 // seedOrder are the methods that every study evaluates first.
-var seedOrder = []string{"linear", "ntk", "yarn"}
+var seedOrder = ropescale.MethodNames(ropescale.Seed)

@@ -156,7 +156,7 @@ func (s *step) above(below ropescale.Rung) []ropescale.Candidate {
 		if err != nil {
 			continue
 		}
-		g, err := method(rope, s.target, ropescale.MethodOptions{StartWindow: below.StartWindow})
+		g, err := method.Rung(rope, s.target, ropescale.MethodOptions{StartWindow: below.StartWindow})
 		if err != nil {
 			continue
 		}

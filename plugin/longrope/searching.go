@@ -257,10 +257,7 @@ func (r *searching) readHeldOut(ctx context.Context, t ropescale.Trial) error {
 
 // seedNames are the methods that the study evaluates first: up to the original context length all are the own RoPE.
 func (r *searching) seedNames() []string {
-	if r.step.target <= r.step.rope.OriginalContextLength {
-		return []string{"own"}
-	}
-	return seedOrder
+	return ropescale.SeedNames(r.step.rope, r.step.target)
 }
 
 func (r *searching) seedLine() string {

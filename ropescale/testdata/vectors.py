@@ -27,10 +27,7 @@ def config(dims, base, length, target, rope):
 
 def case(name, method, dims, base, length, target, rope, options, positions=()):
     cfg = config(dims, base, length, target, rope)
-    if method == "ntk":  # dynamic NTK with factor 1 at the target length is NTK-aware interpolation
-        cfg.max_position_embeddings = length
-        inv_freq, attention = ROPE_INIT_FUNCTIONS["dynamic"](cfg, "cpu", seq_len=target)
-    elif method == "dynamic":
+    if method in ("ntk", "dynamic"):  # dynamic NTK with factor 1 at the target length is NTK-aware interpolation
         cfg.max_position_embeddings = length
         inv_freq, attention = ROPE_INIT_FUNCTIONS["dynamic"](cfg, "cpu", seq_len=target)
     else:
@@ -54,8 +51,7 @@ for dims, base, length, target in [(64, 1e4, 256, 2048), (128, 1e4, 4096, 131072
     pos = [0, 1, length - 1, target - 1] if target <= 8192 else [0, 1, 1000]
     cases.append(case(f"linear {tag}", "linear", dims, base, length, target, {"rope_type": "linear", "factor": s}, {}, pos))
     cases.append(case(f"ntk {tag}", "ntk", dims, base, length, target, {"rope_type": "dynamic", "factor": 1.0}, {}, pos))
-    cases.append(case(f"dynamic {tag}", "dynamic", dims, base, length, target, {"rope_type": "dynamic", "factor": s},
-                      {"DynamicFactor": s}, pos))
+    cases.append(case(f"dynamic {tag}", "dynamic", dims, base, length, target, {"rope_type": "dynamic", "factor": 1.0}, {}, pos))
     yarn = {"rope_type": "yarn", "factor": s, "original_max_position_embeddings": length}
     cases.append(case(f"yarn {tag}", "yarn", dims, base, length, target, yarn, {}, pos))
     cases.append(case(f"yarn exact {tag}", "yarn", dims, base, length, target,

@@ -1,0 +1,47 @@
+package longrope
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/ropescale"
+)
+
+// Every method that needs no search is offered: the help of convert and eval and the error about an
+// unknown one list it, and both make its ladder.
+func TestEveryMethodIsOffered(t *testing.T) {
+	help := func(args ...string) string {
+		var out strings.Builder
+		cmd := newCommand(openFake)
+		cmd.SetOut(&out)
+		cmd.SetErr(&out)
+		cmd.SetArgs(append(args, "--help"))
+		require.NoError(t, cmd.Execute())
+		return out.String()
+	}
+	m := tinyModel(t)
+	_, unknown := ladderBy(m.info, "yran", []int{1024}, factorsOptions{})
+	require.ErrorContains(t, unknown, "did you mean")
+	names := ropescale.MethodNames(ropescale.ClosedForm)
+	require.GreaterOrEqual(t, len(names), 4)
+	for _, name := range names {
+		for _, text := range []string{help("convert"), help("eval"), unknown.Error()} {
+			assert.Contains(t, text, name)
+		}
+		l, err := ladderBy(m.info, name, []int{256, 1024}, factorsOptions{})
+		require.NoError(t, err)
+		require.Len(t, l.Rungs, 2)
+		assert.Equal(t, name, l.Source.Method)
+		methods, err := methodsFor(m, []string{name}, 1024, []int{256, 1024})
+		require.NoError(t, err)
+		assert.Equal(t, l.Rungs[1], methods[0].Ladder.Rungs[len(methods[0].Ladder.Rungs)-1])
+		assert.Equal(t, name == "dynamic", eachLength(name))
+	}
+	for _, name := range []string{"longrope", "own"} {
+		_, err := ladderBy(m.info, name, []int{1024}, factorsOptions{})
+		assert.ErrorContains(t, err, "unknown method")
+	}
+}
