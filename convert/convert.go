@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -264,7 +264,7 @@ func (j *job) save(ctx context.Context, out string, opts Options) (*Report, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := writeAtomic(out, func(w *os.File) error { return p.write(ctx, w, opts.Progress) }); err != nil {
+	if err := atomicfile.Write(out, func(w io.Writer) error { return p.write(ctx, w, opts.Progress) }); err != nil {
 		return nil, err
 	}
 	j.report.Path, j.report.Size = out, p.size

@@ -16,6 +16,7 @@ import (
 
 	hostconvert "github.com/ollama/ollama/convert"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -32,7 +33,7 @@ func openModel(ctx context.Context, path, tmpDir string, opts *Options) (f *File
 	if c, err = openCheckpoint(path); err != nil {
 		return nil, nil, nil, err
 	}
-	tmp, err := createTemp(tmpDir)
+	tmp, err := atomicfile.Temp(tmpDir)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -55,7 +56,7 @@ func openModel(ctx context.Context, path, tmpDir string, opts *Options) (f *File
 	}
 	if err := c.hostConvert(ctx, tmp); err != nil {
 		remove()
-		return nil, nil, nil, hint(err)
+		return nil, nil, nil, atomicfile.Hint(err)
 	}
 	if f, err = Open(tmp.Name()); err != nil {
 		remove()

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -87,11 +88,12 @@ func (c *checkpoint) save(ctx context.Context, out string, config *jsonDoc, ladd
 	if err := c.refuseFolder(out); err != nil {
 		return nil, err
 	}
-	tmp, err := createTempDir(filepath.Dir(out))
+	dir, err := atomicfile.CreateDir(out)
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(tmp) // nothing is there after the rename
+	defer dir.Discard()
+	tmp := dir.Temp
 	cp := &copier{from: c.dir, to: tmp, copyWeights: opts.CopyWeights, progress: opts.Progress, skip: []string{fileConfig, fileLadder, ".git", ".cache"}}
 	for _, s := range c.shards {
 		cp.total += s.size
@@ -101,24 +103,22 @@ func (c *checkpoint) save(ctx context.Context, out string, config *jsonDoc, ladd
 	}
 	cp.progress(0, cp.total)
 	if err := cp.folder(ctx, "."); err != nil {
-		return nil, hint(err)
+		return nil, atomicfile.Hint(err)
 	}
-	if err := writeSynced(filepath.Join(tmp, fileConfig), func(w io.Writer) error { _, err := w.Write(config.text); return err }); err != nil {
-		return nil, hint(err)
+	if err := atomicfile.WriteIn(filepath.Join(tmp, fileConfig), func(w io.Writer) error { _, err := w.Write(config.text); return err }); err != nil {
+		return nil, atomicfile.Hint(err)
 	}
 	if ladder != nil {
-		if err := writeSynced(filepath.Join(tmp, fileLadder), ladder.WriteFactors); err != nil {
-			return nil, hint(err)
+		if err := atomicfile.WriteIn(filepath.Join(tmp, fileLadder), ladder.WriteFactors); err != nil {
+			return nil, atomicfile.Hint(err)
 		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	syncDir(tmp)
-	if err := os.Rename(tmp, out); err != nil {
+	if err := dir.Commit(); err != nil {
 		return nil, err
 	}
-	syncDir(filepath.Dir(out))
 	cp.progress(cp.total, cp.total)
 	if cp.linked > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("the weights are hard links to those of %s (%d files) and take no room; --copy-weights makes copies", c.dir, cp.linked))
@@ -149,29 +149,6 @@ func (c *checkpoint) refuseFolder(out string) error {
 		return fmt.Errorf("%s: lies inside of the input folder; give the output a place outside", out)
 	}
 	return nil
-}
-
-// createTempDir is createTemp for a folder.
-func createTempDir(dir string) (string, error) {
-	f, err := createTemp(dir)
-	if err != nil {
-		return "", err
-	}
-	name := f.Name()
-	f.Close()
-	if err := os.Remove(name); err != nil {
-		return "", err
-	}
-	return name, os.Mkdir(name, 0o777)
-}
-
-// writeSynced makes a file and has it on disk.
-func writeSynced(path string, write func(io.Writer) error) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return err
-	}
-	return errors.Join(write(f), f.Sync(), f.Close())
 }
 
 // copier makes a folder like another.
@@ -242,7 +219,7 @@ func (cp *copier) file(ctx context.Context, name string, fi fs.FileInfo) error {
 		return err
 	}
 	defer src.Close()
-	return writeSynced(to, func(w io.Writer) error {
+	return atomicfile.WriteIn(to, func(w io.Writer) error {
 		for {
 			n, err := io.CopyN(w, src, chunk)
 			cp.moved(n, weights)

@@ -15,6 +15,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/ollama/ollama/envconfig"
 	"github.com/ollama/ollama/types/model"
 )
@@ -235,10 +236,7 @@ func (s *Store) writeBlob(mediaType string, b []byte) (layer, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return l, err
 	}
-	return l, writeAtomic(path, func(f *os.File) error {
-		_, err := f.Write(b)
-		return err
-	})
+	return l, atomicfile.WriteBytes(path, b)
 }
 
 // writeManifest puts a model into the store, once all that it consists of is there.
@@ -251,10 +249,7 @@ func (s *Store) writeManifest(n model.Name, m *manifest) error {
 	if err != nil {
 		return err
 	}
-	return writeAtomic(path, func(f *os.File) error {
-		_, err := f.Write(b)
-		return err
-	})
+	return atomicfile.WriteBytes(path, b)
 }
 
 // encodeJSON writes as the host does: one line, and a line feed.

@@ -9,11 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/ropescale"
 	"github.com/ollama/ollama/format"
 	"github.com/ollama/ollama/template"
@@ -116,49 +118,30 @@ func (s *Store) writeModel(ctx context.Context, j *job, opts Options) (layer, er
 	if err := os.MkdirAll(blobs, 0o755); err != nil {
 		return l, err
 	}
-	tmp, err := createTemp(blobs)
-	if err != nil {
-		return l, err
-	}
-	kept := false
-	defer func() {
-		if !kept {
-			tmp.Close()
-			os.Remove(tmp.Name())
+	err = atomicfile.WriteNamed(blobs, func(w io.Writer) (string, error) {
+		h := sha256.New()
+		if err := p.write(ctx, &hashing{w, h}, opts.Progress); err != nil {
+			return "", err
 		}
-	}()
-	h := sha256.New()
-	if err := p.write(ctx, &hashing{tmp, h}, opts.Progress); err != nil {
-		return l, hint(err)
-	}
-	if err := tmp.Sync(); err != nil {
-		return l, hint(err)
-	}
-	if err := tmp.Close(); err != nil {
-		return l, hint(err)
-	}
-	l.Digest, l.Size = "sha256:"+hex.EncodeToString(h.Sum(nil)), p.size
-	path, err := s.blobPath(l.Digest)
-	if err != nil {
-		return l, err
-	}
-	if fi, err := os.Stat(path); err == nil && fi.Size() == l.Size {
-		return l, nil // the very model is there already
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%w; a server that starts clears away what it does not know: convert again", err)
+		l.Digest, l.Size = "sha256:"+hex.EncodeToString(h.Sum(nil)), p.size
+		path, err := s.blobPath(l.Digest)
+		if err != nil {
+			return "", err
 		}
-		return l, err
+		if fi, err := os.Stat(path); err == nil && fi.Size() == l.Size {
+			return "", nil // the very model is there already
+		}
+		return filepath.Base(path), nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w; a server that starts clears away what it does not know: convert again", err)
 	}
-	kept = true
-	syncDir(blobs)
-	return l, nil
+	return l, err
 }
 
 // hashing writes and hashes at the same time, on two cores if there are.
 type hashing struct {
-	f *os.File
+	w io.Writer
 	h hash.Hash
 }
 
@@ -168,7 +151,7 @@ func (w *hashing) Write(b []byte) (int, error) {
 		w.h.Write(b)
 		close(done)
 	}()
-	n, err := w.f.Write(b)
+	n, err := w.w.Write(b)
 	<-done
 	return n, err
 }

@@ -2,14 +2,10 @@ package convert
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 )
 
 const (
@@ -156,71 +152,6 @@ func (q *part) copyBlocks(w io.Writer, off, n, at int64, b *buffers, moved func(
 		}
 	}
 	return nil
-}
-
-// writeAtomic makes the file path by way of a temporary file in the same folder, which takes its name only when all
-// of it is on disk. Whatever goes wrong, no part of it remains, and an older file at path stays as it was. Of two
-// writers to one path, the last to finish wins; neither sees the other's bytes. A link is followed.
-func writeAtomic(path string, write func(*os.File) error) (err error) {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
-	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
-		return fmt.Errorf("%s: exists and is not a regular file", path)
-	}
-	tmp, err := createTemp(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			tmp.Close()
-			os.Remove(tmp.Name())
-		}
-	}()
-	if err := write(tmp); err != nil {
-		return hint(err)
-	}
-	if err := tmp.Sync(); err != nil {
-		return hint(err)
-	}
-	if err := tmp.Close(); err != nil {
-		return hint(err)
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	syncDir(filepath.Dir(path))
-	return nil
-}
-
-// createTemp is os.CreateTemp with the permissions that the umask gives, since the file is to stay.
-func createTemp(dir string) (*os.File, error) {
-	for range 100 {
-		var b [8]byte
-		rand.Read(b[:])
-		f, err := os.OpenFile(filepath.Join(dir, ".longrope-"+hex.EncodeToString(b[:])+".tmp"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
-		if !errors.Is(err, fs.ErrExist) {
-			return f, err
-		}
-	}
-	return nil, fmt.Errorf("%s: no name for a temporary file", dir)
-}
-
-// syncDir makes a rename survive a power cut where the system can; that it cannot is no reason to fail.
-func syncDir(dir string) {
-	if d, err := os.Open(dir); err == nil {
-		d.Sync()
-		d.Close()
-	}
-}
-
-// hint says what to do about a full disk.
-func hint(err error) error {
-	if isDiskFull(err) {
-		return fmt.Errorf("%w: nothing was written; free some space or choose another folder for the output", err)
-	}
-	return err
 }
 
 // refuseOverlap is an error when out is one of the input's own files.

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -125,7 +126,7 @@ func TestLargeTensor(t *testing.T) {
 		require.NoError(t, err)
 		for _, fast := range []bool{true, false} {
 			out := filepath.Join(dir, "out")
-			require.NoError(t, writeAtomic(out, func(w *os.File) error {
+			require.NoError(t, atomicfile.Write(out, func(w io.Writer) error {
 				if fast {
 					return p.write(context.Background(), w, nil)
 				}
@@ -175,7 +176,8 @@ func TestWriteFails(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out")
 	for _, want := range []error{syscall.ENOSPC, errors.New("the cable came out")} {
-		err := writeAtomic(out, func(f *os.File) error {
+		err := atomicfile.Write(out, func(w io.Writer) error {
+			f := w.(*os.File)
 			_, err := f.Write(make([]byte, 1<<16))
 			require.NoError(t, err)
 			return &os.PathError{Op: "write", Path: f.Name(), Err: want}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
-	"io"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -434,22 +433,4 @@ func TestGolden(t *testing.T) {
 		_, err := csv.NewReader(&b).ReadAll()
 		require.NoError(t, err, "every row has as many cells as the header")
 	}
-}
-
-func TestWriteFileLeavesNothingOnFailure(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "out.json")
-	require.NoError(t, os.WriteFile(path, []byte("before"), 0o644))
-	err := WriteFile(path, func(w io.Writer) error {
-		_, _ = w.Write([]byte("half"))
-		return os.ErrInvalid
-	})
-	require.ErrorIs(t, err, os.ErrInvalid)
-	require.ErrorContains(t, err, "out.json")
-	got, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.Equal(t, "before", string(got))
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	require.Len(t, entries, 1)
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"gonum.org/v1/plot/vg"
 
 	"github.com/longrope/longrope/ropescale"
@@ -376,7 +377,7 @@ func render(path string, width, height float64, paint func(*figure)) error {
 	}
 	f := newFigure(format, vg.Length(width), vg.Length(height))
 	paint(f)
-	return WriteFile(path, func(w io.Writer) error {
+	return atomicfile.Write(path, func(w io.Writer) error {
 		var b bytes.Buffer
 		if _, err := f.out.WriteTo(&b); err != nil {
 			return err

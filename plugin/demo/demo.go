@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
 	defaultmodel "github.com/longrope/longrope/evals/default"
 	"github.com/longrope/longrope/plugin/engine"
@@ -102,13 +103,13 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err := os.MkdirAll(d.dir, 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(d.path("default.gguf"), defaultmodel.Model, 0o644); err != nil {
+	if err := atomicfile.WriteBytes(d.path("default.gguf"), defaultmodel.Model); err != nil {
 		return err
 	}
 	var texts []string
 	for _, t := range defaultmodel.SearchTexts() {
 		name := t.Name + ".txt"
-		if err := os.WriteFile(d.path(name), []byte(t.Body), 0o644); err != nil {
+		if err := atomicfile.WriteBytes(d.path(name), []byte(t.Body)); err != nil {
 			return err
 		}
 		texts = append(texts, "--text", name)
@@ -149,7 +150,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 
 	d.step("report")
 	r := report{Rows: c.Rows, Answers: answers, Details: c}
-	if err := evals.WriteFile(d.path("report.json"), func(w io.Writer) error {
+	if err := atomicfile.Write(d.path("report.json"), func(w io.Writer) error {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", " ")
 		return enc.Encode(r)
@@ -191,7 +192,7 @@ func (d *demo) raise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := evals.WriteFile(d.path("stock.json"), l.WriteFactors); err != nil {
+	if err := atomicfile.Write(d.path("stock.json"), l.WriteFactors); err != nil {
 		return err
 	}
 	return d.longrope(ctx, d.err, "convert", "default.gguf", "--factors", "stock.json", "-o", "default-raised.gguf")
@@ -229,14 +230,14 @@ func (d *demo) ask(ctx context.Context, prompt *evals.Prompt) (answers map[strin
 	}
 	defer s.Stop()
 	defer func() {
-		err = errors.Join(err, os.WriteFile(d.path("server.log"), []byte(s.Log()), 0o644))
+		err = errors.Join(err, atomicfile.WriteBytes(d.path("server.log"), []byte(s.Log())))
 	}()
 
 	answers = map[string]string{"expected": prompt.Key}
 	for _, m := range []struct{ answer, file string }{{"stock", "default"}, {"stock_raised", "default-raised"}, {"longrope", "default-2k"}} {
 		modelfile := fmt.Sprintf("FROM ./%s.gguf\nTEMPLATE %q\nPARAMETER temperature 0\nPARAMETER num_predict %d\nPARAMETER num_ctx %d\n",
 			m.file, defaultmodel.Template, answerTokens, target)
-		if err := os.WriteFile(d.path(m.file+".Modelfile"), []byte(modelfile), 0o644); err != nil {
+		if err := atomicfile.WriteBytes(d.path(m.file+".Modelfile"), []byte(modelfile)); err != nil {
 			return nil, err
 		}
 		fmt.Fprintf(d.err, "$ ollama create %s -f %s.Modelfile\n", m.file, m.file)
@@ -254,7 +255,7 @@ func (d *demo) ask(ctx context.Context, prompt *evals.Prompt) (answers map[strin
 		}
 		fmt.Fprintf(d.err, "%s\n", strings.TrimSpace(answer))
 	}
-	return answers, os.WriteFile(d.path("prompt.txt"), []byte(prompt.Text), 0o644)
+	return answers, atomicfile.WriteBytes(d.path("prompt.txt"), []byte(prompt.Text))
 }
 
 var integer = regexp.MustCompile(`[0-9]+`)

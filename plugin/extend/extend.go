@@ -11,6 +11,8 @@ import (
 	"embed"
 	"os"
 	"path/filepath"
+
+	"github.com/longrope/longrope/convert/atomicfile"
 )
 
 //go:embed train.py rope.py data.py model.py
@@ -36,7 +38,7 @@ func Write(dir string) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, f.Name()), b, 0o644); err != nil {
+		if err := atomicfile.WriteBytes(filepath.Join(dir, f.Name()), b); err != nil {
 			return err
 		}
 	}

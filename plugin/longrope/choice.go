@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
 )
 
@@ -121,7 +122,7 @@ func (a *app) evalChoice(ctx context.Context, benchmark, arg string, f evalFlags
 
 func (a *app) reportChoice(benchmark string, results []*evals.ChoiceResult, f evalFlags) error {
 	if f.csv != "" {
-		if err := evals.WriteFile(f.csv, func(w io.Writer) error { return evals.WriteChoicesCSV(w, results) }); err != nil {
+		if err := atomicfile.Write(f.csv, func(w io.Writer) error { return evals.WriteChoicesCSV(w, results) }); err != nil {
 			return err
 		}
 		defer a.say("wrote %s", f.csv)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
 	defaultmodel "github.com/longrope/longrope/evals/default"
 	"github.com/longrope/longrope/ropescale"
@@ -119,7 +120,7 @@ func TestRealReadjustment(t *testing.T) {
 		own.Factors[i] = 1 + float64(i)/float64(len(own.Factors))
 	}
 	own.StartWindow, own.AttentionFactor = window, 1.02
-	require.NoError(t, evals.WriteFile(path("hand.json"), f.ladder.WriteFactors))
+	require.NoError(t, atomicfile.Write(path("hand.json"), f.ladder.WriteFactors))
 	runCommand(t, "convert", path("long.gguf"), "--factors", path("hand.json"), "-o", path("longer.gguf"))
 	nll := func(model string, n int) []float64 {
 		e, err := openEngine(path(model), openOptions{Length: 512})

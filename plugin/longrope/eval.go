@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/ropescale"
 )
@@ -110,7 +111,7 @@ func (a *app) eval(ctx context.Context, task, arg string, f evalFlags) error {
 		if path == "" {
 			continue
 		}
-		if err := writable(path); err != nil {
+		if err := atomicfile.Check(path); err != nil {
 			return err
 		}
 	}
@@ -225,7 +226,7 @@ func (f *evalFlags) options(perplexity, passkey bool) (o evals.CompareOptions, e
 func (a *app) reportEval(c *evals.Comparison, f evalFlags) error {
 	var files []string
 	if f.csv != "" {
-		if err := evals.WriteFile(f.csv, c.WriteCSV); err != nil {
+		if err := atomicfile.Write(f.csv, c.WriteCSV); err != nil {
 			return err
 		}
 		files = append(files, f.csv)

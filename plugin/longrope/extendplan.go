@@ -13,7 +13,7 @@ import (
 	"strings"
 
 	"github.com/longrope/longrope/convert"
-	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/convert/atomicfile"
 )
 
 // stage is one piece of the schedule. Its output exists or not; there is nothing between.
@@ -115,7 +115,7 @@ func (s *schedule) given(path string, target int) error {
 	if err != nil {
 		return fmt.Errorf("--factors: %w", err)
 	}
-	return evals.WriteFile(path, l.WriteFactors)
+	return atomicfile.Write(path, l.WriteFactors)
 }
 
 // csvLength is what a csv file does not say.
@@ -219,7 +219,7 @@ func (s *schedule) done(st *stage) bool {
 }
 
 func (s *schedule) save() error {
-	return evals.WriteFile(s.path("state.json"), func(w io.Writer) error {
+	return atomicfile.Write(s.path("state.json"), func(w io.Writer) error {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", " ")
 		return enc.Encode(s)

@@ -17,7 +17,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/plugin/extend"
 )
 
@@ -238,7 +238,7 @@ func (s *schedule) tokenize(ctx context.Context, path string) (json.RawMessage, 
 	}
 	defer e.Close()
 	started, documents, tokens := time.Now(), 0, 0
-	err = evals.WriteFile(path, func(w io.Writer) error {
+	err = atomicfile.Write(path, func(w io.Writer) error {
 		out := bufio.NewWriter(w)
 		for i, name := range s.f.texts {
 			s.app.progress(started, "tokenizing", float64(i), float64(len(s.f.texts)), name)

@@ -9,12 +9,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/ropescale"
 )
 
 func writePage(path string, p *evals.SearchPage) error {
-	return evals.WriteFile(path, func(w io.Writer) error { return evals.WritePage(w, p) })
+	return atomicfile.Write(path, func(w io.Writer) error { return evals.WritePage(w, p) })
 }
 
 // page is the page about a search that has ended.

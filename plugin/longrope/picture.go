@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/ropescale"
 )
@@ -17,7 +18,7 @@ func pictureName(path string) error {
 	case ext != ".png" && ext != ".svg":
 		return fmt.Errorf("--plot: %s is no picture that can be drawn; name it .png or .svg", path)
 	}
-	if err := writable(path); err != nil {
+	if err := atomicfile.Check(path); err != nil {
 		return fmt.Errorf("--plot: %w", err)
 	}
 	return nil

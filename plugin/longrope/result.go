@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/ropescale"
 )
@@ -77,7 +78,7 @@ func (s *search) finish(ctx context.Context) (*searchResult, error) {
 	}
 
 	// The factors are what was paid for: they are on disk before anything else is tried.
-	if err := evals.WriteFile(s.f.out, l.WriteFactors); err != nil {
+	if err := atomicfile.Write(s.f.out, l.WriteFactors); err != nil {
 		return nil, err
 	}
 	r.Files["factors"] = s.f.out

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/ropescale"
 )
@@ -160,29 +160,15 @@ func (f *searchFlags) check(m *model) error {
 	case !strings.EqualFold(filepath.Ext(f.page), ".html"):
 		return fmt.Errorf("--report: %s is not a .html file", f.page)
 	}
-	if err := writable(f.out); err != nil {
+	if err := atomicfile.Check(f.out); err != nil {
 		return fmt.Errorf("--output: %w", err)
 	}
 	if f.page != "" {
-		if err := writable(f.page); err != nil {
+		if err := atomicfile.Check(f.page); err != nil {
 			return fmt.Errorf("--report: %w", err)
 		}
 	}
 	return pictureName(f.plot)
-}
-
-// writable refuses an output that cannot appear, before the hours it takes to make it.
-func writable(path string) error {
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return fmt.Errorf("%s is a folder; give the name of a file", path)
-	}
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".longrope-*")
-	if err != nil {
-		return fmt.Errorf("cannot write to the folder of %s: %w", path, errors.Unwrap(err))
-	}
-	f.Close()
-	return os.Remove(f.Name())
 }
 
 // search is a search for all rungs that were asked for.
