@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/tests/strict"
 )
 
 // A backend that is neither here nor taught must refuse rows, or the scheduler would let it take the first row for every
@@ -21,7 +23,7 @@ func TestBackendsRefuseRows(t *testing.T) {
 	dirs, err := filepath.Glob(src + "ggml-*/CMakeLists.txt")
 	require.NoError(t, err)
 	if len(dirs) == 0 {
-		t.Skip("no host in build/host: run make host first")
+		strict.Skipf(t, "no host in build/host: run make host first")
 	}
 	// which file answers supports_op, and which one rotates, if another
 	backends := map[string]struct{ answer, kernels string }{
@@ -74,11 +76,11 @@ func TestBackendsNotShadowed(t *testing.T) {
 	for _, path := range []string{"../build/bin/ollama", own} {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			if path == own && os.Getenv("OLLAMA_LIBRARY_PATH") == "" {
-				t.Skip("this program loads no libraries: OLLAMA_LIBRARY_PATH is not set")
+				strict.Skipf(t, "this program loads no libraries: OLLAMA_LIBRARY_PATH is not set")
 			}
 			f, err := elf.Open(path)
 			if os.IsNotExist(err) {
-				t.Skipf("no %s: run make build first", path)
+				strict.Skipf(t, "no %s: run make build first", path)
 			}
 			require.NoError(t, err)
 			defer f.Close()

@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/tests/strict"
 )
 
 const cudaSource = "/ml/backend/ggml/ggml/src/ggml-cuda/"
@@ -26,7 +28,7 @@ func nvcc(t *testing.T, tree, file string, flags ...string) string {
 	}
 	source := tree + cudaSource + file
 	if _, err := os.Stat(source); err != nil {
-		t.Skipf("no %s: run make host first", source)
+		strict.Skipf(t, "no %s: run make host first", source)
 	}
 	ggml := tree + "/ml/backend/ggml/ggml"
 	// as the host's cmake has it

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/tests/strict"
 )
 
 var (
@@ -26,7 +28,7 @@ func TestHIPCompiles(t *testing.T) {
 	}
 	const ggml = "../build/host/ml/backend/ggml/ggml"
 	if _, err := os.Stat(ggml); err != nil {
-		t.Skipf("no %s: run make host first", ggml)
+		strict.Skipf(t, "no %s: run make host first", ggml)
 	}
 	// an RDNA 2 of 32 lanes, as in Radeon RX 6800, and a CDNA 2 of 64, as in Instinct MI210
 	archs := []string{"gfx1030", "gfx90a"}

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	defaultmodel "github.com/longrope/longrope/evals/default"
+	"github.com/longrope/longrope/tests/strict"
 )
 
 // probes are the program in probe/, built against both hosts. Building the unpatched one for the first time compiles all
@@ -47,6 +48,7 @@ func libraries(t testing.TB) map[string]string {
 		abs, err := filepath.Abs(path)
 		require.NoError(t, err)
 		if libs, _ := filepath.Glob(abs + "/libggml-cpu-*"); len(libs) == 0 {
+			require.False(t, strict.On(), "no backends in %s: run make build stock first", abs)
 			t.Logf("no backends in build/%s: both hosts use the one compiled in", path[len("../build/"):])
 			none := t.TempDir()
 			return map[string]string{"patched": none, "stock": none}
@@ -61,7 +63,7 @@ func probe(t testing.TB, host string, result any, args ...string) {
 	t.Helper()
 	for _, need := range []string{"../build/host-stock", "../build/host-stock.work", "../go.work"} {
 		if _, err := os.Stat(need); err != nil {
-			t.Skipf("no unpatched host to compare with (%v): run make host first", err)
+			strict.Skipf(t, "no unpatched host to compare with (%v): run make host first", err)
 		}
 	}
 	bin, err := probes()

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/longrope/longrope/tests/session"
+	"github.com/longrope/longrope/tests/strict"
 )
 
 // offloaded is what a process of its own computes, since a process has one list of devices: logits of a prefill and after a
@@ -83,7 +84,7 @@ func (cpu offloaded) agree(t *testing.T, got offloaded) {
 func TestOffload(t *testing.T) {
 	lib, err := shim()
 	if err != nil {
-		t.Skipf("no devices: %v", err)
+		strict.Skipf(t, "no devices: %v", err)
 	}
 	libs, err := filepath.Abs("../build/lib/ollama")
 	require.NoError(t, err)
@@ -178,10 +179,10 @@ func TestOffloadVulkan(t *testing.T) {
 func TestEvalFindsGPU(t *testing.T) {
 	lib, err := shim()
 	if err != nil {
-		t.Skipf("no devices: %v", err)
+		strict.Skipf(t, "no devices: %v", err)
 	}
 	if _, err := os.Stat("../build/bin/ollama"); err != nil {
-		t.Skip("no build/bin/ollama: run make build first")
+		strict.Skipf(t, "no build/bin/ollama: run make build first")
 	}
 	prefix := t.TempDir()
 	libs := filepath.Join(prefix, "lib/ollama")

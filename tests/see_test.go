@@ -19,6 +19,7 @@ import (
 	defaultmodel "github.com/longrope/longrope/evals/default"
 	"github.com/longrope/longrope/plugin/server"
 	"github.com/longrope/longrope/tests/reference"
+	"github.com/longrope/longrope/tests/strict"
 )
 
 // What users see: the ladder in show and ps, and warnings where something else happens than they may think. On both
@@ -147,7 +148,7 @@ func (h *host) testSeeNothing(t *testing.T) {
 	binary, err := filepath.Abs("../build/stock/bin/ollama")
 	require.NoError(t, err)
 	if _, err := os.Stat(binary); err != nil {
-		t.Skipf("no unpatched host to compare with (%v): run make stock first", err)
+		strict.Skipf(t, "no unpatched host to compare with (%v): run make stock first", err)
 	}
 	see := func(binary string) (out []string) {
 		s := startServer(t, binary, h.store, "OLLAMA_NUM_PARALLEL=1")

@@ -25,6 +25,7 @@ import (
 	"github.com/longrope/longrope/plugin/server"
 	"github.com/longrope/longrope/ropescale"
 	"github.com/longrope/longrope/tests/reference"
+	"github.com/longrope/longrope/tests/strict"
 )
 
 const (
@@ -49,7 +50,7 @@ func program(t *testing.T) string {
 	path, err := filepath.Abs("../build/bin/ollama")
 	require.NoError(t, err)
 	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no server to test (%v): run make build first", err)
+		strict.Skipf(t, "no server to test (%v): run make build first", err)
 	}
 	return path
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	defaultmodel "github.com/longrope/longrope/evals/default"
+	"github.com/longrope/longrope/tests/strict"
 )
 
 // TestRealWorkers: two processes with an engine each find what one finds.
@@ -66,7 +67,7 @@ func TestSlowCPU(t *testing.T) {
 	nowhere := filepath.Join(t.TempDir(), "lib", "ollama")
 	require.Contains(t, run("OLLAMA_LIBRARY_PATH="+nowhere), "no CPU backend of the host's is in "+nowhere)
 	if libs, _ := filepath.Glob(filepath.Join(os.Getenv("OLLAMA_LIBRARY_PATH"), "*ggml-cpu*")); len(libs) == 0 {
-		t.Skip("OLLAMA_LIBRARY_PATH names no folder with CPU backends: whether they quiet the warning is not tested")
+		strict.Skipf(t, "OLLAMA_LIBRARY_PATH names no folder with CPU backends: whether they quiet the warning is not tested")
 	}
 	require.NotContains(t, run(), "no CPU backend")
 }
