@@ -22,10 +22,10 @@ import (
 
 const (
 	host   = "../../build/host"
-	readme = "../../patches/README.md"
+	matrix = "../../patches/ARCHITECTURES.md"
 )
 
-var update = flag.Bool("update", false, "write the matrix into patches/README.md")
+var update = flag.Bool("update", false, "write the matrix into patches/ARCHITECTURES.md")
 
 // Every architecture that the host knows takes the rows of a ladder where it should, or says that it cannot.
 func TestMatrix(t *testing.T) {
@@ -59,15 +59,15 @@ func TestMatrix(t *testing.T) {
 	if len(rows) < len(names) {
 		return // a part was asked for
 	}
-	have, err := os.ReadFile(readme)
+	have, err := os.ReadFile(matrix)
 	require.NoError(t, err)
 	want, err := WithTable(string(have), Table(rows))
 	require.NoError(t, err)
 	if *update && !t.Failed() {
-		require.NoError(t, os.WriteFile(readme, []byte(want), 0o644))
+		require.NoError(t, os.WriteFile(matrix, []byte(want), 0o644))
 		return
 	}
-	assert.Equal(t, want, string(have), "patches/README.md is out of date: run go test ./tests/arch -update")
+	assert.Equal(t, want, string(have), "patches/ARCHITECTURES.md is out of date: run go test ./tests/arch -update")
 }
 
 // candidate is an architecture under test.
