@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,6 +67,11 @@ func openCheckpoint(dir string) (*checkpoint, error) {
 	c.arch = archs[0]
 	if c.inside, err = textObject(c.config); err != nil {
 		return nil, err
+	}
+	if members, err := c.object(c.config); err != nil {
+		return nil, err
+	} else if len(members) == 0 {
+		return nil, fmt.Errorf("%s: %s is empty", c.config.path, c.inside)
 	}
 	if c.now, err = readHFRope(c.config, c.inside); err != nil {
 		return nil, err
@@ -314,7 +320,10 @@ func inspectCheckpoint(dir string) (*ModelInfo, error) {
 	if !o.identity() {
 		m.Base = &o.base
 	}
-	m.Transformers = c.now.asRun()
+	// Another scale of attention, of a folder that lost mscale_all_dim, is no matter of factors.
+	if math.Abs(c.now.softmax-c.rope.softmax) <= rowTolerance {
+		m.Transformers = c.now.asRun()
+	}
 	members, err := c.object(c.config)
 	if err != nil {
 		return nil, err

@@ -136,10 +136,13 @@ func prepare(f *File, c *checkpoint, l *ropescale.Ladder, opts Options) (*job, e
 			return nil, err
 		}
 	}
+	var o *own
 	if c != nil {
 		c.mend(e, arch)
+		o, err = c.sayOwn(e)
+	} else {
+		o, err = readOwn(e.view())
 	}
-	o, err := readOwn(e.view())
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,7 +12,8 @@ import (
 // configKeys are the keys of config.json that a conversion writes, in the order in which new ones are put behind
 // max_position_embeddings. rope_theta and partial_rotary_factor are only brought to the top, for transformers 4, when
 // version 5 has left them in rope_parameters alone.
-var configKeys = []string{"max_position_embeddings", "original_max_position_embeddings", "rope_theta", "partial_rotary_factor", "rope_scaling", "rope_parameters"}
+var configKeys = []string{"max_position_embeddings", "original_max_position_embeddings", "head_dim", "rope_theta",
+	"partial_rotary_factor", "rope_scaling", "rope_parameters"}
 
 // withLadder gives config.json with one rung of the ladder, and what it replaces.
 //
@@ -37,8 +39,19 @@ func (c *checkpoint) withLadder(m *ropescale.Ladder, row int) (*jsonDoc, *carrie
 		"original_max_position_embeddings": strconv.Itoa(L),
 	}
 	fields := []field{{"rope_type", `"longrope"`}}
-	if _, ok := find(members, "rope_theta"); c.rope.theta && !ok {
+	// Said at the top too, and not left to the model's class: the versions differ in what they take there.
+	missing := func(key string) bool {
+		ok, err := c.plain.decode(members, key, new(json.RawMessage))
+		return err == nil && !ok
+	}
+	if missing("rope_theta") {
 		values["rope_theta"] = number(c.rope.rope.FreqBase)
+	}
+	if c.rope.headDim > 0 && missing("head_dim") {
+		values["head_dim"] = strconv.Itoa(c.rope.headDim)
+	}
+	if c.rope.partial != 1 && missing("partial_rotary_factor") && c.rope.headDim > 0 {
+		values["partial_rotary_factor"] = number(c.rope.partial)
 	}
 	parameters, err := c.plain.sub(members, "rope_parameters")
 	if err != nil {
@@ -48,21 +61,18 @@ func (c *checkpoint) withLadder(m *ropescale.Ladder, row int) (*jsonDoc, *carrie
 	if err != nil {
 		return nil, nil, err
 	}
-	old := parameters
-	if nested != nil {
-		old = nested
+	if c.rope.headDim > 0 && (c.rope.partial != 1 || hasKey(parameters, nested, "partial_rotary_factor")) {
+		fields = append(fields, field{"partial_rotary_factor", number(c.rope.partial)})
 	}
-	if raw, ok := find(old, "partial_rotary_factor"); ok {
-		if _, top := find(members, "partial_rotary_factor"); !top {
-			values["partial_rotary_factor"] = string(c.plain.raw(raw))
-		}
-		fields = append(fields, field{"partial_rotary_factor", string(c.plain.raw(raw))})
-	}
-	if c.rope.theta {
-		fields = append(fields, field{"rope_theta", number(c.rope.rope.FreqBase)})
+	fields = append(fields, field{"rope_theta", number(c.rope.rope.FreqBase)})
+	factor := field{"factor", number(float64(long.Length) / float64(L))}
+	if c.rope.mscaleAllDim != 0 && c.rope.givenFactor != nil {
+		// The scale of DeepSeek's attention follows this factor; attention_factor, which is given, does not.
+		factor.value = number(*c.rope.givenFactor)
+		fields = append(fields, field{"mscale_all_dim", number(c.rope.mscaleAllDim)})
 	}
 	body := []field{
-		{"factor", number(float64(long.Length) / float64(L))},
+		factor,
 		{"original_max_position_embeddings", strconv.Itoa(L)},
 		{"attention_factor", number(long.AttentionFactor)},
 	}
@@ -74,14 +84,20 @@ func (c *checkpoint) withLadder(m *ropescale.Ladder, row int) (*jsonDoc, *carrie
 	indent, lines := e.indent()
 
 	scaling := append(append([]field{{"type", `"longrope"`}, {"rope_type", `"longrope"`}}, body...), factors...)
+	if c.rope.mscaleAllDim != 0 && c.rope.givenFactor != nil {
+		scaling = append(scaling, field{"mscale_all_dim", number(c.rope.mscaleAllDim)})
+	}
 	if c.arch == "Phi3ForCausalLM" && long.AttentionFactor == formula {
 		scaling = append([]field{{"type", `"longrope"`}}, factors...)
 	}
 	values["rope_scaling"] = object(scaling, indent, lines)
 	all := append(append(fields, body...), factors...)
-	if nested == nil {
+	switch {
+	case c.rope.byLayerType && len(parameters) == 0:
+		// Version 5 makes them of rope_scaling, for each type of layer; parameters for all layers it does not take.
+	case nested == nil:
 		values["rope_parameters"] = object(all, indent, lines)
-	} else {
+	default:
 		var layers []field
 		for _, layer := range parameters {
 			raw := string(c.plain.raw(layer))
@@ -108,6 +124,13 @@ func (c *checkpoint) withLadder(m *ropescale.Ladder, row int) (*jsonDoc, *carrie
 	}
 	config, err := e.apply()
 	return config, replaced, err
+}
+
+// hasKey says that parameters, or those of one type of layer, have a key.
+func hasKey(parameters, nested []member, key string) bool {
+	_, a := find(parameters, key)
+	_, b := find(nested, key)
+	return a || b
 }
 
 type field struct{ key, value string }

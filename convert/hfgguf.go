@@ -3,6 +3,7 @@ package convert
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -31,6 +32,9 @@ func openModel(ctx context.Context, path, tmpDir string, opts *Options) (f *File
 		return f, nil, func() { f.Close() }, nil
 	}
 	if c, err = openCheckpoint(path); err != nil {
+		return nil, nil, nil, err
+	}
+	if err := c.refuseUnknown(); err != nil {
 		return nil, nil, nil, err
 	}
 	tmp, err := atomicfile.Temp(tmpDir)
@@ -99,10 +103,23 @@ func (c *checkpoint) forHost() ([]byte, error) {
 		return nil, err
 	}
 	e := &jsonEdit{d: c.plain, members: members, after: "max_position_embeddings"}
-	if _, ok := find(members, "rope_theta"); c.rope.theta && !ok {
-		e.set("rope_theta", number(c.rope.rope.FreqBase))
-	}
 	r := c.rope
+	// Fields that transformers takes from the model's class, and the host's converter does not know.
+	for _, f := range []struct {
+		key, value string
+		wanted     bool
+	}{
+		{"rope_theta", number(r.rope.FreqBase), true},
+		{"max_position_embeddings", strconv.Itoa(r.context), r.kind != "longrope" || c.arch == "Phi3ForCausalLM"},
+		{"num_attention_heads", strconv.Itoa(r.heads), r.heads > 0},
+		{"head_dim", strconv.Itoa(r.headDim), r.classHeadDim},
+	} {
+		if ok, err := c.plain.decode(members, f.key, new(json.RawMessage)); err != nil {
+			return nil, err
+		} else if f.wanted && !ok {
+			e.set(f.key, f.value)
+		}
+	}
 	switch {
 	case c.arch == "Phi3ForCausalLM":
 		// Without factors it writes empty tensors, and without L it divides by 0.
@@ -114,14 +131,20 @@ func (c *checkpoint) forHost() ([]byte, error) {
 		e.set("rope_scaling", object([]field{{"type", `"longrope"`}, {"short_factor", numbers(short)}, {"long_factor", numbers(long)}}, "", false))
 	case r.kind == "longrope":
 		e.set("max_position_embeddings", strconv.Itoa(r.rope.OriginalContextLength))
-		e.set("rope_scaling", "null")
+		scaling := "null"
+		if r.softmax != 1 { // which the host reads from the parameters of YaRN
+			scaling = object([]field{{"type", `"yarn"`}, {"factor", number(*r.givenFactor)},
+				{"original_max_position_embeddings", strconv.Itoa(r.rope.OriginalContextLength)},
+				{"mscale_all_dim", number(r.mscaleAllDim)}}, "", false)
+		}
+		e.set("rope_scaling", scaling)
 	case r.kind == "yarn" && strings.HasPrefix(c.arch, "Qwen"): // it wants a list for factor
 		e.set("rope_scaling", "null")
 	case r.kind == "default" && r.known || r.kind == "dynamic":
 		if _, ok := find(members, "rope_scaling"); ok {
 			e.set("rope_scaling", "null")
 		}
-	case r.kind == "linear" || r.kind == "llama3":
+	case r.kind == "linear" || r.kind == "llama3" || r.kind == "yarn":
 		// Both names of the type, and rope_parameters under the older name.
 		if err := c.oldSpelling(e); err != nil {
 			return nil, err
@@ -166,11 +189,62 @@ func (c *checkpoint) mend(e *edit, arch string) {
 	if key := arch + ".rope.dimension_count"; (arch == "llama" || arch == "phi3") && differs(key, c.rope.rope.Dims) {
 		e.set(key, uint32(c.rope.rope.Dims))
 	}
-	if key := arch + ".rope.freq_base"; e.index(key) < 0 && c.rope.theta {
+	if key := arch + ".rope.freq_base"; e.index(key) < 0 {
 		e.set(key, float32(c.rope.rope.FreqBase))
+	}
+	if factor, ok, err := e.view().Float(arch + ".rope.scaling.factor"); arch == "deepseek2" && err == nil && ok && factor == 0 {
+		// Written of a model without scaling too, of which the host then takes the logarithm.
+		e.remove(scalingKeys(arch)...)
+		e.remove(arch + ".rope.scaling.original_context_length")
 	}
 	if key := arch + ".context_length"; arch == "gemma3" && differs(key, c.rope.context) {
 		e.set(key, uint32(c.rope.context))
+	}
+}
+
+// sayOwn makes the file say the model's own RoPE, where the host's converter did not: as row 0, which
+// a patched host applies at every length, and in the form that an unpatched host takes, if there is
+// one. It returns the file's RoPE as it then is.
+func (c *checkpoint) sayOwn(e *edit) (*own, error) {
+	o, err := readOwn(e.view())
+	if err != nil {
+		return nil, err
+	}
+	r := c.rope
+	switch {
+	case o.rope.Dims != r.rope.Dims && r.known:
+		return nil, fmt.Errorf("%s: %d dimensions of a head rotate, in the file that the host's converter makes of it %d; name another output than a .gguf",
+			c.config.path, r.rope.Dims, o.rope.Dims)
+	case o.rope.Dims != r.rope.Dims, rowsClose(o.host, r.base), r.long != nil && stockForms[o.arch] == StockLong:
+		return o, nil
+	}
+	base := r.base
+	if stockForms[o.arch] != StockNothing {
+		e.putStock(&own{arch: o.arch, base: base}, base)
+	} else if r.kind == "yarn" {
+		plain := slices.Clone(e.kvs)
+		e.putYaRN(o.arch, r)
+		if as, err := readOwn(e.view()); err != nil || !rowsClose(as.host, base) {
+			e.kvs = plain // it would be something else
+		}
+	}
+	l := &ropescale.Ladder{OriginalContextLength: r.rope.OriginalContextLength, RopeDimensionCount: r.rope.Dims,
+		Base: &base, Source: &ropescale.Source{Method: r.kind}}
+	if err := e.putLadder(o.arch, l); err != nil {
+		return nil, err
+	}
+	return readOwn(e.view())
+}
+
+// putYaRN writes the keys of YaRN that llama.cpp reads for every architecture.
+func (e *edit) putYaRN(arch string, r *hfRope) {
+	prefix := arch + ".rope.scaling."
+	e.set(prefix+"type", "yarn")
+	e.set(prefix+"factor", float32(r.factor))
+	e.set(prefix+"original_context_length", uint32(r.original))
+	// The host multiplies by YaRN's own attention factor.
+	if a := r.base.AttentionFactor / ropescale.YaRNAttentionFactor(r.factor); float32(a) != 1 {
+		e.set(prefix+"attn_factor", float32(a))
 	}
 }
 

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -12,9 +13,9 @@ import (
 type hfRope struct {
 	// kind is rope_type, with "su" read as longrope; "default" without one.
 	kind string
-	// known says that base is the model's RoPE. Of the others (sections of mrope, a type that is newer than this program)
-	// a GGUF file says what the host makes of them.
-	known   bool
+	// known says that base is all of the model's RoPE: not with sections of mrope, nor with a type
+	// that this program does not know (unknown).
+	known, unknown bool
 	rope    ropescale.Rope // L is original_max_position_embeddings for longrope, max_position_embeddings for the others
 	context int            // max_position_embeddings
 	base    ropescale.Rung // row 0
@@ -25,8 +26,20 @@ type hfRope struct {
 	perLength bool
 	// local says that layers without a window have no RoPE.
 	local bool
-	// theta and partial say that the file has rope_theta and partial_rotary_factor, at the top or in rope_parameters.
-	theta, partial bool
+	// partial is the share of a head that rotates.
+	partial float64
+	// headDim is the width of a head, 0 for a model whose heads have parts (qk_rope_head_dim); classHeadDim
+	// says that it is the model class's own. heads is their number.
+	headDim, heads int
+	classHeadDim   bool
+	// byLayerType says that transformers 5 wants rope_parameters by type of layer.
+	byLayerType bool
+	// softmax is what mscale_all_dim makes of the scale of attention, with the factor that the file gives.
+	softmax, mscaleAllDim float64
+	givenFactor           *float64
+	// factor and original are those of YaRN.
+	factor   float64
+	original int
 }
 
 // hfParams are the fields of rope_scaling and rope_parameters.
@@ -52,50 +65,20 @@ type hfParams struct {
 	MropeSection    []int     `json:"mrope_section"`
 }
 
-// withoutRoPEModels are the model_types of transformers, among those that the host converts, that have no RoPE.
-var withoutRoPEModels = []string{"bert", "nemotron_h"}
-
 // readHFRope reads a config.json the way transformers does: rope_scaling, the name of its version 4, wins over
 // rope_parameters, that of version 5 (RotaryEmbeddingConfigMixin); rope_parameters may be given for each type of layer,
-// of which the full ones are those that a ladder reaches.
+// of which the full ones are those that a ladder reaches. A field that is missing is that of the model's class.
 func readHFRope(d *jsonDoc, inside string) (*hfRope, error) {
-	members := d.top
-	if inside != "" {
-		var err error
-		if members, err = d.sub(d.top, inside); err != nil {
-			return nil, err
-		}
+	f, err := readHFFields(d, inside)
+	if err != nil {
+		return nil, err
 	}
 	fail := func(format string, args ...any) (*hfRope, error) {
 		return nil, fmt.Errorf("%s: %s", d.path, fmt.Sprintf(format, args...))
 	}
-	var top struct {
-		kind                                string
-		context, original                   int
-		hidden, heads, headDim, qkRope      int
-		theta, partial, rotaryPct, rotaryLB float64
-	}
-	for key, v := range map[string]any{
-		"model_type": &top.kind, "max_position_embeddings": &top.context, "original_max_position_embeddings": &top.original,
-		"hidden_size": &top.hidden, "num_attention_heads": &top.heads, "head_dim": &top.headDim, "qk_rope_head_dim": &top.qkRope,
-		"rope_theta": &top.theta, "partial_rotary_factor": &top.partial, "rotary_emb_fraction": &top.rotaryPct, "rotary_emb_base": &top.rotaryLB,
-	} {
-		if _, err := d.decode(members, key, v); err != nil {
-			return nil, err
-		}
-	}
-	if slices.Contains(withoutRoPEModels, top.kind) {
-		return nil, fmt.Errorf("%s: %w: %s tells positions in another way", d.path, ErrNoRoPE, top.kind)
-	}
-	if top.context < 1 {
-		return fail("max_position_embeddings is missing or not positive; set it to the length that the model was trained for")
-	}
-
-	p, err := readHFParams(d, members)
-	if err != nil {
-		return nil, err
-	}
-	r := &hfRope{kind: p.RopeType, known: true, context: top.context, perLength: top.kind == "phimoe", local: slices.Contains(localRoPEModels, top.kind)}
+	p := f.params
+	r := &hfRope{kind: p.RopeType, known: true, context: f.context, perLength: f.kind == "phimoe",
+		local: slices.Contains(localRoPEModels, f.kind), byLayerType: f.byLayerType, heads: f.heads, softmax: p.softmax()}
 	if r.kind == "" {
 		r.kind = p.Type
 	}
@@ -111,48 +94,26 @@ func readHFRope(d *jsonDoc, inside string) (*hfRope, error) {
 	if p.MropeSection != nil {
 		r.known = false
 	}
-
-	theta, partial := top.theta, top.partial
-	if theta == 0 {
-		theta = top.rotaryLB
+	if r.kind != "default" {
+		r.mscaleAllDim, r.givenFactor = p.MscaleAllDim, p.Factor
 	}
-	if p.Theta != nil {
-		theta = *p.Theta
+	dims, err := f.dims(d)
+	if err != nil {
+		return nil, err
 	}
-	if r.theta = theta != 0; !r.theta {
-		theta = 10000 // RotaryEmbeddingConfigMixin.default_theta
+	if f.qkRope == 0 {
+		r.headDim, r.classHeadDim = f.headDim, f.classHeadDim
 	}
-	if partial == 0 {
-		partial = top.rotaryPct
-	}
-	if p.Partial != nil {
-		partial = *p.Partial
-	}
-	if r.partial = partial != 0; !r.partial {
-		partial = 1
-	}
-	dims := top.qkRope
-	if dims == 0 {
-		head := top.headDim
-		if head == 0 {
-			if top.heads < 1 || top.hidden < 1 {
-				return fail("no head_dim, and no hidden_size and num_attention_heads to compute it from")
-			}
-			head = top.hidden / top.heads
-		}
-		dims = int(float64(head) * partial)
-	}
-	r.rope = ropescale.Rope{Dims: dims, FreqBase: theta, OriginalContextLength: top.context}
+	r.partial = f.partial
+	r.rope = ropescale.Rope{Dims: dims, FreqBase: f.theta, OriginalContextLength: f.context}
 	if err := r.rope.Validate(); err != nil {
 		return fail("%v", err)
 	}
-	if r.kind == "longrope" {
-		if p.Original != nil {
-			r.rope.OriginalContextLength = *p.Original
-		}
-		if top.original != 0 { // standardize_rope_params: Phi-3's place has priority
-			r.rope.OriginalContextLength = top.original
-		}
+	if f.original != 0 { // standardize_rope_params: Phi-3's place has priority
+		p.Original = &f.original
+	}
+	if r.kind == "longrope" && p.Original != nil {
+		r.rope.OriginalContextLength = *p.Original
 		if err := r.rope.Validate(); err != nil {
 			return fail("original_max_position_embeddings: %v", err)
 		}
@@ -163,20 +124,159 @@ func readHFRope(d *jsonDoc, inside string) (*hfRope, error) {
 	return r, nil
 }
 
-// readHFParams finds the scaling's parameters; all zero without any.
-func readHFParams(d *jsonDoc, members []member) (p hfParams, err error) {
+// hfFields are the fields of a config.json that RoPE depends on, those of the model's class in place
+// of those that are missing.
+type hfFields struct {
+	kind                           string // model_type
+	context, original              int
+	hidden, heads, headDim, qkRope int
+	rotating                       int // rotary_dim
+	theta, partial                 float64
+	params                         hfParams
+	classHeadDim                   bool // head_dim is the class's own, and not hidden_size/num_attention_heads
+	byLayerType                    bool
+	has                            map[string]bool // keys that the file has
+}
+
+func readHFFields(d *jsonDoc, inside string) (*hfFields, error) {
+	members := d.top
+	f := &hfFields{has: make(map[string]bool)}
+	if _, err := d.decode(members, "model_type", &f.kind); err != nil {
+		return nil, err
+	}
+	if inside != "" {
+		var err error
+		if members, err = d.sub(d.top, inside); err != nil {
+			return nil, err
+		}
+		if def := defaultsOf(f.kind); def != nil && def.Text != "" {
+			f.kind = def.Text
+		}
+	}
+	var partials [4]float64
+	var base float64
+	for _, v := range []struct {
+		key   string
+		field any
+	}{
+		{"model_type", &f.kind}, {"max_position_embeddings", &f.context},
+		{"original_max_position_embeddings", &f.original}, {"hidden_size", &f.hidden},
+		{"num_attention_heads", &f.heads}, {"head_dim", &f.headDim}, {"qk_rope_head_dim", &f.qkRope},
+		{"rope_theta", &f.theta}, {"rotary_emb_base", &base}, {"rotary_dim", &f.rotating},
+		{"partial_rotary_factor", &partials[0]}, {"rotary_pct", &partials[1]}, {"rope_pct", &partials[2]},
+		{"rotary_emb_fraction", &partials[3]},
+	} {
+		ok, err := d.decode(members, v.key, v.field)
+		if err != nil {
+			return nil, err
+		}
+		f.has[v.key] = ok
+	}
+	f.theta, f.partial = cmp.Or(f.theta, base), cmp.Or(partials[:]...)
+	var given bool
+	var err error
+	if f.params, given, err = readHFParams(d, members); err != nil {
+		return nil, err
+	}
+	return f, f.complete(d, defaultsOf(f.kind), given)
+}
+
+// complete takes what is missing from the model's class. given says that the file has parameters of RoPE.
+func (f *hfFields) complete(d *jsonDoc, def *hfDefaults, given bool) error {
+	p := &f.params
+	if def != nil {
+		switch {
+		case def.Rope == nil && def.Rotating > 0:
+			return fmt.Errorf("%s: transformers rotates %s in a way of its own, which takes no factors from %s", d.path, f.kind, fileConfig)
+		case def.Rope == nil:
+			return fmt.Errorf("%s: %w: %s tells positions in another way", d.path, ErrNoRoPE, f.kind)
+		}
+		if !given {
+			theta, partial := p.Theta, p.Partial
+			*p = *def.Rope
+			p.Theta, p.Partial = theta, partial
+		}
+	}
+	if p.Theta != nil {
+		f.theta = *p.Theta
+	}
+	if p.Partial != nil {
+		f.partial = *p.Partial
+	}
+	if def != nil {
+		for key, v := range map[string]struct {
+			field *int
+			value int
+		}{
+			"max_position_embeddings": {&f.context, def.Context}, "hidden_size": {&f.hidden, def.Hidden},
+			"num_attention_heads": {&f.heads, def.Heads}, "qk_rope_head_dim": {&f.qkRope, def.QKRope},
+		} {
+			if !f.has[key] {
+				*v.field = v.value
+			}
+		}
+		f.byLayerType = def.ByLayerType
+		if !f.has["head_dim"] && def.HeadDim != 0 {
+			f.headDim, f.classHeadDim = def.HeadDim, true
+		}
+		if def.Rope.Theta != nil {
+			f.theta = cmp.Or(f.theta, *def.Rope.Theta)
+		}
+		if def.Rope.Partial != nil && f.rotating == 0 {
+			f.partial = cmp.Or(f.partial, *def.Rope.Partial)
+		}
+	}
+	switch {
+	case f.context < 1:
+		return fmt.Errorf("%s: max_position_embeddings is missing or not positive; set it to the length that the model was trained for", d.path)
+	case f.theta == 0:
+		return fmt.Errorf("%s: rope_theta is missing, and the default of model_type %q is not known here; set it to the base that the model was trained with", d.path, f.kind)
+	}
+	return nil
+}
+
+// dims are the dimensions of a head that rotate.
+func (f *hfFields) dims(d *jsonDoc) (int, error) {
+	if f.headDim == 0 && f.heads > 0 {
+		f.headDim = f.hidden / f.heads
+	}
+	switch {
+	case f.qkRope != 0:
+		return f.qkRope, nil
+	case f.headDim == 0:
+		return 0, fmt.Errorf("%s: no head_dim, and no hidden_size and num_attention_heads to compute it from", d.path)
+	case f.partial == 0 && f.rotating != 0:
+		f.partial = float64(f.rotating) / float64(f.headDim)
+		return f.rotating, nil
+	}
+	f.partial = cmp.Or(f.partial, 1)
+	return int(float64(f.headDim) * f.partial), nil
+}
+
+// softmax is what DeepSeek's models multiply the scale of attention by (yarn_apply_mscale), of the
+// parts of a head that do not rotate too: 1 for the others.
+func (p *hfParams) softmax() float64 {
+	if p.Factor == nil || p.MscaleAllDim == 0 || *p.Factor <= 1 {
+		return 1
+	}
+	m := 0.1*p.MscaleAllDim*math.Log(*p.Factor) + 1
+	return m * m
+}
+
+// readHFParams finds the scaling's parameters; all zero and false without any.
+func readHFParams(d *jsonDoc, members []member) (p hfParams, given bool, err error) {
 	scaling, err := d.sub(members, "rope_scaling")
 	if err != nil {
-		return p, err
+		return p, false, err
 	}
 	if len(scaling) > 0 {
 		if _, err := d.decode(members, "rope_scaling", &p); err != nil {
-			return p, err
+			return p, false, err
 		}
 	}
 	parameters, err := d.sub(members, "rope_parameters")
 	if err != nil || len(parameters) == 0 {
-		return p, err
+		return p, len(scaling) > 0, err
 	}
 	var q hfParams
 	if _, nested := find(parameters, "full_attention"); nested {
@@ -185,7 +285,7 @@ func readHFParams(d *jsonDoc, members []member) (p hfParams, err error) {
 		_, err = d.decode(members, "rope_parameters", &q)
 	}
 	if len(scaling) == 0 {
-		return q, err
+		return q, true, err
 	}
 	// Base and width stand in rope_parameters alone once version 5 has saved the model.
 	if p.Theta == nil {
@@ -194,7 +294,7 @@ func readHFParams(d *jsonDoc, members []member) (p hfParams, err error) {
 	if p.Partial == nil {
 		p.Partial = q.Partial
 	}
-	return p, err
+	return p, true, err
 }
 
 // scale computes row 0, and for longrope the rung beyond L (transformers, modeling_rope_utils.py).
@@ -222,6 +322,10 @@ func (r *hfRope) scale(p hfParams) (err error) {
 		r.base, err = ropescale.Llama3(r.rope, ropescale.Llama3Params{Factor: factor, LowFreqFactor: p.LowFreqFactor,
 			HighFreqFactor: p.HighFreqFactor, OriginalContextLength: orig.OriginalContextLength})
 	case "yarn":
+		if p.Factor == nil { // transformers: max_position_embeddings over the original length
+			factor = float64(r.context) / float64(orig.OriginalContextLength)
+		}
+		r.factor, r.original = factor, orig.OriginalContextLength
 		o := ropescale.MethodOptions{BetaFast: p.BetaFast, BetaSlow: p.BetaSlow, ExactRamp: p.Truncate != nil && !*p.Truncate}
 		switch {
 		case p.AttentionFactor != nil:
@@ -235,7 +339,7 @@ func (r *hfRope) scale(p hfParams) (err error) {
 	case "longrope":
 		return r.longrope(p)
 	default:
-		r.known = false
+		r.known, r.unknown = false, true
 	}
 	return err
 }
@@ -272,6 +376,15 @@ func (r *hfRope) longrope(p hfParams) error {
 		r.long = &long
 	}
 	return nil
+}
+
+// refuseUnknown is an error for a rope type that this program does not know.
+func (c *checkpoint) refuseUnknown() error {
+	if !c.rope.unknown {
+		return nil
+	}
+	return fmt.Errorf("%s: rope type %q is not known to this program, so it cannot say what the model was trained with; known are default, linear, dynamic, yarn, llama3 and longrope",
+		c.config.path, c.rope.kind)
 }
 
 // scaling is the name that a GGUF of the same model gets.

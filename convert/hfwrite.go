@@ -22,6 +22,9 @@ func convertCheckpoint(ctx context.Context, in, out string, l *ropescale.Ladder,
 	if err != nil {
 		return nil, err
 	}
+	if err := c.refuseUnknown(); err != nil {
+		return nil, err
+	}
 	if !c.rope.known {
 		return nil, fmt.Errorf("%s: rope type %q: transformers cannot combine it with longrope; a GGUF file can have the ladder: name the output .gguf", c.config.path, c.rope.kind)
 	}

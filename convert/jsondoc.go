@@ -156,7 +156,7 @@ func (d *jsonDoc) raw(m member) []byte { return d.text[m.value0:m.value1] }
 type jsonEdit struct {
 	d       *jsonDoc
 	members []member
-	after   string // new keys go behind this one, which is there
+	after   string // new keys go behind this one, or behind the first where it is missing
 	splices []splice
 }
 
@@ -171,10 +171,18 @@ func (e *jsonEdit) set(key, value string) {
 		e.splices = append(e.splices, splice{m.value0, m.value1, value})
 		return
 	}
-	m, _ := find(e.members, e.after)
+	m := e.anchor()
 	name, _ := json.Marshal(key)
 	e.splices = append(e.splices, splice{m.value1, m.value1,
 		"," + e.space(m) + string(name) + string(e.d.text[m.key1:m.value0]) + value})
+}
+
+// anchor is the member that new keys go behind. The object has one: checkpoints are opened with this checked.
+func (e *jsonEdit) anchor() member {
+	if m, ok := find(e.members, e.after); ok {
+		return m
+	}
+	return e.members[0]
 }
 
 // space is the white space in front of a key.
@@ -185,7 +193,7 @@ func (e *jsonEdit) space(m member) string {
 
 // indent is the anchor's, "" with false when the object is written on one line.
 func (e *jsonEdit) indent() (string, bool) {
-	m, _ := find(e.members, e.after)
+	m := e.anchor()
 	s := e.space(m)
 	i := strings.LastIndexByte(s, '\n')
 	if i < 0 {

@@ -15,7 +15,31 @@ const KeyVersion = 1
 func ladderKey(arch, name string) string { return arch + ".rope.longrope." + name }
 
 // readLadder reads the ladder that a file carries, nil when there is none, and its provenance.
+// Row 0 alone is no ladder: it is the model's own RoPE, where a host's keys cannot say it (readRow0).
 func readLadder(f *File, arch string) (*ropescale.Ladder, error) {
+	l, err := readRows(f, arch)
+	if err != nil || l == nil || len(l.Rungs) == 0 {
+		return nil, err
+	}
+	return l, nil
+}
+
+// readRow0 reads the model's own RoPE of a file whose rows are no more than that, and the name of
+// its scaling; nil when the file has rungs or no rows.
+func readRow0(f *File, arch string) (*ropescale.Rung, string, error) {
+	l, err := readRows(f, arch)
+	if err != nil || l == nil || len(l.Rungs) > 0 {
+		return nil, "", err
+	}
+	scaling := "rope_freqs" // factors of which nothing else is known
+	if l.Source != nil && l.Source.Method != "" {
+		scaling = l.Source.Method
+	}
+	return l.Base, scaling, nil
+}
+
+// readRows reads the rows of a file, row 0 as the ladder's Base; nil when there are none.
+func readRows(f *File, arch string) (*ropescale.Ladder, error) {
 	key := func(name string) string { return ladderKey(arch, name) }
 	version, ok, err := f.Int(key("version"))
 	if err != nil || !ok {

@@ -48,7 +48,8 @@ func (e *edit) record(before *edit, arch string) error {
 	f := before.view()
 	for i, old := range before.kvs {
 		j := e.index(old.Key)
-		if j >= 0 && same(&old, &e.kvs[j]) {
+		row := strings.HasPrefix(old.Key, ladderKey(arch, "")) // row 0 of the model: undo removes all such keys first
+		if !row && j >= 0 && same(&old, &e.kvs[j]) {
 			continue
 		}
 		raw, err := f.bytesOf(&old)
@@ -56,7 +57,7 @@ func (e *edit) record(before *edit, arch string) error {
 			return err
 		}
 		k := replacedKey{Key: old.Key, Type: old.Type, Elem: old.Elem, Len: old.Len, Raw: raw}
-		if j < 0 {
+		if row || j < 0 {
 			k.Index = &i
 		}
 		r.Keys = append(r.Keys, k)

@@ -33,6 +33,9 @@ type own struct {
 	context int            // ARCH.context_length
 	scaling string         // "", rope_freqs, linear, yarn, longrope
 	base    ropescale.Rung // row 0, of length L
+	// host is row 0 as the keys and tensors alone say it that an unpatched host reads. It differs from
+	// base where the file has a row 0 of its own.
+	host ropescale.Rung
 	// long is the rung of a file that came with long factors, as Phi-3 128k does.
 	long *ropescale.Rung
 }
@@ -65,6 +68,16 @@ func readOwn(f *File) (*own, error) {
 	if err := o.readScaling(f); err != nil {
 		return nil, err
 	}
+	o.host = o.base
+	row, scaling, err := readRow0(f, o.arch)
+	if err != nil || row == nil {
+		return o, err
+	}
+	if len(row.Factors) != o.rope.Pairs() {
+		return nil, fmt.Errorf("%s: %s: %d factors, the model rotates %d pairs", f.Path, ladderKey(o.arch, "factors"), len(row.Factors), o.rope.Pairs())
+	}
+	o.base, o.scaling = *row, scaling
+	o.base.Length = o.rope.OriginalContextLength
 	return o, nil
 }
 
@@ -256,6 +269,15 @@ func (o *own) readYaRN(f *File, p *ropescale.OpParams, attn float64) (err error)
 	}
 	p.AttnFactor = ropescale.HostAttnFactor(attn, p.FreqScale, p.ExtFactor, logMul)
 	return err
+}
+
+// rowTolerance is what float32 arithmetic leaves of a factor, as a share of it.
+const rowTolerance = 1e-5
+
+// rowsClose says that two forms of row 0 are the same.
+func rowsClose(a, b ropescale.Rung) bool {
+	same := func(x, y float64) bool { return math.Abs(x-y) <= rowTolerance*math.Abs(y) }
+	return same(a.AttentionFactor, b.AttentionFactor) && slices.EqualFunc(a.Factors, b.Factors, same)
 }
 
 // identity says that row 0 is plain RoPE.

@@ -96,6 +96,9 @@ func stockView(f *File, o *own, l *ropescale.Ladder) Stock {
 	case has(tensorRopeLong):
 		s.Form, tensor = StockLong, tensorRopeLong
 	}
+	if l == nil && s.Loads && !rowsClose(o.host, o.base) {
+		note("it cannot say the model's own scaling (%s) and runs another model than was trained: use a patched one", o.scaling)
+	}
 	if l == nil || !s.Loads {
 		return s
 	}
