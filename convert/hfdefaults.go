@@ -6,7 +6,8 @@ import (
 	"sync"
 )
 
-// hfDefaults is what a configuration class of transformers takes where config.json leaves a field out.
+// hfDefaults is what a configuration class of transformers takes where config.json leaves a field
+// out.
 type hfDefaults struct {
 	Context  int `json:"max_position_embeddings"`
 	Hidden   int `json:"hidden_size"`
@@ -16,7 +17,7 @@ type hfDefaults struct {
 	Rotating int `json:"rotary_dim"` // of a class that rotates without rope_parameters
 	// ByLayerType says that transformers 5 keeps rope_parameters by type of layer.
 	ByLayerType bool `json:"by_layer_type"`
-	// Rope is nil for a class without rope_parameters, which has no RoPE that config.json describes.
+	// Rope is nil for a class without rope_parameters: config.json describes no RoPE of it.
 	Rope *hfParams `json:"rope_parameters"`
 	// Text is the model_type of the language model, for a class that has more than one part.
 	Text string `json:"text"`

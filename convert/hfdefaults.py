@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""What transformers takes where a config.json leaves a field of RoPE out: hfdefaults.json, by model_type.
+"""Write hfdefaults.json: what transformers takes where a config.json leaves a field of RoPE out.
 
-    python3 hfdefaults.py        (needs transformers 5; writes hfdefaults.json beside itself)
+    python3 hfdefaults.py        (needs transformers 5; writes to the folder of this file)
 
-Each configuration class is made with no arguments, and once more with twice the width, which tells a
-head_dim of the class from one that is computed. Classes that cannot be made are left out, and named.
+The table is by model_type. Each configuration class is made with no arguments, and once more with
+twice the width: a head_dim that stays is the class's own, the others are computed. Classes that
+cannot be made are left out, and named.
 """
 import datetime
 import json
@@ -15,7 +16,8 @@ import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 transformers.logging.set_verbosity(logging.CRITICAL)
-FIELDS = ["max_position_embeddings", "hidden_size", "num_attention_heads", "qk_rope_head_dim", "rotary_dim"]
+FIELDS = ["max_position_embeddings", "hidden_size",
+          "num_attention_heads", "qk_rope_head_dim", "rotary_dim"]
 
 
 def entry(cls):
@@ -27,7 +29,7 @@ def entry(cls):
             e[field] = value
     rope = getattr(config, "rope_parameters", None)
     if not isinstance(rope, dict):
-        # Classes without rope_parameters have no RoPE, or build it in a way of their own.
+        # No RoPE, or one that the class builds in a way of its own.
         text = config.get_text_config()
         return e if text is config else {"text": text.model_type}
     if "full_attention" in rope:
