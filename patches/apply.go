@@ -33,7 +33,8 @@ func (f Failure) Error() string {
 	if f.Hunk == 0 {
 		return fmt.Sprintf("%s: %s: %s", f.Patch, f.File, f.Reason)
 	}
-	return fmt.Sprintf("%s:%d: %s: hunk %d, line %d: %s", f.Patch, f.PatchLine, f.File, f.Hunk, f.Line, f.Reason)
+	return fmt.Sprintf("%s:%d: %s: hunk %d, line %d: %s", f.Patch, f.PatchLine, f.File, f.Hunk,
+		f.Line, f.Reason)
 }
 
 // An ApplyError lists every failure of a series.
@@ -44,7 +45,9 @@ func (e *ApplyError) Error() string {
 	for _, f := range e.Failures {
 		b.WriteString("\n" + f.Error())
 	}
-	return fmt.Sprintf("the series does not apply to the host, nothing was written; %d hunks or files fail:%s", len(e.Failures), b.String())
+	return fmt.Sprintf(
+		"the series does not apply to the host, nothing was written; %d hunks or files fail:%s",
+		len(e.Failures), b.String())
 }
 
 // state is the host as the patches so far have left it.
@@ -144,7 +147,8 @@ func (st *state) apply(p *Patch, f *gitdiff.File) error {
 	if err := gitdiff.Apply(&out, bytes.NewReader(old), f); err != nil {
 		// tryHunks left nothing but the order of hunks and leftovers of a deletion
 		fl := Failure{Patch: p.Name, File: name, Reason: err.Error()}
-		if ae := (*gitdiff.ApplyError)(nil); errors.As(err, &ae) && ae.Fragment > 0 && ae.Fragment <= len(f.TextFragments) {
+		if ae := (*gitdiff.ApplyError)(nil); errors.As(err, &ae) && ae.Fragment > 0 &&
+			ae.Fragment <= len(f.TextFragments) {
 			fl.Hunk, fl.Line = ae.Fragment, int(ae.Line)
 			fl.PatchLine = p.lines[f.TextFragments[ae.Fragment-1]]
 		}
@@ -182,8 +186,11 @@ func tryHunks(p *Patch, f *gitdiff.File, old []byte) []Failure {
 			at++ // a hunk without old lines goes behind the line it names
 		}
 		fail := func(line int, format string, args ...any) {
-			failures = append(failures, Failure{Patch: p.Name, PatchLine: p.lines[frag], File: target(f),
-				Hunk: i + 1, Line: line, Reason: fmt.Sprintf(format, args...)})
+			failures = append(
+				failures,
+				Failure{Patch: p.Name, PatchLine: p.lines[frag], File: target(f),
+					Hunk: i + 1, Line: line, Reason: fmt.Sprintf(format, args...)},
+			)
 		}
 		if err := frag.Validate(); err != nil {
 			fail(at, "%v", err)
@@ -213,8 +220,10 @@ func tryHunks(p *Patch, f *gitdiff.File, old []byte) []Failure {
 			continue
 		}
 		// What has no lines behind it in the patch was at the end of the file.
-		if end := at - 1 + len(want); frag.TrailingContext == 0 && len(want) > 0 && end < len(lines) {
-			fail(end+1, "ends the file in the patch, but %d lines follow in the host", len(lines)-end)
+		if end := at - 1 + len(want); frag.TrailingContext == 0 && len(want) > 0 &&
+			end < len(lines) {
+			fail(end+1, "ends the file in the patch, but %d lines follow in the host",
+				len(lines)-end)
 		}
 	}
 	return failures

@@ -57,13 +57,15 @@ func (s Series) Lint() error {
 		case m == nil:
 			bad("no Subject: header")
 		case numbered.MatchString(m[1]):
-			bad("subject is numbered (%s): use git format-patch --no-numbered", numbered.FindString(m[1]))
+			bad("subject is numbered (%s): use git format-patch --no-numbered",
+				numbered.FindString(m[1]))
 		case !strings.HasPrefix(m[1], "[PATCH] "):
 			bad("subject does not begin with [PATCH]")
 		case !areaForm.MatchString(p.Area) || p.Title == "":
 			bad("subject is not \"area: what\" with a lower-case area")
 		default:
-			if area := slugged.ReplaceAllString(p.Area, "-"); !strings.HasPrefix(p.Name[5:], area+"-") {
+			if area := slugged.ReplaceAllString(p.Area, "-"); !strings.HasPrefix(p.Name[5:],
+				area+"-") {
 				bad("subject has the area %q, the name another", p.Area)
 			}
 		}

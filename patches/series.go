@@ -76,7 +76,8 @@ func Load(fsys fs.FS) (Series, error) {
 			return nil, err
 		}
 		if n := len(s); n > 0 && s[n-1].Number == p.Number {
-			return nil, fmt.Errorf("%s: has the number of %s: renumber one of them", name, s[n-1].Name)
+			return nil, fmt.Errorf("%s: has the number of %s: renumber one of them", name,
+				s[n-1].Name)
 		}
 		s = append(s, p)
 	}
@@ -148,7 +149,8 @@ func parse(name string, raw []byte) (*Patch, error) {
 	}
 
 	// Only [PATCH] is taken off the subject: "[PATCH 1/3]" must stay for Lint.
-	p.header, err = gitdiff.ParsePatchHeader(preamble, gitdiff.WithSubjectCleanMode(gitdiff.SubjectCleanPatchOnly))
+	p.header, err = gitdiff.ParsePatchHeader(preamble,
+		gitdiff.WithSubjectCleanMode(gitdiff.SubjectCleanPatchOnly))
 	if err != nil {
 		return nil, fmt.Errorf("%s: header: %w", name, err)
 	}
@@ -191,7 +193,8 @@ func checkFile(f *gitdiff.File) error {
 		if n == "" { // the old name of a new file, the new name of a deleted one
 			continue
 		}
-		if !fs.ValidPath(n) || n == "." || strings.ContainsAny(n, "\\:") || path.Base(n) == stampName {
+		if !fs.ValidPath(n) || n == "." || strings.ContainsAny(n, "\\:") ||
+			path.Base(n) == stampName {
 			return fmt.Errorf("bad path %q", n)
 		}
 	}
@@ -214,8 +217,10 @@ func checkFile(f *gitdiff.File) error {
 }
 
 // headerLine matches what stands between the hunks of a git diff.
-var headerLine = regexp.MustCompile(`^(diff --git |index |--- |\+\+\+ |old mode |new mode |new file mode |deleted file mode |` +
-	`similarity index |dissimilarity index |rename from |rename to |copy from |copy to |GIT binary patch|@@ -|\\ )`)
+var headerLine = regexp.MustCompile(
+	`^(diff --git |index |--- |\+\+\+ |old mode |new mode |new file mode |deleted file mode |` +
+		`similarity index |dissimilarity index |rename from |rename to |copy from |copy to |GIT ` +
+		`binary patch|@@ -|\\ )`)
 
 // account finds where in the file each hunk starts and refuses lines after
 // the first diff that belong to none: gitdiff skips what it does not know

@@ -17,7 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var update = flag.Bool("update", false, "write the table in README.md and the expected outcomes in testdata anew")
+var update = flag.Bool("update", false,
+	"write the table in README.md and the expected outcomes in testdata anew")
 
 // golden compares got with a file of testdata, or writes it with -update.
 func golden(t *testing.T, name, got string) {
@@ -27,7 +28,8 @@ func golden(t *testing.T, name, got string) {
 	}
 	want, err := os.ReadFile(name)
 	require.NoError(t, err, "run go test ./patches -update and read the difference")
-	assert.Equal(t, string(want), got, "%s differs: run go test ./patches -update and read the difference", name)
+	assert.Equal(t, string(want), got,
+		"%s differs: run go test ./patches -update and read the difference", name)
 }
 
 func load(t testing.TB, folder string) Series {
@@ -91,7 +93,8 @@ func outcome(folder string) string {
 // TestScenariosFail guards the goldens: an update must not turn a scenario
 // that is to fail into one that does not.
 func TestScenariosFail(t *testing.T) {
-	for _, folder := range []string{"fuzzy", "moved", "missing-file", "missing-file-of-two", "made-twice", "deletes-another",
+	for _, folder := range []string{
+		"fuzzy", "moved", "missing-file", "missing-file-of-two", "made-twice", "deletes-another",
 		"deletes-less", "file-goes-on", "no-context", "all-that-fail"} {
 		changes, err := load(t, folder).Apply(os.DirFS("testdata/upstream"))
 		var ae *ApplyError
@@ -133,7 +136,8 @@ func TestGitAgrees(t *testing.T) {
 	for _, p := range s {
 		cmd := exec.Command(git, "apply", "-")
 		cmd.Dir, cmd.Stdin = dir, strings.NewReader(string(p.raw))
-		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "GIT_CEILING_DIRECTORIES="+filepath.Dir(dir))
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
+			"GIT_CEILING_DIRECTORIES="+filepath.Dir(dir))
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)
 	}
@@ -221,7 +225,8 @@ func hostDir(t *testing.T) string {
 func TestPin(t *testing.T) {
 	mod, err := os.ReadFile("../go.mod")
 	require.NoError(t, err)
-	m := regexp.MustCompile(`(?m)^\s*(?:require )?` + regexp.QuoteMeta(HostModule) + ` (\S+)`).FindSubmatch(mod)
+	m := regexp.MustCompile(`(?m)^\s*(?:require )?` + regexp.QuoteMeta(HostModule) + ` (\S+)`).
+		FindSubmatch(mod)
 	require.NotNil(t, m)
 	assert.Equal(t, string(m[1]), HostVersion, "go.mod and HostVersion must name one host")
 }

@@ -19,12 +19,14 @@ const stampName = ".longrope-stamp"
 // A Stamp is what a prepared tree says of itself, in the file
 // .longrope-stamp in its root.
 type Stamp struct {
-	Host    string            `json:"host"`              // module@version
-	Series  string            `json:"series"`            // Series.Hash of what was applied
-	Patches []string          `json:"patches"`           // names of the patches, in order
-	Touched []string          `json:"touched"`           // files that the patches changed or made
-	Files   map[string]string `json:"files"`             // path → SHA-256 of every file, "+x" behind it when executable
-	Pending map[string]string `json:"pending,omitempty"` // while files are being rewritten: what they become, "" for removed
+	Host    string   `json:"host"`    // module@version
+	Series  string   `json:"series"`  // Series.Hash of what was applied
+	Patches []string `json:"patches"` // names of the patches, in order
+	Touched []string `json:"touched"` // files that the patches changed or made
+	// path → SHA-256 of every file, "+x" behind it when executable
+	Files map[string]string `json:"files"`
+	// while files are being rewritten: what they become, "" for removed
+	Pending map[string]string `json:"pending,omitempty"`
 }
 
 // ReadStamp returns the stamp of a prepared tree. The error is
@@ -62,8 +64,9 @@ func (e *EditedError) Error() string {
 	if len(list) > 10 {
 		list, more = list[:10], fmt.Sprintf("\n  and %d more", len(e.Files)-10)
 	}
-	return fmt.Sprintf("%s was edited by hand:\n  %s%s\nmake a patch of the edits (README.md in patches/ says how), or throw them away with -force",
-		e.Dir, strings.Join(list, "\n  "), more)
+	return fmt.Sprintf(
+		"%s was edited by hand:\n  %s%s\nmake a patch of the edits (README.md in patches/ "+
+			"says how), or throw them away with -force", e.Dir, strings.Join(list, "\n  "), more)
 }
 
 // edits compares a scanned tree with its stamp.
@@ -123,7 +126,8 @@ func Prepare(o Options) (Report, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		entries, err := os.ReadDir(o.Dst)
 		if err == nil && len(entries) > 0 && !o.Force {
-			return Report{}, fmt.Errorf("%s is there, but was not made by this tool: remove it, or use -force", o.Dst)
+			return Report{}, fmt.Errorf(
+				"%s is there, but was not made by this tool: remove it, or use -force", o.Dst)
 		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return Report{}, err
 		}
@@ -176,9 +180,9 @@ func makePlan(o Options) (*plan, error) {
 	return pl, pl.markHeaders(files)
 }
 
-// headerMark is a header of the tree that nobody includes. Go's build cache knows the headers of a package's own folder, not
-// those of other folders, so a patch of ggml.h would leave old objects in use. The mark is in every folder that uses cgo and
-// changes when a header of the series does.
+// headerMark is a header of the tree that nobody includes. Go's build cache knows the headers of a
+// package's own folder, not those of other folders, so a patch of ggml.h would leave old objects in
+// use. The mark is in every folder that uses cgo and changes when a header of the series does.
 const headerMark = "longrope_headers.h"
 
 func (pl *plan) markHeaders(files []hostFile) error {
@@ -188,7 +192,8 @@ func (pl *plan) markHeaders(files []hostFile) error {
 			fmt.Fprintf(h, "%s %x\n", p, sha256.Sum256(pl.changes[p].Data))
 		}
 	}
-	data := fmt.Appendf(nil, "// What the headers of all folders are, for Go's build cache: %x\n", h.Sum(nil))
+	data := fmt.Appendf(nil, "// What the headers of all folders are, for Go's build cache: %x\n",
+		h.Sum(nil))
 	for _, f := range files {
 		if path.Ext(f.path) != ".go" {
 			continue

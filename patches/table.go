@@ -16,7 +16,8 @@ const (
 // where it stands upstream.
 func (s Series) Table() string {
 	var b strings.Builder
-	b.WriteString("| no. | area | what, and the symptom it removes | touches | upstream |\n|---|---|---|---|---|\n")
+	b.WriteString("| no. | area | what, and the symptom it removes | touches | upstream " +
+		"|\n|---|---|---|---|---|\n")
 	for _, p := range s {
 		var added, deleted int64
 		for _, f := range p.Files {
@@ -29,8 +30,10 @@ func (s Series) Table() string {
 		if len(p.Files) == 1 {
 			files = "1 file"
 		}
-		fmt.Fprintf(&b, "| [%04d](%s) | %s | **%s.** %s | %s, +%d −%d | %s |\n", p.Number, p.Name, cell(p.Area),
-			cell(upperFirst(p.Title)), cell(firstSentence(upperFirst(p.Section("Symptom")))), files, added, deleted, cell(p.Upstream))
+		fmt.Fprintf(&b, "| [%04d](%s) | %s | **%s.** %s | %s, +%d −%d | %s |\n", p.Number, p.Name,
+			cell(p.Area), cell(upperFirst(p.Title)),
+			cell(firstSentence(upperFirst(p.Section("Symptom")))), files, added, deleted,
+			cell(p.Upstream))
 	}
 	return b.String()
 }

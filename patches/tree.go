@@ -85,14 +85,16 @@ func readSource(dir, sum string) ([]hostFile, error) {
 	}
 	if got := h1(files); sum != "" && got != sum {
 		return nil, fmt.Errorf("%s is not %s %s: its files have the sum %s, go.sum pins %s; "+
-			"give a clean checkout of the tag, or repair the module cache (go clean -modcache)", dir, HostModule, HostVersion, got, sum)
+			"give a clean checkout of the tag, or repair the module cache (go clean -modcache)",
+			dir, HostModule, HostVersion, got, sum)
 	}
 	return files, nil
 }
 
 // inVendor is the rule by which golang.org/x/mod/zip leaves files out.
 func inVendor(p string) bool {
-	return strings.Contains(p, "/vendor/") || strings.HasPrefix(p, "vendor/") && strings.Contains(p[len("vendor/"):], "/")
+	return strings.Contains(p, "/vendor/") ||
+		strings.HasPrefix(p, "vendor/") && strings.Contains(p[len("vendor/"):], "/")
 }
 
 // h1 is the module sum of go.sum (golang.org/x/mod/sumdb/dirhash.Hash1).
@@ -121,7 +123,8 @@ func PinnedSum(goSum []byte) (string, error) {
 			return f[2], nil
 		}
 	}
-	return "", fmt.Errorf("go.sum has no line for %s %s: run go get %s@%s", HostModule, HostVersion, HostModule, HostVersion)
+	return "", fmt.Errorf("go.sum has no line for %s %s: run go get %s@%s", HostModule, HostVersion,
+		HostModule, HostVersion)
 }
 
 // scan hashes every file of a prepared tree. It leaves out what is no part of

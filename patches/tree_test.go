@@ -85,7 +85,8 @@ func TestPrepare(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, s[:3].Hash(), stamp.Series)
 	assert.Equal(t, HostModule+"@"+HostVersion, stamp.Host)
-	assert.Equal(t, []string{"docs/new.txt", "engine/rope.c", "engine/rows.c", "engine/shift.c"}, stamp.Touched)
+	assert.Equal(t, []string{"docs/new.txt", "engine/rope.c", "engine/rows.c", "engine/shift.c"},
+		stamp.Touched)
 	entries, err := os.ReadDir(filepath.Dir(dst))
 	require.NoError(t, err)
 	assert.Len(t, entries, 1, "nothing is left beside the tree")
@@ -122,7 +123,8 @@ func TestPrepare(t *testing.T) {
 		o.Series = s[:1]
 		r, err := Prepare(o)
 		require.NoError(t, err)
-		assert.Equal(t, []string{"docs/name.txt", "docs/old.txt", "engine/rope.c", "scripts/run.sh"}, r.Written)
+		assert.Equal(t,
+			[]string{"docs/name.txt", "docs/old.txt", "engine/rope.c", "scripts/run.sh"}, r.Written)
 		assert.Equal(t, []string{"docs/new.txt", "engine/rows.c"}, r.Removed)
 		assert.Equal(t, r.Written, fresh(t, dst))
 		assert.Equal(t, read(t, host, "engine/rope.c"), read(t, dst, "engine/rope.c"))
@@ -170,7 +172,15 @@ func TestPrepareEdited(t *testing.T) {
 		_, err = Prepare(o)
 		var ee *EditedError
 		require.ErrorAs(t, err, &ee)
-		assert.Equal(t, []string{".gitattributes (removed)", "engine/mine.c (added)", "engine/rope.c (changed)"}, ee.Files)
+		assert.Equal(
+			t,
+			[]string{
+				".gitattributes (removed)",
+				"engine/mine.c (added)",
+				"engine/rope.c (changed)",
+			},
+			ee.Files,
+		)
 		assert.ErrorContains(t, err, "-force")
 		assert.Contains(t, read(t, dst, "engine/rope.c"), "// mine")
 	}
@@ -212,7 +222,8 @@ func TestPrepareKilled(t *testing.T) {
 
 	r, err := Prepare(o)
 	require.NoError(t, err)
-	assert.Equal(t, []string{"engine/rows.c", "scripts/run.sh"}, r.Written, "what is done stays done")
+	assert.Equal(t, []string{"engine/rows.c", "scripts/run.sh"}, r.Written,
+		"what is done stays done")
 	want := writeTree(t, host, s)
 	for p := range must(ReadStamp(want)).Files {
 		assert.Equal(t, read(t, want, p), read(t, dst, p), p)
@@ -248,12 +259,19 @@ func TestPrepareRefuses(t *testing.T) {
 	})
 	t.Run("another source than the pinned one", func(t *testing.T) {
 		dst := filepath.Join(t.TempDir(), "host")
-		_, err := Prepare(Options{Source: source(host, &asked), Sum: "h1:other", Dst: dst, Series: s})
+		_, err := Prepare(
+			Options{Source: source(host, &asked), Sum: "h1:other", Dst: dst, Series: s})
 		assert.ErrorContains(t, err, "go.sum pins h1:other")
 		assert.NoDirExists(t, dst)
 		_, err = Prepare(Options{Source: source(t.TempDir(), &asked), Dst: dst, Series: s})
 		assert.ErrorContains(t, err, "not a source tree of the host")
-		_, err = Prepare(Options{Source: func() (string, error) { return "", errors.New("offline") }, Dst: dst, Series: s})
+		_, err = Prepare(
+			Options{
+				Source: func() (string, error) { return "", errors.New("offline") },
+				Dst:    dst,
+				Series: s,
+			},
+		)
 		assert.ErrorContains(t, err, "offline")
 	})
 }
@@ -299,7 +317,8 @@ func TestTable(t *testing.T) {
 	assert.Error(t, err)
 }
 
-// TestHeaderMark: folders that use cgo have a file that changes when a header elsewhere does, and only then.
+// TestHeaderMark: folders that use cgo have a file that changes when a header elsewhere does, and
+// only then.
 func TestHeaderMark(t *testing.T) {
 	host := fakeHost(t)
 	write(t, host, "cgo/a.go", "package cgo\n\n// #include \"x.h\"\nimport \"C\"\n")
@@ -307,7 +326,11 @@ func TestHeaderMark(t *testing.T) {
 	files, err := readSource(host, "")
 	require.NoError(t, err)
 	marks := func(changes ...Change) string {
-		pl := &plan{source: host, changes: map[string]Change{}, stamp: &Stamp{Files: map[string]string{}}}
+		pl := &plan{
+			source:  host,
+			changes: map[string]Change{},
+			stamp:   &Stamp{Files: map[string]string{}},
+		}
 		for _, c := range changes {
 			pl.changes[c.Path] = c
 		}
@@ -317,5 +340,10 @@ func TestHeaderMark(t *testing.T) {
 	}
 	plain := marks(Change{Path: "include/x.h", Data: []byte("1")})
 	assert.NotEqual(t, plain, marks(Change{Path: "include/x.h", Data: []byte("2")}))
-	assert.Equal(t, plain, marks(Change{Path: "include/x.h", Data: []byte("1")}, Change{Path: "src/x.cpp", Data: []byte("2")}))
+	assert.Equal(
+		t,
+		plain,
+		marks(Change{Path: "include/x.h", Data: []byte("1")},
+			Change{Path: "src/x.cpp", Data: []byte("2")}),
+	)
 }

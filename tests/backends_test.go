@@ -16,8 +16,8 @@ import (
 	"github.com/longrope/longrope/tests/strict"
 )
 
-// A backend that is neither here nor taught must refuse rows, or the scheduler would let it take the first row for every
-// token. Without its device that can be seen in its source only.
+// A backend that is neither here nor taught must refuse rows, or the scheduler would let it take
+// the first row for every token. Without its device that can be seen in its source only.
 func TestBackendsRefuseRows(t *testing.T) {
 	const src = "../build/host/ml/backend/ggml/ggml/src/"
 	dirs, err := filepath.Glob(src + "ggml-*/CMakeLists.txt")
@@ -27,21 +27,25 @@ func TestBackendsRefuseRows(t *testing.T) {
 	}
 	// which file answers supports_op, and which one rotates, if another
 	backends := map[string]struct{ answer, kernels string }{
-		"ggml-cpu":    {"ggml-cpu.cpp", "ops.cpp"},
-		"ggml-blas":   {"ggml-blas.cpp", ""},
-		"ggml-cuda":   {"ggml-cuda.cu", "rope.cu"},
-		"ggml-hip":    {"../ggml-cuda/ggml-cuda.cu", "../ggml-cuda/rope.cu"}, // compiles CUDA's source
+		"ggml-cpu":  {"ggml-cpu.cpp", "ops.cpp"},
+		"ggml-blas": {"ggml-blas.cpp", ""},
+		"ggml-cuda": {"ggml-cuda.cu", "rope.cu"},
+		// compiles CUDA's source
+		"ggml-hip":    {"../ggml-cuda/ggml-cuda.cu", "../ggml-cuda/rope.cu"},
 		"ggml-metal":  {"ggml-metal-device.m", "ggml-metal-device.cpp"},
 		"ggml-vulkan": {"ggml-vulkan.cpp", ""},
 	}
 	// the case of supports_op, up to the return that answers it
 	answer := regexp.MustCompile(`case GGML_OP_ROPE:(?s:.{0,300}?)return ([^;]*);`)
-	refusal := regexp.MustCompile(`return !ggml_rope_has_rows\(op\);|if \(ggml_rope_has_rows\(op\)\) \{\s*return false;`)
+	refusal := regexp.MustCompile(
+		`return !ggml_rope_has_rows\(op\);|if \(ggml_rope_has_rows\(op\)\) \{\s*return false;`)
 	for _, dir := range dirs {
 		dir = filepath.Dir(dir)
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			b, ok := backends[filepath.Base(dir)]
-			require.True(t, ok, "a backend that this test does not know: teach it rows or have it refuse them, then name it here")
+			require.True(t, ok,
+				"a backend that this test does not know: teach it rows or have it refuse "+
+					"them, then name it here")
 			text, err := os.ReadFile(filepath.Join(dir, b.answer))
 			require.NoError(t, err)
 			source := string(text)
@@ -58,15 +62,16 @@ func TestBackendsRefuseRows(t *testing.T) {
 				require.NoError(t, err)
 				source = string(text)
 			}
-			assert.Contains(t, source, "ggml_rope_has_rows", "does not refuse rows, and has no kernel for them")
+			assert.Contains(t, source, "ggml_rope_has_rows",
+				"does not refuse rows, and has no kernel for them")
 			t.Log("takes rows")
 		})
 	}
 }
 
-// The fast CPU backends are libraries with the same function names as the slow one inside the program. If the program
-// exports those names, the loader gives a library the program's functions instead of its own, and it is as slow: without
-// an error, and without a trace in any log.
+// The fast CPU backends are libraries with the same function names as the slow one inside the
+// program. If the program exports those names, the loader gives a library the program's functions
+// instead of its own, and it is as slow: without an error, and without a trace in any log.
 func TestBackendsNotShadowed(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("looks into ELF files")
@@ -88,8 +93,10 @@ func TestBackendsNotShadowed(t *testing.T) {
 			require.NoError(t, err)
 			for _, s := range symbols {
 				if s.Name == "ggml_graph_compute" && s.Section != elf.SHN_UNDEF {
-					t.Fatalf("%s exports ggml's functions to the backends. Go's linker does so if it cannot ask the C compiler for "+
-						"its options, as with CC=\"ccache gcc\": build with CC=gcc, or with -ldflags=-extld=gcc", path)
+					t.Fatalf("%s exports ggml's functions to the backends. Go's linker does so if "+
+						"it cannot ask the C compiler for "+
+						"its options, as with CC=\"ccache gcc\": build with CC=gcc, or "+
+						"with -ldflags=-extld=gcc", path)
 				}
 			}
 		})

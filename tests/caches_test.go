@@ -16,15 +16,16 @@ import (
 	"github.com/longrope/longrope/tests/session"
 )
 
-// slidingModel is an olmo2 with the default model's first four layers: 0 to 2 have a sliding window and a cache of their own,
-// and the last, 3, alone takes rows.
+// slidingModel is an olmo2 with the default model's first four layers: 0 to 2 have a sliding window
+// and a cache of their own, and the last, 3, alone takes rows.
 func slidingModel(t *testing.T) string {
 	f, err := reference.Read(defaultmodel.Model)
 	require.NoError(t, err)
 	f.SetArchitecture("olmo2")
 	f.Set("olmo2.attention.sliding_window", uint32(16))
 	f.Set("olmo2.block_count", uint32(4))
-	f.Tensors = slices.DeleteFunc(f.Tensors, func(tensor reference.Tensor) bool { return strings.HasPrefix(tensor.Name, "blk.4.") })
+	f.Tensors = slices.DeleteFunc(f.Tensors,
+		func(tensor reference.Tensor) bool { return strings.HasPrefix(tensor.Name, "blk.4.") })
 	var more []reference.Tensor
 	ones := func(name string, n uint64) {
 		data := make([]float32, n)
@@ -43,7 +44,8 @@ func slidingModel(t *testing.T) string {
 		case strings.HasSuffix(tensor.Name, "ffn_norm.weight"):
 			f.Tensors[i].Name = strings.Replace(tensor.Name, "ffn_norm", "post_ffw_norm", 1)
 		case tensor.Name == "token_embd.weight":
-			more = append(more, reference.Tensor{Name: "output.weight", Dims: tensor.Dims, Data: tensor.Data})
+			more = append(more,
+				reference.Tensor{Name: "output.weight", Dims: tensor.Dims, Data: tensor.Data})
 		}
 	}
 	f.Tensors = append(f.Tensors, more...)
@@ -52,28 +54,34 @@ func slidingModel(t *testing.T) string {
 	return path
 }
 
-// hybridModel is a granitehybrid with the default model's layers 0 to 3 and a Mamba layer of noise for the last.
+// hybridModel is a granitehybrid with the default model's layers 0 to 3 and a Mamba layer of noise
+// for the last.
 func hybridModel(t *testing.T) string {
 	f, err := reference.Read(defaultmodel.Model)
 	require.NoError(t, err)
 	f.SetArchitecture("granitehybrid")
 	const inner, state, heads, groups, conv = 512, 16, 8, 1, 4
 	for key, value := range map[string]any{
-		"ssm.conv_kernel": uint32(conv), "ssm.inner_size": uint32(inner), "ssm.state_size": uint32(state), "ssm.time_step_rank": uint32(heads),
+		"ssm.conv_kernel": uint32(conv), "ssm.inner_size": uint32(inner),
+		"ssm.state_size": uint32(state), "ssm.time_step_rank": uint32(heads),
 		"ssm.group_count": uint32(groups), "attention.head_count_kv": []uint32{2, 2, 2, 2, 0},
 	} {
 		f.Set("granitehybrid."+key, value)
 	}
 	kept := f.Tensors[:0:0]
 	for _, tensor := range f.Tensors {
-		if !strings.HasPrefix(tensor.Name, "blk.4.attn_") || tensor.Name == "blk.4.attn_norm.weight" {
+		if !strings.HasPrefix(tensor.Name, "blk.4.attn_") ||
+			tensor.Name == "blk.4.attn_norm.weight" {
 			kept = append(kept, tensor)
 		}
 	}
 	rng := rand.New(rand.NewPCG(1, 1))
 	for name, dims := range map[string][]uint64{
-		"ssm_in.weight": {256, 2*inner + 2*groups*state + heads}, "ssm_conv1d.weight": {conv, inner + 2*groups*state}, "ssm_conv1d.bias": {inner + 2*groups*state},
-		"ssm_dt.bias": {heads}, "ssm_a": {1, heads}, "ssm_d": {1, heads}, "ssm_norm.weight": {inner / groups, groups}, "ssm_out.weight": {inner, 256},
+		"ssm_in.weight":     {256, 2*inner + 2*groups*state + heads},
+		"ssm_conv1d.weight": {conv, inner + 2*groups*state},
+		"ssm_conv1d.bias":   {inner + 2*groups*state},
+		"ssm_dt.bias":       {heads}, "ssm_a": {1, heads}, "ssm_d": {1, heads},
+		"ssm_norm.weight": {inner / groups, groups}, "ssm_out.weight": {inner, 256},
 	} {
 		tensor := reference.Tensor{Name: "blk.4." + name, Dims: dims}
 		tensor.Data = make([]float32, tensor.Len())
@@ -93,9 +101,10 @@ func hybridModel(t *testing.T) string {
 	return path
 }
 
-// In a model with sliding windows, and in a hybrid with recurrent layers, keys of the first layer that takes rows are after a
-// crossing, a copy, and a save what a fresh run on the new rung has. Of the sliding model they are all that depends on the
-// rung, so its logits are those of a fresh run too.
+// In a model with sliding windows, and in a hybrid with recurrent layers, keys of the first layer
+// that takes rows are after a crossing, a copy, and a save what a fresh run on the new rung has. Of
+// the sliding model they are all that depends on the rung, so its logits are those of a fresh run
+// too.
 func TestRerotateCaches(t *testing.T) {
 	l := rungLadder(t, defaultLlama(t).Rope)
 	for _, c := range []struct {
@@ -114,10 +123,12 @@ func TestRerotateCaches(t *testing.T) {
 				near := func(want, got map[int][]float32) (far float64) {
 					require.Len(t, got, len(want))
 					for p := range want {
-						for i := 0; i < len(want[p]); i += 64 { // a head: two rotations in float32, as in keyDeviation
+						for i := 0; i < len(want[p]); i += 64 {
+							// a head: two rotations in float32, as in keyDeviation
 							var d, size []float64
 							for j := i; j < i+64; j++ {
-								d, size = append(d, float64(want[p][j]-got[p][j])), append(size, float64(want[p][j]))
+								d, size = append(d, float64(want[p][j]-got[p][j])), append(size,
+									float64(want[p][j]))
 							}
 							far = max(far, norm(d...)/norm(size...))
 						}

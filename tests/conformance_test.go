@@ -20,19 +20,20 @@ const (
 	tiny16 = 1.0 / (1 << 25) // half of float16's smallest number
 )
 
-// turn is what the oracle knows of one pair of one token: the angle in radians with the bound of what float32 loses of
-// it, and what multiplies cos and sin.
+// turn is what the oracle knows of one pair of one token: the angle in radians with the bound of
+// what float32 loses of it, and what multiplies cos and sin.
 type turn struct {
 	angle, loss float64
 	magnitude   float64
 }
 
-// oracle is the definition of the op for pair i of a token, in float64, with row in place of the token's own if row >= 0.
+// oracle is the definition of the op for pair i of a token, in float64, with row in place of the
+// token's own if row >= 0.
 //
-// The loss is that of any implementation that multiplies up the series of frequencies in float32, as ggml's do: each
-// step rounds theta once and has a rounded ratio (pow, good to a unit in the last place), 3 units together; dividing by
-// lambda and multiplying by freq_scale add one each unless they are 1. At p = 131072 and pair 0 with lambda != 1 that is
-// 2^-7 rad.
+// The loss is that of any implementation that multiplies up the series of frequencies in float32,
+// as ggml's do: each step rounds theta once and has a rounded ratio (pow, good to a unit in the
+// last place), 3 units together; dividing by lambda and multiplying by freq_scale add one each
+// unless they are 1. At p = 131072 and pair 0 with lambda != 1 that is 2^-7 rad.
 func oracle(c kernel.Case, token, i, row int) turn {
 	p, step := int32(0), i // theta_i = p * base^(-2*step/dims)
 	planes := func(k int) int32 { return c.Positions[k*c.Tokens+token] }
@@ -79,17 +80,20 @@ func oracle(c kernel.Case, token, i, row int) turn {
 			mix := float64(c.ExtFactor) * ramp(c, i)
 			t.angle = t.angle*(1-mix) + whole*mix
 			t.magnitude *= 1 + 0.1*math.Log(1/float64(c.FreqScale))
-			t.loss += (5 + 8*float64(c.Dims)) * unit32 * math.Abs(whole) // blending, and the ramp's own ends
+			// blending, and the ramp's own ends
+			t.loss += (5 + 8*float64(c.Dims)) * unit32 * math.Abs(whole)
 		}
 	}
 	t.loss += units * unit32 * math.Abs(t.angle)
 	return t
 }
 
-// ramp is YaRN's share of the unscaled frequency in pair i (arXiv 2309.00071, eq. 23, in dimensions rather than turns).
+// ramp is YaRN's share of the unscaled frequency in pair i (arXiv 2309.00071, eq. 23, in dimensions
+// rather than turns).
 func ramp(c kernel.Case, i int) float64 {
 	dim := func(turns float64) float64 {
-		return float64(c.Dims) * math.Log(float64(c.Original)/(turns*2*math.Pi)) / (2 * math.Log(float64(c.FreqBase)))
+		return float64(c.Dims) * math.Log(
+			float64(c.Original)/(turns*2*math.Pi)) / (2 * math.Log(float64(c.FreqBase)))
 	}
 	low, high := math.Max(0, math.Floor(dim(32))), math.Min(float64(c.Dims-1), math.Ceil(dim(1)))
 	return 1 - math.Min(1, math.Max(0, (float64(i)-low)/math.Max(0.001, high-low)))
@@ -113,10 +117,11 @@ type deviation struct {
 	where string
 }
 
-// measure compares all of an output with the oracle. The bound of an element is
-// magnitude * ((|a| + |b|) * (loss + 8 units) + units of the element type * |result|): the angle's loss (a rotation moves
-// by no more than its angle), cos, sin, their product with the magnitude and two products and a sum of float32, and the
-// rounding to the element type. Elements that are not rotated must be what they were.
+// measure compares all of an output with the oracle. The bound of an element is magnitude * ((|a| +
+// |b|) * (loss + 8 units) + units of the element type * |result|): the angle's loss (a rotation
+// moves by no more than its angle), cos, sin, their product with the magnitude and two products and
+// a sum of float32, and the rounding to the element type. Elements that are not rotated must be
+// what they were.
 func measure(d *kernel.Device, c kernel.Case, x, y []float32, row int) deviation {
 	var dev deviation
 	note := func(got float32, want, bound float64, what string, at ...int) {
@@ -127,7 +132,8 @@ func measure(d *kernel.Device, c kernel.Case, x, y []float32, row int) deviation
 			r = 0
 		}
 		if r > dev.ratio || math.IsNaN(r) {
-			dev.ratio, dev.where = r, fmt.Sprintf("%s %v: got %g, want %g ± %g", what, at, got, want, bound)
+			dev.ratio, dev.where = r, fmt.Sprintf("%s %v: got %g, want %g ± %g", what, at, got,
+				want, bound)
 		}
 	}
 
@@ -160,11 +166,13 @@ func measure(d *kernel.Device, c kernel.Case, x, y []float32, row int) deviation
 						if c.F16 || c.CacheF16 {
 							bound += unit16*math.Abs(want) + tiny16
 						}
-						note(out[[]int{ia, ib}[k]], want, bound, "batch, token, head, pair", b, t, h, i)
+						note(out[[]int{ia, ib}[k]], want, bound, "batch, token, head, pair", b, t,
+							h, i)
 					}
 				}
 				for i := 2 * c.Pairs(); i < c.HeadDim; i++ {
-					note(out[i], float64(in[i]), 0, "not rotated: batch, token, head, element", b, t, h, i)
+					note(out[i], float64(in[i]), 0, "not rotated: batch, token, head, element", b,
+						t, h, i)
 				}
 			}
 		}
@@ -188,7 +196,8 @@ func measure(d *kernel.Device, c kernel.Case, x, y []float32, row int) deviation
 	return dev
 }
 
-// onDevices runs f for each device, mode and type with that group's cases. The names of the subtests are the filter:
+// onDevices runs f for each device, mode and type with that group's cases. The names of the
+// subtests are the filter:
 //
 //	go test ./tests -v -run 'Conformance/CUDA/neox/f16'
 func onDevices(t *testing.T, f func(t *testing.T, d *kernel.Device, cases []kernel.Case)) {
@@ -243,7 +252,8 @@ func TestConformance(t *testing.T) {
 			dev := measure(d, c, x, y, -1)
 			if !(dev.ratio <= 1) && failed < 5 {
 				failed++
-				assert.Fail(t, "outside of its bound", "%v\n%.3g of the bound at %s", c, dev.ratio, dev.where)
+				assert.Fail(t, "outside of its bound", "%v\n%.3g of the bound at %s", c, dev.ratio,
+					dev.where)
 			}
 			// What has several rows must not pass with another one: else the case could not fail.
 			if c.Rows && len(c.Factors) > 1 && c.Where != "zero" {
@@ -259,22 +269,30 @@ func TestConformance(t *testing.T) {
 			}
 		}
 		skipUnsupported(t, d, refused, len(cases))
-		t.Logf("%d cases, worst deviation at positions 0: %.2g, 0..16: %.2g, down to -131072: %.2g, up to 2M: %.2g; worst of its bound %.3f (%s); from the CPU %.2g",
-			len(cases)-refused, places["zero"], places["window"], places["back"], places["far"], worst.ratio, worst.where, fromCPU)
+		t.Logf("%d cases, worst deviation at positions 0: %.2g, 0..16: %.2g, down to -131072: "+
+			"%.2g, up to 2M: %.2g; worst of its bound %.3f (%s); from the CPU %.2g",
+			len(cases)-refused, places["zero"], places["window"], places["back"], places["far"],
+			worst.ratio, worst.where, fromCPU)
 	})
 }
 
 // The oracle of this test, written for all modes, is ropescale's where that has the mode.
 func TestOracleIsRopescales(t *testing.T) {
 	for _, c := range kernel.Cases() {
-		if c.Mode != kernel.Normal && c.Mode != kernel.NeoX || c.FreqScale != 1 || c.F16 || c.Cache || c.View != kernel.Contiguous {
+		if c.Mode != kernel.Normal && c.Mode != kernel.NeoX || c.FreqScale != 1 || c.F16 ||
+			c.Cache ||
+			c.View != kernel.Contiguous {
 			continue
 		}
 		layout := ropescale.Normal
 		if c.Mode == kernel.NeoX {
 			layout = ropescale.NeoX
 		}
-		r := ropescale.Rope{Dims: c.Dims, FreqBase: float64(c.FreqBase), OriginalContextLength: 4096}
+		r := ropescale.Rope{
+			Dims:                  c.Dims,
+			FreqBase:              float64(c.FreqBase),
+			OriginalContextLength: 4096,
+		}
 		for token := range c.Tokens {
 			rung := r.Identity(4096)
 			if len(c.Factors) > 0 {
@@ -298,15 +316,17 @@ func TestOracleIsRopescales(t *testing.T) {
 				a, b := pair(c, i)
 				turn := oracle(c, token, i, -1)
 				sin, cos := math.Sincos(turn.angle)
-				require.InDelta(t, want[a], turn.magnitude*(x[a]*cos-x[b]*sin), 1e-9, "%v token %d pair %d", c, token, i)
-				require.InDelta(t, want[b], turn.magnitude*(x[a]*sin+x[b]*cos), 1e-9, "%v token %d pair %d", c, token, i)
+				require.InDelta(t, want[a], turn.magnitude*(x[a]*cos-x[b]*sin), 1e-9,
+					"%v token %d pair %d", c, token, i)
+				require.InDelta(t, want[b], turn.magnitude*(x[a]*sin+x[b]*cos), 1e-9,
+					"%v token %d pair %d", c, token, i)
 			}
 		}
 	}
 }
 
-// A vector of factors means what it meant, and a matrix all of whose rows are that vector is the same op: bit for bit,
-// wherever the attention factor stands.
+// A vector of factors means what it meant, and a matrix all of whose rows are that vector is the
+// same op: bit for bit, wherever the attention factor stands.
 func TestRowsOfOneVector(t *testing.T) {
 	onDevices(t, func(t *testing.T, d *kernel.Device, cases []kernel.Case) {
 		refused, all := 0, 0
@@ -355,9 +375,9 @@ func TestRowsOfOneVector(t *testing.T) {
 	})
 }
 
-// The backward op is the transposed rotation, with rows too: it has the same oracle with sin negated, and undoes the
-// forward op up to the square of the magnitude. That holds better than either does by itself, for both take the same
-// cos and sin: the angle's loss cancels.
+// The backward op is the transposed rotation, with rows too: it has the same oracle with sin
+// negated, and undoes the forward op up to the square of the magnitude. That holds better than
+// either does by itself, for both take the same cos and sin: the angle's loss cancels.
 func TestBackward(t *testing.T) {
 	onDevices(t, func(t *testing.T, d *kernel.Device, cases []kernel.Case) {
 		refused, all, worst := 0, 0, 0.0
@@ -393,7 +413,8 @@ func TestBackward(t *testing.T) {
 						for i := range c.Pairs() {
 							ia, ib := pair(c, i)
 							va, vb := float64(x[at+ia]), float64(x[at+ib])
-							// two rotations: 8 units each of both elements; in float16 the first rounds both, the second one
+							// two rotations: 8 units each of both elements; in float16 the first
+							// rounds both, the second one
 							bound := m * m * (math.Abs(va) + math.Abs(vb)) * 16 * unit32
 							if fastMath(d) {
 								bound *= 4
@@ -403,7 +424,8 @@ func TestBackward(t *testing.T) {
 							}
 							for k, v := range []float64{va, vb} {
 								e := math.Abs(float64(z[at+[]int{ia, ib}[k]]) - m*m*v)
-								require.LessOrEqual(t, e, bound, "%v token %d pair %d does not come back", c, token, i)
+								require.LessOrEqual(t, e, bound,
+									"%v token %d pair %d does not come back", c, token, i)
 								worst = math.Max(worst, e)
 							}
 						}

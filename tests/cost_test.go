@@ -13,9 +13,9 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// BenchmarkCost is what rows cost: tokens per second of the patched host with a ladder and without, as shares of the
-// unpatched host's. The three run in turn, so that a machine whose speed drifts slows all alike; the figures are medians
-// over b.N rounds. Say -benchtime 9x.
+// BenchmarkCost is what rows cost: tokens per second of the patched host with a ladder and without,
+// as shares of the unpatched host's. The three run in turn, so that a machine whose speed drifts
+// slows all alike; the figures are medians over b.N rounds. Say -benchtime 9x.
 func BenchmarkCost(b *testing.B) {
 	small := writeDefault(b, nil)
 	for _, m := range []struct {
@@ -32,13 +32,15 @@ func BenchmarkCost(b *testing.B) {
 			laddered := withLadder(b, m.path, m.prefill+m.decode)
 			rates := map[string][]float64{}
 			sides := []struct{ name, host, model string }{
-				{"stock", "stock", m.path}, {"patched", "patched", m.path}, {"ladder", "patched", laddered},
+				{"stock", "stock", m.path}, {"patched", "patched", m.path},
+				{"ladder", "patched", laddered},
 			}
 			for i := range b.N {
 				for j := range sides {
 					side := sides[(i+j)%len(sides)] // none is always the first
 					var r map[string]float64
-					probe(b, side.host, &r, "speed", side.model, strconv.Itoa(m.prefill), strconv.Itoa(m.decode))
+					probe(b, side.host, &r, "speed", side.model, strconv.Itoa(m.prefill),
+						strconv.Itoa(m.decode))
 					for _, phase := range []string{"prefill", "decode"} {
 						rates[side.name+" "+phase] = append(rates[side.name+" "+phase], r[phase])
 					}
@@ -72,7 +74,8 @@ func smollm2(t testing.TB) string {
 	return paths[0]
 }
 
-// withLadder converts a model for sequences of n tokens, with a start window; for n up to L the rung is one for such lengths.
+// withLadder converts a model for sequences of n tokens, with a start window; for n up to L the
+// rung is one for such lengths.
 func withLadder(t testing.TB, path string, n int) string {
 	m, err := convert.Inspect(path)
 	require.NoError(t, err)
@@ -81,7 +84,8 @@ func withLadder(t testing.TB, path string, n int) string {
 		rungs = append(rungs, someRung(m.Rope(), 2*m.OriginalContextLength, 16, 1.1))
 	}
 	out := filepath.Join(t.TempDir(), "ladder.gguf")
-	_, err = convert.Convert(t.Context(), path, out, someLadder(t, m.Rope(), rungs...), convert.Options{})
+	_, err = convert.Convert(t.Context(), path, out, someLadder(t, m.Rope(), rungs...),
+		convert.Options{})
 	require.NoError(t, err)
 	return out
 }

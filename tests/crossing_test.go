@@ -26,9 +26,18 @@ func at(tokens []int) map[int]int {
 	return m
 }
 
-// freshKeys wants a sequence's cached keys of layer 0 to be those of its tokens rotated afresh on the rung; rotations is how
-// often they were rotated since they were computed.
-func freshKeys(t *testing.T, m *reference.Llama, l *ropescale.Ladder, s *session.Session, seq, rung int, tokens []int, typ string, rotations int) {
+// freshKeys wants a sequence's cached keys of layer 0 to be those of its tokens rotated afresh on
+// the rung; rotations is how often they were rotated since they were computed.
+func freshKeys(
+	t *testing.T,
+	m *reference.Llama,
+	l *ropescale.Ladder,
+	s *session.Session,
+	seq, rung int,
+	tokens []int,
+	typ string,
+	rotations int,
+) {
 	t.Helper()
 	keys, err := s.Keys(seq)
 	require.NoError(t, err)
@@ -47,8 +56,8 @@ func prefill(t testing.TB, s *session.Session, seq, rung int, tokens []int, chun
 	return logits
 }
 
-// A crossing by rerotation leaves keys of layer 0 as if they had been computed on the new rung, up, down, and with a context
-// shift that is due; the other sequence's keys stay bit for bit.
+// A crossing by rerotation leaves keys of layer 0 as if they had been computed on the new rung, up,
+// down, and with a context shift that is due; the other sequence's keys stay bit for bit.
 func TestRerotate(t *testing.T) {
 	path := writeDefault(t, nil)
 	m := defaultLlama(t)
@@ -87,8 +96,8 @@ func TestRerotate(t *testing.T) {
 	}
 }
 
-// After a crossing under recompute, logits are those of a plain run on the new rung, while other sequences go on in the same
-// batches; so are those of a reused prefix.
+// After a crossing under recompute, logits are those of a plain run on the new rung, while other
+// sequences go on in the same batches; so are those of a reused prefix.
 func TestRecompute(t *testing.T) {
 	m := defaultLlama(t)
 	path := writeDefault(t, nil)
@@ -115,7 +124,8 @@ func TestRecompute(t *testing.T) {
 			for q := p; q < min(p+9, n+more); q++ {
 				batch = append(batch, session.Token{ID: tokens[q], Pos: q, Logits: true})
 			}
-			batch = append(batch, session.Token{ID: other[p/9], Pos: n + p/9, Seq: 1}, session.Token{ID: other[p/9], Pos: p / 9, Seq: 2})
+			batch = append(batch, session.Token{ID: other[p/9], Pos: n + p/9, Seq: 1},
+				session.Token{ID: other[p/9], Pos: p / 9, Seq: 2})
 			require.NoError(t, s.Decode(batch...))
 			for i := range len(batch) - 2 {
 				got = append(got, s.Logits(i))
@@ -130,8 +140,8 @@ func TestRecompute(t *testing.T) {
 	assert.Greater(t, d.largest, 1.0)
 }
 
-// A copy is on the rung of its source: both go on alike, and one that crosses leaves the other as it was. Sequences that share
-// cells cannot be on different rungs, and the engine says so.
+// A copy is on the rung of its source: both go on alike, and one that crosses leaves the other as
+// it was. Sequences that share cells cannot be on different rungs, and the engine says so.
 func TestCopySequence(t *testing.T) {
 	m := defaultLlama(t)
 	path := writeDefault(t, nil)
@@ -153,7 +163,11 @@ func TestCopySequence(t *testing.T) {
 			}
 
 			next := tokens[n]
-			require.NoError(t, s.Decode(session.Token{ID: next, Pos: n, Seq: 0, Logits: true}, session.Token{ID: next, Pos: n, Seq: 1, Logits: true}))
+			require.NoError(
+				t,
+				s.Decode(session.Token{ID: next, Pos: n, Seq: 0, Logits: true},
+					session.Token{ID: next, Pos: n, Seq: 1, Logits: true}),
+			)
 			for i := range 2 {
 				d := compare(t, plain[n:n+1], [][]float32{s.Logits(i)})
 				assert.LessOrEqual(t, d.worst, sameSums*d.largest, "sequence %d", i)
@@ -174,7 +188,8 @@ func TestCopySequence(t *testing.T) {
 			if unified {
 				require.NoError(t, s.Remove(0, -1, -1))
 				require.NoError(t, s.Remove(1, -1, -1))
-				assert.Error(t, s.Decode(session.Token{ID: 1, Shared: true}), "a token on two rungs")
+				assert.Error(t, s.Decode(session.Token{ID: 1, Shared: true}),
+					"a token on two rungs")
 				require.NoError(t, s.SetRung(1, 1))
 				assert.NoError(t, s.Decode(session.Token{ID: 1, Shared: true}))
 			}
@@ -182,9 +197,10 @@ func TestCopySequence(t *testing.T) {
 	}
 }
 
-// A saved sequence goes on on its rung in another place of another engine (whose cells are packed: the sums of attention have
-// another order, of float16 values where keys are quantised); with another ladder, or with a
-// ladder on one side only, loading says what is wrong and changes nothing.
+// A saved sequence goes on on its rung in another place of another engine (whose cells are packed:
+// the sums of attention have another order, of float16 values where keys are quantised); with
+// another ladder, or with a ladder on one side only, loading says what is wrong and changes
+// nothing.
 func TestState(t *testing.T) {
 	m := defaultLlama(t)
 	path := writeDefault(t, nil)
@@ -229,15 +245,18 @@ func TestState(t *testing.T) {
 				require.NoError(t, err)
 				d := compare(t, want, got)
 				t.Log(d)
-				assert.LessOrEqual(t, d.worst, map[string]float64{"f32": sameSums, "q8_0": 4 * unit16}[typ]*d.largest)
+				assert.LessOrEqual(t, d.worst,
+					map[string]float64{"f32": sameSums, "q8_0": 4 * unit16}[typ]*d.largest)
 				require.NoError(t, s2.SetRung(dst, 1))
-				freshKeys(t, m, l, s2, dst, 1, append(append(tokens[:4:4], tokens[24:70]...), tokens[70:]...), typ, 2)
+				freshKeys(t, m, l, s2, dst, 1,
+					append(append(tokens[:4:4], tokens[24:70]...), tokens[70:]...), typ, 2)
 			})
 		}
 	}
 }
 
-// Without a ladder the patched host saves what the unpatched one saves, byte for byte, and goes on from that.
+// Without a ladder the patched host saves what the unpatched one saves, byte for byte, and goes on
+// from that.
 func TestStateOfStockHost(t *testing.T) {
 	const n = 60
 	path := writeDefault(t, nil)
@@ -268,14 +287,16 @@ func TestStateOfStockHost(t *testing.T) {
 	assert.LessOrEqual(t, d.worst, sameSums*d.largest)
 }
 
-// The runners, the engine and ropescale choose the same rung for every length; choosing allocates nothing.
+// The runners, the engine and ropescale choose the same rung for every length; choosing allocates
+// nothing.
 func TestRungsAgree(t *testing.T) {
 	m := defaultLlama(t)
 	L := m.Rope.OriginalContextLength
 	s := open(t, writeDefault(t, nil), session.Options{Context: 16, Batch: 16})
 	for _, l := range []*ropescale.Ladder{
 		rungLadder(t, m.Rope),
-		someLadder(t, m.Rope, someRung(m.Rope, L/2, 0, 1), someRung(m.Rope, 4*L, 9, 1.1)), // a rung for short sequences
+		// a rung for short sequences
+		someLadder(t, m.Rope, someRung(m.Rope, L/2, 0, 1), someRung(m.Rope, 4*L, 9, 1.1)),
 	} {
 		require.NoError(t, s.SetLadder(l))
 		_, windows := l.Rows()
@@ -287,7 +308,8 @@ func TestRungsAgree(t *testing.T) {
 		require.NoError(t, err)
 		for n := 1; n < 9*L; n++ {
 			if l.RungFor(n) != r.RungFor(n) || l.RungFor(n) != s.RungFor(n) {
-				t.Fatalf("%d tokens: ropescale takes rung %d, the runners %d, the engine %d", n, l.RungFor(n), r.RungFor(n), s.RungFor(n))
+				t.Fatalf("%d tokens: ropescale takes rung %d, the runners %d, the engine %d", n,
+					l.RungFor(n), r.RungFor(n), s.RungFor(n))
 			}
 		}
 		for _, rung := range []int{0, 1, 2} {
@@ -295,7 +317,11 @@ func TestRungsAgree(t *testing.T) {
 				require.Equal(t, l.Row(rung, pos), r.Row(rung, pos))
 			}
 		}
-		assert.Zero(t, testing.AllocsPerRun(100, func() { r.Choose(300, 40, 2048); r.Grow(1, 301); r.Row(1, 30) }))
+		assert.Zero(
+			t,
+			testing.AllocsPerRun(100,
+				func() { r.Choose(300, 40, 2048); r.Grow(1, 301); r.Row(1, 30) }),
+		)
 	}
 }
 
@@ -313,8 +339,9 @@ func (s llamaCrosser) keys() (map[int][]float32, error) { return s.Keys(0) }
 func (s goCrosser) shift(keep, discard, _ int) error    { return s.Shift(0, keep, discard) }
 func (s goCrosser) keys() (map[int][]float32, error)    { return s.Keys(0, 0) }
 
-// A conversation that crosses every rung, up and down, and shifts its context forty times has the keys of a fresh one: they
-// neither grow nor turn. Each event may round a key once. On both engines.
+// A conversation that crosses every rung, up and down, and shifts its context forty times has the
+// keys of a fresh one: they neither grow nor turn. Each event may round a key once. On both
+// engines.
 func TestLongLife(t *testing.T) {
 	path := writeDefault(t, nil)
 	m := defaultLlama(t)
@@ -337,7 +364,8 @@ func TestLongLife(t *testing.T) {
 					require.NoError(t, s.shift(keep, discard, len(tokens)))
 					tokens = append(first, tokens[keep+discard:]...)
 					next := someTokens(1, s.Vocab(), uint64(i))[0]
-					require.NoError(t, s.Decode(session.Token{ID: next, Pos: len(tokens), Logits: true}))
+					require.NoError(t,
+						s.Decode(session.Token{ID: next, Pos: len(tokens), Logits: true}))
 					tokens = append(tokens, next)
 				}
 				keys, err := s.keys()
@@ -363,7 +391,8 @@ func TestLongLife(t *testing.T) {
 				growth /= float64(len(tokens))
 				t.Logf("keys grew by %.2g on average in %d crossings and shifts", growth, 2*rounds)
 				// a rounding moves a norm by 2^-11 (f16), 0.5/127 (q8_0) at most, up or down
-				assert.InDelta(t, 0, growth, map[string]float64{"f16": unit16, "q8_0": 0.5 / 127}[typ])
+				assert.InDelta(t, 0, growth,
+					map[string]float64{"f16": unit16, "q8_0": 0.5 / 127}[typ])
 			})
 		}
 	}

@@ -55,8 +55,8 @@ var opened = sync.OnceValues(func() ([]*kernel.Device, error) {
 	return ds, nil
 })
 
-// devices are the host's (OLLAMA_LIBRARY_PATH included), those of the libraries in LONGROPE_TEST_BACKENDS, and the CUDA
-// and Metal kernels on the CPU.
+// devices are the host's (OLLAMA_LIBRARY_PATH included), those of the libraries in
+// LONGROPE_TEST_BACKENDS, and the CUDA and Metal kernels on the CPU.
 func devices(t testing.TB) []*kernel.Device {
 	require.NotEmpty(t, kernel.Devices(), "the host has no device at all, not even a CPU")
 	more, err := opened()
@@ -84,8 +84,8 @@ func TestCUDAShim(t *testing.T) {
 	}
 }
 
-// CUDA and Vulkan store rotated keys in the cache with one kernel, rows or not. That path has no other test: what it writes is
-// TestConformance's business.
+// CUDA and Vulkan store rotated keys in the cache with one kernel, rows or not. That path has no
+// other test: what it writes is TestConformance's business.
 func TestFusedRope(t *testing.T) {
 	for _, d := range devices(t) {
 		t.Run(d.Name(), func(t *testing.T) {
@@ -111,22 +111,26 @@ func TestFusedRope(t *testing.T) {
 	}
 }
 
-// fastMath says whether a device has approximate functions, as the host compiles CUDA (-use_fast_math) and shaders are. By
-// NVIDIA's documentation cosf is good to 2^-20 between -pi and pi, and beyond loses what a product with 1/(2 pi) in float32
-// loses of the angle, 3 units. powf is exp2f(y*log2f(x)): 2^-22 in the logarithm, which is in the bound already, a rounded
-// product and 2 units in the last place after it, 15 units together. A division has 2 in the last place, 4 units. This was
-// computed, not seen: no GPU was at hand.
+// fastMath says whether a device has approximate functions, as the host compiles CUDA
+// (-use_fast_math) and shaders are. By NVIDIA's documentation cosf is good to 2^-20 between -pi and
+// pi, and beyond loses what a product with 1/(2 pi) in float32 loses of the angle, 3 units. powf is
+// exp2f(y*log2f(x)): 2^-22 in the logarithm, which is in the bound already, a rounded product and 2
+// units in the last place after it, 15 units together. A division has 2 in the last place, 4 units.
+// This was computed, not seen: no GPU was at hand.
 func fastMath(d *kernel.Device) bool { return !d.CPU() && !strings.Contains(d.Name(), "-shim") }
 
-// mustTake says whether a device that refuses a case is at fault. CUDA writes contiguous results and wants contiguous
-// batches; the shim of Metal stores nothing in a cache; GPUs that are here may refuse what they like.
+// mustTake says whether a device that refuses a case is at fault. CUDA writes contiguous results
+// and wants contiguous batches; the shim of Metal stores nothing in a cache; GPUs that are here may
+// refuse what they like.
 func mustTake(d *kernel.Device, c kernel.Case) bool {
 	strided := c.InPlace && c.View != kernel.Contiguous || c.View == kernel.Permuted && c.Batch > 1
-	return d.CPU() || strings.HasPrefix(d.Name(), "CUDA") && !strided || strings.HasPrefix(d.Name(), "Metal") && !c.Cache
+	return d.CPU() || strings.HasPrefix(d.Name(), "CUDA") && !strided ||
+		strings.HasPrefix(d.Name(), "Metal") && !c.Cache
 }
 
-// BenchmarkRope is the op as a model of 8B parameters has it (32 heads of 128, 512 tokens): what rows cost, as time per op
-// and as a share of what a vector costs in the same round, medians over b.N rounds. Say -benchtime 9x.
+// BenchmarkRope is the op as a model of 8B parameters has it (32 heads of 128, 512 tokens): what
+// rows cost, as time per op and as a share of what a vector costs in the same round, medians over
+// b.N rounds. Say -benchtime 9x.
 func BenchmarkRope(b *testing.B) {
 	const ops = 16 // a graph, so that the op and not its launch is what takes time
 	kinds := []string{"none", "vector", "matrix5"}
@@ -135,8 +139,10 @@ func BenchmarkRope(b *testing.B) {
 			b.Run(d.Name()+"/"+mode.String(), func(b *testing.B) {
 				graphs := map[string]*kernel.Graph{}
 				for _, c := range kernel.Cases() {
-					if c.Mode != mode || c.F16 || c.Dims != 64 || c.HeadDim != 64 || c.View != kernel.Contiguous || c.InPlace || c.Cache ||
-						c.Where != "window" || c.AttnFactor != 1 || c.FreqScale != 1 || graphs[c.Kind] != nil {
+					if c.Mode != mode || c.F16 || c.Dims != 64 || c.HeadDim != 64 ||
+						c.View != kernel.Contiguous || c.InPlace || c.Cache ||
+						c.Where != "window" || c.AttnFactor != 1 || c.FreqScale != 1 ||
+						graphs[c.Kind] != nil {
 						continue
 					}
 					c = c.Grow(128, 32, 512)
@@ -160,7 +166,8 @@ func BenchmarkRope(b *testing.B) {
 						}
 						start := time.Now()
 						require.NoError(b, graphs[kind].Compute(1))
-						spent[kind] = append(spent[kind], float64(time.Since(start).Nanoseconds())/1000/ops)
+						spent[kind] = append(spent[kind],
+							float64(time.Since(start).Nanoseconds())/1000/ops)
 					}
 				}
 				b.ReportMetric(0, "ns/op")

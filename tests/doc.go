@@ -11,7 +11,7 @@
 //	session    a model and its KV cache through the engine's C interface
 //	gosession  the same on the host's Go engine, in process
 //	arch       a tiny model of every architecture, on both engines
-//	probe      a program on the functions that the unpatched host has too, built against both hosts
+//	probe      a program on what both hosts have, built against both and compared
 //	strict     a skip that is a failure in continuous integration
 //	house      the repository's own text: widths, words, functions; needs neither cgo nor a host
 //

@@ -24,11 +24,12 @@ import (
 	"github.com/longrope/longrope/tests/session"
 )
 
-// The model that is trained is the model that is run: transformers with the recipe's rotation gives the engine's logits, on
-// a rung with a start window. The default model, as the recipe reads it from the GGUF, at 2,048 tokens; weights in float32.
+// The model that is trained is the model that is run: transformers with the recipe's rotation gives
+// the engine's logits, on a rung with a start window. The default model, as the recipe reads it
+// from the GGUF, at 2,048 tokens; weights in float32.
 //
-// Angles are float32 on both sides, as in TestGolden, and at p = 2047 good to 2^-13 rad; five layers of 32 pairs and
-// logits up to 20.
+// Angles are float32 on both sides, as in TestGolden, and at p = 2047 good to 2^-13 rad; five
+// layers of 32 pairs and logits up to 20.
 func TestExtendLogits(t *testing.T) {
 	python := extendtest.Python(t, extend.Needs())
 	dir := t.TempDir()
@@ -70,7 +71,8 @@ with torch.no_grad():
 	want := make([][]float32, len(at))
 	for i := range want {
 		for j := range 1024 {
-			want[i] = append(want[i], math.Float32frombits(binary.LittleEndian.Uint32(raw[4*(i*1024+j):])))
+			want[i] = append(want[i],
+				math.Float32frombits(binary.LittleEndian.Uint32(raw[4*(i*1024+j):])))
 		}
 	}
 
@@ -92,20 +94,56 @@ with torch.no_grad():
 	assert.LessOrEqual(t, d.worst, 1e-3*d.largest)
 
 	without := someLadder(t, r, someRung(r, n, 0, 1.1))
-	assert.Greater(t, compare(t, want, logits(without)).worst, 10e-3*d.largest, "the case cannot tell a start window from none")
+	assert.Greater(t, compare(t, want, logits(without)).worst, 10e-3*d.largest,
+		"the case cannot tell a start window from none")
 }
 
-// TestExtend drives the whole schedule with the real engine and a real training of two steps. What it is worth is measured
-// elsewhere (evals/RESULTS.md).
+// TestExtend drives the whole schedule with the real engine and a real training of two steps. What
+// it is worth is measured elsewhere (evals/RESULTS.md).
 func TestExtend(t *testing.T) {
 	python := extendtest.Python(t, extend.Needs())
 	dir := t.TempDir()
 	t.Setenv("OMP_NUM_THREADS", "1")
-	model, text, out := filepath.Join(dir, "default.gguf"), filepath.Join(dir, "text.txt"), filepath.Join(dir, "out")
+	model, text, out := filepath.Join(dir, "default.gguf"), filepath.Join(dir,
+		"text.txt"), filepath.Join(
+		dir,
+		"out",
+	)
 	require.NoError(t, os.WriteFile(model, defaultmodel.Model, 0o644))
 	require.NoError(t, os.WriteFile(text, []byte(defaultmodel.TestTexts()[0].Body[:20_000]), 0o644))
-	args := []string{"extend", model, "--targets", "512,1k", "--readjust", "256", "--text", text, "-o", out, "--steps", "2", "--rows", "2", "--lr", "1e-3",
-		"--windows", "1", "--budget", "24k", "--python", python, "--processes", "1", "--threads", "1", "--", "--warmup", "1", "--save-every", "1"}
+	args := []string{
+		"extend",
+		model,
+		"--targets",
+		"512,1k",
+		"--readjust",
+		"256",
+		"--text",
+		text,
+		"-o",
+		out,
+		"--steps",
+		"2",
+		"--rows",
+		"2",
+		"--lr",
+		"1e-3",
+		"--windows",
+		"1",
+		"--budget",
+		"24k",
+		"--python",
+		python,
+		"--processes",
+		"1",
+		"--threads",
+		"1",
+		"--",
+		"--warmup",
+		"1",
+		"--save-every",
+		"1",
+	}
 	run := func(args ...string) (string, error) {
 		var stderr bytes.Buffer
 		cmd := longrope.NewCommand()

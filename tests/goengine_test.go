@@ -26,12 +26,14 @@ func openGo(t testing.TB, path string, o session.Options) *gosession.Session {
 	return s
 }
 
-// With no factors the Go engine of the patched host computes what that of the unpatched one does, bit for bit.
+// With no factors the Go engine of the patched host computes what that of the unpatched one does,
+// bit for bit.
 func TestGoNoHarm(t *testing.T) {
 	sameDigests(t, "gologits", writeDefault(t, nil), "150", "24")
 }
 
-// The Go engine's logits are the reference's, to TestReference's bound, and those of the llama.cpp engine.
+// The Go engine's logits are the reference's, to TestReference's bound, and those of the llama.cpp
+// engine.
 func TestGoReference(t *testing.T) {
 	path := writeDefault(t, nil)
 	m := defaultLlama(t)
@@ -86,7 +88,8 @@ func TestGoReference(t *testing.T) {
 			require.NoError(t, s.SetLadder(someLadder(t, r, without)))
 			naked, err := s.Prefill(tokens, 0, 0, 512)
 			require.NoError(t, err)
-			assert.Greater(t, compare(t, naked, got).worst, 2e-3*d.largest, "the case cannot tell its rung from another")
+			assert.Greater(t, compare(t, naked, got).worst, 2e-3*d.largest,
+				"the case cannot tell its rung from another")
 		})
 	}
 }
@@ -112,11 +115,16 @@ func TestGoRefuses(t *testing.T) {
 	path := writeDefault(t, nil)
 	r := defaultLlama(t).Rope
 	s := openGo(t, path, session.Options{})
-	half := ropescale.Rope{Dims: r.Dims / 2, FreqBase: r.FreqBase, OriginalContextLength: r.OriginalContextLength}
+	half := ropescale.Rope{
+		Dims:                  r.Dims / 2,
+		FreqBase:              r.FreqBase,
+		OriginalContextLength: r.OriginalContextLength,
+	}
 	require.NoError(t, s.SetLadder(rungLadder(t, half)))
 	_, err := s.Prefill([]int{1, 2, 3}, 0, 0, 3)
 	require.ErrorIs(t, err, model.ErrLadder)
-	assert.ErrorContains(t, err, "16 factors in a row, but the model rotates 64 dimensions: needs 32")
+	assert.ErrorContains(t, err,
+		"16 factors in a row, but the model rotates 64 dimensions: needs 32")
 
 	good := withLadder(t, path, 8*r.OriginalContextLength)
 	for key, c := range map[string]struct {
@@ -142,8 +150,8 @@ func TestGoRefuses(t *testing.T) {
 	}
 }
 
-// Sequences on mixed rungs in one batch, prompts cut in any way, and reused and copied prefixes have the logits of one
-// plain run of the sequence on its rung.
+// Sequences on mixed rungs in one batch, prompts cut in any way, and reused and copied prefixes
+// have the logits of one plain run of the sequence on its rung.
 func TestGoRungs(t *testing.T) {
 	path := writeDefault(t, nil)
 	l := rungLadder(t, defaultLlama(t).Rope)
@@ -175,7 +183,8 @@ func TestGoRungs(t *testing.T) {
 	require.Greater(t, d.worst, 100*sameSums*d.largest, "rungs 1 and 2 cannot be told apart")
 
 	for _, chunk := range []int{1, 7, 32} {
-		t.Run(fmt.Sprintf("chunks of %d", chunk), func(t *testing.T) { same(t, alone[0], run(t, rungs[0], 0, chunk)) })
+		t.Run(fmt.Sprintf("chunks of %d", chunk),
+			func(t *testing.T) { same(t, alone[0], run(t, rungs[0], 0, chunk)) })
 	}
 
 	t.Run("mixed", func(t *testing.T) {
@@ -190,7 +199,8 @@ func TestGoRungs(t *testing.T) {
 			for seq := range rungs {
 				at := len(got[seq])
 				for p := at; p < min(n, at+1+rng.IntN(20)); p++ {
-					batch = append(batch, session.Token{ID: tokens(seq)[p], Pos: p, Seq: seq, Logits: true})
+					batch = append(batch,
+						session.Token{ID: tokens(seq)[p], Pos: p, Seq: seq, Logits: true})
 				}
 			}
 			if len(batch) == 0 {
@@ -214,7 +224,8 @@ func TestGoRungs(t *testing.T) {
 		same(t, alone[0][from:], again)
 	})
 
-	t.Run("recompute", func(t *testing.T) { // a crossing: all again on the new rung, while another sequence goes on
+	t.Run("recompute", func(t *testing.T) {
+		// a crossing: all again on the new rung, while another sequence goes on
 		run(t, 1, 0, 512)
 		const other = 1
 		s.SetRung(other, 0)
@@ -224,7 +235,9 @@ func TestGoRungs(t *testing.T) {
 		s.SetRung(0, rungs[0])
 		var got [][]float32
 		for p := 0; p < n; p += 9 {
-			batch := []session.Token{{ID: tokens(1)[p/9], Pos: from + p/9, Seq: other, Logits: true}}
+			batch := []session.Token{
+				{ID: tokens(1)[p/9], Pos: from + p/9, Seq: other, Logits: true},
+			}
 			for q := p; q < min(p+9, n); q++ {
 				batch = append(batch, session.Token{ID: tokens(0)[q], Pos: q, Logits: true})
 			}
@@ -247,8 +260,8 @@ func TestGoRungs(t *testing.T) {
 	})
 }
 
-// After context shifts, and after its sequence went to other rungs and back, a cached key of layer 0 is the one that the
-// token would get afresh: see keyDeviation for the bound.
+// After context shifts, and after its sequence went to other rungs and back, a cached key of layer
+// 0 is the one that the token would get afresh: see keyDeviation for the bound.
 func TestGoKeys(t *testing.T) {
 	path := writeDefault(t, nil)
 	m := defaultLlama(t)
@@ -256,10 +269,12 @@ func TestGoKeys(t *testing.T) {
 	L := r.OriginalContextLength
 	const prompt, keep, discard, shifts = 120, 8, 7, 5
 	for _, c := range shiftCases {
-		l := someLadder(t, r, someRung(r, 2*L, c.startWindow, c.attn), someRung(r, 8*L, c.startWindow/2, 1.1*c.attn))
+		l := someLadder(t, r, someRung(r, 2*L, c.startWindow, c.attn),
+			someRung(r, 8*L, c.startWindow/2, 1.1*c.attn))
 		for _, typ := range []string{"f32", "f16", "q8_0"} {
 			t.Run(c.name+"/"+typ, func(t *testing.T) {
-				s := openGo(t, path, session.Options{Context: 256, Batch: 50, Keys: typ, Flash: typ == "q8_0"})
+				s := openGo(t, path,
+					session.Options{Context: 256, Batch: 50, Keys: typ, Flash: typ == "q8_0"})
 				require.NoError(t, s.SetLadder(l))
 				s.SetRung(0, 1)
 				tokens := someTokens(prompt, s.Vocab(), 3)
@@ -287,7 +302,8 @@ func TestGoKeys(t *testing.T) {
 				for i := range shifts {
 					require.NoError(t, s.Shift(0, keep, discard))
 					tokens = append(append(tokens[:keep:keep], tokens[keep+discard:]...), i+1)
-					require.NoError(t, s.Decode(session.Token{ID: i + 1, Pos: len(tokens) - 1, Logits: true}))
+					require.NoError(t,
+						s.Decode(session.Token{ID: i + 1, Pos: len(tokens) - 1, Logits: true}))
 				}
 				check(1, shifts)
 				keys, err := s.Keys(0, 0)
@@ -308,8 +324,8 @@ func TestGoKeys(t *testing.T) {
 	}
 }
 
-// What follows a re-rotation is near to what a sequence that was on the rung from the start gets, and nearer than with
-// the keys left as they were; in a model of one layer it would be the same.
+// What follows a re-rotation is near to what a sequence that was on the rung from the start gets,
+// and nearer than with the keys left as they were; in a model of one layer it would be the same.
 func TestGoRerotate(t *testing.T) {
 	path := writeDefault(t, nil)
 	l := rungLadder(t, defaultLlama(t).Rope)
@@ -338,7 +354,8 @@ func TestGoRerotate(t *testing.T) {
 	assert.Less(t, rotated.worst, left.worst)
 }
 
-// Keys of a model with YaRN keep their size when they are shifted; each shift used to multiply them by the attention factor.
+// Keys of a model with YaRN keep their size when they are shifted; each shift used to multiply them
+// by the attention factor.
 func TestGoShiftAttentionFactor(t *testing.T) {
 	const prompt, keep, discard, shifts = 60, 4, 5, 4
 	f, err := reference.Read(defaultmodel.Model)
@@ -366,6 +383,7 @@ func TestGoShiftAttentionFactor(t *testing.T) {
 		return norm(x...)
 	}
 	for p := keep; p < prompt-shifts*discard; p++ {
-		assert.InEpsilon(t, length(before[p+shifts*discard]), length(after[p]), 1e-4, "position %d", p)
+		assert.InEpsilon(t, length(before[p+shifts*discard]), length(after[p]), 1e-4, "position %d",
+			p)
 	}
 }

@@ -15,12 +15,14 @@ import (
 )
 
 var (
-	hipKernel = regexp.MustCompile(`Function Name: _Z\w*?(rope_(?:norm|neox|multi|vision))ILb([01])EL7rope_ff([012])E(\w*?)Ev`)
-	hipSpill  = regexp.MustCompile(`(?:ScratchSize \[bytes/lane\]|[SV]GPRs Spill): ([1-9]\d*)`)
+	hipKernel = regexp.MustCompile(
+		`Function Name: _Z\w*?(rope_(?:norm|neox|multi|vision))ILb([01])EL7rope_ff([012])E(\w*?)Ev`)
+	hipSpill = regexp.MustCompile(`(?:ScratchSize \[bytes/lane\]|[SV]GPRs Spill): ([1-9]\d*)`)
 )
 
-// The CUDA source is HIP's too: it compiles for AMD's GPUs, device code and all, and no kernel spills. hipBLAS and what the host
-// wants of ROCm 6.1 that an older HIP has not are declared in cudashim/hip. Nothing of it was run: no such GPU was at hand.
+// The CUDA source is HIP's too: it compiles for AMD's GPUs, device code and all, and no kernel
+// spills. hipBLAS and what the host wants of ROCm 6.1 that an older HIP has not are declared in
+// cudashim/hip. Nothing of it was run: no such GPU was at hand.
 func TestHIPCompiles(t *testing.T) {
 	hipcc, err := exec.LookPath("hipcc")
 	if err != nil {
@@ -32,8 +34,20 @@ func TestHIPCompiles(t *testing.T) {
 	}
 	// an RDNA 2 of 32 lanes, as in Radeon RX 6800, and a CDNA 2 of 64, as in Instinct MI210
 	archs := []string{"gfx1030", "gfx90a"}
-	args := []string{"-std=c++17", "-O3", "-DGGML_USE_HIP", "-DGGML_HIP_NO_VMM", "-Rpass-analysis=kernel-resource-usage",
-		"-I" + ggml + "/include", "-I" + ggml + "/src", "-Icudashim/hip", "-c", ggml + "/src/ggml-cuda/rope.cu", "-o", filepath.Join(t.TempDir(), "rope.o")}
+	args := []string{
+		"-std=c++17",
+		"-O3",
+		"-DGGML_USE_HIP",
+		"-DGGML_HIP_NO_VMM",
+		"-Rpass-analysis=kernel-resource-usage",
+		"-I" + ggml + "/include",
+		"-I" + ggml + "/src",
+		"-Icudashim/hip",
+		"-c",
+		ggml + "/src/ggml-cuda/rope.cu",
+		"-o",
+		filepath.Join(t.TempDir(), "rope.o"),
+	}
 	for _, arch := range archs {
 		args = append(args, "--offload-arch="+arch)
 	}
@@ -53,5 +67,6 @@ func TestHIPCompiles(t *testing.T) {
 	for _, ff := range []string{"0", "1", "2"} {
 		assert.Equal(t, each*len(archs), found[ff], "kernels, rope_ff %s", ff)
 	}
-	t.Logf("%d kernels for %s: %v by rope_ff, none spills", len(archs)*3*each, strings.Join(archs, " and "), found)
+	t.Logf("%d kernels for %s: %v by rope_ff, none spills", len(archs)*3*each,
+		strings.Join(archs, " and "), found)
 }

@@ -27,28 +27,38 @@ import (
 )
 
 // tell continues a prompt with the given options until the model ends or most tokens came.
-func tell(ctx context.Context, s *server.Server, model, prompt string, most int, options map[string]any) (string, error) {
+func tell(
+	ctx context.Context,
+	s *server.Server,
+	model, prompt string,
+	most int,
+	options map[string]any,
+) (string, error) {
 	var b strings.Builder
 	pieces := 0
-	err := s.Client().Generate(ctx, &api.GenerateRequest{Model: model, Prompt: prompt, Options: options}, func(r api.GenerateResponse) error {
-		b.WriteString(r.Response)
-		if pieces++; pieces == most {
-			return errEnough
-		}
-		return nil
-	})
+	err := s.Client().
+		Generate(ctx, &api.GenerateRequest{
+			Model: model, Prompt: prompt, Options: options,
+		}, func(r api.GenerateResponse) error {
+			b.WriteString(r.Response)
+			if pieces++; pieces == most {
+				return errEnough
+			}
+			return nil
+		})
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
 	return b.String(), err
 }
 
-// What happens at a crossing is what the request says, else the environment, else the model file; an unknown policy is an
-// error in each place.
+// What happens at a crossing is what the request says, else the environment, else the model file;
+// an unknown policy is an error in each place.
 func (h *host) testPolicies(t *testing.T) {
 	const n = 8
 	crosses := func(policy string) string {
-		return fmt.Sprintf(`%s".* from=0 to=1 cause=request policy=%s tokens=2[0-9][0-9] ms=`, crossing, policy)
+		return fmt.Sprintf(`%s".* from=0 to=1 cause=request policy=%s tokens=2[0-9][0-9] ms=`,
+			crossing, policy)
 	}
 	first, second := h.prompt(t, 3000, serverL-2*n), h.prompt(t, 3000, serverL+n)
 	// the log of a server in which a conversation with a model goes on past L
@@ -72,16 +82,23 @@ func (h *host) testPolicies(t *testing.T) {
 	assert.Regexp(t, crosses("rerotate"), log)
 	assert.Equal(t, 1, strings.Count(log, crossing), "once per crossing")
 
-	_, err := tell(t.Context(), h.Server, "default-2k", first, n, map[string]any{"longrope_crossing": "fast"})
+	_, err := tell(t.Context(), h.Server, "default-2k", first, n,
+		map[string]any{"longrope_crossing": "fast"})
 	var status api.StatusError
 	require.ErrorAs(t, err, &status)
 	assert.Equal(t, 400, status.StatusCode)
-	assert.Contains(t, err.Error(), `option "longrope_crossing": "fast" is no policy for crossing rungs: want recompute or rerotate`)
+	assert.Contains(t, err.Error(),
+		`option "longrope_crossing": "fast" is no policy for crossing rungs: want recompute `+
+			`or rerotate`)
 
 	// in a Modelfile
 	modelfile := func(policy string) (string, error) {
 		path := h.path("Modelfile." + policy)
-		require.NoError(t, os.WriteFile(path, []byte("FROM default-2k\nPARAMETER longrope_crossing "+policy+"\n"), 0o644))
+		require.NoError(
+			t,
+			os.WriteFile(path, []byte("FROM default-2k\nPARAMETER longrope_crossing "+policy+"\n"),
+				0o644),
+		)
 		return h.Run(t.Context(), nil, "create", "by-parameter", "-f", path)
 	}
 	_, err = modelfile("fast")
@@ -89,10 +106,12 @@ func (h *host) testPolicies(t *testing.T) {
 	_, err = modelfile("rerotate")
 	require.NoError(t, err)
 	assert.Regexp(t, crosses("rerotate"), grow(h.Server, "by-parameter", nil))
-	assert.Regexp(t, crosses("recompute"), grow(h.Server, "by-parameter", map[string]any{"longrope_crossing": "recompute"}))
+	assert.Regexp(t, crosses("recompute"),
+		grow(h.Server, "by-parameter", map[string]any{"longrope_crossing": "recompute"}))
 
 	// in the model file
-	_, err = h.Run(t.Context(), nil, "longrope", "convert", h.path("default.gguf"), "--factors", h.path("factors.json"), "--crossing", "rerotate", "-o", h.path("by-file.gguf"))
+	_, err = h.Run(t.Context(), nil, "longrope", "convert", h.path("default.gguf"), "--factors",
+		h.path("factors.json"), "--crossing", "rerotate", "-o", h.path("by-file.gguf"))
 	require.NoError(t, err)
 	h.create(t, "by-file-rerotate", "by-file.gguf")
 	f, err := reference.ReadFile(h.path("by-file.gguf"))
@@ -117,8 +136,8 @@ func (h *host) testPolicies(t *testing.T) {
 	assert.Contains(t, string(help), "OLLAMA_LONGROPE_CROSSING")
 }
 
-// On a rung, whichever it is, what a request has in common with the one before is not computed again, and the answer is that
-// of a fresh run.
+// On a rung, whichever it is, what a request has in common with the one before is not computed
+// again, and the answer is that of a fresh run.
 func (h *host) testCaching(t *testing.T) {
 	const n = 12
 	s := h.start(t, "OLLAMA_NUM_PARALLEL=1", "OLLAMA_DEBUG=1")
@@ -133,18 +152,22 @@ func (h *host) testCaching(t *testing.T) {
 		a, err := ask(t.Context(), s, "default-2k", long, n)
 		require.NoError(t, err)
 		log := s.Log()[at:]
-		found := regexp.MustCompile(fmt.Sprintf(`loading cache slot" id=0 .*prompt=%d used=(\d+) `, c.second)).FindStringSubmatch(log)
+		loading := fmt.Sprintf(`loading cache slot" id=0 .*prompt=%d used=(\d+) `, c.second)
+		found := regexp.MustCompile(loading).
+			FindStringSubmatch(log)
 		require.NotNil(t, found, said(log))
 		used, err := strconv.Atoi(found[1])
 		require.NoError(t, err)
-		assert.GreaterOrEqual(t, used, c.first-2, "cached tokens; the last may be another where the prompt was cut")
+		assert.GreaterOrEqual(t, used, c.first-2,
+			"cached tokens; the last may be another where the prompt was cut")
 		assert.NotContains(t, log, crossing)
 		h.sameAnswer(t, c.ladder, h.tokens(t, long), a.text, n)
 	}
 }
 
-// With a cache for several users, a request that shares a prefix with another slot gets a copy of it, on its rung; the copy
-// may then cross. The Go engine's copy shares its keys with the source, so they are not rotated.
+// With a cache for several users, a request that shares a prefix with another slot gets a copy of
+// it, on its rung; the copy may then cross. The Go engine's copy shares its keys with the source,
+// so they are not rotated.
 func (h *host) testFork(t *testing.T) {
 	const n = 12
 	s := h.start(t, "OLLAMA_NUM_PARALLEL=3", "OLLAMA_MULTIUSER_CACHE=1", "OLLAMA_DEBUG=1")
@@ -153,7 +176,8 @@ func (h *host) testFork(t *testing.T) {
 	branch := func(common, length int) string {
 		for skip := 0; ; skip++ {
 			p := h.detokenize(t, append(text[:common:common], other[skip:skip+length-common]...))
-			if fmt.Sprint(h.tokens(t, p)[:common]) == fmt.Sprint(text[:common]) && len(h.tokens(t, p)) == length {
+			if fmt.Sprint(h.tokens(t, p)[:common]) == fmt.Sprint(text[:common]) &&
+				len(h.tokens(t, p)) == length {
 				return p
 			}
 		}
@@ -171,7 +195,8 @@ func (h *host) testFork(t *testing.T) {
 		{branch(160, serverL+60), "rerotate", "cause=request policy=" + rotated + " tokens=160"},
 	} {
 		at := len(s.Log())
-		answer, err := tell(t.Context(), s, "default-2k", c.prompt, n, map[string]any{"num_predict": n, "longrope_crossing": c.policy})
+		answer, err := tell(t.Context(), s, "default-2k", c.prompt, n,
+			map[string]any{"num_predict": n, "longrope_crossing": c.policy})
 		require.NoError(t, err)
 		require.NotEmpty(t, answer)
 		assert.Contains(t, s.Log()[at:], c.log)
@@ -181,12 +206,14 @@ func (h *host) testFork(t *testing.T) {
 	}
 }
 
-// Two clients at once, one for each policy, have conversations that cross every rung and then shift their context again and
-// again, through the real server. What they say at last is what an engine that reads it afresh expects: -ln p of a token is by
-// its own entropy in the mean, whatever the conversation came to be about.
+// Two clients at once, one for each policy, have conversations that cross every rung and then shift
+// their context again and again, through the real server. What they say at last is what an engine
+// that reads it afresh expects: -ln p of a token is by its own entropy in the mean, whatever the
+// conversation came to be about.
 //
-// The bound: -ln p of a token deviates from the entropy by some 2 nats, so a mean over 400 has a standard error of 0.1. Four of
-// these, and 0.05 for what the model had in its context before the tokens that are read afresh.
+// The bound: -ln p of a token deviates from the entropy by some 2 nats, so a mean over 400 has a
+// standard error of 0.1. Four of these, and 0.05 for what the model had in its context before the
+// tokens that are read afresh.
 func (h *host) testLongLife(t *testing.T) {
 	const (
 		numCtx = 2*serverL + serverL/4 // on the last rung, which is for 2048
@@ -199,7 +226,8 @@ func (h *host) testLongLife(t *testing.T) {
 	options := func(policy string, seed int) map[string]any {
 		return map[string]any{
 			"longrope_crossing": policy, "num_ctx": numCtx, "num_predict": -1, "seed": seed,
-			"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, // else the model repeats itself
+			// else the model repeats itself
+			"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0,
 		}
 	}
 	policies := []string{"recompute", "rerotate"}
@@ -222,7 +250,8 @@ func (h *host) testLongLife(t *testing.T) {
 	said := make([]string, 2)
 	both(func(i int) (err error) {
 		for seed := 1; seed < 20; seed++ { // until the model does not end by itself
-			said[i], err = tell(t.Context(), s, "default-2k", prompts[i], most, options(policies[i], seed))
+			said[i], err = tell(t.Context(), s, "default-2k", prompts[i], most,
+				options(policies[i], seed))
 			if err != nil || len(h.engineTokens(said[i])) > most*9/10 {
 				return err
 			}

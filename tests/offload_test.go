@@ -18,8 +18,8 @@ import (
 	"github.com/longrope/longrope/tests/strict"
 )
 
-// offloaded is what a process of its own computes, since a process has one list of devices: logits of a prefill and after a
-// context shift.
+// offloaded is what a process of its own computes, since a process has one list of devices: logits
+// of a prefill and after a context shift.
 type offloaded struct {
 	Prefill, Shifted [][]float32
 }
@@ -37,7 +37,8 @@ func TestOffloadChild(t *testing.T) {
 	require.NoError(t, err)
 
 	const n = 300
-	s := open(t, args[0], session.Options{Context: n + 64, Batch: 64, Keys: "f16", GPULayers: layers})
+	s := open(t, args[0],
+		session.Options{Context: n + 64, Batch: 64, Keys: "f16", GPULayers: layers})
 	s.SetRung(0, rung)
 	var out offloaded
 	tokens := someTokens(n+1, s.Vocab(), 1)
@@ -55,12 +56,21 @@ func TestOffloadChild(t *testing.T) {
 
 var shimCounts = regexp.MustCompile(`(CUDA-shim\d): (\d+) RoPE, (\d+) with rows, (\d+) fused`)
 
-// offload runs the child with so many layers on GPUs, and returns what it computed and what it printed.
-func offload(t *testing.T, path string, layers, rung int, env ...string) (out offloaded, text string) {
+// offload runs the child with so many layers on GPUs, and returns what it computed and what it
+// printed.
+func offload(
+	t *testing.T,
+	path string,
+	layers, rung int,
+	env ...string,
+) (out offloaded, text string) {
 	t.Helper()
 	result := filepath.Join(t.TempDir(), "logits.json")
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestOffloadChild$")
-	cmd.Env = append(append(os.Environ(), fmt.Sprintf("%s=%s|%d|%d|%s", offloadChild, path, layers, rung, result)), env...)
+	cmd.Env = append(
+		append(os.Environ(),
+			fmt.Sprintf("%s=%s|%d|%d|%s", offloadChild, path, layers, rung, result)),
+		env...)
 	printed, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", printed)
 	data, err := os.ReadFile(result)
@@ -69,18 +79,23 @@ func offload(t *testing.T, path string, layers, rung int, env ...string) (out of
 	return out, string(printed)
 }
 
-// agree compares what devices computed with what the CPU did. Their angles differ by the rounding of float32 (see oracle); keys
-// are float16. Both come to about 2^-9 of the largest logit; another row is far beyond.
+// agree compares what devices computed with what the CPU did. Their angles differ by the rounding
+// of float32 (see oracle); keys are float16. Both come to about 2^-9 of the largest logit; another
+// row is far beyond.
 func (cpu offloaded) agree(t *testing.T, got offloaded) {
 	t.Helper()
-	for name, s := range map[string]span{"prefill": compare(t, cpu.Prefill, got.Prefill), "after a shift": compare(t, cpu.Shifted, got.Shifted)} {
+	for name, s := range map[string]span{
+		"prefill":       compare(t, cpu.Prefill, got.Prefill),
+		"after a shift": compare(t, cpu.Shifted, got.Shifted),
+	} {
 		t.Logf("%s: %v", name, s)
 		assert.LessOrEqual(t, s.worst, s.largest/100, name)
 	}
 }
 
-// Rows reach every device: a model on two, on one, on one and the CPU computes what it computes on the CPU. The devices are
-// those of cudashim, whose memory the scheduler has to copy the graph's inputs to, and whose RoPE is CUDA's.
+// Rows reach every device: a model on two, on one, on one and the CPU computes what it computes on
+// the CPU. The devices are those of cudashim, whose memory the scheduler has to copy the graph's
+// inputs to, and whose RoPE is CUDA's.
 func TestOffload(t *testing.T) {
 	lib, err := shim()
 	if err != nil {
@@ -93,11 +108,17 @@ func TestOffload(t *testing.T) {
 	plain := writeDefault(t, nil)
 	rows := withLadder(t, plain, 1024)
 
-	run := func(t *testing.T, path string, devices, layers, rung int) (offloaded, map[string][3]int) {
+	run := func(
+		t *testing.T, path string, devices, layers, rung int,
+	) (offloaded, map[string][3]int) {
 		t.Helper()
 		env := []string{"OLLAMA_LIBRARY_PATH=" + libs}
 		if devices > 0 {
-			env = []string{"OLLAMA_LIBRARY_PATH=" + libs + string(filepath.ListSeparator) + dir, fmt.Sprintf("CUDASHIM_DEVICES=%d", devices), "CUDASHIM_VERBOSE=1"}
+			env = []string{
+				"OLLAMA_LIBRARY_PATH=" + libs + string(filepath.ListSeparator) + dir,
+				fmt.Sprintf("CUDASHIM_DEVICES=%d", devices),
+				"CUDASHIM_VERBOSE=1",
+			}
 		}
 		out, text := offload(t, path, layers, rung, env...)
 		counts := map[string][3]int{}
@@ -119,7 +140,10 @@ func TestOffload(t *testing.T) {
 		for _, on := range []struct {
 			name            string
 			devices, layers int
-		}{{"one device", 1, 99}, {"half on the CPU", 1, 3}, {"two devices", 2, 99}, {"two devices and the CPU", 2, 4}} {
+		}{
+			{"one device", 1, 99}, {"half on the CPU", 1, 3},
+			{"two devices", 2, 99}, {"two devices and the CPU", 2, 4},
+		} {
 			t.Run(m.name+"/"+on.name, func(t *testing.T) {
 				got, counts := run(t, m.path, on.devices, on.layers, m.rung)
 				require.Len(t, counts, on.devices, "devices that were used")
@@ -146,15 +170,16 @@ func TestOffload(t *testing.T) {
 
 var vulkanRopes = regexp.MustCompile(`ROPE: (\d+) x`)
 
-// The same on two Vulkan devices. The backend prints which ops a device computes in each graph: RoPE of all layers is there, so
-// none went to the CPU.
+// The same on two Vulkan devices. The backend prints which ops a device computes in each graph:
+// RoPE of all layers is there, so none went to the CPU.
 func TestOffloadVulkan(t *testing.T) {
 	path := withLadder(t, writeDefault(t, nil), 1024)
 	env := append(vulkan(t, 2), "GGML_VK_PERF_LOGGER=1")
 	libs, err := filepath.Abs("../build/lib/ollama")
 	require.NoError(t, err)
 	cpu, _ := offload(t, path, 0, 1, "OLLAMA_LIBRARY_PATH="+libs)
-	// of a layer: queries and keys in five batches of the prompt and in one of a token, keys back and forth in a shift
+	// of a layer: queries and keys in five batches of the prompt and in one of a token, keys back
+	// and forth in a shift
 	const graphs, layers, each = 5 + 1 + 1, 5, 2*(5+1) + 2
 	for _, on := range []struct {
 		name          string
@@ -162,7 +187,8 @@ func TestOffloadVulkan(t *testing.T) {
 	}{{"all", layers + 1, layers}, {"some on the CPU", 4, 3}} {
 		t.Run(on.name, func(t *testing.T) {
 			got, text := offload(t, path, on.offload, 1, env...)
-			assert.GreaterOrEqual(t, strings.Count(text, "Vulkan Timings:"), 2*graphs, "graphs that devices computed")
+			assert.GreaterOrEqual(t, strings.Count(text, "Vulkan Timings:"), 2*graphs,
+				"graphs that devices computed")
 			ropes := 0
 			for _, m := range vulkanRopes.FindAllStringSubmatch(text, -1) {
 				n, _ := strconv.Atoi(m[1]) // digits
@@ -175,7 +201,8 @@ func TestOffloadVulkan(t *testing.T) {
 	}
 }
 
-// The commands that run a model find the GPU that "ollama run" would, and leave it alone when told to.
+// The commands that run a model find the GPU that "ollama run" would, and leave it alone when told
+// to.
 func TestEvalFindsGPU(t *testing.T) {
 	lib, err := shim()
 	if err != nil {
@@ -205,9 +232,12 @@ func TestEvalFindsGPU(t *testing.T) {
 	}
 
 	model := writeDefault(t, nil)
-	for _, c := range []struct{ layers, backend string }{{"-1", "CUDA-shim"}, {"2", "CUDA-shim, 2 layers"}, {"0", "CPU"}} {
-		cmd := exec.CommandContext(t.Context(), program, "longrope", "eval", "perplexity", model, "--lengths", "128", "--methods", "stock",
-			"--windows", "1", "--threads", "1", "--gpu-layers", c.layers)
+	for _, c := range []struct{ layers, backend string }{
+		{"-1", "CUDA-shim"}, {"2", "CUDA-shim, 2 layers"}, {"0", "CPU"},
+	} {
+		cmd := exec.CommandContext(t.Context(), program, "longrope", "eval", "perplexity", model,
+			"--lengths", "128", "--methods", "stock", "--windows", "1", "--threads", "1",
+			"--gpu-layers", c.layers)
 		for _, v := range os.Environ() {
 			if !strings.HasPrefix(v, "OLLAMA_") {
 				cmd.Env = append(cmd.Env, v)
@@ -215,6 +245,7 @@ func TestEvalFindsGPU(t *testing.T) {
 		}
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)
-		assert.Contains(t, string(out), "tokens evaluated on "+c.backend+" (", "--gpu-layers %s", c.layers)
+		assert.Contains(t, string(out), "tokens evaluated on "+c.backend+" (", "--gpu-layers %s",
+			c.layers)
 	}
 }

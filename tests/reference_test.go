@@ -10,10 +10,11 @@ import (
 	"github.com/longrope/longrope/tests/session"
 )
 
-// The engine's logits are the reference's, with the start window that no other implementation has. Weights, activations
-// and cache are float32 here, so what is left is rounding: relative 2^-24 a step, in sums of up to 704 products, some 35 of
-// them deep, which is 2^-24 * sqrt(704 * 35) or 1e-5; and angles, wrong by up to p * 2^-23 rad (7e-5 at p = 600) in pairs
-// whose scores are about 10. Hence 5e-5 of the largest logit. Each case also shows that it would notice: without its start
+// The engine's logits are the reference's, with the start window that no other implementation has.
+// Weights, activations and cache are float32 here, so what is left is rounding: relative 2^-24 a
+// step, in sums of up to 704 products, some 35 of them deep, which is 2^-24 * sqrt(704 * 35) or
+// 1e-5; and angles, wrong by up to p * 2^-23 rad (7e-5 at p = 600) in pairs whose scores are about
+// 10. Hence 5e-5 of the largest logit. Each case also shows that it would notice: without its start
 // window, or else without its rung, logits move by more than forty times that.
 func TestReference(t *testing.T) {
 	path := writeDefault(t, nil)
@@ -64,7 +65,8 @@ func TestReference(t *testing.T) {
 			require.NoError(t, s.SetRung(0, 1))
 			other, err := s.Prefill(tokens, 0, 0, 512)
 			require.NoError(t, err)
-			assert.Greater(t, compare(t, other, got).worst, 2e-3*d.largest, "the case cannot tell its rung from another")
+			assert.Greater(t, compare(t, other, got).worst, 2e-3*d.largest,
+				"the case cannot tell its rung from another")
 		})
 	}
 }

@@ -10,9 +10,10 @@ import (
 	"github.com/longrope/longrope/tests/kernel"
 )
 
-// A token's result depends on its own row alone: it is the one that a vector of that row's factors gives, bit for bit, with
-// the row's attention factor multiplied to the op's. No oracle and no tolerance comes into it, so it also holds devices to
-// rows whose sine is coarser than what a wrong row does at small angles.
+// A token's result depends on its own row alone: it is the one that a vector of that row's factors
+// gives, bit for bit, with the row's attention factor multiplied to the op's. No oracle and no
+// tolerance comes into it, so it also holds devices to rows whose sine is coarser than what a wrong
+// row does at small angles.
 func TestTokensTakeTheirRow(t *testing.T) {
 	onDevices(t, func(t *testing.T, d *kernel.Device, cases []kernel.Case) {
 		refused, all := 0, 0
@@ -43,7 +44,8 @@ func TestTokensTakeTheirRow(t *testing.T) {
 					for b := range c.Batch {
 						for h := range c.Heads {
 							at := c.OutputIndex(b, token, h)
-							require.Equal(t, want[at:at+c.HeadDim], got[at:at+c.HeadDim], "%v: token %d of batch %d, head %d, row %d", c, token, b, h, r)
+							require.Equal(t, want[at:at+c.HeadDim], got[at:at+c.HeadDim],
+								"%v: token %d of batch %d, head %d, row %d", c, token, b, h, r)
 						}
 					}
 				}
@@ -57,15 +59,18 @@ func TestTokensTakeTheirRow(t *testing.T) {
 	})
 }
 
-// Vulkan computes RMS norm, its weight and RoPE as one op, with the store into the cache if that follows: rows there are right
-// too. A device with less than 220 bytes of push constants, such as lavapipe by its own account, computes them apart; TestVulkan
-// has it do otherwise.
+// Vulkan computes RMS norm, its weight and RoPE as one op, with the store into the cache if that
+// follows: rows there are right too. A device with less than 220 bytes of push constants, such as
+// lavapipe by its own account, computes them apart; TestVulkan has it do otherwise.
 func TestNormedRope(t *testing.T) {
 	onDevices(t, func(t *testing.T, d *kernel.Device, cases []kernel.Case) {
 		refused, all, fused := 0, 0, 0
 		var worst deviation
 		for _, c := range cases {
-			if c.Mode.Multi() || c.F16 || c.View != kernel.Contiguous || c.InPlace || c.Dims != c.HeadDim || c.FreqScale != 1 || c.Where != "window" {
+			if c.Mode.Multi() || c.F16 || c.View != kernel.Contiguous || c.InPlace ||
+				c.Dims != c.HeadDim ||
+				c.FreqScale != 1 ||
+				c.Where != "window" {
 				continue
 			}
 			all++
@@ -92,7 +97,8 @@ func TestNormedRope(t *testing.T) {
 			return
 		}
 		skipUnsupported(t, d, refused, all)
-		t.Logf("%d cases, %d of them one op, worst of its bound %.3f at %s", all-refused, fused, worst.ratio, worst.where)
+		t.Logf("%d cases, %d of them one op, worst of its bound %.3f at %s", all-refused, fused,
+			worst.ratio, worst.where)
 		if os.Getenv(vulkanFuses) != "" {
 			require.Equal(t, all, fused, "cases that are one op")
 		}

@@ -29,11 +29,12 @@ func fill(b *testing.B, s crosser, tokens []int, rung int) {
 	}
 }
 
-// BenchmarkCrossing is what a user chooses by: when a sequence of the default model grows past a rung of a YaRN ladder, the
-// time that each policy takes, and the perplexity of the next 127 tokens of text, in 16 windows of a text that the model has
-// not seen. "stay" goes on with the old rung's factors. In each window the policies take turns, another one first each time:
-// times are
-// the processor's, medians over windows, their ratio has quartiles, and the difference of NLL is window by window. Say -benchtime 1x.
+// BenchmarkCrossing is what a user chooses by: when a sequence of the default model grows past a
+// rung of a YaRN ladder, the time that each policy takes, and the perplexity of the next 127 tokens
+// of text, in 16 windows of a text that the model has not seen. "stay" goes on with the old rung's
+// factors. In each window the policies take turns, another one first each time: times are the
+// processor's, medians over windows, their ratio has quartiles, and the difference of NLL is window
+// by window. Say -benchtime 1x.
 func BenchmarkCrossing(b *testing.B) {
 	const after, windows = 128, 16
 	path := writeDefault(b, nil)
@@ -95,9 +96,10 @@ func BenchmarkCrossing(b *testing.B) {
 	}
 }
 
-// BenchmarkMixedRungs is the time of batches in which four sequences are on rungs 0, 1, 2 and 2, over that of the same
-// batches with all on rung 2, on each engine: decode, one token of each sequence at a time, and prefill of 32 tokens of each.
-// Both are in one session, so graphs and places in memory are the same. Say -benchtime 200x.
+// BenchmarkMixedRungs is the time of batches in which four sequences are on rungs 0, 1, 2 and 2,
+// over that of the same batches with all on rung 2, on each engine: decode, one token of each
+// sequence at a time, and prefill of 32 tokens of each. Both are in one session, so graphs and
+// places in memory are the same. Say -benchtime 200x.
 func BenchmarkMixedRungs(b *testing.B) {
 	const sequences, n = 4, 192
 	for _, engine := range bothEngines {
@@ -116,13 +118,22 @@ func BenchmarkMixedRungs(b *testing.B) {
 				round := func(rungs [sequences]int) func() time.Duration {
 					return func() (spent time.Duration) {
 						for seq, rung := range rungs {
-							require.NoError(b, s.SetRung(seq, rung)) // which keys these are is all the same to the time
+							// which keys these are is all the same to the time
+							require.NoError(b, s.SetRung(seq, rung))
 						}
 						for i := range c.steps + 1 {
 							var batch []session.Token
 							for seq := range sequences {
 								for j := range c.each {
-									batch = append(batch, session.Token{ID: i + j + seq, Pos: n + i*c.each + j, Seq: seq, Logits: j+1 == c.each})
+									batch = append(
+										batch,
+										session.Token{
+											ID:     i + j + seq,
+											Pos:    n + i*c.each + j,
+											Seq:    seq,
+											Logits: j+1 == c.each,
+										},
+									)
 								}
 							}
 							started := cpu(b)
@@ -137,17 +148,20 @@ func BenchmarkMixedRungs(b *testing.B) {
 						return spent
 					}
 				}
-				reportRatio(b, "mixed/one", round([sequences]int{0, 1, 2, 2}), round([sequences]int{2, 2, 2, 2}))
+				reportRatio(b, "mixed/one", round([sequences]int{0, 1, 2, 2}),
+					round([sequences]int{2, 2, 2, 2}))
 			})
 		}
 	}
 }
 
-// BenchmarkGoLadder is what rows cost the Go engine: batches of four sequences on a rung, over the same without a ladder.
-// Both are in one session; the ladder is set anew and prompts are filled in between. Say -benchtime 50x.
+// BenchmarkGoLadder is what rows cost the Go engine: batches of four sequences on a rung, over the
+// same without a ladder. Both are in one session; the ladder is set anew and prompts are filled in
+// between. Say -benchtime 50x.
 func BenchmarkGoLadder(b *testing.B) {
 	const sequences, n, steps = 4, 64, 16
-	s := crossers(writeDefault(b, nil))["Go"](b, session.Options{Context: 256, Sequences: sequences})
+	s := crossers(writeDefault(b, nil))["Go"](b,
+		session.Options{Context: 256, Sequences: sequences})
 	l := rungLadder(b, defaultLlama(b).Rope)
 	round := func(ladder *ropescale.Ladder, rung int) func() time.Duration {
 		return func() (spent time.Duration) {
@@ -160,7 +174,8 @@ func BenchmarkGoLadder(b *testing.B) {
 			for i := range steps {
 				var batch []session.Token
 				for seq := range sequences {
-					batch = append(batch, session.Token{ID: i + seq, Pos: n + i, Seq: seq, Logits: true})
+					batch = append(batch,
+						session.Token{ID: i + seq, Pos: n + i, Seq: seq, Logits: true})
 				}
 				started := cpu(b)
 				require.NoError(b, s.Decode(batch...))
@@ -179,8 +194,8 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// reportRatio takes the times of two ways in turn, b a a b in each of b.N rounds so that a drift of the machine's speed counts
-// for neither, and reports the rounds' ratios a/b.
+// reportRatio takes the times of two ways in turn, b a a b in each of b.N rounds so that a drift of
+// the machine's speed counts for neither, and reports the rounds' ratios a/b.
 func reportRatio(b *testing.B, name string, a, other func() time.Duration) {
 	a()
 	other() // warm
@@ -194,8 +209,8 @@ func reportRatio(b *testing.B, name string, a, other func() time.Duration) {
 	reportQuartiles(b, ratios, name)
 }
 
-// reportQuartiles reports the median of ratios, the quartiles, and the ends of the 95 % confidence interval of the median, which
-// are order statistics and assume nothing of the distribution.
+// reportQuartiles reports the median of ratios, the quartiles, and the ends of the 95 % confidence
+// interval of the median, which are order statistics and assume nothing of the distribution.
 func reportQuartiles(b *testing.B, ratios []float64, name string) {
 	x := slices.Sorted(slices.Values(ratios))
 	at := func(i float64) float64 { return x[min(max(int(math.Round(i)), 0), len(x)-1)] }

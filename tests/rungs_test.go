@@ -11,9 +11,10 @@ import (
 	"github.com/longrope/longrope/tests/session"
 )
 
-// sameSums is what logits may differ by when the engine adds the same products in another order, as it does for another
-// number of tokens in a batch: float32 sums of up to 704 products, some 35 deep: 2^-24 * sqrt(704 * 35) is 1e-5 of the
-// largest logit; three times that for both sides and the worst of many.
+// sameSums is what logits may differ by when the engine adds the same products in another order, as
+// it does for another number of tokens in a batch: float32 sums of up to 704 products, some 35
+// deep: 2^-24 * sqrt(704 * 35) is 1e-5 of the largest logit; three times that for both sides and
+// the worst of many.
 const sameSums = 3e-5
 
 func rungLadder(t testing.TB, r ropescale.Rope) *ropescale.Ladder {
@@ -21,7 +22,8 @@ func rungLadder(t testing.TB, r ropescale.Rope) *ropescale.Ladder {
 	return someLadder(t, r, someRung(r, 2*L, 8, 1.05), someRung(r, 8*L, 20, 1.1))
 }
 
-// Sequences on different rungs in one batch have the logits that each has alone: the rung is the sequence's, not the batch's.
+// Sequences on different rungs in one batch have the logits that each has alone: the rung is the
+// sequence's, not the batch's.
 func TestRungs(t *testing.T) {
 	path := writeDefault(t, nil)
 	l := rungLadder(t, defaultLlama(t).Rope)
@@ -58,7 +60,8 @@ func TestRungs(t *testing.T) {
 					}
 				}
 				if step >= seq && p < n {
-					batch = append(batch, session.Token{ID: tokens[p], Pos: p, Seq: seq, Logits: true})
+					batch = append(batch,
+						session.Token{ID: tokens[p], Pos: p, Seq: seq, Logits: true})
 				}
 			}
 		}
@@ -85,9 +88,10 @@ func TestRungs(t *testing.T) {
 	assert.Greater(t, d.worst, 100*sameSums*d.largest, "rungs 1 and 2 cannot be told apart")
 }
 
-// However a prompt is cut, and with a cached prefix, it has the logits of one plain run. In float32 up to the order of
-// sums. With the host's own settings the engine also adds up attention's values in float16, which rounds by 2^-11 a step,
-// up or down, and it does so in another order for one token than for several: 4 * 2^-11 of the largest logit.
+// However a prompt is cut, and with a cached prefix, it has the logits of one plain run. In float32
+// up to the order of sums. With the host's own settings the engine also adds up attention's values
+// in float16, which rounds by 2^-11 a step, up or down, and it does so in another order for one
+// token than for several: 4 * 2^-11 of the largest logit.
 func TestChunks(t *testing.T) {
 	m := defaultLlama(t)
 	L := m.Rope.OriginalContextLength
@@ -122,7 +126,8 @@ func TestChunks(t *testing.T) {
 
 		plain := run(t, 512)
 		for _, chunk := range []int{1, 7, 32} {
-			t.Run(fmt.Sprintf("%s/%d", c.name, chunk), func(t *testing.T) { same(t, plain, run(t, chunk)) })
+			t.Run(fmt.Sprintf("%s/%d", c.name, chunk),
+				func(t *testing.T) { same(t, plain, run(t, chunk)) })
 		}
 		t.Run(c.name+"/prefix", func(t *testing.T) {
 			run(t, 512)

@@ -22,17 +22,20 @@ import (
 	"github.com/longrope/longrope/tests/strict"
 )
 
-// What users see: the ladder in show and ps, and warnings where something else happens than they may think. On both
-// engines.
+// What users see: the ladder in show and ps, and warnings where something else happens than they
+// may think. On both engines.
 func TestSee(t *testing.T) {
 	h := newHost(t)
 	h.create(t, "chat", "default.gguf")
-	_, err := h.Run(t.Context(), nil, "create", "chat", "-f", h.modelfile(t, "FROM chat\nTEMPLATE \"{{ range .Messages }}{{ .Content }}\n{{ end }}\"\n"))
+	_, err := h.Run(t.Context(), nil, "create", "chat", "-f",
+		h.modelfile(t, "FROM chat\nTEMPLATE \"{{ range .Messages }}{{ .Content }}\n{{ end }}\"\n"))
 	require.NoError(t, err)
 	h.variants(t)
 	t.Run("show", h.testSeeShow)
 	t.Run("nothing without a ladder", h.testSeeNothing)
-	for _, e := range []struct{ name, env string }{{"llama.cpp", "OLLAMA_NEW_ENGINE=0"}, {"Go engine", "OLLAMA_NEW_ENGINE=1"}} {
+	for _, e := range []struct{ name, env string }{
+		{"llama.cpp", "OLLAMA_NEW_ENGINE=0"}, {"Go engine", "OLLAMA_NEW_ENGINE=1"},
+	} {
 		t.Run(e.name, func(t *testing.T) {
 			s := startServer(t, h.binary, h.store, "OLLAMA_NUM_PARALLEL=2", e.env)
 			see := &seen{host: h, Server: s, goEngine: e.env == "OLLAMA_NEW_ENGINE=1"}
@@ -59,16 +62,23 @@ func (s *seen) since(t *testing.T, f func()) string {
 }
 
 // generate asks for one token with options of the request.
-func (s *seen) generate(t *testing.T, model, prompt string, options map[string]any) (last api.GenerateResponse) {
+func (s *seen) generate(
+	t *testing.T,
+	model, prompt string,
+	options map[string]any,
+) (last api.GenerateResponse) {
 	t.Helper()
 	if options == nil {
 		options = map[string]any{}
 	}
 	options["num_predict"] = 1
-	err := s.Server.Client().Generate(t.Context(), &api.GenerateRequest{Model: model, Prompt: prompt, Options: options}, func(r api.GenerateResponse) error {
-		last = r
-		return nil
-	})
+	err := s.Server.Client().
+		Generate(t.Context(), &api.GenerateRequest{
+			Model: model, Prompt: prompt, Options: options,
+		}, func(r api.GenerateResponse) error {
+			last = r
+			return nil
+		})
 	require.NoError(t, err)
 	return last
 }
@@ -109,7 +119,8 @@ func (h *host) variants(t *testing.T) {
 		h.create(t, name, name+".gguf")
 	}
 
-	_, err := h.Run(t.Context(), nil, "longrope", "convert", h.path("default.gguf"), "--factors", h.path("factors.json"), "-o", h.path("beyond.gguf"))
+	_, err := h.Run(t.Context(), nil, "longrope", "convert", h.path("default.gguf"), "--factors",
+		h.path("factors.json"), "-o", h.path("beyond.gguf"))
 	require.NoError(t, err)
 	f, err := reference.ReadFile(h.path("beyond.gguf"))
 	require.NoError(t, err)
@@ -120,13 +131,22 @@ func (h *host) variants(t *testing.T) {
 
 func (h *host) testSeeShow(t *testing.T) {
 	for _, verbose := range []bool{false, true} {
-		r, err := h.Client().Show(t.Context(), &api.ShowRequest{Model: "default-2k", Verbose: verbose})
+		r, err := h.Client().
+			Show(t.Context(), &api.ShowRequest{Model: "default-2k", Verbose: verbose})
 		require.NoError(t, err)
 		require.NotNil(t, r.Ladder)
 		assert.Equal(t, serverL, r.Ladder.OriginalContextLength)
 		require.Len(t, r.Ladder.Rungs, len(h.ladder.Rungs))
 		for i, g := range h.ladder.Rungs {
-			assert.Equal(t, api.Rung{Length: g.Length, StartWindow: g.StartWindow, AttentionFactor: float32(g.AttentionFactor)}, r.Ladder.Rungs[i])
+			assert.Equal(
+				t,
+				api.Rung{
+					Length:          g.Length,
+					StartWindow:     g.StartWindow,
+					AttentionFactor: float32(g.AttentionFactor),
+				},
+				r.Ladder.Rungs[i],
+			)
 		}
 
 		r, err = h.Client().Show(t.Context(), &api.ShowRequest{Model: "default", Verbose: verbose})
@@ -136,8 +156,10 @@ func (h *host) testSeeShow(t *testing.T) {
 
 	out, err := h.Run(t.Context(), nil, "show", "default-2k")
 	require.NoError(t, err)
-	assert.Regexp(t, `(?s)\n  Ladder\n +original context length +256 *\n +rung 1 +up to 512 tokens, start window 4, attention factor 1\.05 *\n`+
-		` +rung 2 +up to 2048 tokens, start window 16, attention factor 1\.1 *\n`, out)
+	assert.Regexp(t,
+		`(?s)\n  Ladder\n +original context length +256 *\n +rung 1 +up to 512 tokens, start `+
+			`window 4, attention factor 1\.05 *\n`+
+			` +rung 2 +up to 2048 tokens, start window 16, attention factor 1\.1 *\n`, out)
 	out, err = h.Run(t.Context(), nil, "show", "default")
 	require.NoError(t, err)
 	assert.NotContains(t, out, "Ladder")
@@ -166,11 +188,17 @@ func (h *host) testSeeNothing(t *testing.T) {
 			require.NoError(t, err)
 			return text
 		}
-		out = append(out,
-			call("/api/show", `{"model":"default"}`), run("show", "default"), run("show", "default", "--verbose"),
+		out = append(
+			out,
+			call("/api/show", `{"model":"default"}`),
+			run("show", "default"),
+			run("show", "default", "--verbose"),
 			call("/api/generate", `{"model":"default","prompt":"In the beginning","stream":false}`),
-			call("/api/chat", `{"model":"chat","messages":[{"role":"user","content":"In the beginning"}],"stream":false}`),
-			call("/api/embed", `{"model":"default","input":"In the beginning"}`), run("ps"))
+			call("/api/chat", `{"model":"chat","messages":[{"role":"user","content":"In the `+
+				`beginning"}],"stream":false}`),
+			call("/api/embed", `{"model":"default","input":"In the beginning"}`),
+			run("ps"),
+		)
 		resp, err := http.Get(s.URL() + "/api/ps")
 		require.NoError(t, err)
 		defer resp.Body.Close()
@@ -179,10 +207,15 @@ func (h *host) testSeeNothing(t *testing.T) {
 		return append(out, string(b))
 	}
 	// Times and durations, and the host prints parameters in any order.
-	times := regexp.MustCompile(`"\d{4}-\d\d-\d\dT[^"]*"|"\w+_duration":\d+|(num_predict|num_thread|temperature|repeat_penalty)[^\n]{0,40}?[\d.]+ *(\\n|\n|")`)
+	times := regexp.MustCompile(
+		`"\d{4}-\d\d-\d\dT[^"]*"|"\w+_duration":\d+|` +
+			`(num_predict|num_thread|temperature|repeat_penalty)[^\n]{0,40}?[\d.]+ ` +
+			`*(\\n|\n|")`,
+	)
 	stock, patched := see(binary), see(h.binary)
 	for i := range stock {
-		assert.Equal(t, times.ReplaceAllString(stock[i], "*"), times.ReplaceAllString(patched[i], "*"))
+		assert.Equal(t, times.ReplaceAllString(stock[i], "*"),
+			times.ReplaceAllString(patched[i], "*"))
 	}
 }
 
@@ -218,13 +251,17 @@ func (s *seen) testPs(t *testing.T) {
 
 	// while a sequence is computed, and after
 	var during *api.LadderInUse
-	err := s.Server.Client().Generate(t.Context(), &api.GenerateRequest{Model: "default-2k", Prompt: s.prompt(t, 0, 3*serverL), Options: map[string]any{"num_predict": 64}},
-		func(r api.GenerateResponse) error {
-			if during == nil {
-				during = inUse(t.Context())
-			}
-			return nil
-		})
+	err := s.Server.Client().
+		Generate(t.Context(), &api.GenerateRequest{
+			Model: "default-2k", Prompt: s.prompt(t, 0, 3*serverL),
+			Options: map[string]any{"num_predict": 64},
+		},
+			func(r api.GenerateResponse) error {
+				if during == nil {
+					during = inUse(t.Context())
+				}
+				return nil
+			})
 	require.NoError(t, err)
 	active := func(l *api.LadderInUse) (rungs []int) {
 		for _, q := range l.Sequences {
@@ -248,26 +285,43 @@ func (s *seen) testTruncated(t *testing.T) {
 	assert.NotContains(t, log, warning)
 
 	const numbers = "The sons of Parosh, 2172. The sons of Shephatiah, 372. The sons of Arah, 775."
-	assert.Equal(t, len(s.tokens(t, numbers)), s.generate(t, "default", numbers, nil).PromptEvalCount)
+	assert.Equal(t, len(s.tokens(t, numbers)),
+		s.generate(t, "default", numbers, nil).PromptEvalCount)
 
 	log = s.since(t, func() { r = s.generate(t, "default", s.prompt(t, 0, 3*serverL), nil) })
 	assert.Equal(t, serverL, r.PromptEvalCount)
 	assert.Equal(t, 2*serverL, r.PromptTruncated)
 	assert.Equal(t, 1, strings.Count(log, warning))
-	assert.Regexp(t, fmt.Sprintf(`%s".* prompt=%d .*cut=%d num_ctx_wanted=%d context_length=%d hint="no num_ctx is enough`,
-		warning, 3*serverL, 2*serverL, 3*serverL+1, serverL), log)
+	assert.Regexp(
+		t,
+		fmt.Sprintf(
+			`%s".* prompt=%d .*cut=%d num_ctx_wanted=%d context_length=%d hint="no num_ctx `+
+				`is enough`, warning, 3*serverL, 2*serverL, 3*serverL+1, serverL),
+		log,
+	)
 
 	log = s.since(t, func() {
-		r = s.generate(t, "default-2k", s.prompt(t, 0, 3*serverL), map[string]any{"num_ctx": 2 * serverL})
+		r = s.generate(t, "default-2k", s.prompt(t, 0, 3*serverL),
+			map[string]any{"num_ctx": 2 * serverL})
 	})
 	assert.Equal(t, serverL, r.PromptTruncated)
-	assert.Regexp(t, fmt.Sprintf(`%s".* num_ctx_wanted=%d context_length=%d hint="set num_ctx`, warning, 3*serverL+1, serverTarget), log)
+	assert.Regexp(
+		t,
+		fmt.Sprintf(`%s".* num_ctx_wanted=%d context_length=%d hint="set num_ctx`, warning,
+			3*serverL+1, serverTarget),
+		log,
+	)
 
 	if !s.goEngine { // which has no embeddings for this architecture
 		log = s.since(t, func() {
-			r, err := s.Server.Client().Embed(t.Context(), &api.EmbedRequest{Model: "default", Input: []string{s.prompt(t, 0, serverL+50), "In the beginning"}})
+			r, err := s.Server.Client().
+				Embed(t.Context(), &api.EmbedRequest{
+					Model: "default",
+					Input: []string{s.prompt(t, 0, serverL+50), "In the beginning"},
+				})
 			require.NoError(t, err)
-			assert.InDelta(t, 50, r.PromptTruncated, 2, "the host leaves room for tokens that begin and end an input")
+			assert.InDelta(t, 50, r.PromptTruncated, 2,
+				"the host leaves room for tokens that begin and end an input")
 		})
 		assert.Equal(t, 1, strings.Count(log, "truncating embedding input"))
 	}
@@ -282,20 +336,40 @@ func (s *seen) testTruncated(t *testing.T) {
 	}
 	var last api.ChatResponse
 	log = s.since(t, func() {
-		err := s.Server.Client().Chat(t.Context(), &api.ChatRequest{Model: "chat", Messages: messages, Options: map[string]any{"num_predict": 1, "num_ctx": serverL}},
-			func(r api.ChatResponse) error { last = r; return nil })
+		err := s.Server.Client().
+			Chat(t.Context(), &api.ChatRequest{
+				Model: "chat", Messages: messages,
+				Options: map[string]any{"num_predict": 1, "num_ctx": serverL},
+			},
+				func(r api.ChatResponse) error { last = r; return nil })
 		require.NoError(t, err)
 	})
-	assert.InDelta(t, tokens, last.PromptEvalCount+last.PromptTruncated, 12, "line ends are tokens, and each message began with one")
+	assert.InDelta(t, tokens, last.PromptEvalCount+last.PromptTruncated, 12,
+		"line ends are tokens, and each message began with one")
 	assert.Greater(t, last.PromptTruncated, 100)
 	assert.Equal(t, 1, strings.Count(log, "truncating chat history"))
-	assert.Regexp(t, fmt.Sprintf(`truncating chat history" limit=%d prompt=\d+ new=%d cut=%d `, serverL, last.PromptEvalCount, last.PromptTruncated), log)
+	assert.Regexp(
+		t,
+		fmt.Sprintf(`truncating chat history" limit=%d prompt=\d+ new=%d cut=%d `, serverL,
+			last.PromptEvalCount, last.PromptTruncated),
+		log,
+	)
 }
 
 func (s *seen) testNumCtx(t *testing.T) {
-	const clamped, above = "requested context size too large for model", "num_ctx is above what the rungs of the model serve"
-	log := s.since(t, func() { s.generate(t, "default-2k", "In the beginning", map[string]any{"num_ctx": 3 * serverTarget}) })
-	assert.Regexp(t, fmt.Sprintf(`%s" num_ctx=%d n_ctx_train=%d`, clamped, 3*serverTarget, serverTarget), log)
+	const (
+		clamped = "requested context size too large for model"
+		above   = "num_ctx is above what the rungs of the model serve"
+	)
+	log := s.since(
+		t,
+		func() {
+			options := map[string]any{"num_ctx": 3 * serverTarget}
+			s.generate(t, "default-2k", "In the beginning", options)
+		},
+	)
+	assert.Regexp(t,
+		fmt.Sprintf(`%s" num_ctx=%d n_ctx_train=%d`, clamped, 3*serverTarget, serverTarget), log)
 	assert.NotContains(t, log, above)
 
 	log = s.since(t, func() {
@@ -304,7 +378,8 @@ func (s *seen) testNumCtx(t *testing.T) {
 	})
 	assert.NotContains(t, log, clamped)
 	assert.Equal(t, 1, strings.Count(log, above))
-	assert.Regexp(t, fmt.Sprintf(`%s.* num_ctx=%d longest_rung=%d`, above, 2*serverTarget, serverTarget), log)
+	assert.Regexp(t,
+		fmt.Sprintf(`%s.* num_ctx=%d longest_rung=%d`, above, 2*serverTarget, serverTarget), log)
 }
 
 // Factors that a model file carries and that do not do what one would think.
@@ -324,20 +399,43 @@ func (s *seen) testFactors(t *testing.T) {
 	}
 	if s.goEngine {
 		log := twice("freqs-long", long)
-		assert.Equal(t, 1, strings.Count(log, `msg="longrope: the model file carries RoPE factors that the Ollama engine does not apply" architecture=llama unused="rope_factors_long, rope_factors_short"`), said(log))
-		assert.Equal(t, 1, strings.Count(log, `the Ollama engine does not apply for this architecture" architecture=llama ignored="rope.scaling.type=yarn"`), said(log))
+		assert.Equal(
+			t,
+			1,
+			strings.Count(log,
+				`msg="longrope: the model file carries RoPE factors that the Ollama engine `+
+					`does not apply" architecture=llama unused="rope_factors_long, `+
+					`rope_factors_short"`),
+			said(log),
+		)
+		assert.Equal(
+			t,
+			1,
+			strings.Count(log,
+				`the Ollama engine does not apply for this architecture" architecture=llama `+
+					`ignored="rope.scaling.type=yarn"`),
+			said(log),
+		)
 		return
 	}
 
 	const onLong = "longrope: a short prompt gets the RoPE factors for long ones"
 	assert.NotContains(t, twice("long-short", serverL), onLong)
-	log := s.since(t, func() { s.generate(t, "long-short", s.prompt(t, 0, serverL+1), map[string]any{"num_ctx": long}) })
+	log := s.since(
+		t,
+		func() {
+			s.generate(t, "long-short", s.prompt(t, 0, serverL+1), map[string]any{"num_ctx": long})
+		},
+	)
 	assert.NotContains(t, log, onLong, "a long prompt has a right to them")
 	assert.Equal(t, 1, strings.Count(twice("long-short", long), onLong))
 
-	assert.Contains(t, twice("no-factors", long), "rope.scaling.type is longrope, but the model file carries no factors")
+	assert.Contains(t, twice("no-factors", long),
+		"rope.scaling.type is longrope, but the model file carries no factors")
 	assert.NotContains(t, twice("short-only", serverL), "llama_rope_factors_check")
-	assert.Contains(t, twice("short-only", long), "the model file carries RoPE factors (rope_factors_short), but architecture minicpm applies none of them in a context of 512 tokens")
+	assert.Contains(t, twice("short-only", long),
+		"the model file carries RoPE factors (rope_factors_short), but architecture minicpm "+
+			"applies none of them in a context of 512 tokens")
 }
 
 func (h *host) modelfile(t *testing.T, text string) string {

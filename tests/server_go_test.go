@@ -31,7 +31,8 @@ func TestServerGo(t *testing.T) {
 // A ladder that does not fit the model is an error when it is loaded, which the user sees.
 func (h *host) testMisfit(t *testing.T) {
 	converted := h.path("misfit.gguf")
-	_, err := h.Run(t.Context(), nil, "longrope", "convert", h.path("default.gguf"), "--factors", h.path("factors.json"), "-o", converted)
+	_, err := h.Run(t.Context(), nil, "longrope", "convert", h.path("default.gguf"), "--factors",
+		h.path("factors.json"), "-o", converted)
 	require.NoError(t, err)
 	f, err := reference.ReadFile(converted)
 	require.NoError(t, err)
@@ -43,6 +44,7 @@ func (h *host) testMisfit(t *testing.T) {
 	require.NoError(t, f.WriteFile(converted))
 	h.create(t, "misfit", "misfit.gguf")
 	_, err = ask(t.Context(), h.Server, "misfit", "In the beginning", 1)
-	require.ErrorContains(t, err, "16 factors in a row, but the model rotates 64 dimensions: needs 32")
+	require.ErrorContains(t, err,
+		"16 factors in a row, but the model rotates 64 dimensions: needs 32")
 	t.Log(err)
 }

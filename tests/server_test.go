@@ -34,8 +34,8 @@ const (
 	crossing     = "longrope: crossing rungs" // in the server's log
 )
 
-// host is a real server with a store of its own, which holds the default model as "default" and converted as
-// "default-2k", and the engine beside it to check answers with.
+// host is a real server with a store of its own, which holds the default model as "default" and
+// converted as "default-2k", and the engine beside it to check answers with.
 type host struct {
 	*server.Server
 	binary, store, dir string
@@ -57,7 +57,11 @@ func program(t *testing.T) string {
 
 func startServer(t *testing.T, binary, store string, env ...string) *server.Server {
 	t.Helper()
-	s, err := server.Start(t.Context(), binary, store, append([]string{"OLLAMA_CONTEXT_LENGTH=4096", "OLLAMA_DEBUG=0"}, env...)...)
+	s, err := server.Start(
+		t.Context(),
+		binary,
+		store,
+		append([]string{"OLLAMA_CONTEXT_LENGTH=4096", "OLLAMA_DEBUG=0"}, env...)...)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		s.Stop()
@@ -72,14 +76,17 @@ func startServer(t *testing.T, binary, store string, env ...string) *server.Serv
 func said(log string) string {
 	var b strings.Builder
 	for line := range strings.Lines(log) {
-		if strings.HasPrefix(line, "time=") && !strings.Contains(line, "inference compute") || strings.Contains(line, "rror") || strings.Contains(line, "[GIN]") {
+		if strings.HasPrefix(line, "time=") && !strings.Contains(line, "inference compute") ||
+			strings.Contains(line, "rror") ||
+			strings.Contains(line, "[GIN]") {
 			b.WriteString(line)
 		}
 	}
 	return b.String()
 }
 
-// newHost makes the models with the commands that a user types. env is added to the server's environment.
+// newHost makes the models with the commands that a user types. env is added to the server's
+// environment.
 func newHost(t *testing.T, env ...string) *host {
 	t.Helper()
 	h := &host{binary: program(t), store: t.TempDir(), dir: t.TempDir(), env: env}
@@ -96,12 +103,17 @@ func newHost(t *testing.T, env ...string) *host {
 
 	h.create(t, "default", "default.gguf")
 	info := h.engine.Info()
-	r := ropescale.Rope{Dims: info.RopeDimensionCount, FreqBase: info.FreqBase, OriginalContextLength: serverL}
+	r := ropescale.Rope{
+		Dims:                  info.RopeDimensionCount,
+		FreqBase:              info.FreqBase,
+		OriginalContextLength: serverL,
+	}
 	h.ladder = someLadder(t, r, someRung(r, 2*serverL, 4, 1.05), someRung(r, serverTarget, 16, 1.1))
 	var factors bytes.Buffer
 	require.NoError(t, h.ladder.WriteFactors(&factors))
 	require.NoError(t, os.WriteFile(h.path("factors.json"), factors.Bytes(), 0o644))
-	_, err = h.Run(t.Context(), nil, "longrope", "convert", "default", "--factors", h.path("factors.json"), "--name", "default-2k")
+	_, err = h.Run(t.Context(), nil, "longrope", "convert", "default", "--factors",
+		h.path("factors.json"), "--name", "default-2k")
 	require.NoError(t, err)
 	return h
 }
@@ -119,10 +131,12 @@ func (h *host) path(name string) string { return filepath.Join(h.dir, name) }
 
 func (h *host) create(t *testing.T, name, file string) {
 	t.Helper()
-	// The host takes a thread for each core of the machine, also where this process may use some of them only, and threads
-	// that wait for each other on one core take forever.
-	modelfile := fmt.Sprintf("FROM ./%s\nTEMPLATE %q\nPARAMETER temperature 0\nPARAMETER repeat_penalty 1\nPARAMETER num_predict 12\nPARAMETER num_thread %d\n",
-		file, defaultmodel.Template, runtime.NumCPU())
+	// The host takes a thread for each core of the machine, also where this process may use some of
+	// them only, and threads that wait for each other on one core take forever.
+	modelfile := fmt.Sprintf(
+		"FROM ./%s\nTEMPLATE %q\nPARAMETER temperature 0\nPARAMETER repeat_penalty "+
+			"1\nPARAMETER num_predict 12\nPARAMETER num_thread %d\n", file, defaultmodel.Template,
+		runtime.NumCPU())
 	require.NoError(t, os.WriteFile(h.path("Modelfile"), []byte(modelfile), 0o644))
 	_, err := h.Run(t.Context(), nil, "create", name, "-f", h.path("Modelfile"))
 	require.NoError(t, err)
@@ -136,23 +150,26 @@ type answer struct {
 
 var errEnough = errors.New("enough")
 
-// ask continues a prompt by n tokens. With n < 0 the server is not told how many, and stops after -n because its client
-// goes away.
+// ask continues a prompt by n tokens. With n < 0 the server is not told how many, and stops after
+// -n because its client goes away.
 func ask(ctx context.Context, s *server.Server, model, prompt string, n int) (a answer, err error) {
 	pieces := 0
 	options := map[string]any{"num_predict": n}
 	if n < 0 {
 		options["num_predict"] = -1
 	}
-	err = s.Client().Generate(ctx, &api.GenerateRequest{Model: model, Prompt: prompt, Options: options}, func(r api.GenerateResponse) error {
-		a.text += r.Response
-		if r.Done {
-			a.prompt, a.tokens = r.PromptEvalCount, r.EvalCount
-		} else if pieces++; pieces == -n {
-			return errEnough
-		}
-		return nil
-	})
+	err = s.Client().
+		Generate(ctx, &api.GenerateRequest{
+			Model: model, Prompt: prompt, Options: options,
+		}, func(r api.GenerateResponse) error {
+			a.text += r.Response
+			if r.Done {
+				a.prompt, a.tokens = r.PromptEvalCount, r.EvalCount
+			} else if pieces++; pieces == -n {
+				return errEnough
+			}
+			return nil
+		})
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
@@ -207,12 +224,13 @@ func (h *host) greedy(t *testing.T, l *ropescale.Ladder, prompt []int, n int) []
 	return out
 }
 
-// tie is by how much, in nats, the engine may prefer its own token to the server's: the server computes attention in
-// another way, with its keys in float16, so logits differ by about 2^-10 of their largest, which is about 20.
+// tie is by how much, in nats, the engine may prefer its own token to the server's: the server
+// computes attention in another way, with its keys in float16, so logits differ by about 2^-10 of
+// their largest, which is about 20.
 const tie = 0.05
 
-// sameAnswer wants text to be what the engine generates, up to a tie of two tokens; after one the texts have nothing to do
-// with each other. It returns the number of tokens compared.
+// sameAnswer wants text to be what the engine generates, up to a tie of two tokens; after one the
+// texts have nothing to do with each other. It returns the number of tokens compared.
 func (h *host) sameAnswer(t *testing.T, l *ropescale.Ladder, prompt []int, text string, n int) int {
 	t.Helper()
 	want := h.greedy(t, l, prompt, n)
@@ -223,17 +241,20 @@ func (h *host) sameAnswer(t *testing.T, l *ropescale.Ladder, prompt []int, text 
 		before := h.detokenize(t, want[:i])
 		rest := strings.TrimPrefix(text, before)
 		nll := func(token int) float64 {
-			x, err := h.engine.NLL(t.Context(), append(append([]int{}, prompt...), append(want[:i:i], token)...), len(prompt)+i)
+			x, err := h.engine.NLL(t.Context(),
+				append(append([]int{}, prompt...), append(want[:i:i], token)...), len(prompt)+i)
 			require.NoError(t, err)
 			return x[0]
 		}
 		other := math.Inf(1)
 		for token := range h.engine.Info().VocabSize {
-			if piece := h.detokenize(t, []int{token}); piece != "" && strings.HasPrefix(rest, piece) {
+			if piece := h.detokenize(t, []int{token}); piece != "" &&
+				strings.HasPrefix(rest, piece) {
 				other = min(other, nll(token))
 			}
 		}
-		assert.LessOrEqual(t, other, nll(want[i])+tie, "the server answers %q, the engine %q", text, h.detokenize(t, want))
+		assert.LessOrEqual(t, other, nll(want[i])+tie, "the server answers %q, the engine %q", text,
+			h.detokenize(t, want))
 		t.Logf("a tie at token %d: %q", i, rest)
 		return i
 	}
@@ -273,8 +294,8 @@ func (h *host) testShow(t *testing.T) {
 	assert.Regexp(t, fmt.Sprintf(`num_ctx +%d\b`, serverTarget), r.Parameters)
 }
 
-// Beyond L the server reads the whole prompt and answers as the engine does on the rung for prompt and answer; the model
-// as it was gets what fits into L.
+// Beyond L the server reads the whole prompt and answers as the engine does on the rung for prompt
+// and answer; the model as it was gets what fits into L.
 func (h *host) testPastL(t *testing.T) {
 	const n = 12
 	for i, length := range []int{serverL - n, serverL - n + 1, 2*serverL - n + 1, 3 * serverL} {
@@ -283,18 +304,20 @@ func (h *host) testPastL(t *testing.T) {
 		a := h.ask(t, "default-2k", prompt, n)
 		require.Equal(t, length, a.prompt, "tokens of the prompt that the server read")
 		compared := h.sameAnswer(t, h.ladder, h.tokens(t, prompt), a.text, n)
-		t.Logf("%d tokens, rung %d: %q, %d tokens compared", length, h.ladder.RungFor(length+n), a.text, compared)
+		t.Logf("%d tokens, rung %d: %q, %d tokens compared", length, h.ladder.RungFor(length+n),
+			a.text, compared)
 
 		out, err := h.Run(t.Context(), strings.NewReader(prompt), "run", "default-2k")
 		require.NoError(t, err)
 		assert.Equal(t, strings.TrimSpace(a.text), strings.TrimSpace(out), "ollama run")
 	}
 	a := h.ask(t, "default", h.prompt(t, 0, 2*serverL), n)
-	assert.LessOrEqual(t, a.prompt, serverL, "the control: without factors the host cuts the prompt")
+	assert.LessOrEqual(t, a.prompt, serverL,
+		"the control: without factors the host cuts the prompt")
 }
 
-// A conversation that goes on past L is processed again with the factors of its new rung: the answer is that of a server
-// that never saw its beginning.
+// A conversation that goes on past L is processed again with the factors of its new rung: the
+// answer is that of a server that never saw its beginning.
 func (h *host) testRequestCrosses(t *testing.T) {
 	const n = 16
 	first := h.prompt(t, 3000, serverL-2*n)
@@ -303,10 +326,12 @@ func (h *host) testRequestCrosses(t *testing.T) {
 
 	h.forget(t, "default-2k")
 	h.ask(t, "default-2k", first, n)
-	require.NotContains(t, said(h.since(t, func() { h.ask(t, "default-2k", first, n) })), crossing, "the same rung again")
+	require.NotContains(t, said(h.since(t, func() { h.ask(t, "default-2k", first, n) })), crossing,
+		"the same rung again")
 	var a answer
 	log := h.since(t, func() { a = h.ask(t, "default-2k", second, n) })
-	assert.Regexp(t, crossing+`".* from=0 to=1 cause=request policy=recompute tokens=[1-9]`, said(log))
+	assert.Regexp(t, crossing+`".* from=0 to=1 cause=request policy=recompute tokens=[1-9]`,
+		said(log))
 
 	h.forget(t, "default-2k")
 	var fresh answer
@@ -326,14 +351,17 @@ func (h *host) testGrowthCrosses(t *testing.T) {
 	const before, after = 24, 24
 	for start := 5000; start < 5000+40*20; start += 40 {
 		prompt := h.prompt(t, start, serverL-before)
-		// The token after position L-1 still comes from plain RoPE; with it the sequence is L+1 long.
+		// The token after position L-1 still comes from plain RoPE; with it the sequence is L+1
+		// long.
 		grown := append(h.tokens(t, prompt), h.greedy(t, nil, h.tokens(t, prompt), before+1)...)
 		text := h.detokenize(t, grown)
 		if len(grown) != serverL+1 || fmt.Sprint(h.tokens(t, text)) != fmt.Sprint(grown) {
-			continue // the answer ended, or its text is not the same tokens when it comes back as a prompt
+			// the answer ended, or its text is not the same tokens when it comes back as a prompt
+			continue
 		}
 		long, short := h.greedy(t, h.ladder, grown, after), h.greedy(t, nil, grown, after)
-		if fmt.Sprint(long[:min(len(long), after/2)]) == fmt.Sprint(short[:min(len(short), after/2)]) {
+		if fmt.Sprint(long[:min(len(long), after/2)]) == fmt.Sprint(
+			short[:min(len(short), after/2)]) {
 			continue // the case could not tell rungs apart
 		}
 
@@ -343,15 +371,22 @@ func (h *host) testGrowthCrosses(t *testing.T) {
 		if !strings.HasPrefix(prompt+a.text, text) {
 			continue // a tie went the other way
 		}
-		require.Regexp(t, fmt.Sprintf(`%s".* from=0 to=1 cause=growth policy=recompute tokens=%d`, crossing, serverL), said(log))
+		require.Regexp(
+			t,
+			fmt.Sprintf(`%s".* from=0 to=1 cause=growth policy=recompute tokens=%d`, crossing,
+				serverL),
+			said(log),
+		)
 
 		h.forget(t, "default-2k")
 		fresh := h.ask(t, "default-2k", text, after)
 		rest := strings.TrimPrefix(prompt+a.text, text)
 		require.NotEmpty(t, rest)
-		assert.True(t, strings.HasPrefix(fresh.text, rest) || strings.HasPrefix(rest, fresh.text), "grown: %q\nfresh: %q", rest, fresh.text)
+		assert.True(t, strings.HasPrefix(fresh.text, rest) || strings.HasPrefix(rest, fresh.text),
+			"grown: %q\nfresh: %q", rest, fresh.text)
 		t.Logf("past L: %q", rest)
-		assert.False(t, strings.HasPrefix(h.detokenize(t, short), rest), "the factors of the short rung: %q", rest)
+		assert.False(t, strings.HasPrefix(h.detokenize(t, short), rest),
+			"the factors of the short rung: %q", rest)
 		return
 	}
 	t.Fatal("no prompt of 20 whose answer grows past L and survives detokenizing")
@@ -391,7 +426,8 @@ func (h *host) testEngine(t *testing.T) {
 	require.NoError(t, err)
 	f.SetArchitecture("mistral3") // tensors and sums of a llama
 	require.NoError(t, f.WriteFile(h.path("mistral3.gguf")))
-	_, err = h.Run(t.Context(), nil, "longrope", "convert", h.path("mistral3.gguf"), "--factors", h.path("factors.json"), "-o", h.path("mistral3-2k.gguf"))
+	_, err = h.Run(t.Context(), nil, "longrope", "convert", h.path("mistral3.gguf"), "--factors",
+		h.path("factors.json"), "-o", h.path("mistral3-2k.gguf"))
 	require.NoError(t, err)
 	h.create(t, "mistral3-2k", "mistral3-2k.gguf")
 
@@ -405,7 +441,8 @@ func (h *host) testEngine(t *testing.T) {
 // A ladder of a version that this build does not know is an error and not a guess.
 func (h *host) testVersion(t *testing.T) {
 	converted := h.path("converted.gguf")
-	_, err := h.Run(t.Context(), nil, "longrope", "convert", h.path("default.gguf"), "--factors", h.path("factors.json"), "-o", converted)
+	_, err := h.Run(t.Context(), nil, "longrope", "convert", h.path("default.gguf"), "--factors",
+		h.path("factors.json"), "-o", converted)
 	require.NoError(t, err)
 	f, err := reference.ReadFile(converted)
 	require.NoError(t, err)
@@ -414,10 +451,12 @@ func (h *host) testVersion(t *testing.T) {
 	h.create(t, "newer", "newer.gguf")
 	_, err = ask(t.Context(), h.Server, "newer", "In the beginning", 1)
 	require.Error(t, err)
-	assert.Contains(t, err.Error()+said(h.Log()), "llama.rope.longrope.version is not 1: this build cannot read the ladder, update it")
+	assert.Contains(t, err.Error()+said(h.Log()),
+		"llama.rope.longrope.version is not 1: this build cannot read the ladder, update it")
 }
 
-// Of two conversions to one name at once, one is what the name stands for in the end; the store is whole.
+// Of two conversions to one name at once, one is what the name stands for in the end; the store is
+// whole.
 func (h *host) testOneName(t *testing.T) {
 	errs := make([]error, 2)
 	var wg sync.WaitGroup
@@ -425,7 +464,8 @@ func (h *host) testOneName(t *testing.T) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			_, errs[i] = h.Run(t.Context(), nil, "longrope", "convert", "default", "--method", "yarn", "--target", target, "--name", "twice")
+			_, errs[i] = h.Run(t.Context(), nil, "longrope", "convert", "default", "--method",
+				"yarn", "--target", target, "--name", "twice")
 		}()
 	}
 	wg.Wait()

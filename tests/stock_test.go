@@ -22,8 +22,8 @@ const (
 	stockLogits = 8 // of the last tokens, which "probe run" prints
 )
 
-// small is the path of a small model with random weights of an architecture: a golden one, or one of another architecture
-// whose tensors have the same names and shapes.
+// small is the path of a small model with random weights of an architecture: a golden one, or one
+// of another architecture whose tensors have the same names and shapes.
 func small(t *testing.T, arch string) string {
 	t.Helper()
 	if arch == "phi3" || arch == "llama" {
@@ -37,8 +37,8 @@ func small(t *testing.T, arch string) string {
 	return path
 }
 
-// twoRungs is a ladder with start windows for a small model; naked is its rung without the window, as an unpatched host
-// has it.
+// twoRungs is a ladder with start windows for a small model; naked is its rung without the window,
+// as an unpatched host has it.
 func twoRungs(t *testing.T) (l *ropescale.Ladder, naked func(rung int) *ropescale.Ladder) {
 	r := ropescale.Rope{Dims: 16, FreqBase: 10000, OriginalContextLength: stockL}
 	l = someLadder(t, r, someRung(r, 1024, 8, 1.1), someRung(r, 2048, 24, 1.19))
@@ -49,8 +49,8 @@ func twoRungs(t *testing.T) (l *ropescale.Ladder, naked func(rung int) *ropescal
 	}
 }
 
-// patchedRun gives the logits of "probe run" from the patched engine: of a file on a rung, with the ladder of the file, or
-// with another one.
+// patchedRun gives the logits of "probe run" from the patched engine: of a file on a rung, with the
+// ladder of the file, or with another one.
 func patchedRun(t *testing.T, path string, l *ropescale.Ladder, rung int) [][]float32 {
 	t.Helper()
 	s := open(t, path, session.Options{Context: stockTokens})
@@ -67,8 +67,9 @@ func patchedRun(t *testing.T, path string, l *ropescale.Ladder, rung int) [][]fl
 	return logits[stockTokens-stockLogits:]
 }
 
-// The unpatched host gives the logits of the one rung that was chosen for it, as if that had no start window, whatever
-// form the architecture wants the factors in, and those of plain RoPE when it was to get none.
+// The unpatched host gives the logits of the one rung that was chosen for it, as if that had no
+// start window, whatever form the architecture wants the factors in, and those of plain RoPE when
+// it was to get none.
 func TestStockRungs(t *testing.T) {
 	for _, c := range []struct {
 		arch string
@@ -81,11 +82,16 @@ func TestStockRungs(t *testing.T) {
 		{"minicpm", convert.StockLong, 0},
 		{"llama", convert.StockNothing, convert.StockNone},
 	} {
-		name := map[int]string{convert.StockNone: " without factors", 0: " on the last rung", 1: " on the first rung"}
+		name := map[int]string{
+			convert.StockNone: " without factors",
+			0:                 " on the last rung",
+			1:                 " on the first rung",
+		}
 		t.Run(c.arch+name[c.rung], func(t *testing.T) {
 			l, naked := twoRungs(t)
 			in, out := small(t, c.arch), filepath.Join(t.TempDir(), "converted.gguf")
-			report, err := convert.Convert(t.Context(), in, out, l, convert.Options{StockRung: c.rung})
+			report, err := convert.Convert(t.Context(), in, out, l,
+				convert.Options{StockRung: c.rung})
 			require.NoError(t, err)
 			require.True(t, report.Stock.Loads)
 			require.Equal(t, c.form, report.Stock.Form)
@@ -102,22 +108,24 @@ func TestStockRungs(t *testing.T) {
 			}
 			d := compare(t, want, stock)
 			t.Log(d)
-			assert.LessOrEqual(t, d.worst, sameSums*d.largest, "the unpatched host differs from rung %d without its start window", row)
+			assert.LessOrEqual(t, d.worst, sameSums*d.largest,
+				"the unpatched host differs from rung %d without its start window", row)
 
 			// the case would notice another rung, and the start window
 			for other := range 3 {
 				if row == 0 && other == 0 {
 					continue
 				}
-				assert.Greater(t, compare(t, patchedRun(t, out, nil, other), stock).worst, 100*sameSums*d.largest,
-					"the case cannot tell rung %d of the ladder", other)
+				assert.Greater(t, compare(t, patchedRun(t, out, nil, other), stock).worst,
+					100*sameSums*d.largest, "the case cannot tell rung %d of the ladder", other)
 			}
 		})
 	}
 }
 
-// Factors where the unpatched host does not look for them are a file that it does not load: what phi3 and minicpm carry,
-// renamed to a llama, and a tensor of any name that it does not know. That is why a ladder is metadata.
+// Factors where the unpatched host does not look for them are a file that it does not load: what
+// phi3 and minicpm carry, renamed to a llama, and a tensor of any name that it does not know. That
+// is why a ladder is metadata.
 func TestNaiveFactors(t *testing.T) {
 	l, _ := twoRungs(t)
 	good := filepath.Join(t.TempDir(), "minicpm.gguf")
@@ -130,9 +138,18 @@ func TestNaiveFactors(t *testing.T) {
 
 	strange, err := reference.ReadFile("testdata/golden-llama.gguf")
 	require.NoError(t, err)
-	strange.Tensors = append(strange.Tensors, reference.Tensor{Name: "rope_factors.0.weight", Dims: []uint64{8}, Data: make([]float32, 8)})
+	strange.Tensors = append(
+		strange.Tensors,
+		reference.Tensor{
+			Name: "rope_factors.0.weight",
+			Dims: []uint64{8},
+			Data: make([]float32, 8),
+		},
+	)
 
-	for name, f := range map[string]*reference.File{"rope_factors_long in a llama": renamed, "a tensor of a ladder's own": strange} {
+	for name, f := range map[string]*reference.File{
+		"rope_factors_long in a llama": renamed, "a tensor of a ladder's own": strange,
+	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "naive.gguf")
 			require.NoError(t, f.WriteFile(path))
@@ -151,7 +168,8 @@ func TestNaiveFactors(t *testing.T) {
 func stockRefuses(t *testing.T, path string) string {
 	t.Helper()
 	var stock [][]float32
-	probe(t, "stock", &stock, "run", small(t, "llama"), "200") // builds the probe, or skips; and it loads what is right
+	// builds the probe, or skips; and it loads what is right
+	probe(t, "stock", &stock, "run", small(t, "llama"), "200")
 	require.Len(t, stock, stockLogits)
 	bin, err := probes()
 	require.NoError(t, err)

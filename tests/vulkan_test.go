@@ -20,8 +20,9 @@ const (
 	vulkanFuses = "LONGROPE_TEST_VULKAN_FUSES" // that norms are to be fused with RoPE
 )
 
-// vulkan is the environment in which the host finds so many Vulkan devices: Mesa's lavapipe, each time the same processor, or
-// those that GGML_VK_VISIBLE_DEVICES names, the first of them if it is one. It skips where there is none.
+// vulkan is the environment in which the host finds so many Vulkan devices: Mesa's lavapipe, each
+// time the same processor, or those that GGML_VK_VISIBLE_DEVICES names, the first of them if it is
+// one. It skips where there is none.
 func vulkan(t *testing.T, devices int) []string {
 	t.Helper()
 	lib, err := filepath.Abs("../build/lib/ollama")
@@ -29,17 +30,20 @@ func vulkan(t *testing.T, devices int) []string {
 	if _, err := os.Stat(lib + "/vulkan/libggml-vulkan.so"); err != nil {
 		t.Skip("no Vulkan backend in build/lib/ollama/vulkan: run make vulkan")
 	}
-	env := append(os.Environ(), "OLLAMA_LIBRARY_PATH="+lib+string(filepath.ListSeparator)+lib+"/vulkan")
+	env := append(os.Environ(),
+		"OLLAMA_LIBRARY_PATH="+lib+string(filepath.ListSeparator)+lib+"/vulkan")
 	visible := os.Getenv("GGML_VK_VISIBLE_DEVICES")
 	if visible == "" {
 		drivers, err := filepath.Glob("/usr/share/vulkan/icd.d/lvp_icd*.json")
 		require.NoError(t, err)
 		if len(drivers) == 0 {
-			t.Skip("no lavapipe: run make vulkan, which gets it, or set GGML_VK_VISIBLE_DEVICES to the number of a GPU")
+			t.Skip("no lavapipe: run make vulkan, which gets it, or set GGML_VK_VISIBLE_DEVICES " +
+				"to the number of a GPU")
 		}
 		visible = "0"
 		// a processor without float16 arithmetic emulates it, many times slower
-		env = append(env, "VK_DRIVER_FILES="+drivers[0], "VK_ICD_FILENAMES="+drivers[0], "GGML_VK_DISABLE_F16=1")
+		env = append(env, "VK_DRIVER_FILES="+drivers[0], "VK_ICD_FILENAMES="+drivers[0],
+			"GGML_VK_DISABLE_F16=1")
 	}
 	if !strings.Contains(visible, ",") {
 		visible += strings.Repeat(","+visible, devices-1)
@@ -47,7 +51,8 @@ func vulkan(t *testing.T, devices int) []string {
 	return append(env, "GGML_VK_VISIBLE_DEVICES="+visible)
 }
 
-// pushConstants is the environment for a Vulkan layer by which lavapipe has push constants enough for all shaders.
+// pushConstants is the environment for a Vulkan layer by which lavapipe has push constants enough
+// for all shaders.
 func pushConstants(t *testing.T) []string {
 	t.Helper()
 	dir := t.TempDir()
@@ -55,17 +60,30 @@ func pushConstants(t *testing.T) []string {
 	if len(compiler) == 0 {
 		compiler = []string{"cc"}
 	}
-	args := append(compiler[1:], "-Wall", "-O1", "-shared", "-fPIC", "-o", dir+"/limits.so", "vklayer/limits.c")
+	args := append(compiler[1:], "-Wall", "-O1", "-shared", "-fPIC", "-o", dir+"/limits.so",
+		"vklayer/limits.c")
 	out, err := exec.CommandContext(t.Context(), compiler[0], args...).CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	require.NoError(t, os.WriteFile(dir+"/limits.json", []byte(`{"file_format_version": "1.2.0", "layer": {"name": "VK_LAYER_LONGROPE_limits",
-		"type": "GLOBAL", "library_path": "./limits.so", "api_version": "1.3.0", "implementation_version": "1", "description": "see limits.c"}}`), 0o644))
-	return []string{"VK_LAYER_PATH=" + dir, "VK_INSTANCE_LAYERS=VK_LAYER_LONGROPE_limits", vulkanFuses + "=1"}
+	require.NoError(
+		t,
+		os.WriteFile(
+			dir+"/limits.json",
+			[]byte(`{"file_format_version": "1.2.0", "layer": {"name": "VK_LAYER_LONGROPE_limits",
+		"type": "GLOBAL", "library_path": "./limits.so", "api_version": "1.3.0", "implementation_version": "1", "description": "see limits.c"}}`),
+			0o644,
+		),
+	)
+	return []string{
+		"VK_LAYER_PATH=" + dir,
+		"VK_INSTANCE_LAYERS=VK_LAYER_LONGROPE_limits",
+		vulkanFuses + "=1",
+	}
 }
 
-// The Vulkan backend, on Mesa's lavapipe or on the device that GGML_VK_VISIBLE_DEVICES names. The host's loader takes what it
-// finds once in a process, and the other tests are about the CPU: so this test starts itself again with the backend in the
-// loader's path. What it runs there are the tests of kernels, and those of a whole model below.
+// The Vulkan backend, on Mesa's lavapipe or on the device that GGML_VK_VISIBLE_DEVICES names. The
+// host's loader takes what it finds once in a process, and the other tests are about the CPU: so
+// this test starts itself again with the backend in the loader's path. What it runs there are the
+// tests of kernels, and those of a whole model below.
 func TestVulkan(t *testing.T) {
 	if os.Getenv(vulkanChild) != "" {
 		t.Run("model", testVulkanModel)
@@ -94,7 +112,8 @@ func TestVulkan(t *testing.T) {
 				switch {
 				case strings.HasPrefix(line, "ggml_vulkan: Found"):
 					vulkan = true
-				case !strings.HasPrefix(line, "=== ") && !strings.HasPrefix(line, "ggml_backend_vk"):
+				case !strings.HasPrefix(line, "=== ") &&
+					!strings.HasPrefix(line, "ggml_backend_vk"):
 					lines = append(lines, line)
 				}
 			}
@@ -106,13 +125,15 @@ func TestVulkan(t *testing.T) {
 	}
 }
 
-// The whole model on the Vulkan device, all of its layers or the last two, against the same on the CPU: prefill at once, and
-// tokens one by one after a context shift.
+// The whole model on the Vulkan device, all of its layers or the last two, against the same on the
+// CPU: prefill at once, and tokens one by one after a context shift.
 //
-// What differs is rounding: Vulkan copies keys and values that are not contiguous to float16 for its products, 2^-11 each; with
-// keys in q8_0 the CPU rounds queries to q8_0 too, in steps of 2^-7 of the largest of 32, and Vulkan does not. What five layers
-// and a sharper attention make of that was measured, not derived: up to 1/360 of the largest logit in float32 and 1/120 in
-// q8_0, so these bounds are some 1.5 and 4 times that. Another row is many times further off, which the test shows too.
+// What differs is rounding: Vulkan copies keys and values that are not contiguous to float16 for
+// its products, 2^-11 each; with keys in q8_0 the CPU rounds queries to q8_0 too, in steps of 2^-7
+// of the largest of 32, and Vulkan does not. What five layers and a sharper attention make of that
+// was measured, not derived: up to 1/360 of the largest logit in float32 and 1/120 in q8_0, so
+// these bounds are some 1.5 and 4 times that. Another row is many times further off, which the test
+// shows too.
 func testVulkanModel(t *testing.T) {
 	path := writeDefault(t, nil)
 	r := defaultLlama(t).Rope
@@ -160,7 +181,8 @@ func testVulkanModel(t *testing.T) {
 						assert.LessOrEqual(t, d.worst, k.bound*d.largest, "%s: %v", part.name, d)
 						if m.startWindow >= 0 {
 							d := compare(t, plain[part.from:part.to], gpu[part.from:part.to])
-							assert.Greater(t, d.worst, 2*k.bound*d.largest, "%s: the test cannot tell rows apart", part.name)
+							assert.Greater(t, d.worst, 2*k.bound*d.largest,
+								"%s: the test cannot tell rows apart", part.name)
 						}
 					}
 				})
@@ -169,8 +191,9 @@ func testVulkanModel(t *testing.T) {
 	}
 }
 
-// Cached keys on the Vulkan device after context shifts, across the start window and not, and after a change of the rung: they
-// are the keys that the device had there at first, rotated in float64 from where they were to where they are.
+// Cached keys on the Vulkan device after context shifts, across the start window and not, and after
+// a change of the rung: they are the keys that the device had there at first, rotated in float64
+// from where they were to where they are.
 func testVulkanKeys(t *testing.T) {
 	path := writeDefault(t, nil)
 	m := defaultLlama(t)

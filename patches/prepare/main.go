@@ -34,13 +34,16 @@ import (
 
 func main() {
 	o := options{out: os.Stdout}
-	flag.StringVar(&o.src, "src", "", "git clone of the host at "+patches.HostVersion+" (default: the module cache)")
+	flag.StringVar(&o.src, "src", "",
+		"git clone of the host at "+patches.HostVersion+" (default: the module cache)")
 	flag.StringVar(&o.dst, "dst", "build/host", "tree to make, with the whole series")
-	flag.StringVar(&o.unpatched, "unpatched", "build/host-stock", "tree to make with the build fixes alone, \"\" for none")
+	flag.StringVar(&o.unpatched, "unpatched", "build/host-stock",
+		"tree to make with the build fixes alone, \"\" for none")
 	flag.BoolVar(&o.force, "force", false, "throw away what was edited by hand in these trees")
 	flag.Usage = func() {
-		fmt.Fprintf(flag.CommandLine.Output(), "usage: go run ./patches/prepare [flags]\n\nMakes the host's source trees: %s %s with the series in patches/.\n\n",
-			patches.HostModule, patches.HostVersion)
+		fmt.Fprintf(flag.CommandLine.Output(),
+			"usage: go run ./patches/prepare [flags]\n\nMakes the host's source trees: %s %s "+
+				"with the series in patches/.\n\n", patches.HostModule, patches.HostVersion)
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -98,11 +101,13 @@ func (o options) run() error {
 // tree makes one tree and the workspace file that builds with it.
 func (o options) tree(dst, work, sum string, series patches.Series) error {
 	start := time.Now()
-	r, err := patches.Prepare(patches.Options{Source: o.source, Sum: sum, Dst: dst, Series: series, Force: o.force})
+	r, err := patches.Prepare(
+		patches.Options{Source: o.source, Sum: sum, Dst: dst, Series: series, Force: o.force})
 	if err != nil {
 		return err
 	}
-	what := fmt.Sprintf("%s with %d patches (%.8s)", patches.HostVersion, len(series), series.Hash())
+	what := fmt.Sprintf("%s with %d patches (%.8s)", patches.HostVersion, len(series),
+		series.Hash())
 	took := time.Since(start).Round(10 * time.Millisecond)
 	for _, p := range r.Discarded {
 		fmt.Fprintf(o.out, "%s: threw away the edit of %s\n", dst, p)
@@ -119,7 +124,8 @@ func (o options) tree(dst, work, sum string, series patches.Series) error {
 		for _, p := range r.Removed {
 			fmt.Fprintf(o.out, "%s: removed %s\n", dst, p)
 		}
-		fmt.Fprintf(o.out, "%s: %d of %d files changed, %s, in %v\n", dst, len(r.Written)+len(r.Removed), r.Files, what, took)
+		fmt.Fprintf(o.out, "%s: %d of %d files changed, %s, in %v\n", dst,
+			len(r.Written)+len(r.Removed), r.Files, what, took)
 	}
 	return o.workspace(work, dst)
 }
@@ -145,7 +151,9 @@ func (o options) source() (string, error) {
 		if why == "" {
 			why = fmt.Sprint(errors.Join(runErr, err))
 		}
-		return "", fmt.Errorf("cannot get %s: %s: connect to a module proxy once, or give a git clone of the tag with -src", module, why)
+		return "", fmt.Errorf(
+			"cannot get %s: %s: connect to a module proxy once, or give a git clone of the "+
+				"tag with -src", module, why)
 	}
 	return m.Dir, nil
 }
@@ -188,13 +196,16 @@ func (o options) workspace(name, tree string) error {
 	if err != nil {
 		return err
 	}
-	want := fmt.Sprintf("%s\n\n%s\n\nuse %s\n\nreplace %s => %s\n", workMark, goLine.Find(mod), use, patches.HostModule, replace)
+	want := fmt.Sprintf("%s\n\n%s\n\nuse %s\n\nreplace %s => %s\n", workMark, goLine.Find(mod), use,
+		patches.HostModule, replace)
 	have, err := os.ReadFile(name)
 	switch {
 	case err == nil && string(have) == want:
 		return nil
 	case err == nil && !bytes.HasPrefix(have, []byte(workMark)) && !o.force:
-		return fmt.Errorf("%s is not from this tool: add \"replace %s => %s\" to it yourself, or overwrite it with -force", name, patches.HostModule, replace)
+		return fmt.Errorf(
+			"%s is not from this tool: add \"replace %s => %s\" to it yourself, or overwrite "+
+				"it with -force", name, patches.HostModule, replace)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}

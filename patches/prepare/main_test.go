@@ -36,11 +36,13 @@ func offline(t *testing.T) {
 	t.Setenv("GOWORK", "off")
 	t.Setenv("GOFLAGS", "-mod=mod")
 	t.Setenv("GOPROXY", "off")
-	cmd := exec.Command("go", "mod", "download", "-json", patches.HostModule+"@"+patches.HostVersion)
+	cmd := exec.Command("go", "mod", "download", "-json",
+		patches.HostModule+"@"+patches.HostVersion)
 	out, err := cmd.Output()
 	var m struct{ Dir string }
 	if json.Unmarshal(out, &m); err != nil || m.Dir == "" {
-		t.Skipf("SKIP: %s %s is not in the module cache: run make host", patches.HostModule, patches.HostVersion)
+		t.Skipf("SKIP: %s %s is not in the module cache: run make host", patches.HostModule,
+			patches.HostVersion)
 	}
 }
 
@@ -55,7 +57,9 @@ func TestRun(t *testing.T) {
 	assert.Contains(t, out.String(), "build/host: made from")
 	assert.Contains(t, out.String(), "build/host-stock: made from")
 
-	for work, want := range map[string]string{"go.work": "build/host", "build/host-stock.work": "build/host-stock"} {
+	for work, want := range map[string]string{
+		"go.work": "build/host", "build/host-stock.work": "build/host-stock",
+	} {
 		cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", patches.HostModule)
 		cmd.Dir = root
 		cmd.Env = append(os.Environ(), "GOWORK="+filepath.Join(root, work), "GOFLAGS=")
@@ -111,7 +115,8 @@ func TestRunRefuses(t *testing.T) {
 		src := t.TempDir()
 		o.src = src
 		assert.ErrorContains(t, o.run(), "not a source tree of the host")
-		require.NoError(t, os.WriteFile(filepath.Join(src, "go.mod"), []byte("module other\n"), 0o644))
+		require.NoError(t,
+			os.WriteFile(filepath.Join(src, "go.mod"), []byte("module other\n"), 0o644))
 		assert.ErrorContains(t, o.run(), "go.sum pins h1:")
 		assert.NoDirExists(t, filepath.Join(root, "build", "host"))
 		assert.NoFileExists(t, filepath.Join(root, "go.work"))

@@ -34,7 +34,8 @@ root=$PWD
 libs=$root/build/lib/ollama
 devices() { OLLAMA_LIBRARY_PATH=$1 run_tests -test.run '^TestDevices$' -test.v 2>/dev/null | sed -n 's/.*: device \(.*\)/\1/p'; }
 
-# The first folder of backends in which a GPU is found, a vendor's own before Vulkan; on a Mac the program has its backend in itself.
+# The first folder of backends in which a GPU is found, a vendor's own before Vulkan; on a Mac the
+# program has its backend in itself.
 gpu= path= folder=
 case $dry in
 '') folders="$( (cd "$libs" && for f in 'cuda*' 'rocm*' vulkan; do ls -dr $f; done) 2>/dev/null || true) none" ;;
@@ -155,7 +156,8 @@ else
 	quality SmolLM2 "$smollm2" stock,ntk,yarn 4k 8k 16k 32k 64k
 fi
 
-# speed NAME MODEL PREFILL DECODE: the unpatched host, the patched one, the patched one with rows, in turn
+# speed NAME MODEL PREFILL DECODE: the unpatched host, the patched one, the patched one with rows,
+# in turn
 speed() {
 	local label=$1 model=$2 prefill=$3 decode=$4 rows=$dir/$1-rows.gguf round side
 	[ -n "$model" ] || return 0

@@ -33,15 +33,18 @@ type Options struct {
 	Length int
 	// Threads on the CPU; 0 is one per core.
 	Threads int
-	// Batch is the number of tokens decoded at once; 0 is 512, as the host has it, and 256 on a CPU.
+	// Batch is the number of tokens decoded at once; 0 is 512, as the host has it, and 256 on a
+	// CPU.
 	Batch int
-	// GPULayers is how many layers go to the GPUs that the host finds, the last ones first; 0 is all, -1 none.
+	// GPULayers is how many layers go to the GPUs that the host finds, the last ones first; 0 is
+	// all, -1 none.
 	GPULayers int
 	// Progress of loading, 0 to 1.
 	Progress func(float32)
 }
 
-// Engine is an evals.Engine on the host's llama.cpp engine. Close it. It is not safe for concurrent use.
+// Engine is an evals.Engine on the host's llama.cpp engine. Close it. It is not safe for concurrent
+// use.
 type Engine struct {
 	info  evals.Info
 	base  *ropescale.Rung
@@ -53,7 +56,8 @@ type Engine struct {
 
 var _ evals.Engine = (*Engine)(nil)
 
-// The engine's own words, some two hundred lines for each model, are for those who look for a fault in it.
+// The engine's own words, some two hundred lines for each model, are for those who look for a fault
+// in it.
 var backends = sync.OnceFunc(func() {
 	if os.Getenv("OLLAMA_DEBUG") == "" {
 		slog.SetLogLoggerLevel(slog.LevelError + 1)
@@ -61,7 +65,8 @@ var backends = sync.OnceFunc(func() {
 	llama.BackendInit()
 })
 
-// Open loads a GGUF. All layers or some go to the GPUs that the host finds, to the CPU if there are none.
+// Open loads a GGUF. All layers or some go to the GPUs that the host finds, to the CPU if there are
+// none.
 func Open(path string, o Options) (*Engine, error) {
 	mi, err := convert.Inspect(path)
 	if err != nil {
@@ -106,7 +111,8 @@ func Open(path string, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("%w (run with OLLAMA_DEBUG=1 for the engine's own words)", err)
 	}
 	e := &Engine{model: model, size: o.Batch, base: mi.Base}
-	e.lc, err = llama.NewContextWithModel(model, llama.NewContextParams(o.Length, o.Batch, 1, o.Threads, flash, ""))
+	e.lc, err = llama.NewContextWithModel(model,
+		llama.NewContextParams(o.Length, o.Batch, 1, o.Threads, flash, ""))
 	if err == nil {
 		e.batch, err = llama.NewBatch(o.Batch, 1, 0)
 	}
@@ -127,7 +133,8 @@ func Open(path string, o Options) (*Engine, error) {
 		Model: o.Name, Digest: digest, Architecture: mi.Architecture, Engine: "llama.cpp",
 		Host:                  "ollama " + patches.HostVersion + "+longrope." + series.Hash()[:8],
 		Backend:               device,
-		OriginalContextLength: mi.OriginalContextLength, RopeDimensionCount: mi.RopeDimensionCount, FreqBase: mi.FreqBase,
+		OriginalContextLength: mi.OriginalContextLength, RopeDimensionCount: mi.RopeDimensionCount,
+		FreqBase:  mi.FreqBase,
 		VocabSize: model.NumVocab(), MaxLength: o.Length,
 	}
 	return e, nil
@@ -150,7 +157,8 @@ func (e *Engine) Info() evals.Info { return e.info }
 // Base is row 0, the model's own RoPE; nil for plain RoPE.
 func (e *Engine) Base() *ropescale.Rung { return e.base }
 
-// Tokenize turns text into token ids; special adds what the model wants at the start and parses special tokens.
+// Tokenize turns text into token ids; special adds what the model wants at the start and parses
+// special tokens.
 func (e *Engine) Tokenize(text string, special bool) ([]int, error) {
 	return e.model.Tokenize(text, special, special)
 }
@@ -167,8 +175,8 @@ func (e *Engine) Detokenize(tokens []int) (string, error) {
 	return b.String(), nil
 }
 
-// SetLadder sets the factors of every later call; nil restores what the model file carries. A ladder without a base gets the
-// model's own RoPE as row 0.
+// SetLadder sets the factors of every later call; nil restores what the model file carries. A
+// ladder without a base gets the model's own RoPE as row 0.
 func (e *Engine) SetLadder(l *ropescale.Ladder) error {
 	if l == nil {
 		return e.lc.SetLadder(nil, nil, nil)
@@ -194,20 +202,28 @@ func (e *Engine) NLL(ctx context.Context, tokens []int, from int) ([]float64, er
 		return nil, fmt.Errorf("score from token %d of %d: nothing to score", from, len(tokens))
 	}
 	nll := make([]float64, 0, len(tokens)-from)
-	err := e.decode(ctx, tokens, len(tokens), func(i int) bool { return i >= from-1 && i+1 < len(tokens) }, func(out, i int) {
-		nll = append(nll, e.lc.NLL(out, tokens[i+1]))
-	})
+	err := e.decode(
+		ctx,
+		tokens,
+		len(tokens),
+		func(i int) bool { return i >= from-1 && i+1 < len(tokens) },
+		func(out, i int) {
+			nll = append(nll, e.lc.NLL(out, tokens[i+1]))
+		},
+	)
 	return nll, err
 }
 
-// Generate continues tokens greedily by up to n tokens, stopping at an end-of-generation token, which is not returned.
+// Generate continues tokens greedily by up to n tokens, stopping at an end-of-generation token,
+// which is not returned.
 func (e *Engine) Generate(ctx context.Context, tokens []int, n int) ([]int, error) {
 	if len(tokens) == 0 {
 		return nil, errors.New("nothing to continue: no tokens")
 	}
 	next := 0
 	greedy := func(out, _ int) { next = argmax(e.lc.GetLogitsIth(out)) }
-	if err := e.decode(ctx, tokens, len(tokens)+n, func(i int) bool { return i == len(tokens)-1 }, greedy); err != nil {
+	last := func(i int) bool { return i == len(tokens)-1 }
+	if err := e.decode(ctx, tokens, len(tokens)+n, last, greedy); err != nil {
 		return nil, err
 	}
 	var answer []int
@@ -229,11 +245,18 @@ func (e *Engine) Generate(ctx context.Context, tokens []int, n int) ([]int, erro
 	return answer, nil
 }
 
-// decode runs tokens from an empty cache on the rung for a sequence of length tokens. scored is called for each token for
-// which want holds, with its index in the batch and in tokens.
-func (e *Engine) decode(ctx context.Context, tokens []int, length int, want func(i int) bool, scored func(out, i int)) error {
+// decode runs tokens from an empty cache on the rung for a sequence of length tokens. scored is
+// called for each token for which want holds, with its index in the batch and in tokens.
+func (e *Engine) decode(
+	ctx context.Context,
+	tokens []int,
+	length int,
+	want func(i int) bool,
+	scored func(out, i int),
+) error {
 	if length > e.info.MaxLength {
-		return fmt.Errorf("%d tokens do not fit the %d that %s was opened for", length, e.info.MaxLength, e.info.Model)
+		return fmt.Errorf("%d tokens do not fit the %d that %s was opened for", length,
+			e.info.MaxLength, e.info.Model)
 	}
 	e.lc.KvCacheClear()
 	e.lc.SetRung(0, e.lc.RungFor(length))

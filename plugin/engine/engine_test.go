@@ -43,8 +43,11 @@ func nll(t testing.TB, e *Engine, tokens []int) []float64 {
 
 func ladder(t testing.TB, e *Engine, rungs ...ropescale.Rung) *ropescale.Ladder {
 	info := e.Info()
-	l, err := ropescale.NewLadder(ropescale.Rope{Dims: info.RopeDimensionCount, FreqBase: info.FreqBase,
-		OriginalContextLength: info.OriginalContextLength}, nil, rungs...)
+	l, err := ropescale.NewLadder(
+		ropescale.Rope{Dims: info.RopeDimensionCount, FreqBase: info.FreqBase,
+			OriginalContextLength: info.OriginalContextLength},
+		nil,
+		rungs...)
 	require.NoError(t, err)
 	return l
 }
@@ -98,7 +101,8 @@ func TestGenerateAgreesWithNLL(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, answer)
 	// each greedy token is at least as likely as any other, so likelier than one in a vocabulary
-	x, err := e.NLL(context.Background(), append(append([]int{}, tokens...), answer...), len(tokens))
+	x, err := e.NLL(context.Background(), append(append([]int{}, tokens...), answer...),
+		len(tokens))
 	require.NoError(t, err)
 	for _, v := range x {
 		assert.Less(t, v, math.Log(float64(e.Info().VocabSize)))
@@ -128,8 +132,9 @@ func TestBadInput(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 }
 
-// BenchmarkLadder is what rows cost where a search and an evaluation spend their time: the same tokens without a ladder and
-// with one, in turn, so that a machine whose speed drifts slows both. Say -benchtime 30x.
+// BenchmarkLadder is what rows cost where a search and an evaluation spend their time: the same
+// tokens without a ladder and with one, in turn, so that a machine whose speed drifts slows both.
+// Say -benchtime 30x.
 func BenchmarkLadder(b *testing.B) {
 	e := openDefault(b)
 	tokens := text(b, e, length)

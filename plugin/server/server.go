@@ -33,8 +33,8 @@ type Server struct {
 	log bytes.Buffer
 }
 
-// Start runs binary ("ollama") as a server whose models lie in the folder store, and waits until it answers. extra are
-// more environment variables, "NAME=value".
+// Start runs binary ("ollama") as a server whose models lie in the folder store, and waits until it
+// answers. extra are more environment variables, "NAME=value".
 func Start(ctx context.Context, binary, store string, extra ...string) (*Server, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -45,7 +45,11 @@ func Start(ctx context.Context, binary, store string, extra ...string) (*Server,
 
 	s := &Server{
 		binary: binary,
-		env:    append(os.Environ(), append([]string{"OLLAMA_HOST=" + address, "OLLAMA_MODELS=" + store, "OLLAMA_NOPRUNE=1"}, extra...)...),
+		env: append(
+			os.Environ(),
+			append(
+				[]string{"OLLAMA_HOST=" + address, "OLLAMA_MODELS=" + store, "OLLAMA_NOPRUNE=1"},
+				extra...)...),
 		url:    &url.URL{Scheme: "http", Host: address},
 		exited: make(chan error, 1),
 	}
@@ -69,7 +73,8 @@ func Start(ctx context.Context, binary, store string, extra ...string) (*Server,
 		}
 		if ctx.Err() != nil || time.Now().After(deadline) {
 			s.Stop()
-			return nil, errors.Join(fmt.Errorf("%s serve does not answer: %w:\n%s", binary, err, s.Log()), ctx.Err())
+			return nil, errors.Join(
+				fmt.Errorf("%s serve does not answer: %w:\n%s", binary, err, s.Log()), ctx.Err())
 		}
 	}
 }
@@ -91,13 +96,15 @@ func (s *Server) URL() string { return s.url.String() }
 // Client talks to the server's API.
 func (s *Server) Client() *api.Client { return api.NewClient(s.url, http.DefaultClient) }
 
-// Run runs the same program as a client of this server and returns what it prints on standard output.
+// Run runs the same program as a client of this server and returns what it prints on standard
+// output.
 func (s *Server) Run(ctx context.Context, stdin io.Reader, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, s.binary, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = s.env, stdin, &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s %s: %w\n%s", s.binary, strings.Join(args, " "), err, stderr.String())
+		return "", fmt.Errorf("%s %s: %w\n%s", s.binary, strings.Join(args, " "), err,
+			stderr.String())
 	}
 	return stdout.String(), nil
 }

@@ -27,7 +27,8 @@ const (
 
 var update = flag.Bool("update", false, "write the matrix into patches/ARCHITECTURES.md")
 
-// Every architecture that the host knows takes the rows of a ladder where it should, or says that it cannot.
+// Every architecture that the host knows takes the rows of a ladder where it should, or says that
+// it cannot.
 func TestMatrix(t *testing.T) {
 	names, err := Names(host)
 	require.NoError(t, err)
@@ -67,7 +68,8 @@ func TestMatrix(t *testing.T) {
 		require.NoError(t, os.WriteFile(matrix, []byte(want), 0o644))
 		return
 	}
-	assert.Equal(t, want, string(have), "patches/ARCHITECTURES.md is out of date: run go test ./tests/arch -update")
+	assert.Equal(t, want, string(have),
+		"patches/ARCHITECTURES.md is out of date: run go test ./tests/arch -update")
 }
 
 // candidate is an architecture under test.
@@ -97,11 +99,12 @@ func (c *candidate) tryOpen(path string) error {
 // Words of both engines and of convert for models that take no ladder.
 const (
 	noRoPE    = `architecture %s has no RoPE( in this model)?, so it takes no factors`
-	localRoPE = `architecture %s(:| has) .*RoPE only in local \(sliding-window or chunked\) layers.*: a ladder would have no effect beyond their window`
+	localRoPE = `architecture %s(:| has) .*RoPE only in local \(sliding-window or chunked\) ` +
+		`layers.*: a ladder would have no effect beyond their window`
 )
 
-// refuses wants the words where the model is loaded with a ladder and where it gets one later, after which it is what it was;
-// nothing is written that could not be loaded.
+// refuses wants the words where the model is loaded with a ladder and where it gets one later,
+// after which it is what it was; nothing is written that could not be loaded.
 func (c *candidate) refuses(m *Model, pairs int, words string) {
 	words = fmt.Sprintf(words, c.arch)
 	path := filepath.Join(c.dir, "refused.gguf")
@@ -120,7 +123,10 @@ func (c *candidate) refuses(m *Model, pairs int, words string) {
 		return out
 	}
 	want := logits()
-	l, err := ropescale.NewLadder(ropescale.Rope{Dims: 2 * pairs, FreqBase: 50000, OriginalContextLength: Original}, nil, Ladder(pairs)...)
+	l, err := ropescale.NewLadder(
+		ropescale.Rope{Dims: 2 * pairs, FreqBase: 50000, OriginalContextLength: Original},
+		nil,
+		Ladder(pairs)...)
 	require.NoError(c, err)
 	err = s.SetLadder(l)
 	require.Error(c, err, "a ladder that nothing applies must be refused when it is set")
@@ -129,7 +135,8 @@ func (c *candidate) refuses(m *Model, pairs int, words string) {
 
 	if words == fmt.Sprintf(localRoPE, c.arch) {
 		out := filepath.Join(c.dir, "converted.gguf")
-		_, err = convert.Convert(context.Background(), c.plain, out, l, convert.Options{StockRung: convert.StockNone})
+		_, err = convert.Convert(context.Background(), c.plain, out, l,
+			convert.Options{StockRung: convert.StockNone})
 		require.ErrorIs(c, err, convert.ErrLocalRoPE)
 		require.Regexp(c, words, err.Error())
 		require.NoFileExists(c, out)
@@ -148,7 +155,9 @@ func (c *candidate) check() (status, status2, notes string) {
 		return "no RoPE", status2, ""
 	}
 	m, err := Discover(kv, tensors, c.dir, c.tryOpen)
-	if err != nil && (strings.Contains(err.Error(), "unsupported model architecture") || strings.Contains(err.Error(), "cannot be used as main model")) {
+	if err != nil &&
+		(strings.Contains(err.Error(), "unsupported model architecture") ||
+			strings.Contains(err.Error(), "cannot be used as main model")) {
 		return "–", "–", ""
 	}
 	require.NoError(c, err)
@@ -217,7 +226,8 @@ func (c *candidate) kinds(base run) (k kinds) {
 		}
 		for _, n := range l.Ropes {
 			if g, err := own(n); err == nil {
-				assert.Less(c, Deviation(n, func(int) ropescale.Rung { return g }), bound, "%s without a ladder", n.Name)
+				assert.Less(c, Deviation(n, func(int) ropescale.Rung { return g }), bound,
+					"%s without a ladder", n.Name)
 			} else {
 				k.what = append(k.what, "YaRN")
 			}
@@ -253,7 +263,8 @@ func kind(n session.Node) (what []string) {
 // run is what a model computes of a text.
 type run struct {
 	layers []Layer
-	out    [][]float32 // logits, or hidden states, of each token of a prefill, then of two that follow by themselves
+	// logits, or hidden states, of each token of a prefill, then of two that follow by themselves
+	out [][]float32
 }
 
 // ids are the text, n tokens of it.
@@ -275,7 +286,8 @@ func (c *candidate) layers(s interface{ Watched() []session.Node }) []Layer {
 	return layers
 }
 
-// compute runs n tokens at once, then two by themselves where there is a cache. rung < 0: there is no ladder.
+// compute runs n tokens at once, then two by themselves where there is a cache. rung < 0: there is
+// no ladder.
 func (c *candidate) compute(path string, o session.Options, rung, n int) run {
 	s, err := session.Open(path, o)
 	require.NoError(c, err)
@@ -298,7 +310,8 @@ func (c *candidate) compute(path string, o session.Options, rung, n int) run {
 	for _, l := range r.out {
 		require.NotEmpty(c, l)
 		for _, x := range l {
-			require.False(c, math.IsNaN(float64(x)) || math.IsInf(float64(x), 0), "the model computes %v", x)
+			require.False(c, math.IsNaN(float64(x)) || math.IsInf(float64(x), 0),
+				"the model computes %v", x)
 		}
 	}
 	return r
@@ -322,17 +335,25 @@ func difference(a, b [][]float32) (worst, size float64) {
 func (c *candidate) ladder(rungs []ropescale.Rung) string {
 	pairs := len(rungs[0].Factors)
 	path := filepath.Join(c.dir, fmt.Sprintf("ladder-%d.gguf", len(rungs)))
-	l, err := ropescale.NewLadder(ropescale.Rope{Dims: 2 * pairs, FreqBase: 50000, OriginalContextLength: Original}, nil, rungs...)
+	l, err := ropescale.NewLadder(
+		ropescale.Rope{Dims: 2 * pairs, FreqBase: 50000, OriginalContextLength: Original},
+		nil,
+		rungs...)
 	require.NoError(c, err)
-	report, err := convert.Convert(context.Background(), c.plain, path, l, convert.Options{StockRung: convert.StockNone})
+	report, err := convert.Convert(context.Background(), c.plain, path, l,
+		convert.Options{StockRung: convert.StockNone})
 	require.NoError(c, err)
 	c.row0 = report.Ladder.At(0)
 	return path
 }
 
-// row is what the RoPE of a layer does with a position on rung 2 of the ladder: in layers that are not local, its row from
-// the start window on. n is the node without a ladder.
-func (c *candidate) row(l Layer, n session.Node, row0 ropescale.Rung) (func(pos int) ropescale.Rung, error) {
+// row is what the RoPE of a layer does with a position on rung 2 of the ladder: in layers that are
+// not local, its row from the start window on. n is the node without a ladder.
+func (c *candidate) row(
+	l Layer,
+	n session.Node,
+	row0 ropescale.Rung,
+) (func(pos int) ropescale.Rung, error) {
 	if l.Local {
 		g, err := own(n)
 		return func(int) ropescale.Rung { return g }, err
@@ -355,7 +376,8 @@ func (c *candidate) nodes(base run, watch session.Options, pairs int) (got run) 
 	return got
 }
 
-// compareNodes holds every RoPE of a sequence on rung 2 against the oracle; base is without a ladder.
+// compareNodes holds every RoPE of a sequence on rung 2 against the oracle; base is without a
+// ladder.
 func (c *candidate) compareNodes(base, got run, row0 ropescale.Rung) {
 	require.Len(c, got.layers, len(base.layers))
 	worst := 0.0
@@ -366,8 +388,27 @@ func (c *candidate) compareNodes(base, got run, row0 ropescale.Rung) {
 			was := base.layers[i].Ropes[j]
 			r, err := c.row(l, was, row0)
 			if err != nil { // the oracle does not know it, but it must be what it was
-				assert.Equal(c, []any{was.FreqBase, was.FreqScale, was.ExtFactor, was.AttnFactor, was.Factors, was.Positions},
-					[]any{n.FreqBase, n.FreqScale, n.ExtFactor, n.AttnFactor, n.Factors, n.Positions}, "RoPE %s of a local layer", n.Name)
+				assert.Equal(
+					c,
+					[]any{
+						was.FreqBase,
+						was.FreqScale,
+						was.ExtFactor,
+						was.AttnFactor,
+						was.Factors,
+						was.Positions,
+					},
+					[]any{
+						n.FreqBase,
+						n.FreqScale,
+						n.ExtFactor,
+						n.AttnFactor,
+						n.Factors,
+						n.Positions,
+					},
+					"RoPE %s of a local layer",
+					n.Name,
+				)
 				continue
 			}
 			d := Deviation(n, r)
@@ -378,15 +419,17 @@ func (c *candidate) compareNodes(base, got run, row0 ropescale.Rung) {
 	c.Logf("RoPE: worst deviation %.1e of %g", worst, bound)
 }
 
-// uniform factors are what the host's own frequency scale does, bit for bit since both are powers of two, where the host
-// leaves local layers out of it as a ladder does.
+// uniform factors are what the host's own frequency scale does, bit for bit since both are powers
+// of two, where the host leaves local layers out of it as a ladder does.
 func (c *candidate) uniform(base run, watch session.Options, pairs int) {
 	watch.FreqScale = 0.25
 	want := c.compute(c.plain, watch, -1, Long)
 	for i, l := range want.layers {
 		for j, n := range l.Ropes {
-			if scaled := n.FreqScale != base.layers[i].Ropes[j].FreqScale; scaled == l.Local || c.hint.Scale {
-				c.Log("uniform factors: nothing to compare with, the host's frequency scale does something else")
+			if scaled := n.FreqScale != base.layers[i].Ropes[j].FreqScale; scaled == l.Local ||
+				c.hint.Scale {
+				c.Log("uniform factors: nothing to compare with, the host's frequency scale " +
+					"does something else")
 				return
 			}
 		}
@@ -396,7 +439,8 @@ func (c *candidate) uniform(base run, watch session.Options, pairs int) {
 	assert.Zero(c, diff, "uniform factors against rope_freq_scale, of %g", size)
 }
 
-// short stays short: at lengths up to the original, the model with a ladder computes what the model without it does.
+// short stays short: at lengths up to the original, the model with a ladder computes what the model
+// without it does.
 func (c *candidate) short(pairs int) {
 	want := c.compute(c.plain, c.options(), -1, Short)
 	got := c.compute(c.ladder(Ladder(pairs)), c.options(), 0, Short)

@@ -17,9 +17,15 @@ var (
 	layerOf       = regexp.MustCompile(`\.(\d+)\.`)
 )
 
-// Discover makes a model of an architecture that a loader takes, by asking it: what it misses is added, until it loads.
-// kv is what the model has to begin with, defaults what a missing key gets by the end of its name.
-func Discover(kv map[string]any, tensors map[string][]int, dir string, load func(path string) error) (*Model, error) {
+// Discover makes a model of an architecture that a loader takes, by asking it: what it misses is
+// added, until it loads. kv is what the model has to begin with, defaults what a missing key gets
+// by the end of its name.
+func Discover(
+	kv map[string]any,
+	tensors map[string][]int,
+	dir string,
+	load func(path string) error,
+) (*Model, error) {
 	m := &Model{KV: kv, Tensors: tensors}
 	path := filepath.Join(dir, "discover.gguf")
 	defer os.Remove(path)
@@ -42,7 +48,8 @@ func Discover(kv map[string]any, tensors map[string][]int, dir string, load func
 	return nil, fmt.Errorf("arch: the loader is never satisfied: %w", last)
 }
 
-// repeat gives every layer what the first has, in models of so many that all are alike and asking for each takes long.
+// repeat gives every layer what the first has, in models of so many that all are alike and asking
+// for each takes long.
 func (m *Model) repeat(shapes map[string][]int) {
 	arch := m.KV["general.architecture"].(string)
 	layers := m.KV[arch+".block_count"].(uint32)
@@ -83,7 +90,8 @@ func (m *Model) add(shapes map[string][]int, words string) bool {
 		}
 		return false
 	}
-	if s := missingTensor.FindStringSubmatch(strings.TrimSpace(firstLine(words, "missing tensor"))); s != nil {
+	missing := strings.TrimSpace(firstLine(words, "missing tensor"))
+	if s := missingTensor.FindStringSubmatch(missing); s != nil {
 		shape, ok := shapes[layerOf.ReplaceAllString(s[1], ".N.")]
 		if !ok {
 			shape = []int{1}

@@ -11,7 +11,8 @@ const (
 	Short    = 24
 )
 
-// Ladder has two rungs whose rows, start windows and attention factors differ, with factors that are not monotone.
+// Ladder has two rungs whose rows, start windows and attention factors differ, with factors that
+// are not monotone.
 func Ladder(pairs int) []ropescale.Rung {
 	rung := func(length, window int, attn, grow float64) ropescale.Rung {
 		g := ropescale.Rung{Length: length, StartWindow: window, AttentionFactor: attn}

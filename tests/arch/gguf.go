@@ -13,10 +13,11 @@ import (
 	"strings"
 )
 
-// Model is a tiny model: metadata and the shapes of its tensors, which are all float32. Weights are made when it is
-// written, from the names of the tensors, so a model is the same every time.
+// Model is a tiny model: metadata and the shapes of its tensors, which are all float32. Weights are
+// made when it is written, from the names of the tensors, so a model is the same every time.
 type Model struct {
-	// KV is metadata: uint32, float32, bool, string, []uint32, []int32, []float32, []string or []bool.
+	// KV is metadata: uint32, float32, bool, string, []uint32, []int32, []float32, []string or
+	// []bool.
 	KV map[string]any
 	// Tensors are shapes as ggml has them, the fastest dimension first.
 	Tensors map[string][]int
@@ -24,7 +25,8 @@ type Model struct {
 
 const alignment = 32
 
-// Save writes the model as a GGUF, without weights (all zero, and no room on the disk) if it is only to be looked at.
+// Save writes the model as a GGUF, without weights (all zero, and no room on the disk) if it is
+// only to be looked at.
 func (m *Model) Save(path string, weights bool) (err error) {
 	f, err := os.Create(path)
 	if err != nil {
@@ -95,7 +97,9 @@ func pad(b []byte) []byte {
 // value appends a type and a value. The numbers are those of the format.
 func value(b []byte, v any) []byte {
 	le := binary.LittleEndian
-	array := func(kind uint32, n int) { b = le.AppendUint64(le.AppendUint32(le.AppendUint32(b, 9), kind), uint64(n)) }
+	array := func(kind uint32, n int) {
+		b = le.AppendUint64(le.AppendUint32(le.AppendUint32(b, 9), kind), uint64(n))
+	}
 	switch v := v.(type) {
 	case uint32:
 		return le.AppendUint32(le.AppendUint32(b, 4), v)
@@ -143,7 +147,8 @@ func truth(v bool) byte {
 	return 0
 }
 
-// values are a tensor's: such that hidden states keep their size from layer to layer and every part has a say.
+// values are a tensor's: such that hidden states keep their size from layer to layer and every part
+// has a say.
 func values(name string, shape []int) []float32 {
 	n := 1
 	for _, d := range shape {

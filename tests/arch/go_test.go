@@ -28,7 +28,8 @@ func (c *candidate) goFile(m *Model, tokenizer string) string {
 		out.KV[k] = v
 	}
 	if window, _ := out.KV[c.arch+".attention.sliding_window"].(uint32); window > 0 {
-		out.KV[c.arch+".attention.sliding_window"] = window - 1 // the Go engine's windows see one token more
+		// the Go engine's windows see one token more
+		out.KV[c.arch+".attention.sliding_window"] = window - 1
 	}
 	set(out.KV, c.arch, c.hint.Go)
 	out.Tensors = maps.Clone(m.Tensors)
@@ -58,7 +59,8 @@ func (c *candidate) goFile(m *Model, tokenizer string) string {
 	return path
 }
 
-// goOpen opens a file of the model on the Go engine, and watches it. The error is the engine's, or what it panics with.
+// goOpen opens a file of the model on the Go engine, and watches it. The error is the engine's, or
+// what it panics with.
 func (c *candidate) goOpen(path string) (s *gosession.Session, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -68,8 +70,8 @@ func (c *candidate) goOpen(path string) (s *gosession.Session, err error) {
 	return gosession.Open(path, session.Options{Context: 128, Batch: 128, Watch: true})
 }
 
-// goLayers are the layers of what the session computed since the last call. In the Go engine those with a base of their own
-// are local, though a file can leave them without a window.
+// goLayers are the layers of what the session computed since the last call. In the Go engine those
+// with a base of their own are local, though a file can leave them without a window.
 func (c *candidate) goLayers(s *gosession.Session) []Layer {
 	layers := c.layers(s)
 	for i, l := range layers {
@@ -78,7 +80,8 @@ func (c *candidate) goLayers(s *gosession.Session) []Layer {
 	return layers
 }
 
-// goCompute runs n tokens on the Go engine, then two by themselves where there is a cache, as compute does on the other one.
+// goCompute runs n tokens on the Go engine, then two by themselves where there is a cache, as
+// compute does on the other one.
 func (c *candidate) goCompute(path string, rung, n int) (r run, err error) {
 	s, err := c.goOpen(path)
 	if err != nil {
@@ -96,7 +99,8 @@ func (c *candidate) goCompute(path string, rung, n int) (r run, err error) {
 	text := ids(n + 2)
 	var batch []session.Token
 	for i, id := range text {
-		batch = append(batch, session.Token{ID: id, Pos: i, Logits: !c.hint.Hidden || i == n-1}) // the hints ask for an encoder's last
+		// the hints ask for an encoder's last
+		batch = append(batch, session.Token{ID: id, Pos: i, Logits: !c.hint.Hidden || i == n-1})
 	}
 	parts := [][]session.Token{batch[:n], batch[n : n+1], batch[n+1:]}
 	if c.hint.Hidden {
@@ -118,20 +122,27 @@ func (c *candidate) goCompute(path string, rung, n int) (r run, err error) {
 	for _, l := range r.out {
 		require.NotEmpty(c, l)
 		for _, x := range l {
-			require.False(c, math.IsNaN(float64(x)) || math.IsInf(float64(x), 0), "the model computes %v", x)
+			require.False(c, math.IsNaN(float64(x)) || math.IsInf(float64(x), 0),
+				"the model computes %v", x)
 		}
 	}
 	return r, nil
 }
 
-// checkGo does for the Go engine what check does for the other one, with the same model: node by node. Where the engines
-// agree without a ladder (base), they must with one (laddered); these are nil if the llama.cpp engine has none.
-func (c *candidate) checkGo(m *Model, row0 ropescale.Rung, base, laddered [][]float32) (status string, notes []string) {
+// checkGo does for the Go engine what check does for the other one, with the same model: node by
+// node. Where the engines agree without a ladder (base), they must with one (laddered); these are
+// nil if the llama.cpp engine has none.
+func (c *candidate) checkGo(
+	m *Model,
+	row0 ropescale.Rung,
+	base, laddered [][]float32,
+) (status string, notes []string) {
 	var tokenizer string
 	var plain run
 	var err error
 	for _, tokenizer = range []string{"gpt2", "llama", "bert"} {
-		if plain, err = c.goCompute(c.goFile(m, tokenizer), -1, Long); !errors.Is(err, model.ErrUnsupportedTokenizer) {
+		if plain, err = c.goCompute(c.goFile(m, tokenizer), -1, Long); !errors.Is(err,
+			model.ErrUnsupportedTokenizer) {
 			break
 		}
 	}
@@ -161,7 +172,9 @@ func (c *candidate) checkGo(m *Model, row0 ropescale.Rung, base, laddered [][]fl
 	for _, l := range plain.layers {
 		for _, n := range l.Ropes {
 			if d := Deviation(n, func(int) ropescale.Rung { return row0 }); !l.Local && d > bound {
-				c.Logf("row 0 is not what RoPE %s of the Go engine does without a ladder: off by %.1e", n.Name, d)
+				c.Logf(
+					"row 0 is not what RoPE %s of the Go engine does without a ladder: off by %.1e",
+					n.Name, d)
 				notes = append(notes, "the Go engine alone does not scale as the file says")
 			}
 		}
@@ -186,10 +199,12 @@ func (c *candidate) checkGo(m *Model, row0 ropescale.Rung, base, laddered [][]fl
 	}
 	if off, size := relative(plain.out, base); off < 1e-3 && laddered != nil {
 		with, _ := relative(long.out, laddered)
-		c.Logf("Go engine against llama.cpp's: %.1e without a ladder, %.1e with one, of %g", off, with, size)
+		c.Logf("Go engine against llama.cpp's: %.1e without a ladder, %.1e with one, of %g", off,
+			with, size)
 		assert.Less(c, with, max(20*off, 1e-4), "the engines differ with a ladder")
 	}
-	if note := c.goShift(c.goFile(m.WithLadder(c.arch, row0, Ladder(pairs)), tokenizer), plain, row0); note != "" {
+	withLadder := c.goFile(m.WithLadder(c.arch, row0, Ladder(pairs)), tokenizer)
+	if note := c.goShift(withLadder, plain, row0); note != "" {
 		notes = append(notes, note)
 	}
 	return "rows", append(layers.what, notes...)
@@ -271,8 +286,8 @@ func relative(a, b [][]float32) (float64, float64) {
 	return diff / size, size
 }
 
-// checkGoOnly makes the model of an architecture that only the Go engine has from one that it is like, and holds its results
-// against those of the llama.cpp engine for that.
+// checkGoOnly makes the model of an architecture that only the Go engine has from one that it is
+// like, and holds its results against those of the llama.cpp engine for that.
 func (c *candidate) checkGoOnly() (status, note string) {
 	if c.hint.Like == "" {
 		return "not tested", ""

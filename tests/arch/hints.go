@@ -66,29 +66,37 @@ var defaults = map[string]any{
 
 // Hint is what discovery cannot find out about an architecture.
 type Hint struct {
-	KV     map[string]any   // metadata, keys without the architecture
-	Add    []string         // tensors that the loader can do without and the graph cannot; %d stands for each layer
-	Go     map[string]any   // metadata that the Go engine reads under another name
-	GoAdd  map[string][]int // tensors that the Go engine wants beside, %d stands for each layer; nil: it wants none of that name
-	Alias  string           // a tensor that the Go engine reads with .weight at the end of its name
-	Like   string           // the architecture, of the llama.cpp engine, that one of the Go engine alone is like
-	Hidden bool             // it is an encoder: it gives hidden states and no logits
-	Wide   bool             // layers with RoPE are local, though the window, which the host sets, is too wide to be seen
-	Scale  bool             // the host's frequency scale changes more than frequencies
-	GoOwn  bool             // row 0 is what the Go engine makes of the file, which is not what the other one does
-	NoRoPE bool             // by the host's own list; the model is loaded and not run
+	KV map[string]any // metadata, keys without the architecture
+	// tensors that the loader can do without and the graph cannot; %d stands for each layer
+	Add []string
+	Go  map[string]any // metadata that the Go engine reads under another name
+	// tensors that the Go engine wants beside, %d stands for each layer; nil: it wants none of that
+	// name
+	GoAdd map[string][]int
+	Alias string // a tensor that the Go engine reads with .weight at the end of its name
+	// the architecture, of the llama.cpp engine, that one of the Go engine alone is like
+	Like   string
+	Hidden bool // it is an encoder: it gives hidden states and no logits
+	// layers with RoPE are local, though the window, which the host sets, is too wide to be seen
+	Wide  bool
+	Scale bool // the host's frequency scale changes more than frequencies
+	// row 0 is what the Go engine makes of the file, which is not what the other one does
+	GoOwn  bool
+	NoRoPE bool // by the host's own list; the model is loaded and not run
 }
 
 const freqBase = 50000
 
-// Layers and other sizes that tiny models have unless a hint says otherwise. 6 layers let every pattern of local layers
-// show itself.
+// Layers and other sizes that tiny models have unless a hint says otherwise. 6 layers let every
+// pattern of local layers show itself.
 func base(arch string) map[string]any {
 	kv := map[string]any{"general.architecture": arch, "tokenizer.ggml.model": "none"}
 	for key, v := range map[string]any{
-		"vocab_size": uint32(128), "context_length": uint32(Original), "embedding_length": uint32(64), "block_count": uint32(6),
-		"feed_forward_length": uint32(96), "attention.head_count": uint32(4), "attention.head_count_kv": uint32(2),
-		"rope.freq_base": float32(freqBase), "attention.sliding_window": uint32(8),
+		"vocab_size": uint32(128), "context_length": uint32(Original),
+		"embedding_length": uint32(64), "block_count": uint32(6),
+		"feed_forward_length": uint32(96), "attention.head_count": uint32(4),
+		"attention.head_count_kv": uint32(2),
+		"rope.freq_base":          float32(freqBase), "attention.sliding_window": uint32(8),
 		"attention.layer_norm_rms_epsilon": float32(1e-5),
 	} {
 		kv[arch+"."+key] = v
@@ -146,24 +154,66 @@ func with[V any](sets ...map[string]V) map[string]V {
 }
 
 var (
-	moe     = kv{"expert_count": uint32(4), "expert_used_count": uint32(2), "expert_feed_forward_length": uint32(32)}
+	moe = kv{
+		"expert_count":               uint32(4),
+		"expert_used_count":          uint32(2),
+		"expert_feed_forward_length": uint32(32),
+	}
 	partial = kv{"rope.dimension_count": uint32(8)} // of 16
-	heads   = kv{"attention.key_length": uint32(16), "attention.value_length": uint32(16), "rope.dimension_count": uint32(16)}
-	yarn    = kv{"rope.scaling.type": "yarn", "rope.scaling.factor": float32(3), "rope.scaling.original_context_length": uint32(512)}
+	heads   = kv{
+		"attention.key_length":   uint32(16),
+		"attention.value_length": uint32(16),
+		"rope.dimension_count":   uint32(16),
+	}
+	yarn = kv{
+		"rope.scaling.type":                    "yarn",
+		"rope.scaling.factor":                  float32(3),
+		"rope.scaling.original_context_length": uint32(512),
+	}
 	last    = kv{"pooling_type": uint32(3)}
 	sigmoid = kv{"expert_gating_func": uint32(2)}
 	mha     = kv{"attention.head_count_kv": uint32(4)}
 	// two kinds of layers, told apart by their key heads; the first has attention
 	hybrid = kv{"attention.head_count_kv": []uint32{2, 0, 2, 0, 2, 0}}
 	// keys of 16 elements as they are and 8 that are rotated
-	mla = kv{"rope.dimension_count": uint32(8), "attention.key_length": uint32(24), "attention.value_length": uint32(16),
-		"attention.head_count_kv": uint32(4)}
-	// linear attention: of the Go engine, with a tensor for each of what the llama.cpp engine has in one; of qwen35
-	delta   = shapes{"blk.%d.attn_qkv.weight": {64, 160}, "blk.%d.attn_gate.weight": {64, 128}, "blk.%d.ssm_dt": {8}}
-	delta35 = with(delta, shapes{"blk.%d.ssm_ba.weight": nil, "blk.%d.ssm_beta.weight": {64, 8}, "blk.%d.ssm_alpha.weight": {64, 8}})
-	qwen35  = kv{"attention.head_count_kv": []uint32{0, 0, 0, 2, 0, 0, 0, 2}, "rope.dimension_sections": []int32{2, 1, 1}, "rope.mrope_interleaved": true}
-	chunks  = kv{"attention.head_dim": uint32(16), "rope.dimension_count": uint32(16), "attention.chunk_size": uint32(8)}
-	mamba   = kv{"ssm.conv_kernel": uint32(4), "ssm.inner_size": uint32(128), "ssm.state_size": uint32(16), "ssm.time_step_rank": uint32(8), "ssm.group_count": uint32(1)}
+	mla = kv{
+		"rope.dimension_count":    uint32(8),
+		"attention.key_length":    uint32(24),
+		"attention.value_length":  uint32(16),
+		"attention.head_count_kv": uint32(4),
+	}
+	// linear attention: of the Go engine, with a tensor for each of what the llama.cpp engine has
+	// in one; of qwen35
+	delta = shapes{
+		"blk.%d.attn_qkv.weight":  {64, 160},
+		"blk.%d.attn_gate.weight": {64, 128},
+		"blk.%d.ssm_dt":           {8},
+	}
+	delta35 = with(
+		delta,
+		shapes{
+			"blk.%d.ssm_ba.weight":    nil,
+			"blk.%d.ssm_beta.weight":  {64, 8},
+			"blk.%d.ssm_alpha.weight": {64, 8},
+		},
+	)
+	qwen35 = kv{
+		"attention.head_count_kv": []uint32{0, 0, 0, 2, 0, 0, 0, 2},
+		"rope.dimension_sections": []int32{2, 1, 1},
+		"rope.mrope_interleaved":  true,
+	}
+	chunks = kv{
+		"attention.head_dim":   uint32(16),
+		"rope.dimension_count": uint32(16),
+		"attention.chunk_size": uint32(8),
+	}
+	mamba = kv{
+		"ssm.conv_kernel":    uint32(4),
+		"ssm.inner_size":     uint32(128),
+		"ssm.state_size":     uint32(16),
+		"ssm.time_step_rank": uint32(8),
+		"ssm.group_count":    uint32(1),
+	}
 	fused   = []string{"blk.%d.attn_qkv.weight"}
 	biases  = []string{"blk.%d.attn_q.bias", "blk.%d.attn_k.bias", "blk.%d.attn_v.bias"}
 	learned = kv{"context_length": uint32(128)} // positions are looked up in a table
@@ -181,48 +231,102 @@ var Hints = map[string]Hint{
 	"qwen2moe":   {KV: moe},
 	"qwen3moe":   {KV: moe},
 	"qwen3vlmoe": {KV: moe, Go: with(heads, kv{"mrope_sections": []int32{3, 3, 2}})},
-	"qwen3next": {KV: with(moe, partial, kv{"block_count": uint32(8), "expert_shared_feed_forward_length": uint32(32)}),
-		Go: kv{"attention.head_count_kv": []uint32{0, 0, 0, 2, 0, 0, 0, 2}}, GoAdd: delta},
-	"dbrx":                     {KV: moe},
-	"olmoe":                    {KV: with(moe, mha)},
-	"arctic":                   {KV: moe},
-	"deepseek":                 {KV: moe},
-	"deepseek2":                {KV: with(moe, mla, sigmoid), Scale: true, Go: kv{"tokenizer.ggml.pre": "deepseek-v3", "rope.scaling.factor": float32(1)}},
-	"chatglm":                  {KV: partial},
-	"glm4":                     {KV: partial},
-	"glm4moe":                  {KV: with(moe, partial)},
-	"granitemoe":               {KV: moe},
-	"granitehybrid":            {KV: hybrid, Add: []string{"blk.1.ssm_conv1d.bias", "blk.3.ssm_conv1d.bias", "blk.5.ssm_conv1d.bias"}},
-	"bailingmoe":               {KV: moe},
-	"bailingmoe2":              {KV: with(moe, partial)},
-	"dots1":                    {KV: with(moe, mha, sigmoid)},
-	"afmoe":                    {KV: moe},
-	"ernie4_5-moe":             {KV: moe},
-	"hunyuan-moe":              {KV: moe},
-	"gpt-oss":                  {KV: with(moe, heads), Go: kv{"rope.scaling.original_context_length": uint32(Original)}},
-	"lfm2":                     {KV: hybrid, Alias: "output_norm"},
-	"lfm2moe":                  {KV: with(moe, hybrid)},
-	"smallthinker":             {KV: with(moe, sigmoid), Wide: true},
-	"llada-moe":                {KV: moe},
-	"grovemoe":                 {KV: moe},
-	"minimax-m2":               {KV: with(moe, sigmoid)},
-	"rnd1":                     {KV: moe},
-	"nemotron_h":               {KV: with(hybrid, mamba, kv{"feed_forward_length": []uint32{0, 0, 96, 0, 0, 96}, "expert_feed_forward_length": uint32(32), "expert_used_count": uint32(0)}), NoRoPE: true},
-	"nemotron_h_moe":           {KV: with(moe, hybrid, mamba, kv{"feed_forward_length": []uint32{0, 0, 96, 0, 0, 96}, "expert_shared_feed_forward_length": uint32(32)}), NoRoPE: true},
-	"jamba":                    {KV: hybrid},
-	"plamo2":                   {KV: with(hybrid, kv{"ssm.group_count": uint32(0)})},
-	"minicpm3":                 {KV: mla},
-	"plm":                      {KV: mla},
-	"bert":                     {KV: with(learned, mha), Hidden: true, Add: []string{"token_types.weight"}, Go: last},
-	"nomic-bert":               {Hidden: true, KV: mha, Add: append(fused, "token_types.weight"), Go: last},
-	"nomic-bert-moe":           {Hidden: true, KV: with(moe, mha, kv{"moe_every_n_layers": uint32(2)}), Add: append(fused, "token_types.weight"), Go: last},
-	"neo-bert":                 {Hidden: true},
-	"jina-bert-v2":             {Hidden: true},
-	"jina-bert-v3":             {Hidden: true, Add: fused},
-	"gemma-embedding":          {Hidden: true},
-	"t5":                       {KV: mha, NoRoPE: true},
-	"t5encoder":                {KV: mha, NoRoPE: true},
-	"llama4, no windows":       {KV: with(moe, kv{"attention.sliding_window": uint32(0)}), Go: chunks},
+	"qwen3next": {
+		KV: with(moe, partial,
+			kv{"block_count": uint32(8), "expert_shared_feed_forward_length": uint32(32)}),
+		Go:    kv{"attention.head_count_kv": []uint32{0, 0, 0, 2, 0, 0, 0, 2}},
+		GoAdd: delta,
+	},
+	"dbrx":     {KV: moe},
+	"olmoe":    {KV: with(moe, mha)},
+	"arctic":   {KV: moe},
+	"deepseek": {KV: moe},
+	"deepseek2": {
+		KV:    with(moe, mla, sigmoid),
+		Scale: true,
+		Go:    kv{"tokenizer.ggml.pre": "deepseek-v3", "rope.scaling.factor": float32(1)},
+	},
+	"chatglm":    {KV: partial},
+	"glm4":       {KV: partial},
+	"glm4moe":    {KV: with(moe, partial)},
+	"granitemoe": {KV: moe},
+	"granitehybrid": {
+		KV:  hybrid,
+		Add: []string{"blk.1.ssm_conv1d.bias", "blk.3.ssm_conv1d.bias", "blk.5.ssm_conv1d.bias"},
+	},
+	"bailingmoe":   {KV: moe},
+	"bailingmoe2":  {KV: with(moe, partial)},
+	"dots1":        {KV: with(moe, mha, sigmoid)},
+	"afmoe":        {KV: moe},
+	"ernie4_5-moe": {KV: moe},
+	"hunyuan-moe":  {KV: moe},
+	"gpt-oss": {
+		KV: with(moe, heads),
+		Go: kv{"rope.scaling.original_context_length": uint32(Original)},
+	},
+	"lfm2":         {KV: hybrid, Alias: "output_norm"},
+	"lfm2moe":      {KV: with(moe, hybrid)},
+	"smallthinker": {KV: with(moe, sigmoid), Wide: true},
+	"llada-moe":    {KV: moe},
+	"grovemoe":     {KV: moe},
+	"minimax-m2":   {KV: with(moe, sigmoid)},
+	"rnd1":         {KV: moe},
+	"nemotron_h": {
+		KV: with(
+			hybrid,
+			mamba,
+			kv{
+				"feed_forward_length":        []uint32{0, 0, 96, 0, 0, 96},
+				"expert_feed_forward_length": uint32(32),
+				"expert_used_count":          uint32(0),
+			},
+		),
+		NoRoPE: true,
+	},
+	"nemotron_h_moe": {
+		KV: with(
+			moe,
+			hybrid,
+			mamba,
+			kv{
+				"feed_forward_length":               []uint32{0, 0, 96, 0, 0, 96},
+				"expert_shared_feed_forward_length": uint32(32),
+			},
+		),
+		NoRoPE: true,
+	},
+	"jamba":    {KV: hybrid},
+	"plamo2":   {KV: with(hybrid, kv{"ssm.group_count": uint32(0)})},
+	"minicpm3": {KV: mla},
+	"plm":      {KV: mla},
+	"bert": {
+		KV:     with(learned, mha),
+		Hidden: true,
+		Add:    []string{"token_types.weight"},
+		Go:     last,
+	},
+	"nomic-bert": {
+		Hidden: true,
+		KV:     mha,
+		Add:    append(fused, "token_types.weight"),
+		Go:     last,
+	},
+	"nomic-bert-moe": {
+		Hidden: true,
+		KV:     with(moe, mha, kv{"moe_every_n_layers": uint32(2)}),
+		Add:    append(fused, "token_types.weight"),
+		Go:     last,
+	},
+	"neo-bert":        {Hidden: true},
+	"jina-bert-v2":    {Hidden: true},
+	"jina-bert-v3":    {Hidden: true, Add: fused},
+	"gemma-embedding": {Hidden: true},
+	"t5":              {KV: mha, NoRoPE: true},
+	"t5encoder":       {KV: mha, NoRoPE: true},
+	"llama4, no windows": {
+		KV: with(moe, kv{"attention.sliding_window": uint32(0)}),
+		Go: chunks,
+	},
 	"gpt2":                     {KV: learned},
 	"starcoder":                {KV: learned},
 	"baichuan":                 {KV: kv{"block_count": uint32(32)}},
@@ -240,37 +344,144 @@ var Hints = map[string]Hint{
 	"wavtokenizer-dec":         {NoRoPE: true},
 	"smallthinker, no windows": {KV: with(moe, sigmoid, kv{"attention.sliding_window": uint32(0)})},
 	"cogvlm":                   {KV: kv{"rope.freq_base": float32(10000)}}, // the only one it has
-	"deepseek2, absorbed": {KV: with(moe, mla, sigmoid, kv{"attention.head_count_kv": uint32(1), "attention.key_length": uint32(32), "attention.value_length": uint32(24),
-		"attention.key_length_mla": uint32(24), "attention.value_length_mla": uint32(16)}), Scale: true, Go: kv{"tokenizer.ggml.pre": "deepseek-v3", "rope.scaling.factor": float32(1)}},
-	"glm4, M-RoPE":       {KV: with(partial, kv{"rope.dimension_sections": []int32{2, 1, 1, 0}})},
-	"glm4moe, M-RoPE":    {KV: with(moe, partial, kv{"rope.dimension_sections": []int32{2, 1, 1, 0}})},
+	"deepseek2, absorbed": {
+		KV: with(
+			moe,
+			mla,
+			sigmoid,
+			kv{
+				"attention.head_count_kv":    uint32(1),
+				"attention.key_length":       uint32(32),
+				"attention.value_length":     uint32(24),
+				"attention.key_length_mla":   uint32(24),
+				"attention.value_length_mla": uint32(16),
+			},
+		),
+		Scale: true,
+		Go:    kv{"tokenizer.ggml.pre": "deepseek-v3", "rope.scaling.factor": float32(1)},
+	},
+	"glm4, M-RoPE": {KV: with(partial, kv{"rope.dimension_sections": []int32{2, 1, 1, 0}})},
+	"glm4moe, M-RoPE": {
+		KV: with(moe, partial, kv{"rope.dimension_sections": []int32{2, 1, 1, 0}}),
+	},
 	"gemma3, no windows": {KV: with(heads, kv{"attention.sliding_window": uint32(0)})},
 	"chameleon":          {KV: kv{"vocab_size": uint32(8200)}},
-	"gemma2":             {KV: with(heads, kv{"attn_logit_softcapping": float32(50), "final_logit_softcapping": float32(30)})},
-	"gemma3":             {KV: heads},
-	"gemma3n": {KV: heads, Go: kv{"embedding_length_per_layer_input": uint32(256), "altup.num_inputs": uint32(4), "attention.sliding_window_pattern": []bool{true, true, true, true, false, true},
-		"activation_sparsity_scale": []float32{1.6448533, 1.6448533, 1.6448533, 1.6448533, 1.6448533, 1.6448533}}},
+	"gemma2": {
+		KV: with(heads,
+			kv{"attn_logit_softcapping": float32(50), "final_logit_softcapping": float32(30)}),
+	},
+	"gemma3": {KV: heads},
+	"gemma3n": {
+		KV: heads,
+		Go: kv{
+			"embedding_length_per_layer_input": uint32(256),
+			"altup.num_inputs":                 uint32(4),
+			"attention.sliding_window_pattern": []bool{true, true, true, true, false, true},
+			"activation_sparsity_scale": []float32{
+				1.6448533,
+				1.6448533,
+				1.6448533,
+				1.6448533,
+				1.6448533,
+				1.6448533,
+			},
+		},
+	},
 	"mistral3": {KV: heads},
 	"qwen3vl":  {Go: with(heads, kv{"mrope_sections": []int32{3, 3, 2}})},
-	"olmo3":    {Like: "olmo2", KV: heads, Go: kv{"attention.sliding_window_pattern": []bool{true, true, true, false, true, true}}},
-	"gptoss":   {Like: "gpt-oss", KV: with(moe, heads), Go: kv{"rope.scaling.original_context_length": uint32(Original)}},
-	"qwen25vl": {Like: "qwen2vl", KV: heads, Add: biases, Go: kv{"rope.mrope_section": []int32{3, 3, 2}}},
-	"glm4moelite": {Like: "deepseek2", Go: kv{"tokenizer.ggml.pre": "glm4", "attention.key_length": uint32(24), "attention.value_length": uint32(16)}, KV: with(moe, mla, sigmoid, kv{"attention.head_count_kv": uint32(1), "attention.key_length": uint32(32), "attention.value_length": uint32(24),
-		"attention.key_length_mla": uint32(24), "attention.value_length_mla": uint32(16)})},
-	"qwen35": {Like: "qwen3next", KV: with(moe, partial, kv{"block_count": uint32(8), "expert_shared_feed_forward_length": uint32(32)}),
-		Go:    with(qwen35, kv{"expert_count": uint32(0)}),
-		GoAdd: with(delta35, shapes{"blk.%d.ffn_gate.weight": {64, 96}, "blk.%d.ffn_up.weight": {64, 96}, "blk.%d.ffn_down.weight": {96, 64}})},
-	"qwen35moe":   {Like: "qwen3next", KV: with(moe, partial, kv{"block_count": uint32(8), "expert_shared_feed_forward_length": uint32(32)}), Go: qwen35, GoAdd: delta35},
+	"olmo3": {
+		Like: "olmo2",
+		KV:   heads,
+		Go:   kv{"attention.sliding_window_pattern": []bool{true, true, true, false, true, true}},
+	},
+	"gptoss": {
+		Like: "gpt-oss",
+		KV:   with(moe, heads),
+		Go:   kv{"rope.scaling.original_context_length": uint32(Original)},
+	},
+	"qwen25vl": {
+		Like: "qwen2vl",
+		KV:   heads,
+		Add:  biases,
+		Go:   kv{"rope.mrope_section": []int32{3, 3, 2}},
+	},
+	"glm4moelite": {
+		Like: "deepseek2",
+		Go: kv{
+			"tokenizer.ggml.pre":     "glm4",
+			"attention.key_length":   uint32(24),
+			"attention.value_length": uint32(16),
+		},
+		KV: with(
+			moe,
+			mla,
+			sigmoid,
+			kv{
+				"attention.head_count_kv":    uint32(1),
+				"attention.key_length":       uint32(32),
+				"attention.value_length":     uint32(24),
+				"attention.key_length_mla":   uint32(24),
+				"attention.value_length_mla": uint32(16),
+			},
+		),
+	},
+	"qwen35": {
+		Like: "qwen3next",
+		KV: with(moe, partial,
+			kv{"block_count": uint32(8), "expert_shared_feed_forward_length": uint32(32)}),
+		Go: with(qwen35, kv{"expert_count": uint32(0)}),
+		GoAdd: with(
+			delta35,
+			shapes{
+				"blk.%d.ffn_gate.weight": {64, 96},
+				"blk.%d.ffn_up.weight":   {64, 96},
+				"blk.%d.ffn_down.weight": {96, 64},
+			},
+		),
+	},
+	"qwen35moe": {
+		Like: "qwen3next",
+		KV: with(moe, partial,
+			kv{"block_count": uint32(8), "expert_shared_feed_forward_length": uint32(32)}),
+		Go:    qwen35,
+		GoAdd: delta35,
+	},
 	"deepseekocr": {Like: "deepseek", KV: moe, GoAdd: shapes{"output.weight": {64, 128}}},
-	"glmocr": {Like: "qwen2vl", KV: heads, Add: biases, Go: kv{"rope.mrope_section": []int32{3, 3, 2}},
-		GoAdd: shapes{"blk.%d.attn_out.weight": {64, 64}, "blk.%d.post_attn_norm.weight": {64}, "blk.%d.post_ffn_norm.weight": {64}}},
-	"mllama":          {Like: "llama", KV: heads, Go: kv{"attention.cross_attention_layers": []int32{2}}, GoAdd: shapes{"output.weight": {64, 128}}},
-	"llama, YaRN":     {KV: yarn, Scale: true},
-	"olmo2, YaRN":     {KV: yarn, Scale: true},
-	"mistral3, YaRN":  {KV: with(heads, yarn, kv{"rope.scaling.yarn_log_multiplier": float32(1)}), Scale: true, Go: kv{"rope.scaling.mscale": float32(1), "rope.scaling.mscale_all_dim": float32(1)}},
-	"qwen3, YaRN":     {KV: with(heads, yarn), Scale: true, GoOwn: true},
-	"lfm2, YaRN":      {KV: with(hybrid, yarn), Alias: "output_norm", Scale: true, GoOwn: true},
-	"gpt-oss, YaRN":   {KV: with(moe, heads, yarn), Scale: true},
-	"deepseek2, YaRN": {KV: with(moe, mla, sigmoid, yarn, kv{"rope.scaling.yarn_log_multiplier": float32(0.0707)}), Scale: true, Go: kv{"tokenizer.ggml.pre": "deepseek-v3"}},
-	"gemma3, linear":  {KV: with(heads, kv{"rope.scaling.factor": float32(8), "rope.scaling.type": "linear"}), Scale: true},
+	"glmocr": {
+		Like: "qwen2vl",
+		KV:   heads,
+		Add:  biases,
+		Go:   kv{"rope.mrope_section": []int32{3, 3, 2}},
+		GoAdd: shapes{
+			"blk.%d.attn_out.weight":       {64, 64},
+			"blk.%d.post_attn_norm.weight": {64},
+			"blk.%d.post_ffn_norm.weight":  {64},
+		},
+	},
+	"mllama": {
+		Like:  "llama",
+		KV:    heads,
+		Go:    kv{"attention.cross_attention_layers": []int32{2}},
+		GoAdd: shapes{"output.weight": {64, 128}},
+	},
+	"llama, YaRN": {KV: yarn, Scale: true},
+	"olmo2, YaRN": {KV: yarn, Scale: true},
+	"mistral3, YaRN": {
+		KV:    with(heads, yarn, kv{"rope.scaling.yarn_log_multiplier": float32(1)}),
+		Scale: true,
+		Go:    kv{"rope.scaling.mscale": float32(1), "rope.scaling.mscale_all_dim": float32(1)},
+	},
+	"qwen3, YaRN":   {KV: with(heads, yarn), Scale: true, GoOwn: true},
+	"lfm2, YaRN":    {KV: with(hybrid, yarn), Alias: "output_norm", Scale: true, GoOwn: true},
+	"gpt-oss, YaRN": {KV: with(moe, heads, yarn), Scale: true},
+	"deepseek2, YaRN": {
+		KV: with(moe, mla, sigmoid, yarn,
+			kv{"rope.scaling.yarn_log_multiplier": float32(0.0707)}),
+		Scale: true,
+		Go:    kv{"tokenizer.ggml.pre": "deepseek-v3"},
+	},
+	"gemma3, linear": {
+		KV:    with(heads, kv{"rope.scaling.factor": float32(8), "rope.scaling.type": "linear"}),
+		Scale: true,
+	},
 }

@@ -25,29 +25,37 @@ var towers = map[string]struct {
 }{
 	"qwen25vl": {
 		kv: kv{
-			"vision.block_count": uint32(2), "vision.embedding_length": uint32(32), "vision.attention.head_count": uint32(2), "vision.patch_size": uint32(4),
+			"vision.block_count": uint32(2), "vision.embedding_length": uint32(32),
+			"vision.attention.head_count": uint32(2), "vision.patch_size": uint32(4),
 			"vision.window_size": uint32(32),
 		},
 		tensors: shapes{
 			"v.patch_embd_0.weight": {4, 4, 3, 32}, "v.patch_embd_1.weight": {4, 4, 3, 32},
 			"v.blk.%d.ln1.weight": {32}, "v.blk.%d.ln2.weight": {32},
-			"v.blk.%d.attn_q.weight": {32, 32}, "v.blk.%d.attn_k.weight": {32, 32}, "v.blk.%d.attn_v.weight": {32, 32}, "v.blk.%d.attn_out.weight": {32, 32},
-			"v.blk.%d.ffn_gate.weight": {32, 64}, "v.blk.%d.ffn_up.weight": {32, 64}, "v.blk.%d.ffn_down.weight": {64, 32},
-			"v.merger.ln_q.weight": {32}, "v.merger.mlp.0.weight": {128, 128}, "v.merger.mlp.2.weight": {128, 64},
+			"v.blk.%d.attn_q.weight": {32, 32}, "v.blk.%d.attn_k.weight": {32, 32},
+			"v.blk.%d.attn_v.weight": {32, 32}, "v.blk.%d.attn_out.weight": {32, 32},
+			"v.blk.%d.ffn_gate.weight": {32, 64}, "v.blk.%d.ffn_up.weight": {32, 64},
+			"v.blk.%d.ffn_down.weight": {64, 32},
+			"v.merger.ln_q.weight":     {32}, "v.merger.mlp.0.weight": {128, 128},
+			"v.merger.mlp.2.weight": {128, 64},
 		},
 		span: func(w, h int) int { return max(w, h) },
 	},
 	"qwen3vl": {
 		kv: kv{
-			"vision.block_count": uint32(2), "vision.embedding_length": uint32(32), "vision.attention.head_count": uint32(2), "vision.patch_size": uint32(4),
+			"vision.block_count": uint32(2), "vision.embedding_length": uint32(32),
+			"vision.attention.head_count": uint32(2), "vision.patch_size": uint32(4),
 			"vision.num_positional_embeddings": uint32(64), "vision.shortest_edge": uint32(3136),
 		},
 		tensors: shapes{
 			"v.patch_embed.weight": {4, 4, 2, 96}, "v.pos_embed.weight": {32, 64},
-			"v.blk.%d.norm1.weight": {32}, "v.blk.%d.norm1.bias": {32}, "v.blk.%d.norm2.weight": {32}, "v.blk.%d.norm2.bias": {32},
-			"v.blk.%d.attn_q.weight": {32, 32}, "v.blk.%d.attn_k.weight": {32, 32}, "v.blk.%d.attn_v.weight": {32, 32}, "v.blk.%d.attn_out.weight": {32, 32},
+			"v.blk.%d.norm1.weight": {32}, "v.blk.%d.norm1.bias": {32},
+			"v.blk.%d.norm2.weight": {32}, "v.blk.%d.norm2.bias": {32},
+			"v.blk.%d.attn_q.weight": {32, 32}, "v.blk.%d.attn_k.weight": {32, 32},
+			"v.blk.%d.attn_v.weight": {32, 32}, "v.blk.%d.attn_out.weight": {32, 32},
 			"v.blk.%d.mlp.linear_fc1.weight": {32, 64}, "v.blk.%d.mlp.linear_fc2.weight": {64, 32},
-			"v.merger.norm.weight": {32}, "v.merger.norm.bias": {32}, "v.merger.linear_fc1.weight": {128, 128}, "v.merger.linear_fc2.weight": {128, 64},
+			"v.merger.norm.weight": {32}, "v.merger.norm.bias": {32},
+			"v.merger.linear_fc1.weight": {128, 128}, "v.merger.linear_fc2.weight": {128, 64},
 		},
 		span: func(w, _ int) int { return w },
 	},
@@ -67,9 +75,9 @@ func picture(t *testing.T, w, h int) []byte {
 	return b.Bytes()
 }
 
-// An image in the Go engine: what the vision tower sees is the same with a ladder and without, bit for bit, and its own RoPE
-// takes no rows. The text model's takes them at the image's positions, which differ in time, height and width, and the row
-// of a token is that of its time.
+// An image in the Go engine: what the vision tower sees is the same with a ladder and without, bit
+// for bit, and its own RoPE takes no rows. The text model's takes them at the image's positions,
+// which differ in time, height and width, and the row of a token is that of its time.
 func TestImage(t *testing.T) {
 	const w, h = 9, 6 // tokens
 	for name, tower := range towers {
@@ -117,7 +125,8 @@ func TestImage(t *testing.T) {
 				}
 			}
 			assert.Equal(t, values[0], values[1], "the tower with a ladder")
-			assert.Equal(t, name == "qwen25vl", inTower > 0, "qwen25vl's tower has RoPE nodes, qwen3vl's computes it by hand")
+			assert.Equal(t, name == "qwen25vl", inTower > 0,
+				"qwen25vl's tower has RoPE nodes, qwen3vl's computes it by hand")
 
 			at := func(i int) [4]int { // two tokens, the mark, the image, the mark, six tokens
 				switch {
@@ -133,7 +142,8 @@ func TestImage(t *testing.T) {
 	}
 }
 
-// checkImage holds RoPE nodes of n tokens at given positions against the oracle, without a ladder and on its rung 2.
+// checkImage holds RoPE nodes of n tokens at given positions against the oracle, without a ladder
+// and on its rung 2.
 func checkImage(t *testing.T, plain, laddered []session.Node, at func(i int) [4]int, n int) {
 	t.Helper()
 	require.NotEmpty(t, plain)
@@ -144,7 +154,8 @@ func checkImage(t *testing.T, plain, laddered []session.Node, at func(i int) [4]
 		require.Equal(t, n, node.Tokens)
 		g, err := own(node)
 		require.NoError(t, err)
-		assert.Less(t, DeviationAt(node, at, func(int) ropescale.Rung { return g }), bound, "%s without a ladder", node.Name)
+		assert.Less(t, DeviationAt(node, at, func(int) ropescale.Rung { return g }), bound,
+			"%s without a ladder", node.Name)
 		d := DeviationAt(laddered[i], at, func(pos int) ropescale.Rung {
 			if pos < top.StartWindow {
 				return g
@@ -155,15 +166,17 @@ func checkImage(t *testing.T, plain, laddered []session.Node, at func(i int) [4]
 		worst = max(worst, d)
 		require.Len(t, laddered[i].Positions, 5*n, "four planes and rows")
 		rows := laddered[i].Positions[4*n:]
-		require.True(t, slices.Contains(rows, 0) && slices.Contains(rows, 2), "the case needs tokens of both rows")
+		require.True(t, slices.Contains(rows, 0) && slices.Contains(rows, 2),
+			"the case needs tokens of both rows")
 	}
 	t.Logf("%d RoPE nodes: worst deviation %.1e of %g", len(plain), worst, bound)
 }
 
-// The same in the llama.cpp engine, to which an image is a batch of embeddings: the tower is a graph of another library
-// there, on which no ladder acts.
+// The same in the llama.cpp engine, to which an image is a batch of embeddings: the tower is a
+// graph of another library there, on which no ladder acts.
 func TestImageEmbeddings(t *testing.T) {
-	const w, h, first = 5, 3, 4 // the start window ends at 5: the image is within, what follows it is not
+	// the start window ends at 5: the image is within, what follows it is not
+	const w, h, first = 5, 3, 4
 	for _, name := range []string{"qwen2vl", "qwen3vl"} {
 		t.Run(name, func(t *testing.T) {
 			c := &candidate{T: t, arch: name, hint: Hints[name], dir: t.TempDir()}

@@ -8,16 +8,18 @@ import (
 	"github.com/longrope/longrope/tests/session"
 )
 
-// Layer is what was computed for one attention: the RoPE of its queries and keys, none if it tells positions in another
-// way, and the attention itself.
+// Layer is what was computed for one attention: the RoPE of its queries and keys, none if it tells
+// positions in another way, and the attention itself.
 type Layer struct {
 	Ropes []session.Node
 	session.Node
-	// Local says that the attention does not see the start of the sequence: it has a sliding window.
+	// Local says that the attention does not see the start of the sequence: it has a sliding
+	// window.
 	Local bool
 }
 
-// Layers sorts the nodes of one batch. Whether a layer is local shows if the batch is a sequence from its start.
+// Layers sorts the nodes of one batch. Whether a layer is local shows if the batch is a sequence
+// from its start.
 func Layers(nodes []session.Node) (layers []Layer, err error) {
 	var ropes []session.Node
 	for _, n := range nodes {
@@ -42,11 +44,12 @@ func Layers(nodes []session.Node) (layers []Layer, err error) {
 	return layers, nil
 }
 
-// textAt is the position of a text's token in each plane of M-RoPE: the same in all but the fourth, which has 0.
+// textAt is the position of a text's token in each plane of M-RoPE: the same in all but the fourth,
+// which has 0.
 func textAt(pos int) [4]int { return [4]int{pos, pos, pos, 0} }
 
-// rotate turns one head by the op's definition, in float64: what RoPE node n does at a position with the factors of g. at is
-// the position in each plane of M-RoPE; other modes take the first.
+// rotate turns one head by the op's definition, in float64: what RoPE node n does at a position
+// with the factors of g. at is the position in each plane of M-RoPE; other modes take the first.
 func rotate(n session.Node, head []float32, at [4]int, g ropescale.Rung) []float64 {
 	y := make([]float64, len(head))
 	for i, x := range head {
@@ -54,7 +57,8 @@ func rotate(n session.Node, head []float32, at [4]int, g ropescale.Rung) []float
 	}
 	half := n.Dims / 2
 	for i := range half {
-		angle := float64(at[plane(n, i)]) * math.Pow(float64(n.FreqBase), -2*float64(i)/float64(n.Dims)) / g.Factors[i]
+		angle := float64(at[plane(n, i)]) * math.Pow(float64(n.FreqBase),
+			-2*float64(i)/float64(n.Dims)) / g.Factors[i]
 		sin, cos := math.Sincos(angle)
 		a, b := 2*i, 2*i+1
 		if n.Mode != 0 {
@@ -72,7 +76,9 @@ func plane(n session.Node, i int) int {
 		return 0
 	}
 	k := i % (s[0] + s[1] + s[2] + s[3])
-	if n.Mode == 40 { // interleaved: time, height and width in turn, as long as each has pairs left; what is left is time's
+	if n.Mode == 40 {
+		// interleaved: time, height and width in turn, as long as each has pairs left; what is left
+		// is time's
 		if j := k % 3; j > 0 && k < 3*s[j] {
 			return j
 		}
@@ -104,19 +110,24 @@ func own(n session.Node) (ropescale.Rung, error) {
 	return g, nil
 }
 
-// bound is how far a float32 may be off: angles of positions up to 128, of a series of frequencies that is multiplied up,
-// are right to 128 * 3 * 16 * 2^-24 = 4e-4 rad in the worst case and a tenth of that in fact, magnitudes are near 1.
+// bound is how far a float32 may be off: angles of positions up to 128, of a series of frequencies
+// that is multiplied up, are right to 128 * 3 * 16 * 2^-24 = 4e-4 rad in the worst case and a tenth
+// of that in fact, magnitudes are near 1.
 const bound = 1e-4
 
-// Deviation is the largest difference of a RoPE node's output from the oracle's, each token turned by the row that row
-// names for its place in the batch, its position being that place.
+// Deviation is the largest difference of a RoPE node's output from the oracle's, each token turned
+// by the row that row names for its place in the batch, its position being that place.
 func Deviation(n session.Node, row func(pos int) ropescale.Rung) float64 {
 	return DeviationAt(n, textAt, row)
 }
 
-// DeviationAt is the same for tokens at other positions than their places: at has those of each plane. Rows are named by the
-// first.
-func DeviationAt(n session.Node, at func(token int) [4]int, row func(pos int) ropescale.Rung) float64 {
+// DeviationAt is the same for tokens at other positions than their places: at has those of each
+// plane. Rows are named by the first.
+func DeviationAt(
+	n session.Node,
+	at func(token int) [4]int,
+	row func(pos int) ropescale.Rung,
+) float64 {
 	var worst float64
 	for t := range n.Tokens {
 		g := row(at(t)[0])
@@ -130,8 +141,9 @@ func DeviationAt(n session.Node, at func(token int) [4]int, row func(pos int) ro
 	return worst
 }
 
-// cached finds where the keys that an attention reads from the cache have what a RoPE node made: at element off of each
-// head. ok is false if no node's result is in the cache as it was: if keys are normalised after they are rotated, say.
+// cached finds where the keys that an attention reads from the cache have what a RoPE node made: at
+// element off of each head. ok is false if no node's result is in the cache as it was: if keys are
+// normalised after they are rotated, say.
 func (l Layer) cached() (n session.Node, off int, ok bool) {
 	const token = 7
 	for _, n := range l.Ropes {
@@ -151,18 +163,23 @@ func (l Layer) cached() (n session.Node, off int, ok bool) {
 	return n, 0, false
 }
 
-// Shifted is the largest difference between the keys that an attention reads after a context shift and what they should
-// be: of each token that moved, the key as it was before RoPE, turned by row of its new position; all else as it was. l is
-// from a batch of tokens 0, 1, 2, … of which token t is in cell t, after from one later token; moved gives new positions,
-// -1 for tokens that are gone.
-func (l Layer) Shifted(after Layer, moved []int, row func(pos int) ropescale.Rung) (worst float64, err error) {
+// Shifted is the largest difference between the keys that an attention reads after a context shift
+// and what they should be: of each token that moved, the key as it was before RoPE, turned by row
+// of its new position; all else as it was. l is from a batch of tokens 0, 1, 2, … of which token t
+// is in cell t, after from one later token; moved gives new positions, -1 for tokens that are gone.
+func (l Layer) Shifted(
+	after Layer,
+	moved []int,
+	row func(pos int) ropescale.Rung,
+) (worst float64, err error) {
 	n, off, ok := l.cached()
 	if !ok && len(l.Ropes) > 0 {
 		return 0, fmt.Errorf("keys are changed after RoPE, where no context shift is exact")
 	}
 	query := after.Mask[0]
 	for cell, pos := range moved {
-		if pos < 0 || !query[cell] || l.Local && cell < len(moved)-6 { // others may have been overwritten
+		if pos < 0 || !query[cell] || l.Local && cell < len(moved)-6 {
+			// others may have been overwritten
 			continue
 		}
 		want := make([]float64, len(l.Keys[cell]))

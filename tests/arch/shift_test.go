@@ -13,7 +13,8 @@ import (
 
 // shift holds all cached keys after a context shift against the oracle.
 func (c *candidate) shift(base run, watch session.Options, pairs int) (note string) {
-	if slices.ContainsFunc(base.layers, func(l Layer) bool { return len(l.Ropes) > 0 && l.Ropes[0].Mode&8 != 0 }) {
+	if slices.ContainsFunc(base.layers,
+		func(l Layer) bool { return len(l.Ropes) > 0 && l.Ropes[0].Mode&8 != 0 }) {
 		return noShift // the engine aborts: its runner must not ask for one
 	}
 	off, err := c.shifted(c.ladder(Ladder(pairs)), watch, 2, base, pairs)
@@ -25,7 +26,8 @@ func (c *candidate) shift(base run, watch session.Options, pairs int) (note stri
 	}
 	hosts, err := c.shifted(c.plain, watch, -1, base, pairs)
 	require.NoError(c, err)
-	require.Greater(c, hosts, bound, "keys are off by %g after a context shift, and not without a ladder", off)
+	require.Greater(c, hosts, bound,
+		"keys are off by %g after a context shift, and not without a ladder", off)
 	return "the host's own context shift is wrong"
 }
 
@@ -36,7 +38,13 @@ const (
 )
 
 // shifted is how far keys are off after a shift. An error is why there is none.
-func (c *candidate) shifted(path string, watch session.Options, rung int, base run, pairs int) (worst float64, err error) {
+func (c *candidate) shifted(
+	path string,
+	watch session.Options,
+	rung int,
+	base run,
+	pairs int,
+) (worst float64, err error) {
 	s, err := session.Open(path, watch)
 	require.NoError(c, err)
 	defer s.Close()
@@ -86,7 +94,8 @@ func (c *candidate) shifted(path string, watch session.Options, rung int, base r
 			return 0, err
 		}
 		if d > bound {
-			c.Logf("after a context shift keys of attention %d are off by %.2g (ladder: %v, local: %v, RoPE: %d)", i, d, rung >= 0, l.Local, len(l.Ropes))
+			c.Logf("after a context shift keys of attention %d are off by %.2g (ladder: %v, "+
+				"local: %v, RoPE: %d)", i, d, rung >= 0, l.Local, len(l.Ropes))
 		}
 		worst = max(worst, d)
 	}

@@ -1,9 +1,11 @@
-// Package cudashim makes a ggml backend that needs no GPU out of the host's CUDA source, so that the kernels of RoPE
-// themselves are run against the oracle, and whole models with several devices that have memory of their own.
+// Package cudashim makes a ggml backend that needs no GPU out of the host's CUDA source, so that
+// the kernels of RoPE themselves are run against the oracle, and whole models with several devices
+// that have memory of their own.
 //
-// The text of rope.cu is what it is in the patched tree, but for its launches: a C++ compiler reads kernel<<<…>>>(…) as a
-// loop over the threads (see src/common.cuh). What the backend answers for RoPE in supports_op, and when it fuses RoPE
-// with view and set_rows, is cut out of ggml-cuda.cu. Every other op is the CPU's.
+// The text of rope.cu is what it is in the patched tree, but for its launches: a C++ compiler reads
+// kernel<<<…>>>(…) as a loop over the threads (see src/common.cuh). What the backend answers for
+// RoPE in supports_op, and when it fuses RoPE with view and set_rows, is cut out of ggml-cuda.cu.
+// Every other op is the CPU's.
 //
 // What this cannot show: the precision of a device's own cosf and powf, and speed.
 package cudashim
@@ -22,8 +24,9 @@ import (
 // kernels is the folder of the CUDA source in a tree of the host.
 const kernels = "ml/backend/ggml/ggml/src/ggml-cuda"
 
-// Build makes the backend of the host's tree in out and returns the path of the library. src is this package's src folder,
-// libs the one with libggml-base.so and the CPU backends. It does nothing if the library is newer than all it is made of.
+// Build makes the backend of the host's tree in out and returns the path of the library. src is
+// this package's src folder, libs the one with libggml-base.so and the CPU backends. It does
+// nothing if the library is newer than all it is made of.
 func Build(tree, src, libs, out string) (string, error) {
 	rope, err := os.ReadFile(filepath.Join(tree, kernels, "rope.cu"))
 	if err != nil {
@@ -45,8 +48,14 @@ func Build(tree, src, libs, out string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	files := map[string][]byte{"rope.cpp": []byte(ropeCPP), "rope.cuh": header, "generated.h": []byte(generated)}
-	for _, name := range []string{"backend.cpp", "common.cuh", "convert.cuh", "ggml-cuda/common.cuh"} {
+	files := map[string][]byte{
+		"rope.cpp":    []byte(ropeCPP),
+		"rope.cuh":    header,
+		"generated.h": []byte(generated),
+	}
+	for _, name := range []string{
+		"backend.cpp", "common.cuh", "convert.cuh", "ggml-cuda/common.cuh",
+	} {
 		if files[name], err = os.ReadFile(filepath.Join(src, name)); err != nil {
 			return "", err
 		}
@@ -58,15 +67,21 @@ func Build(tree, src, libs, out string) (string, error) {
 		compiler = []string{"g++"}
 	}
 	ggml := filepath.Join(tree, "ml/backend/ggml/ggml")
-	args := append(compiler[1:], "-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-ffp-contract=off",
-		"-I"+filepath.Join(ggml, "include"), "-I"+filepath.Join(ggml, "src"), "-o", lib, filepath.Join(out, "src/backend.cpp"),
+	args := append(compiler[1:], "-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden",
+		"-Wall", "-ffp-contract=off", "-I"+filepath.Join(ggml, "include"),
+		"-I"+filepath.Join(ggml, "src"), "-o", lib, filepath.Join(out, "src/backend.cpp"),
 		filepath.Join(libs, "libggml-base.so"), "-Wl,-rpath,"+libs, "-ldl")
 	sum := sha256.New()
 	fmt.Fprintln(sum, compiler, args)
-	for _, name := range []string{"backend.cpp", "common.cuh", "convert.cuh", "ggml-cuda/common.cuh", "rope.cpp", "rope.cuh", "generated.h"} {
+	for _, name := range []string{
+		"backend.cpp", "common.cuh", "convert.cuh", "ggml-cuda/common.cuh",
+		"rope.cpp", "rope.cuh", "generated.h",
+	} {
 		sum.Write(files[name])
 	}
-	for _, name := range []string{"include/ggml.h", "include/ggml-backend.h", "src/ggml-impl.h", "src/ggml-backend-impl.h"} {
+	for _, name := range []string{
+		"include/ggml.h", "include/ggml-backend.h", "src/ggml-impl.h", "src/ggml-backend-impl.h",
+	} {
 		text, err := os.ReadFile(filepath.Join(ggml, name))
 		if err != nil {
 			return "", err
@@ -110,8 +125,9 @@ func Launches(cuda string) (string, error) {
 }
 
 var (
-	supports = regexp.MustCompile(`(?s)case GGML_OP_ROPE:\s*case GGML_OP_ROPE_BACK: (\{.*?\n        \})`)
-	fuse     = regexp.MustCompile(`(?s)static bool ggml_cuda_should_fuse_rope_set_rows\(.*?\n\}\n`)
+	supports = regexp.MustCompile(
+		`(?s)case GGML_OP_ROPE:\s*case GGML_OP_ROPE_BACK: (\{.*?\n        \})`)
+	fuse = regexp.MustCompile(`(?s)static bool ggml_cuda_should_fuse_rope_set_rows\(.*?\n\}\n`)
 )
 
 // cuts takes what the backend answers for RoPE out of ggml-cuda.cu.
@@ -119,7 +135,10 @@ func cuts(cuda string) (string, error) {
 	s := supports.FindAllStringSubmatch(cuda, -1)
 	f := fuse.FindAllString(cuda, -1)
 	if len(s) != 1 || len(f) != 1 {
-		return "", fmt.Errorf("ggml-cuda.cu: %d answers of supports_op for RoPE and %d rules for its fusion, want one each", len(s), len(f))
+		return "", fmt.Errorf(
+			"ggml-cuda.cu: %d answers of supports_op for RoPE and %d rules for its fusion, "+
+				"want one each", len(s), len(f))
 	}
-	return f[0] + "\nstatic bool cudashim_supports_rope(const ggml_tensor * op) " + s[0][1] + "\n", nil
+	supported := "static bool cudashim_supports_rope(const ggml_tensor * op) " + s[0][1]
+	return f[0] + "\n" + supported + "\n", nil
 }

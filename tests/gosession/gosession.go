@@ -1,7 +1,8 @@
-// Package gosession runs a model on the host's Go engine, inside of this process, with the verbs that package session has
-// for the llama.cpp engine.
+// Package gosession runs a model on the host's Go engine, inside of this process, with the verbs
+// that package session has for the llama.cpp engine.
 //
-// All but ladder.go is on what the unpatched host has too; built with the tag stock, the package needs no patch.
+// All but ladder.go is on what the unpatched host has too; built with the tag stock, the package
+// needs no patch.
 package gosession
 
 import (
@@ -36,8 +37,17 @@ type Session struct {
 
 // Open loads a GGUF onto the CPU. Options.Keys is the type of cached keys and values.
 func Open(path string, o session.Options) (*Session, error) {
-	o.Context, o.Batch, o.Sequences, o.Threads = or(o.Context, 512), or(o.Batch, 512), or(o.Sequences, 1), or(o.Threads, 1)
-	types := map[string]ml.DType{"": ml.DTypeF32, "f32": ml.DTypeF32, "f16": ml.DTypeF16, "q8_0": ml.DTypeQ80}
+	o.Context, o.Batch, o.Sequences, o.Threads = or(o.Context, 512), or(o.Batch, 512), or(
+		o.Sequences, 1), or(
+		o.Threads,
+		1,
+	)
+	types := map[string]ml.DType{
+		"":     ml.DTypeF32,
+		"f32":  ml.DTypeF32,
+		"f16":  ml.DTypeF16,
+		"q8_0": ml.DTypeQ80,
+	}
 	keys, ok := types[o.Keys]
 	if !ok {
 		return nil, fmt.Errorf("gosession: unknown type of keys %q", o.Keys)
@@ -46,7 +56,8 @@ func Open(path string, o session.Options) (*Session, error) {
 	if o.Flash {
 		flash = ml.FlashAttentionEnabled
 	}
-	m, err := model.New(path, ml.BackendParams{AllocMemory: true, NumThreads: o.Threads, FlashAttention: flash})
+	m, err := model.New(path,
+		ml.BackendParams{AllocMemory: true, NumThreads: o.Threads, FlashAttention: flash})
 	if err != nil {
 		return nil, fmt.Errorf("gosession: %w", err)
 	}
@@ -82,7 +93,8 @@ func (s *Session) Close() {
 	}
 }
 
-// Watched gives what was computed since the last call. The session must have been opened with Options.Watch.
+// Watched gives what was computed since the last call. The session must have been opened with
+// Options.Watch.
 func (s *Session) Watched() []session.Node { return s.watch.Nodes() }
 
 // Model is the loaded model, whose Backend has the metadata and the tensors.
@@ -136,7 +148,8 @@ func (s *Session) compute(ctx ml.Context, b input.Batch, ids, outputs []int32) e
 // Logits of the ith entry of the last batch; nil if they were not asked for.
 func (s *Session) Logits(i int) []float32 { return s.logits[i] }
 
-// Prefill decodes tokens from position pos on in pieces of at most chunk, and returns all their logits.
+// Prefill decodes tokens from position pos on in pieces of at most chunk, and returns all their
+// logits.
 func (s *Session) Prefill(tokens []int, seq, pos, chunk int) ([][]float32, error) {
 	return session.Prefill(s, tokens, seq, pos, chunk)
 }
@@ -153,8 +166,8 @@ func (s *Session) Clear() {
 // Remove drops a sequence's positions from p0 to its end.
 func (s *Session) Remove(seq, p0 int) error { return s.cache.Remove(seq, int32(p0), math.MaxInt32) }
 
-// Shift is a context shift as the host's runner does it: positions keep to keep+discard of the sequence are removed and
-// the later ones move down by discard.
+// Shift is a context shift as the host's runner does it: positions keep to keep+discard of the
+// sequence are removed and the later ones move down by discard.
 func (s *Session) Shift(seq, keep, discard int) error {
 	return s.cache.Remove(seq, int32(keep), int32(keep+discard))
 }

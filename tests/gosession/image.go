@@ -44,7 +44,8 @@ func (s *Session) Encode(picture []byte) (*Image, error) {
 	return &out, nil
 }
 
-// DecodeImage computes a sequence from its start: tokens, an image and more tokens. Marks of the image are token 0.
+// DecodeImage computes a sequence from its start: tokens, an image and more tokens. Marks of the
+// image are token 0.
 func (s *Session) DecodeImage(before []int, image *Image, after []int) error {
 	ctx := s.model.Backend().NewContext()
 	defer ctx.Close()
@@ -54,7 +55,13 @@ func (s *Session) DecodeImage(before []int, image *Image, after []int) error {
 	}
 	var parts []input.Multimodal
 	for i, v := range image.Values {
-		parts = append(parts, input.Multimodal{Tensor: ctx.Input().FromFloats(v, image.shapes[i]...), Data: image.data[i]})
+		parts = append(
+			parts,
+			input.Multimodal{
+				Tensor: ctx.Input().FromFloats(v, image.shapes[i]...),
+				Data:   image.data[i],
+			},
+		)
 	}
 	inputs = append(inputs, &input.Input{Multimodal: parts})
 	for _, id := range after {
@@ -75,7 +82,8 @@ func (s *Session) DecodeImage(before []int, image *Image, after []int) error {
 		b.Positions = append(b.Positions, int32(i))
 		b.Sequences = append(b.Sequences, 0)
 		if in.Multimodal != nil {
-			b.Multimodal = append(b.Multimodal, input.MultimodalIndex{Index: i, Multimodal: in.Multimodal})
+			b.Multimodal = append(b.Multimodal,
+				input.MultimodalIndex{Index: i, Multimodal: in.Multimodal})
 		}
 	}
 	return s.compute(ctx, b, ids, []int32{int32(len(ids) - 1)})

@@ -10,8 +10,8 @@ import (
 	"github.com/ollama/ollama/ml"
 )
 
-// Keys are a sequence's cached keys of a layer by position, each with the heads one after the other; quantised ones are
-// given as what they stand for.
+// Keys are a sequence's cached keys of a layer by position, each with the heads one after the
+// other; quantised ones are given as what they stand for.
 func (s *Session) Keys(seq, layer int) (map[int][]float32, error) {
 	for _, c := range causals(reflect.ValueOf(s.cache)) {
 		stored := field[map[int]ml.Tensor](c, "keys")
@@ -54,7 +54,8 @@ func causals(c reflect.Value) []reflect.Value {
 	case *kvcache.EncoderCache:
 		return nil
 	}
-	return causals(reflect.ValueOf(field[*kvcache.Recurrent](c, "Recurrent"))) // the hybrid caches of models embed it
+	// the hybrid caches of models embed it
+	return causals(reflect.ValueOf(field[*kvcache.Recurrent](c, "Recurrent")))
 }
 
 // field reads a field of the struct that p points to, exported or not.

@@ -22,7 +22,9 @@ const (
 var Modes = []Mode{Normal, NeoX, MRope, IMRope, Vision}
 
 func (m Mode) String() string {
-	return map[Mode]string{Normal: "normal", NeoX: "neox", MRope: "mrope", Vision: "vision", IMRope: "imrope"}[m]
+	return map[Mode]string{
+		Normal: "normal", NeoX: "neox", MRope: "mrope", Vision: "vision", IMRope: "imrope",
+	}[m]
 }
 
 // Multi says whether a token has four positions.
@@ -44,14 +46,16 @@ func (v View) String() string { return [...]string{"contiguous", "fused", "permu
 
 // Case is one RoPE op: its parameters, positions and factors.
 type Case struct {
-	Mode    Mode
-	F16     bool
-	Dims    int // rotated elements, n_dims; of the vision mode half of HeadDim, though it rotates all
+	Mode Mode
+	F16  bool
+	// rotated elements, n_dims; of the vision mode half of HeadDim, though it rotates all
+	Dims    int
 	View    View
 	InPlace bool
 	Back    bool
 
-	// Cache has the result stored in the cells of a cache, as a model does with its keys; Batch is 1 then, InPlace false.
+	// Cache has the result stored in the cells of a cache, as a model does with its keys; Batch is
+	// 1 then, InPlace false.
 	Cache, CacheF16 bool
 	// Norm has what is rotated normed before (see Normed), as some models do with queries and keys.
 	Norm bool
@@ -64,7 +68,8 @@ type Case struct {
 	FreqBase, FreqScale, ExtFactor, AttnFactor float32
 	Original                                   int // n_ctx_orig, used by YaRN
 
-	// Positions has one plane of Tokens numbers, four when Mode.Multi, and one more, the rows, when Factors is a matrix.
+	// Positions has one plane of Tokens numbers, four when Mode.Multi, and one more, the rows, when
+	// Factors is a matrix.
 	Positions []int32
 	// Window is the start window, n-hat, of cases with positions 0, 1, 2, …
 	Window int
@@ -119,8 +124,12 @@ func (c Case) Type() string {
 }
 
 func (c Case) String() string {
-	return fmt.Sprintf("%s %s dims=%d/%d heads=%d tokens=%d batch=%d view=%s inplace=%v cache=%v/%v back=%v factors=%s positions=%s attn=%g freq_scale=%g ext=%g",
-		c.Mode, c.Type(), c.Dims, c.HeadDim, c.Heads, c.Tokens, c.Batch, c.View, c.InPlace, c.Cache, c.CacheF16, c.Back, c.Kind, c.Where, c.AttnFactor, c.FreqScale, c.ExtFactor)
+	return fmt.Sprintf(
+		"%s %s dims=%d/%d heads=%d tokens=%d batch=%d view=%s inplace=%v cache=%v/%v back=%v "+
+			"factors=%s positions=%s attn=%g freq_scale=%g ext=%g",
+		c.Mode, c.Type(), c.Dims, c.HeadDim,
+		c.Heads, c.Tokens, c.Batch, c.View, c.InPlace, c.Cache, c.CacheF16, c.Back, c.Kind, c.Where,
+		c.AttnFactor, c.FreqScale, c.ExtFactor)
 }
 
 // InputLen is the number of elements of the tensor that the rotated one is a view of.
@@ -151,7 +160,8 @@ func (c Case) Cells() int {
 	return 2*c.Tokens + 1
 }
 
-// Cell is where in the cache a token is stored: later tokens in front of earlier ones, none beside another.
+// Cell is where in the cache a token is stored: later tokens in front of earlier ones, none beside
+// another.
 func (c Case) Cell(token int) int { return 2 * (c.Tokens - token) }
 
 // OutputLen is the number of elements of the result.
@@ -176,7 +186,8 @@ func (c Case) OutputIndex(batch, token, head int) int {
 	return c.Index(batch, token, head)
 }
 
-// Input is what the case rotates: multiples of 1/64 in (-2, 2), which both element types hold exactly.
+// Input is what the case rotates: multiples of 1/64 in (-2, 2), which both element types hold
+// exactly.
 func (c Case) Input() []float32 {
 	rng := rand.New(rand.NewPCG(1, uint64(c.InputLen())))
 	x := make([]float32, c.InputLen())
@@ -186,7 +197,8 @@ func (c Case) Input() []float32 {
 	return x
 }
 
-// Normed is the RMS norm of each head of x times 1/2 + element/dimension: what a case with Norm rotates. Float32 and contiguous.
+// Normed is the RMS norm of each head of x times 1/2 + element/dimension: what a case with Norm
+// rotates. Float32 and contiguous.
 func (c Case) Normed(x []float32) []float32 {
 	out := make([]float32, len(x))
 	for at := 0; at < len(x); at += c.HeadDim {
@@ -202,19 +214,31 @@ func (c Case) Normed(x []float32) []float32 {
 	return out
 }
 
-// placements are the positions that cases have. Tokens of one batch are of several sequences, or of one that crosses a
-// start window. Rows are those of Case.Window in the "window" placement, else another one token by token.
+// placements are the positions that cases have. Tokens of one batch are of several sequences, or of
+// one that crosses a start window. Rows are those of Case.Window in the "window" placement, else
+// another one token by token.
 var placements = []struct {
 	name string
 	at   []int32
 }{
 	{"zero", []int32{0}},
 	{"window", nil}, // 0, 1, 2, … across a start window
-	{"far", []int32{0, 1, 255, 256, 4095, 8192, 16383, 32768, 65535, 131071, 131072, 262143, 524288, 1 << 20, 1<<21 - 2, 1<<21 - 1, 1 << 21}},
-	{"back", []int32{-1, -2, -3, -17, -256, -1000, -4096, -8191, -16384, -65536, -131072, 5, -7}}, // a shift's
+	{
+		"far",
+		[]int32{
+			0, 1, 255, 256, 4095, 8192, 16383, 32768, 65535, 131071, 131072, 262143, 524288,
+			1 << 20,
+			1<<21 - 2,
+			1<<21 - 1,
+			1 << 21,
+		},
+	},
+	// a shift's
+	{"back", []int32{-1, -2, -3, -17, -256, -1000, -4096, -8191, -16384, -65536, -131072, 5, -7}},
 }
 
-// Cases are all cases: every mode, type and place, with every kind of factors. Each call makes them anew.
+// Cases are all cases: every mode, type and place, with every kind of factors. Each call makes them
+// anew.
 func Cases() []Case {
 	var cs []Case
 	for _, mode := range Modes {
@@ -278,7 +302,9 @@ func (c Case) shapes() []Case {
 		v.place(nil, 3)
 		cs = append(cs, v)
 	}
-	for _, s := range []struct{ head, heads, tokens, batch int }{{64, 1, 1, 1}, {64, 4, 33, 1}, {128, 2, 3, 1}, {256, 1, 2, 3}} {
+	for _, s := range []struct{ head, heads, tokens, batch int }{
+		{64, 1, 1, 1}, {64, 4, 33, 1}, {128, 2, 3, 1}, {256, 1, 2, 3},
+	} {
 		v := c
 		v.HeadDim, v.Heads, v.Tokens, v.Batch = s.head, s.heads, s.tokens, s.batch
 		if c.Mode == Vision {
@@ -347,7 +373,8 @@ func (c *Case) place(at []int32, rows int) {
 			row = 0
 		}
 		for plane := range c.planes() {
-			c.Positions[plane*c.Tokens+t] = p - int32(plane)*p/5 // height and width differ from time
+			// height and width differ from time
+			c.Positions[plane*c.Tokens+t] = p - int32(plane)*p/5
 		}
 		if c.Rows {
 			c.Positions[(c.planes()-1)*c.Tokens+t] = int32(row)
@@ -370,7 +397,8 @@ func (c *Case) place(at []int32, rows int) {
 	}
 }
 
-// factors are a row's: all 1 in row 0, else ascending from 1 to about 2^r, but not monotone, as the authors' are not.
+// factors are a row's: all 1 in row 0, else ascending from 1 to about 2^r, but not monotone, as the
+// authors' are not.
 func (c Case) factors(row int) []float32 {
 	f := make([]float32, c.Pairs())
 	for i := range f {
@@ -382,7 +410,8 @@ func (c Case) factors(row int) []float32 {
 	return f
 }
 
-// Grow is the case with larger heads and more of them, all rotated, at positions 0, 1, 2, … of one sequence.
+// Grow is the case with larger heads and more of them, all rotated, at positions 0, 1, 2, … of one
+// sequence.
 func (c Case) Grow(headDim, heads, tokens int) Case {
 	rows := len(c.Factors)
 	switch {

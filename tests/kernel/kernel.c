@@ -31,7 +31,9 @@ void kernel_set_threads(ggml_backend_t backend, int n) {
 // the slice of the store that is rotated, see View in cases.go
 static struct ggml_tensor * kernel_src(struct ggml_context * ctx, struct ggml_tensor * store, const kernel_params * p) {
     switch (p->view) {
-        case 1: { // one of three in a fused projection: heads are strided by the head, tokens by the whole projection
+        case 1: {
+            // one of three in a fused projection: heads are strided by the head, tokens by the
+            // whole projection
             const size_t head = p->head_dim*ggml_type_size(store->type);
             return ggml_view_4d(ctx, store, p->head_dim, p->n_heads, p->n_tokens, p->n_batch, head, store->nb[1], store->nb[2], p->n_heads*head);
         }
@@ -140,7 +142,8 @@ kernel_graph * kernel_new(ggml_backend_t backend, kernel_params p, const float *
         ggml_backend_tensor_set(c, factors, 0, ggml_nbytes(c));
     }
     if (!p.in_place) {
-        ggml_backend_tensor_memset(rope, 0x7f, 0, ggml_nbytes(rope)); // no case rotates to such numbers
+        // no case rotates to such numbers
+        ggml_backend_tensor_memset(rope, 0x7f, 0, ggml_nbytes(rope));
     }
     if (normed) {
         ggml_backend_tensor_memset(normed, 0x7f, 0, ggml_nbytes(normed));

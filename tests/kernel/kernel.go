@@ -1,7 +1,9 @@
-// Package kernel runs ggml's RoPE op by itself, on any device of the host, so that it can be measured against an oracle.
+// Package kernel runs ggml's RoPE op by itself, on any device of the host, so that it can be
+// measured against an oracle.
 //
-// It is what ggml's test-backend-ops does for this op; the host's source does not ship that program. The package uses
-// nothing of the patches, so it builds against the unpatched host as well.
+// It is what ggml's test-backend-ops does for this op; the host's source does not ship that
+// program. The package uses nothing of the patches, so it builds against the unpatched host as
+// well.
 package kernel
 
 /*
@@ -36,7 +38,8 @@ var devices = sync.OnceValue(func() []*Device {
 	var ds []*Device
 	for i := range int(C.ggml_backend_dev_count()) {
 		dev := C.ggml_backend_dev_get(C.size_t(i))
-		if d := start(dev, fmt.Sprintf("%s.%d", C.GoString(C.ggml_backend_dev_name(dev)), i)); d != nil {
+		name := C.GoString(C.ggml_backend_dev_name(dev))
+		if d := start(dev, fmt.Sprintf("%s.%d", name, i)); d != nil {
 			ds = append(ds, d)
 		}
 	}
@@ -54,7 +57,8 @@ func start(dev C.ggml_backend_dev_t, name string) *Device {
 // Devices are all devices that the host finds, OLLAMA_LIBRARY_PATH included.
 func Devices() []*Device { return devices() }
 
-// Open loads a backend library for its devices alone: the host's list does not get them, so that models do not run there.
+// Open loads a backend library for its devices alone: the host's list does not get them, so that
+// models do not run there.
 func Open(path string) ([]*Device, error) {
 	ggml.OnceLoad()
 	cpath := C.CString(path)
@@ -89,19 +93,25 @@ type Graph struct {
 	g *C.kernel_graph
 }
 
-// NewGraph puts a case on the device and fills its inputs. x is what Case.Input gives. The error is ErrUnsupported when
-// the device refuses the op.
+// NewGraph puts a case on the device and fills its inputs. x is what Case.Input gives. The error is
+// ErrUnsupported when the device refuses the op.
 func (d *Device) NewGraph(c Case, x []float32) (*Graph, error) {
 	if len(x) != c.InputLen() || len(c.Positions) != c.planes()*c.Tokens {
-		return nil, fmt.Errorf("kernel: %d values and %d positions for %v", len(x), len(c.Positions), c)
+		return nil, fmt.Errorf("kernel: %d values and %d positions for %v", len(x),
+			len(c.Positions), c)
 	}
 	p := C.kernel_params{
-		mode: C.int(c.Mode), f16: C.bool(c.F16), back: C.bool(c.Back), in_place: C.bool(c.InPlace), view: C.int(c.View),
-		n_dims: C.int(c.Dims), head_dim: C.int(c.HeadDim), n_heads: C.int(c.Heads), n_tokens: C.int(c.Tokens),
-		n_batch: C.int(c.Batch), n_pos: C.int(len(c.Positions)), n_cells: C.int(c.Cells()), n_ops: C.int(max(c.Ops, 1)),
+		mode: C.int(c.Mode), f16: C.bool(c.F16), back: C.bool(c.Back), in_place: C.bool(c.InPlace),
+		view:   C.int(c.View),
+		n_dims: C.int(c.Dims), head_dim: C.int(c.HeadDim), n_heads: C.int(c.Heads),
+		n_tokens: C.int(c.Tokens),
+		n_batch:  C.int(c.Batch), n_pos: C.int(len(c.Positions)), n_cells: C.int(c.Cells()),
+		n_ops:     C.int(max(c.Ops, 1)),
 		cache_f16: C.bool(c.CacheF16), norm: C.bool(c.Norm),
-		freq_base: C.float(c.FreqBase), freq_scale: C.float(c.FreqScale), ext_factor: C.float(c.ExtFactor),
-		attn_factor: C.float(c.AttnFactor), beta_fast: 32, beta_slow: 1, n_ctx_orig: C.int(c.Original),
+		freq_base: C.float(c.FreqBase), freq_scale: C.float(c.FreqScale),
+		ext_factor:  C.float(c.ExtFactor),
+		attn_factor: C.float(c.AttnFactor), beta_fast: 32, beta_slow: 1,
+		n_ctx_orig: C.int(c.Original),
 	}
 	for i, s := range c.Sections {
 		p.sections[i] = C.int(s)
@@ -117,8 +127,10 @@ func (d *Device) NewGraph(c Case, x []float32) (*Graph, error) {
 		cells[t] = int64(c.Cell(t))
 	}
 	C.kernel_set_threads(d.backend, C.int(c.Threads))
-	g := C.kernel_new(d.backend, p, (*C.float)(unsafe.Pointer(&x[0])), (*C.int32_t)(unsafe.Pointer(&c.Positions[0])),
-		(*C.float)(unsafe.Pointer(unsafe.SliceData(factors))), (*C.int64_t)(unsafe.Pointer(&cells[0])))
+	g := C.kernel_new(d.backend, p, (*C.float)(unsafe.Pointer(&x[0])),
+		(*C.int32_t)(unsafe.Pointer(&c.Positions[0])),
+		(*C.float)(unsafe.Pointer(unsafe.SliceData(factors))),
+		(*C.int64_t)(unsafe.Pointer(&cells[0])))
 	if g == nil {
 		return nil, ErrUnsupported
 	}
@@ -135,16 +147,17 @@ func (g *Graph) Compute(n int) error {
 	return nil
 }
 
-// Output is the op's result as float32: laid out as the input when the case is in place, as the cache when it is stored
-// there, else contiguous [batch][token][head][element].
+// Output is the op's result as float32: laid out as the input when the case is in place, as the
+// cache when it is stored there, else contiguous [batch][token][head][element].
 func (g *Graph) Output() []float32 {
 	out := make([]float32, g.c.OutputLen())
 	C.kernel_output(g.g, (*C.float)(unsafe.Pointer(&out[0])), C.size_t(len(out)))
 	return out
 }
 
-// Fused says whether the device computed as one what the case names apart: the op and the store of its result in the cache, or the
-// norm before it and the op. What lies between them is then never written.
+// Fused says whether the device computed as one what the case names apart: the op and the store of
+// its result in the cache, or the norm before it and the op. What lies between them is then never
+// written.
 func (g *Graph) Fused() bool { return bool(C.kernel_fused(g.g)) }
 
 // Free gives back what the graph holds.

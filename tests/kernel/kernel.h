@@ -21,10 +21,12 @@ typedef struct {
     ggml_backend_buffer_t      buffer;
     struct ggml_cgraph       * graph;
     struct ggml_tensor       * out;
-    struct ggml_tensor       * inner; // what is not written if it is computed as one with what takes it
+    // what is not written if it is computed as one with what takes it
+    struct ggml_tensor       * inner;
 } kernel_graph;
 
-// the devices of a backend library, which is not entered into the host's list; 0 if it cannot be loaded
+// the devices of a backend library, which is not entered into the host's list; 0 if it cannot be
+// loaded
 int            kernel_open(const char * path, ggml_backend_dev_t * devs, int n);
 void           kernel_set_threads(ggml_backend_t backend, int n);
 // NULL if the device refuses the op. cells: of the cache for each token, if p.n_cells > 0

@@ -1,7 +1,7 @@
 // What ggml-metal-device.m and ggml-metal-context.m do with Metal, done with memory and loops.
 //
-// An op runs when it is dispatched, so nothing here shows a missing barrier. Buffers are memory of the host, as on a Mac
-// with unified memory.
+// An op runs when it is dispatched, so nothing here shows a missing barrier. Buffers are memory of
+// the host, as on a Mac with unified memory.
 
 #include "shim.h"
 
@@ -214,7 +214,8 @@ ggml_status ggml_metal_graph_compute(ggml_metal_t ctx, ggml_cgraph * gf) {
     return GGML_STATUS_SUCCESS;
 }
 
-// what a backend's library is asked for. The name is another one, so that nobody takes results for those of a Mac
+// what a backend's library is asked for. The name is another one, so that nobody takes results for
+// those of a Mac
 extern "C" ggml_backend_reg_t ggml_backend_init(void) {
     ggml_backend_reg_t reg = ggml_backend_metal_reg();
     ggml_backend_reg_dev_get(reg, 0)->iface.get_name = [](ggml_backend_dev_t) { return "Metal-shim"; };

@@ -5,8 +5,8 @@
 
 namespace metal {
 
-// The mark of an entry point and address spaces mean nothing on a CPU. clang can check that pointers keep to their space,
-// as Metal's compiler does. Last, for headers have such names.
+// The mark of an entry point and address spaces mean nothing on a CPU. clang can check that
+// pointers keep to their space, as Metal's compiler does. Last, for headers have such names.
 #define kernel
 #define thread
 #ifdef ADDRESS_SPACES

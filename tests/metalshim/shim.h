@@ -1,7 +1,7 @@
 // What ggml's RoPE kernels use of the Metal Shading Language, as C++.
 //
-// A dispatch calls a kernel once for each thread, one after another: right for kernels without barriers and shared
-// memory, as these are.
+// A dispatch calls a kernel once for each thread, one after another: right for kernels without
+// barriers and shared memory, as these are.
 
 #pragma once
 
@@ -48,8 +48,8 @@ template <typename T> struct vec3 {
 typedef vec3<ushort> ushort3;
 typedef vec3<uint>   uint3;
 
-// A function constant is a variable, registered under its index. A pipeline sets every one before it runs: Metal compiles
-// none that leaves one open.
+// A function constant is a variable, registered under its index. A pipeline sets every one before
+// it runs: Metal compiles none that leaves one open.
 struct function_constant {
     template <typename T> function_constant(int index, T * variable) {
         all()[index] = { [](void * p, int value) { *(T *) p = (T) value; }, variable };

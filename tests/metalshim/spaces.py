@@ -1,10 +1,12 @@
-"""Lets clang (libclang, from PyPI) look at the kernels with address spaces: spaces.py kernels.cpp [FLAG...]"""
+"""Lets clang (libclang, from PyPI) look at the kernels with address spaces:
+spaces.py kernels.cpp [FLAG...]"""
 
 import sys
 
 from clang.cindex import Diagnostic, Index
 
-errors = [d for d in Index.create().parse(sys.argv[1], args=sys.argv[2:]).diagnostics if d.severity >= Diagnostic.Error]
+unit = Index.create().parse(sys.argv[1], args=sys.argv[2:])
+errors = [d for d in unit.diagnostics if d.severity >= Diagnostic.Error]
 for d in errors:
     print(f"{d.location.file}:{d.location.line}: {d.spelling}")
 sys.exit(len(errors) > 0)

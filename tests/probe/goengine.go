@@ -5,11 +5,12 @@ import (
 	"github.com/longrope/longrope/tests/session"
 )
 
-// goLogits runs a model on the Go engine as the host's runner does: prefill in batches, tokens one by one, a context
-// shift, tokens again.
+// goLogits runs a model on the Go engine as the host's runner does: prefill in batches, tokens one
+// by one, a context shift, tokens again.
 func goLogits(path string, prefill, decode int) (map[string]*digest, error) {
 	const batchSize = 64
-	s, err := gosession.Open(path, session.Options{Context: prefill + 2*decode, Batch: batchSize, Keys: "f16"})
+	s, err := gosession.Open(path,
+		session.Options{Context: prefill + 2*decode, Batch: batchSize, Keys: "f16"})
 	if err != nil {
 		return nil, err
 	}

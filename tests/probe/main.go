@@ -1,14 +1,16 @@
-// Command probe shows what a host computes, with nothing that an unpatched host lacks: tests build it against both hosts
-// and compare. It prints one line of JSON.
+// Command probe shows what a host computes, with nothing that an unpatched host lacks: tests build
+// it against both hosts and compare. It prints one line of JSON.
 //
-//	probe logits MODEL PREFILL DECODE   logits of a prefill, single tokens and what follows a context shift
+//	probe logits MODEL PREFILL DECODE   logits of a prefill, of single tokens and after a context
+//	                                    shift
 //	probe gologits MODEL PREFILL DECODE the same on the Go engine
 //	probe keys MODEL TYPE SHIFTS        cached keys of layer 0 after context shifts
 //	probe run MODEL TOKENS              logits of the last tokens of a prefill in float32
 //	probe state MODEL TOKENS FILE       the saved state of a sequence after a prefill
 //	probe rope                          the RoPE op without rows, all modes
-//	probe speed MODEL PREFILL DECODE    tokens per second of a prefill in batches of 512 and of single tokens after it, on the
-//	                                    GPUs that the host finds, the CPU if there are none
+//	probe speed MODEL PREFILL DECODE    tokens per second of a prefill in batches of 512 and
+//	                                    of single tokens after it, on the GPUs that the
+//	                                    host finds, the CPU if there are none
 //
 // Against the unpatched host it is built with the tag stock.
 package main
@@ -83,11 +85,20 @@ func run(args []string) (any, error) {
 	case len(args) == 1 && args[0] == "rope":
 		return rope()
 	}
-	return nil, errors.New("usage: probe logits MODEL PREFILL DECODE | gologits MODEL PREFILL DECODE | keys MODEL TYPE SHIFTS | run MODEL TOKENS | state MODEL TOKENS FILE | rope | speed MODEL PREFILL DECODE")
+	return nil, errors.New(
+		"usage: probe logits MODEL PREFILL DECODE | gologits MODEL PREFILL DECODE | keys " +
+			"MODEL TYPE SHIFTS | run MODEL TOKENS | state MODEL TOKENS FILE | rope | speed MODEL " +
+			"PREFILL DECODE")
 }
 
-// open loads a model with a context and a batch. The unpatched host cannot free a context; the program ends soon.
-func open(path string, batchSize int, mp llama.ModelParams, params llama.ContextParams) (*llama.Model, *llama.Context, *llama.Batch, error) {
+// open loads a model with a context and a batch. The unpatched host cannot free a context; the
+// program ends soon.
+func open(
+	path string,
+	batchSize int,
+	mp llama.ModelParams,
+	params llama.ContextParams,
+) (*llama.Model, *llama.Context, *llama.Batch, error) {
 	model, err := llama.LoadModelFromFile(path, mp)
 	if err != nil {
 		return nil, nil, nil, err
@@ -104,12 +115,14 @@ func open(path string, batchSize int, mp llama.ModelParams, params llama.Context
 func speed(path string, prefill, decode int) (map[string]float64, error) {
 	const batchSize = 512
 	llama.BackendInit()
-	mp, flash := llama.ModelParams{UseMmap: true}, ml.FlashAttentionDisabled // on a CPU it halves the speed
+	// on a CPU it halves the speed
+	mp, flash := llama.ModelParams{UseMmap: true}, ml.FlashAttentionDisabled
 	for _, gpu := range llama.EnumerateGPUs() {
 		mp.Devices = append(mp.Devices, gpu.LlamaID)
 		mp.NumGpuLayers, flash = math.MaxInt32, ml.FlashAttentionAuto
 	}
-	model, lc, batch, err := open(path, batchSize, mp, llama.NewContextParams(prefill+decode, batchSize, 1, runtime.NumCPU(), flash, ""))
+	model, lc, batch, err := open(path, batchSize, mp,
+		llama.NewContextParams(prefill+decode, batchSize, 1, runtime.NumCPU(), flash, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +152,8 @@ func speed(path string, prefill, decode int) (map[string]float64, error) {
 	return out, err
 }
 
-// digest is what is left of numbers: their hash and some of them, to see how far apart two hosts are.
+// digest is what is left of numbers: their hash and some of them, to see how far apart two hosts
+// are.
 type digest struct {
 	SHA256 string    `json:"sha256"`
 	N      int       `json:"n"`
@@ -161,11 +175,13 @@ func (d *digest) add(x []float32) {
 	d.SHA256 = hex.EncodeToString(d.h.Sum(nil))
 }
 
-// logits runs a model as the host's runner does: prefill in batches, tokens one by one, a context shift, tokens again.
+// logits runs a model as the host's runner does: prefill in batches, tokens one by one, a context
+// shift, tokens again.
 func logits(path string, prefill, decode int) (map[string]*digest, error) {
 	const batchSize = 64
 	llama.BackendInit()
-	model, lc, batch, err := open(path, batchSize, llama.ModelParams{UseMmap: true}, llama.NewContextParams(prefill+2*decode, batchSize, 1, 1, ml.FlashAttentionAuto, ""))
+	model, lc, batch, err := open(path, batchSize, llama.ModelParams{UseMmap: true},
+		llama.NewContextParams(prefill+2*decode, batchSize, 1, 1, ml.FlashAttentionAuto, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -268,7 +284,8 @@ func keys(path, typ string, shifts int) (*keyReport, error) {
 		}
 		tokens = append(tokens[:keep:keep], tokens[keep+discard:]...)
 		tokens = append(tokens, i+1) // which makes the engine apply the shift
-		if err := s.Decode(session.Token{ID: i + 1, Pos: len(tokens) - 1, Logits: true}); err != nil {
+		next := session.Token{ID: i + 1, Pos: len(tokens) - 1, Logits: true}
+		if err := s.Decode(next); err != nil {
 			return nil, err
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// File is a GGUF held in memory: enough to compute with a small model, to change its metadata and to write it again. It
-// shares no code with package convert, which it thereby checks.
+// File is a GGUF held in memory: enough to compute with a small model, to change its metadata and
+// to write it again. It shares no code with package convert, which it thereby checks.
 type File struct {
 	keys    []string
 	values  map[string][]byte // type and value as encoded
@@ -72,7 +72,8 @@ func Read(b []byte) (f *File, err error) {
 	align := int(f.Uint("general.alignment", 32))
 	data := b[(d.at+align-1)/align*align:]
 	for i := range f.Tensors {
-		if f.Tensors[i].Data, err = floats(data[offsets[i]:], types[i], f.Tensors[i].Len()); err != nil {
+		f.Tensors[i].Data, err = floats(data[offsets[i]:], types[i], f.Tensors[i].Len())
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Tensors[i].Name, err)
 		}
 	}
@@ -204,8 +205,8 @@ func (f *File) Set(key string, value any) {
 	f.values[key] = b.Bytes()
 }
 
-// SetArchitecture turns the model into one of another architecture with the same tensors: keys of the old one get the
-// new one's name.
+// SetArchitecture turns the model into one of another architecture with the same tensors: keys of
+// the old one get the new one's name.
 func (f *File) SetArchitecture(name string) {
 	old := f.String("general.architecture")
 	for i, key := range f.keys {
@@ -225,8 +226,9 @@ func put(w io.Writer, v any) {
 	}
 }
 
-// WriteFile writes the model with all tensors as f32. The engine multiplies f16 weights with activations rounded to
-// f16; of f32 ones it computes in float32 throughout, which is what a float64 reference can be compared with.
+// WriteFile writes the model with all tensors as f32. The engine multiplies f16 weights with
+// activations rounded to f16; of f32 ones it computes in float32 throughout, which is what a
+// float64 reference can be compared with.
 func (f *File) WriteFile(path string) error {
 	const align = 32
 	var head, data bytes.Buffer

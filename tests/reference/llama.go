@@ -1,14 +1,15 @@
-// Package reference is a llama forward pass in float64, written for reading: what the engine is measured against where
-// no other implementation has a start window.
+// Package reference is a llama forward pass in float64, written for reading: what the engine is
+// measured against where no other implementation has a start window.
 //
 //	x = embedding of the token
 //	for each block:
 //	    h = rmsnorm(x);  q, k, v = Wq h, Wk h, Wv h;  q, k = rope(q, p), rope(k, p)
 //	    x += Wo softmax(q·k / sqrt(head)) v          (heads of q share the heads of k and v)
 //	    h = rmsnorm(x);  x += Wdown (silu(Wgate h) * Wup h)
-//	logits = Wout rmsnorm(x)                         (Wout is the embedding's matrix when the file has none)
+//	logits = Wout rmsnorm(x)           (Wout is the embedding's matrix when the file has none)
 //
-// Weights are those of a GGUF; rope is the ladder's. It is O(n^2) in tokens and for models of a few million parameters.
+// Weights are those of a GGUF; rope is the ladder's. It is O(n^2) in tokens and for models of a few
+// million parameters.
 package reference
 
 import (
@@ -39,19 +40,23 @@ func NewLlama(f *File) (*Llama, error) {
 		return nil, fmt.Errorf("reference: general.architecture is %q, want llama", arch)
 	}
 	m := &Llama{
-		width:   int(f.Uint("llama.embedding_length", 0)),
-		heads:   int(f.Uint("llama.attention.head_count", 0)),
-		kvHeads: int(f.Uint("llama.attention.head_count_kv", f.Uint("llama.attention.head_count", 0))),
-		eps:     float64(f.Float("llama.attention.layer_norm_rms_epsilon", 0)),
+		width: int(f.Uint("llama.embedding_length", 0)),
+		heads: int(f.Uint("llama.attention.head_count", 0)),
+		kvHeads: int(
+			f.Uint("llama.attention.head_count_kv", f.Uint("llama.attention.head_count", 0))),
+		eps: float64(f.Float("llama.attention.layer_norm_rms_epsilon", 0)),
 	}
 	if m.width == 0 || m.heads == 0 || m.eps == 0 {
-		return nil, fmt.Errorf("reference: llama.embedding_length, attention.head_count or attention.layer_norm_rms_epsilon is missing")
+		return nil, fmt.Errorf("reference: llama.embedding_length, attention.head_count or " +
+			"attention.layer_norm_rms_epsilon is missing")
 	}
 	m.headDim = int(f.Uint("llama.attention.key_length", uint32(m.width/m.heads)))
 	m.Rope = ropescale.Rope{
-		Dims:                  int(f.Uint("llama.rope.dimension_count", uint32(m.headDim))),
-		FreqBase:              float64(f.Float("llama.rope.freq_base", 10000)),
-		OriginalContextLength: int(f.Uint("llama.rope.scaling.original_context_length", f.Uint("llama.context_length", 0))),
+		Dims:     int(f.Uint("llama.rope.dimension_count", uint32(m.headDim))),
+		FreqBase: float64(f.Float("llama.rope.freq_base", 10000)),
+		OriginalContextLength: int(
+			f.Uint("llama.rope.scaling.original_context_length", f.Uint("llama.context_length", 0)),
+		),
 	}
 
 	tensors := map[string][]float64{}
@@ -69,14 +74,16 @@ func NewLlama(f *File) (*Llama, error) {
 		}
 		return tensors[name]
 	}
-	m.embedding, m.norm, m.output = take("token_embd.weight"), take("output_norm.weight"), tensors["output.weight"]
+	m.embedding, m.norm, m.output = take("token_embd.weight"), take(
+		"output_norm.weight"), tensors["output.weight"]
 	if m.output == nil {
 		m.output = m.embedding
 	}
 	for i := range int(f.Uint("llama.block_count", 0)) {
 		p := fmt.Sprintf("blk.%d.", i)
 		m.blocks = append(m.blocks, block{
-			take(p + "attn_norm.weight"), take(p + "attn_q.weight"), take(p + "attn_k.weight"), take(p + "attn_v.weight"),
+			take(p + "attn_norm.weight"), take(p + "attn_q.weight"), take(p + "attn_k.weight"),
+			take(p + "attn_v.weight"),
 			take(p + "attn_output.weight"), take(p + "ffn_norm.weight"),
 			take(p + "ffn_gate.weight"), take(p + "ffn_up.weight"), take(p + "ffn_down.weight"),
 		})
@@ -87,7 +94,8 @@ func NewLlama(f *File) (*Llama, error) {
 	return m, nil
 }
 
-// Logits of every token of a sequence that starts at position 0, on a rung of the ladder (0 is the model's own RoPE).
+// Logits of every token of a sequence that starts at position 0, on a rung of the ladder (0 is the
+// model's own RoPE).
 func (m *Llama) Logits(tokens []int, l *ropescale.Ladder, rung int) [][]float64 {
 	n := len(tokens)
 	x := make([][]float64, n)

@@ -31,8 +31,9 @@ func (s *Session) SetLadder(l *ropescale.Ladder) error {
 		data = append(data, row...)
 		lengths = append(lengths, int32(l.At(r).Length))
 	}
-	if C.llama_longrope_set(s.c.ctx, (*C.float)(unsafe.Pointer(&data[0])), (*C.int32_t)(unsafe.Pointer(&lengths[0])),
-		(*C.int32_t)(unsafe.Pointer(&windows[0])), C.int32_t(len(rows)), C.int32_t(len(rows[0]))) != 0 {
+	if C.llama_longrope_set(s.c.ctx, (*C.float)(unsafe.Pointer(&data[0])),
+		(*C.int32_t)(unsafe.Pointer(&lengths[0])), (*C.int32_t)(unsafe.Pointer(&windows[0])),
+		C.int32_t(len(rows)), C.int32_t(len(rows[0]))) != 0 {
 		return s.refused()
 	}
 	return nil
@@ -42,10 +43,12 @@ func (s *Session) refused() error {
 	return fmt.Errorf("session: %s", C.GoString(C.llama_longrope_error(s.c.ctx)))
 }
 
-// SetRung puts a sequence on a rung; cached keys that it has are rotated to it. That can fail, with no keys it cannot.
+// SetRung puts a sequence on a rung; cached keys that it has are rotated to it. That can fail, with
+// no keys it cannot.
 func (s *Session) SetRung(seq, rung int) error {
 	if C.llama_longrope_set_rung(s.c.ctx, C.llama_seq_id(seq), C.int32_t(rung)) != 0 {
-		return fmt.Errorf("session: the cached keys of sequence %d cannot be rotated to rung %d", seq, rung)
+		return fmt.Errorf("session: the cached keys of sequence %d cannot be rotated to rung %d",
+			seq, rung)
 	}
 	return nil
 }
@@ -56,4 +59,8 @@ func (s *Session) Rung(seq int) int {
 }
 
 // RungFor is the rung that the engine gives to a sequence of n tokens.
-func (s *Session) RungFor(n int) int { return int(C.llama_longrope_rung_for(s.c.ctx, C.int32_t(n))) }
+func (s *Session) RungFor(
+	n int,
+) int {
+	return int(C.llama_longrope_rung_for(s.c.ctx, C.int32_t(n)))
+}

@@ -162,8 +162,9 @@ void session_move(session * s, int seq, int p0, int p1, int delta) {
 
 #define SESSION_READ(p, v) (memcpy(&(v), p, sizeof(v)), p += sizeof(v))
 
-// The state of a sequence, as llama_kv_cache::state_write has it: streams; of each the cells (position and sequences), then
-// layer by layer the type, the size and the data of the keys. Layer 0 is the first.
+// The state of a sequence, as llama_kv_cache::state_write has it: streams; of each the cells
+// (position and sequences), then layer by layer the type, the size and the data of the keys. Layer
+// 0 is the first.
 session_cached * session_keys(session * s, int seq, int * n, int * width) {
     const size_t size = llama_state_seq_get_size(s->ctx, seq);
     uint8_t * state = malloc(size);
@@ -176,7 +177,8 @@ session_cached * session_keys(session * s, int seq, int * n, int * width) {
     const uint8_t * p = state;
     uint32_t n_stream, n_cells = 0;
     SESSION_READ(p, n_stream);
-    if (n_stream == 0x4c524f50) { // of a context with a ladder: the ladder's hash, and a rung for each sequence
+    if (n_stream == 0x4c524f50) {
+        // of a context with a ladder: the ladder's hash, and a rung for each sequence
         uint64_t hash;
         uint32_t n_rungs;
         SESSION_READ(p, hash);

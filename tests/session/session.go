@@ -1,7 +1,9 @@
-// Package session runs a model through the C interface of the host's llama.cpp engine, where tests need what the host's
-// Go binding keeps to itself: caches in float32, the bytes of cached keys, several sequences in one batch.
+// Package session runs a model through the C interface of the host's llama.cpp engine, where tests
+// need what the host's Go binding keeps to itself: caches in float32, the bytes of cached keys,
+// several sequences in one batch.
 //
-// All but ladder.go is on what the unpatched host has too; built with the tag stock, the package needs no patch.
+// All but ladder.go is on what the unpatched host has too; built with the tag stock, the package
+// needs no patch.
 package session
 
 /*
@@ -23,7 +25,8 @@ import (
 	ggml "github.com/ollama/ollama/ml/backend/ggml/ggml/src"
 )
 
-// Options of a session. The zero value is one sequence of 512 tokens with caches in float32, on one thread.
+// Options of a session. The zero value is one sequence of 512 tokens with caches in float32, on one
+// thread.
 type Options struct {
 	// Context is the number of tokens that each sequence can have; 0 is 512.
 	Context int
@@ -33,16 +36,18 @@ type Options struct {
 	Sequences int
 	// Keys is the type of cached keys: "f32" (the default), "f16" or "q8_0".
 	Keys string
-	// Flash computes attention as one op, with values in float16; else it is three ops and values have the type of keys,
-	// float16 if that is quantised.
+	// Flash computes attention as one op, with values in float16; else it is three ops and values
+	// have the type of keys, float16 if that is quantised.
 	Flash bool
 	// Threads is the number of CPU threads; 0 is 1.
 	Threads int
 	// GPULayers is how many layers, from the last, go to the GPUs that the host finds; 0 is none.
 	GPULayers int
-	// Unified has all sequences in one stream of cells, where copies share them; else each has its own.
+	// Unified has all sequences in one stream of cells, where copies share them; else each has its
+	// own.
 	Unified bool
-	// FreqScale is what RoPE multiplies angles by, in layers that are not local; 0 is the model's own.
+	// FreqScale is what RoPE multiplies angles by, in layers that are not local; 0 is the model's
+	// own.
 	FreqScale float32
 	// Hidden makes Logits return the last hidden states, which is all that an encoder has.
 	Hidden bool
@@ -78,17 +83,37 @@ func Open(path string, o Options) (*Session, error) {
 		}
 		return C.int(v)
 	}
-	types := map[string]C.enum_ggml_type{"": C.GGML_TYPE_F32, "f32": C.GGML_TYPE_F32, "f16": C.GGML_TYPE_F16, "q8_0": C.GGML_TYPE_Q8_0}
+	types := map[string]C.enum_ggml_type{
+		"":     C.GGML_TYPE_F32,
+		"f32":  C.GGML_TYPE_F32,
+		"f16":  C.GGML_TYPE_F16,
+		"q8_0": C.GGML_TYPE_Q8_0,
+	}
 	keys, ok := types[o.Keys]
 	if !ok {
 		return nil, fmt.Errorf("session: unknown type of keys %q", o.Keys)
 	}
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
-	c := C.session_open(cpath, or(o.Context, 512), or(o.Batch, 512), or(o.Sequences, 1), or(o.Threads, 1), C.int(o.GPULayers), keys, C.bool(o.Flash), C.bool(o.Unified),
-		C.session_extra{freq_scale: C.float(o.FreqScale), hidden: C.bool(o.Hidden), watch: C.bool(o.Watch)})
+	c := C.session_open(
+		cpath,
+		or(o.Context, 512),
+		or(o.Batch, 512),
+		or(o.Sequences, 1),
+		or(o.Threads, 1),
+		C.int(o.GPULayers),
+		keys,
+		C.bool(o.Flash),
+		C.bool(o.Unified),
+		C.session_extra{
+			freq_scale: C.float(o.FreqScale),
+			hidden:     C.bool(o.Hidden),
+			watch:      C.bool(o.Watch),
+		},
+	)
 	if c == nil {
-		return nil, fmt.Errorf("session: the engine cannot load %s: %s", path, strings.TrimSpace(C.GoString(C.session_error())))
+		return nil, fmt.Errorf("session: the engine cannot load %s: %s", path,
+			strings.TrimSpace(C.GoString(C.session_error())))
 	}
 	return &Session{c, int(C.session_vocab(c)), o.Hidden}, nil
 }
@@ -116,7 +141,8 @@ func (s *Session) Decode(batch ...Token) error {
 	return nil
 }
 
-// DecodeImage computes a batch of embeddings in place of tokens, as an image's are, with the positions of M-RoPE in each plane.
+// DecodeImage computes a batch of embeddings in place of tokens, as an image's are, with the
+// positions of M-RoPE in each plane.
 func (s *Session) DecodeImage(embeddings [][]float32, at [][4]int, seq int) error {
 	n := len(embeddings)
 	var data []float32
@@ -127,8 +153,11 @@ func (s *Session) DecodeImage(embeddings [][]float32, at [][4]int, seq int) erro
 			pos[plane*n+i] = int32(p)
 		}
 	}
-	if code := C.session_decode_embd(s.c, C.int(n), (*C.float)(unsafe.Pointer(&data[0])), (*C.int32_t)(unsafe.Pointer(&pos[0])), C.int(seq)); code != 0 {
-		return fmt.Errorf("session: decoding an image of %d tokens failed with code %d", n, int(code))
+	code := C.session_decode_embd(s.c, C.int(n), (*C.float)(unsafe.Pointer(&data[0])),
+		(*C.int32_t)(unsafe.Pointer(&pos[0])), C.int(seq))
+	if code != 0 {
+		return fmt.Errorf("session: decoding an image of %d tokens failed with code %d", n,
+			int(code))
 	}
 	return nil
 }
@@ -148,7 +177,8 @@ func (s *Session) Logits(i int) []float32 {
 	return floats(p, int(n))
 }
 
-// Prefill decodes tokens from position pos on in pieces of at most chunk, and returns all their logits.
+// Prefill decodes tokens from position pos on in pieces of at most chunk, and returns all their
+// logits.
 func (s *Session) Prefill(tokens []int, seq, pos, chunk int) ([][]float32, error) {
 	return Prefill(s, tokens, seq, pos, chunk)
 }
@@ -188,8 +218,8 @@ func (s *Session) Remove(seq, p0, p1 int) error {
 // CanShift says whether the engine moves cached keys of the model.
 func (s *Session) CanShift() bool { return bool(C.session_can_move(s.c)) }
 
-// Shift is a context shift as the host's runner does it: positions keep to keep+discard of the sequence are removed and
-// the later ones, up to length, move down by discard.
+// Shift is a context shift as the host's runner does it: positions keep to keep+discard of the
+// sequence are removed and the later ones, up to length, move down by discard.
 func (s *Session) Shift(seq, keep, discard, length int) error {
 	if err := s.Remove(seq, keep, keep+discard); err != nil {
 		return err
@@ -198,8 +228,9 @@ func (s *Session) Shift(seq, keep, discard, length int) error {
 	return nil
 }
 
-// Keys are a sequence's cached keys of layer 0 by position, each with the heads one after the other; quantised ones
-// are given as what they stand for. Shifts that are due are applied by the next Decode, and with a ladder here too.
+// Keys are a sequence's cached keys of layer 0 by position, each with the heads one after the
+// other; quantised ones are given as what they stand for. Shifts that are due are applied by the
+// next Decode, and with a ladder here too.
 func (s *Session) Keys(seq int) (map[int][]float32, error) {
 	var n, width C.int
 	k := C.session_keys(s.c, C.int(seq), &n, &width)
@@ -218,7 +249,8 @@ func (s *Session) Keys(seq int) (map[int][]float32, error) {
 	return keys, nil
 }
 
-// Copy gives sequence dst, which must be empty, the tokens of src. With a ladder, put dst on the rung of src before.
+// Copy gives sequence dst, which must be empty, the tokens of src. With a ladder, put dst on the
+// rung of src before.
 func (s *Session) Copy(src, dst int) { C.session_copy(s.c, C.int(src), C.int(dst)) }
 
 // All stands for all sequences where one is named: the whole state of the engine.
@@ -227,16 +259,22 @@ const All = -1
 // State is what the engine saves of a sequence.
 func (s *Session) State(seq int) ([]byte, error) {
 	b := make([]byte, C.session_state(s.c, C.int(seq), nil, 0))
-	if len(b) == 0 || int(C.session_state(s.c, C.int(seq), (*C.uint8_t)(&b[0]), C.size_t(len(b)))) != len(b) {
-		return nil, fmt.Errorf("session: cannot save the state of sequence %d: %s", seq, C.GoString(C.session_error()))
+	if len(b) == 0 ||
+		int(C.session_state(s.c, C.int(seq), (*C.uint8_t)(&b[0]), C.size_t(len(b)))) != len(b) {
+		return nil, fmt.Errorf("session: cannot save the state of sequence %d: %s", seq,
+			C.GoString(C.session_error()))
 	}
 	return b, nil
 }
 
 // SetState gives a sequence what State saved.
 func (s *Session) SetState(seq int, state []byte) error {
-	if int(C.session_set_state(s.c, C.int(seq), (*C.uint8_t)(&state[0]), C.size_t(len(state)))) != len(state) {
-		return fmt.Errorf("session: cannot load the state of sequence %d: %s", seq, C.GoString(C.session_error()))
+	if int(
+		C.session_set_state(s.c, C.int(seq), (*C.uint8_t)(&state[0]), C.size_t(len(state)))) != len(
+		state,
+	) {
+		return fmt.Errorf("session: cannot load the state of sequence %d: %s", seq,
+			C.GoString(C.session_error()))
 	}
 	return nil
 }

@@ -33,7 +33,8 @@ void             session_close(session * s);
 int              session_vocab(const session * s);
 void             session_add(struct llama_batch * b, int token, int pos, int seq, int seq2, bool logits);
 int              session_decode(session * s, struct llama_batch b);
-int              session_decode_embd(session * s, int n, float * embd, int32_t * pos, int seq); // pos: 4 planes of n
+// pos: 4 planes of n
+int              session_decode_embd(session * s, int n, float * embd, int32_t * pos, int seq);
 float          * session_hidden(session * s, int i, int * n);
 float          * session_logits(session * s, int i);
 void             session_clear(session * s);

@@ -12,7 +12,8 @@ static float * session_floats(const struct ggml_tensor * t) {
             for (int64_t i1 = 0; i1 < t->ne[1]; ++i1) {
                 for (int64_t i0 = 0; i0 < t->ne[0]; ++i0) {
                     const char * e = (const char *) t->data + i0*t->nb[0] + i1*t->nb[1] + i2*t->nb[2] + i3*t->nb[3];
-                    *p++ = t->type == GGML_TYPE_F16 ? ggml_fp16_to_fp32(*(const ggml_fp16_t *) e) : *(const float *) e;
+                    *p++ = t->type == GGML_TYPE_F16
+                        ? ggml_fp16_to_fp32(*(const ggml_fp16_t *) e) : *(const float *) e;
                 }
             }
         }
@@ -20,7 +21,8 @@ static float * session_floats(const struct ggml_tensor * t) {
     return out;
 }
 
-// the product of keys and queries that a softmax is taken of, behind scaling and soft caps; mask is what is added on the way
+// the product of keys and queries that a softmax is taken of, behind scaling and soft caps; mask is
+// what is added on the way
 static const struct ggml_tensor * session_scores(const struct ggml_tensor * softmax, const struct ggml_tensor ** mask) {
     const struct ggml_tensor * t = softmax->src[0];
     *mask = softmax->src[1];

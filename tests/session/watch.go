@@ -12,8 +12,8 @@ import (
 	"unsafe"
 )
 
-// Node is what a node of the graph computed, a RoPE or the softmax of an attention, in the order of computation.
-// Attention comes after the RoPE of its queries and keys.
+// Node is what a node of the graph computed, a RoPE or the softmax of an attention, in the order of
+// computation. Attention comes after the RoPE of its queries and keys.
 type Node struct {
 	Name string
 	// Rope says which of the two it is.
@@ -26,27 +26,32 @@ type Node struct {
 	// Argument and result: [tokens][heads][elements].
 	Tokens, Heads, HeadDim int
 	In, Out                []float32
-	// Positions has one plane of Tokens numbers, four with M-RoPE, and one more where Factors is a matrix.
+	// Positions has one plane of Tokens numbers, four with M-RoPE, and one more where Factors is a
+	// matrix.
 	Positions []int32
 	// Factors are nil, one vector, or the rows of a matrix.
 	Factors [][]float32
 
-	// Of an attention: Mask[query][cell] is whether the query sees the cell (nil: it sees all), Keys[cell] the cached key, heads in turn.
+	// Of an attention: Mask[query][cell] is whether the query sees the cell (nil: it sees all),
+	// Keys[cell] the cached key, heads in turn.
 	Mask   [][]bool
 	Keys   [][]float32
 	KeyDim int // elements of a head of the keys
 }
 
-// Watched gives what was computed since the last call. The session must have been opened with Options.Watch.
+// Watched gives what was computed since the last call. The session must have been opened with
+// Options.Watch.
 func (s *Session) Watched() []Node { return watched(s.c.watch) }
 
-// Watch records the RoPE and attention nodes of a scheduler that another engine has. Close it after the engine.
+// Watch records the RoPE and attention nodes of a scheduler that another engine has. Close it after
+// the engine.
 type Watch struct{ w *C.session_watch }
 
 // NewWatch has a scheduler, a ggml_backend_sched_t on the CPU, compute node by node.
 func NewWatch(sched unsafe.Pointer) *Watch {
 	w := (*C.session_watch)(C.calloc(1, C.sizeof_session_watch))
-	C.ggml_backend_sched_set_eval_callback(C.ggml_backend_sched_t(sched), C.ggml_backend_sched_eval_callback(C.session_watch_eval), unsafe.Pointer(w))
+	C.ggml_backend_sched_set_eval_callback(C.ggml_backend_sched_t(sched),
+		C.ggml_backend_sched_eval_callback(C.session_watch_eval), unsafe.Pointer(w))
 	return &Watch{w}
 }
 

@@ -22,7 +22,8 @@ typedef struct {
 typedef struct session_watch {
     int            n, cap;
     session_node * nodes;
-    float        * in; // argument of the RoPE that is about to be computed: it may be computed in place
+    // argument of the RoPE that is about to be computed: it may be computed in place
+    float        * in;
 } session_watch;
 
 // a ggml_backend_sched_eval_callback; user_data is a session_watch

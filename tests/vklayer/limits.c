@@ -1,5 +1,6 @@
-// A Vulkan layer for tests: devices say that they take 256 bytes of push constants, which the lavapipe of Mesa 22.3 does (it
-// keeps 512 and copies as many as a pipeline has) while it promises 128. It lets the host's shaders of 220 bytes run there.
+// A Vulkan layer for tests: devices say that they take 256 bytes of push constants, which the
+// lavapipe of Mesa 22.3 does (it keeps 512 and copies as many as a pipeline has) while it promises
+// 128. It lets the host's shaders of 220 bytes run there.
 #include <string.h>
 #include <vulkan/vk_layer.h>
 

@@ -1,4 +1,5 @@
-// What the host uses of cuBLAS, declared: enough to compile its CUDA source without the library, which is half a gigabyte.
+// What the host uses of cuBLAS, declared: enough to compile its CUDA source without the library,
+// which is half a gigabyte.
 #pragma once
 
 #include <cuda_runtime.h>

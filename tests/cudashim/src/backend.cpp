@@ -1,11 +1,13 @@
-// A ggml backend whose RoPE is the CUDA kernel, run by the shim in common.cuh, and whose every other op is the CPU's.
+// A ggml backend whose RoPE is the CUDA kernel, run by the shim in common.cuh, and whose every
+// other op is the CPU's.
 //
-// Its memory is not the host's as far as ggml can tell, so that schedulers copy to and from it as they do with a GPU.
-// CUDASHIM_DEVICES is the number of devices, 1 if not set; with CUDASHIM_VERBOSE each says how often it rotated when a
-// backend on it ends.
+// Its memory is not the host's as far as ggml can tell, so that schedulers copy to and from it as
+// they do with a GPU. CUDASHIM_DEVICES is the number of devices, 1 if not set; with
+// CUDASHIM_VERBOSE each says how often it rotated when a backend on it ends.
 //
-// generated.h has, cut out of the patched ggml-cuda.cu, what it answers for RoPE in supports_op (cudashim_supports_rope) and
-// when it fuses RoPE with view and set_rows (ggml_cuda_should_fuse_rope_set_rows). rope.cpp is rope.cu.
+// generated.h has, cut out of the patched ggml-cuda.cu, what it answers for RoPE in supports_op
+// (cudashim_supports_rope) and when it fuses RoPE with view and set_rows
+// (ggml_cuda_should_fuse_rope_set_rows). rope.cpp is rope.cu.
 #include "rope.cpp"
 #include "generated.h"
 

@@ -1,5 +1,5 @@
-// The part of CUDA's execution model, of its types and of ggml-cuda's common.cuh and convert.cuh that rope.cu uses, for a
-// C++ compiler: a launch is a loop over all threads, one after the other.
+// The part of CUDA's execution model, of its types and of ggml-cuda's common.cuh and convert.cuh
+// that rope.cu uses, for a C++ compiler: a launch is a loop over all threads, one after the other.
 #pragma once
 
 #include "ggml.h"
@@ -24,8 +24,8 @@ struct dim3 {
 
 static dim3 gridDim, blockDim, blockIdx, threadIdx;
 
-// cudashim_launch visits the threads of a launch from the last to the first: CUDA promises no order, and code that needs
-// one mostly needs the other.
+// cudashim_launch visits the threads of a launch from the last to the first: CUDA promises no
+// order, and code that needs one mostly needs the other.
 struct cudashim_launch {
     uint64_t left;
 

@@ -1,4 +1,5 @@
-// What ROCm 6.1, which the host wants, has and the HIP 5.2 of Debian 12 has not: enough for the host's RoPE source.
+// What ROCm 6.1, which the host wants, has and the HIP 5.2 of Debian 12 has not: enough for the
+// host's RoPE source.
 #pragma once
 
 #include <hip/hip_bfloat16.h>
