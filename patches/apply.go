@@ -63,7 +63,7 @@ type state struct {
 // result equals the file in src is returned all the same.
 //
 // The hunks must match exactly where they say, context included. If any does
-// not, Apply goes on to try the rest and returns an [*ApplyError] with all
+// not, Apply still tries the rest and returns an [*ApplyError] with all
 // that fail; a file on which one patch failed is not tried with later ones.
 func (s Series) Apply(src fs.FS) ([]Change, error) {
 	st := &state{src: src, changes: make(map[string]*Change), broken: make(map[string]string)}
@@ -134,7 +134,7 @@ func (st *state) apply(p *Patch, f *gitdiff.File) error {
 		if _, _, ok, err := st.read(f.NewName); err != nil {
 			return err
 		} else if ok {
-			return fail("is there already, but the patch makes it anew")
+			return fail("is there already, but the patch makes it new")
 		}
 	}
 
@@ -219,7 +219,7 @@ func tryHunks(p *Patch, f *gitdiff.File, old []byte) []Failure {
 			fail(line, "want %s, found %s%s", wanted, got, elsewhere(lines, at, want))
 			continue
 		}
-		// What has no lines behind it in the patch was at the end of the file.
+		// A hunk with no lines behind it in the patch was at the end of the file.
 		if end := at - 1 + len(want); frag.TrailingContext == 0 && len(want) > 0 &&
 			end < len(lines) {
 			fail(end+1, "ends the file in the patch, but %d lines follow in the host",
@@ -240,7 +240,7 @@ func mismatch(lines []string, at int, want []string) int {
 	return -1
 }
 
-// elsewhere tells where else a hunk would fit: never used to apply it, but the
+// elsewhere finds where else a hunk would fit: never used to apply it, but the
 // first thing to know for who brings a patch up to date.
 func elsewhere(lines []string, at int, want []string) string {
 	place, n := 0, 0

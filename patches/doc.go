@@ -3,8 +3,8 @@
 //
 // The host is never vendored. Its module is copied out of Go's module cache
 // (a git clone of the pinned tag serves as well) into a git-ignored folder,
-// the series is applied to the copy, and a git-ignored go.work tells the go
-// command to build with the copy:
+// the series is applied to the copy, and a git-ignored go.work makes the go
+// command build with the copy:
 //
 //	module cache ──verify──▶ build/host ──series──▶ build/host (patched)
 //	                                                 ▲ go.work: replace
@@ -28,7 +28,7 @@
 //
 // The series itself is linted (see [Series.Lint]): each patch says what was
 // wrong, why, and what it does about it, where it stands upstream, and who
-// signed it off. README.md beside this file has the table of patches, made
+// signed it off. README.md next to this file has the table of patches, made
 // from those headers, the reasons for a series instead of a fork, and the
 // steps to adopt the next version of the host.
 package patches

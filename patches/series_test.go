@@ -18,7 +18,7 @@ import (
 )
 
 var update = flag.Bool("update", false,
-	"write the table in README.md and the expected outcomes in testdata anew")
+	"write the table in README.md and the expected outcomes in testdata again")
 
 // golden compares got with a file of testdata, or writes it with -update.
 func golden(t *testing.T, name, got string) {

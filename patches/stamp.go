@@ -234,7 +234,7 @@ func (pl *plan) put(root, p string) error {
 	return writeFile(name, data, exec)
 }
 
-// create makes a tree beside its place and renames it.
+// create makes a tree next to its place and renames it.
 func create(o Options) (Report, error) {
 	pl, err := makePlan(o)
 	if err != nil {

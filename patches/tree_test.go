@@ -89,7 +89,7 @@ func TestPrepare(t *testing.T) {
 		stamp.Touched)
 	entries, err := os.ReadDir(filepath.Dir(dst))
 	require.NoError(t, err)
-	assert.Len(t, entries, 1, "nothing is left beside the tree")
+	assert.Len(t, entries, 1, "nothing is left next to the tree")
 
 	t.Run("no git, so no git configuration, takes part", func(t *testing.T) {
 		t.Setenv("PATH", t.TempDir())

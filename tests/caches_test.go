@@ -148,7 +148,7 @@ func TestRerotateCaches(t *testing.T) {
 				want := keys(0)
 				prefill(t, s, 1, 1, tokens[:n], 512)
 				old := keys(1)
-				assert.Greater(t, near(want, old), 100*bound, "the rungs cannot be told apart")
+				assert.Greater(t, near(want, old), 100*bound, "the rungs give the same")
 				prefill(t, s, 2, 0, tokens[:n/2], 512) // stays as it is
 				others := keys(2)
 

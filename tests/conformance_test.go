@@ -255,7 +255,7 @@ func TestConformance(t *testing.T) {
 				assert.Fail(t, "outside of its bound", "%v\n%.3g of the bound at %s", c, dev.ratio,
 					dev.where)
 			}
-			// What has several rows must not pass with another one: else the case could not fail.
+			// A case of several rows must not pass with another one: else the case could not fail.
 			if c.Rows && len(c.Factors) > 1 && c.Where != "zero" {
 				wrong := len(c.Factors) - 1
 				if c.Row(0) == wrong && c.Row(c.Tokens-1) == wrong {

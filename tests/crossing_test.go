@@ -97,7 +97,7 @@ func TestRerotate(t *testing.T) {
 }
 
 // After a crossing under recompute, logits are those of a plain run on the new rung, while other
-// sequences go on in the same batches; so are those of a reused prefix.
+// sequences continue in the same batches; so are those of a reused prefix.
 func TestRecompute(t *testing.T) {
 	m := defaultLlama(t)
 	path := writeDefault(t, nil)
@@ -140,8 +140,8 @@ func TestRecompute(t *testing.T) {
 	assert.Greater(t, d.largest, 1.0)
 }
 
-// A copy is on the rung of its source: both go on alike, and one that crosses leaves the other as
-// it was. Sequences that share cells cannot be on different rungs, and the engine says so.
+// A copy is on the rung of its source: both continue alike, and one that crosses leaves the other
+// as it was. Sequences that share cells cannot be on different rungs, and the engine says so.
 func TestCopySequence(t *testing.T) {
 	m := defaultLlama(t)
 	path := writeDefault(t, nil)
@@ -197,7 +197,7 @@ func TestCopySequence(t *testing.T) {
 	}
 }
 
-// A saved sequence goes on on its rung in another place of another engine (whose cells are packed:
+// A saved sequence resumes on its rung in another place of another engine (whose cells are packed:
 // the sums of attention have another order, of float16 values where keys are quantised); with
 // another ladder, or with a ladder on one side only, loading says what is wrong and changes
 // nothing.
@@ -255,7 +255,7 @@ func TestState(t *testing.T) {
 	}
 }
 
-// Without a ladder the patched host saves what the unpatched one saves, byte for byte, and goes on
+// Without a ladder the patched host saves what the unpatched one saves, byte for byte, and resumes
 // from that.
 func TestStateOfStockHost(t *testing.T) {
 	const n = 60

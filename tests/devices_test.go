@@ -116,7 +116,7 @@ func TestFusedRope(t *testing.T) {
 // pi, and beyond loses what a product with 1/(2 pi) in float32 loses of the angle, 3 units. powf is
 // exp2f(y*log2f(x)): 2^-22 in the logarithm, which is in the bound already, a rounded product and 2
 // units in the last place after it, 15 units together. A division has 2 in the last place, 4 units.
-// This was computed, not seen: no GPU was at hand.
+// This was computed, not seen: no GPU was available.
 func fastMath(d *kernel.Device) bool { return !d.CPU() && !strings.Contains(d.Name(), "-shim") }
 
 // mustTake says whether a device that refuses a case is at fault. CUDA writes contiguous results

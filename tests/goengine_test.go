@@ -110,7 +110,7 @@ func TestGoShortStaysShort(t *testing.T) {
 	require.Equal(t, plain, laddered)
 }
 
-// What cannot take the rows of a ladder is an error, never silence.
+// A model that cannot take the rows of a ladder is an error, never silence.
 func TestGoRefuses(t *testing.T) {
 	path := writeDefault(t, nil)
 	r := defaultLlama(t).Rope
@@ -180,7 +180,7 @@ func TestGoRungs(t *testing.T) {
 		alone[seq] = run(t, rung, seq, 512)
 	}
 	d := compare(t, alone[0], run(t, 1, 0, 512))
-	require.Greater(t, d.worst, 100*sameSums*d.largest, "rungs 1 and 2 cannot be told apart")
+	require.Greater(t, d.worst, 100*sameSums*d.largest, "rungs 1 and 2 give the same")
 
 	for _, chunk := range []int{1, 7, 32} {
 		t.Run(fmt.Sprintf("chunks of %d", chunk),
@@ -225,7 +225,7 @@ func TestGoRungs(t *testing.T) {
 	})
 
 	t.Run("recompute", func(t *testing.T) {
-		// a crossing: all again on the new rung, while another sequence goes on
+		// a crossing: all again on the new rung, while another sequence continues
 		run(t, 1, 0, 512)
 		const other = 1
 		s.SetRung(other, 0)
@@ -324,8 +324,9 @@ func TestGoKeys(t *testing.T) {
 	}
 }
 
-// What follows a re-rotation is near to what a sequence that was on the rung from the start gets,
-// and nearer than with the keys left as they were; in a model of one layer it would be the same.
+// Logits after a re-rotation are near to those that a sequence that was on the rung from the start
+// gets, and nearer than with the keys left as they were; in a model of one layer it would be the
+// same.
 func TestGoRerotate(t *testing.T) {
 	path := writeDefault(t, nil)
 	l := rungLadder(t, defaultLlama(t).Rope)

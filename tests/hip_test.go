@@ -22,7 +22,7 @@ var (
 
 // The CUDA source is HIP's too: it compiles for AMD's GPUs, device code and all, and no kernel
 // spills. hipBLAS and what the host wants of ROCm 6.1 that an older HIP has not are declared in
-// cudashim/hip. Nothing of it was run: no such GPU was at hand.
+// cudashim/hip. Nothing of it was run: no such GPU was available.
 func TestHIPCompiles(t *testing.T) {
 	hipcc, err := exec.LookPath("hipcc")
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
@@ -52,7 +53,7 @@ func tell(
 	return b.String(), err
 }
 
-// What happens at a crossing is what the request says, else the environment, else the model file;
+// A crossing is done as the request says, else the environment, else the model file;
 // an unknown policy is an error in each place.
 func (h *host) testPolicies(t *testing.T) {
 	const n = 8
@@ -61,16 +62,14 @@ func (h *host) testPolicies(t *testing.T) {
 			crossing, policy)
 	}
 	first, second := h.prompt(t, 3000, serverL-2*n), h.prompt(t, 3000, serverL+n)
-	// the log of a server in which a conversation with a model goes on past L
+	// the log of a server in which a conversation with a model grows past L
 	grow := func(s *server.Server, model string, options map[string]any) string {
 		_, err := h.Run(t.Context(), nil, "stop", model)
 		require.NoError(t, err)
 		at := len(s.Log())
 		for _, prompt := range []string{first, second} {
 			o := map[string]any{"num_predict": n}
-			for k, v := range options {
-				o[k] = v
-			}
+			maps.Copy(o, options)
 			text, err := tell(t.Context(), s, model, prompt, n, o)
 			require.NoError(t, err)
 			require.NotEmpty(t, text)
@@ -207,7 +206,7 @@ func (h *host) testFork(t *testing.T) {
 }
 
 // Two clients at once, one for each policy, have conversations that cross every rung and then shift
-// their context again and again, through the real server. What they say at last is what an engine
+// their context again and again, through the real server. Their last answers are what an engine
 // that reads it afresh expects: -ln p of a token is by its own entropy in the mean, whatever the
 // conversation came to be about.
 //

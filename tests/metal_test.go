@@ -20,7 +20,7 @@ import (
 
 const metalSource = "../build/host/ml/backend/ggml/ggml/src/ggml-metal"
 
-// metal is the library of the host's Metal backend on the CPU, see metalshim/Makefile, built anew
+// metal is the library of the host's Metal backend on the CPU, see metalshim/Makefile, built again
 // when its sources changed. The error is fs.ErrNotExist where it cannot be built.
 var metal = sync.OnceValues(func() (string, error) {
 	if runtime.GOOS != "linux" {
@@ -97,5 +97,5 @@ func TestMetalEmbed(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, string(got) == string(want),
 		"ggml-metal-embed.metal is not what go generate makes of ggml-metal.metal: generate "+
-			"it anew in the patch")
+			"it again in the patch")
 }

@@ -24,7 +24,7 @@ var defaultFile = sync.OnceValues(
 // into a folder that goes with the test.
 func writeDefault(t testing.TB, set map[string]any) string {
 	t.Helper()
-	f, err := reference.Read(defaultmodel.Model) // anew: Set changes it
+	f, err := reference.Read(defaultmodel.Model) // again: Set changes it
 	require.NoError(t, err)
 	for key, value := range set {
 		f.Set(key, value)

@@ -31,10 +31,10 @@ func fill(b *testing.B, s crosser, tokens []int, rung int) {
 
 // BenchmarkCrossing is what a user chooses by: when a sequence of the default model grows past a
 // rung of a YaRN ladder, the time that each policy takes, and the perplexity of the next 127 tokens
-// of text, in 16 windows of a text that the model has not seen. "stay" goes on with the old rung's
-// factors. In each window the policies take turns, another one first each time: times are the
-// processor's, medians over windows, their ratio has quartiles, and the difference of NLL is window
-// by window. Say -benchtime 1x.
+// of text, in 16 windows of a text that the model has not seen. "stay" continues with the old
+// rung's factors. In each window the policies take turns, another one first each time: times are
+// the processor's, medians over windows, their ratio has quartiles, and the difference of NLL is
+// window by window. Say -benchtime 1x.
 func BenchmarkCrossing(b *testing.B) {
 	const after, windows = 128, 16
 	path := writeDefault(b, nil)
@@ -156,7 +156,7 @@ func BenchmarkMixedRungs(b *testing.B) {
 }
 
 // BenchmarkGoLadder is what rows cost the Go engine: batches of four sequences on a rung, over the
-// same without a ladder. Both are in one session; the ladder is set anew and prompts are filled in
+// same without a ladder. Both are in one session; the ladder is set again and prompts are filled in
 // between. Say -benchtime 50x.
 func BenchmarkGoLadder(b *testing.B) {
 	const sequences, n, steps = 4, 64, 16

@@ -85,7 +85,7 @@ func TestRungs(t *testing.T) {
 	other, err := s.Prefill(someTokens(n, s.Vocab(), 0), 0, 0, 512)
 	require.NoError(t, err)
 	d := compare(t, alone[0], other)
-	assert.Greater(t, d.worst, 100*sameSums*d.largest, "rungs 1 and 2 cannot be told apart")
+	assert.Greater(t, d.worst, 100*sameSums*d.largest, "rungs 1 and 2 give the same")
 }
 
 // However a prompt is cut, and with a cached prefix, it has the logits of one plain run. In float32

@@ -22,7 +22,7 @@ import (
 	"github.com/longrope/longrope/tests/strict"
 )
 
-// What users see: the ladder in show and ps, and warnings where something else happens than they
+// Users see the ladder in show and ps, and warnings where something else happens than they
 // may think. On both engines.
 func TestSee(t *testing.T) {
 	h := newHost(t)

@@ -35,7 +35,7 @@ const (
 )
 
 // host is a real server with a store of its own, which holds the default model as "default" and
-// converted as "default-2k", and the engine beside it to check answers with.
+// converted as "default-2k", and the engine next to it to check answers with.
 type host struct {
 	*server.Server
 	binary, store, dir string
@@ -72,7 +72,7 @@ func startServer(t *testing.T, binary, store string, env ...string) *server.Serv
 	return s
 }
 
-// said is what a log says beside the engine's description of each model.
+// said is what a log says apart from the engine's description of each model.
 func said(log string) string {
 	var b strings.Builder
 	for line := range strings.Lines(log) {
@@ -316,7 +316,7 @@ func (h *host) testPastL(t *testing.T) {
 		"the control: without factors the host cuts the prompt")
 }
 
-// A conversation that goes on past L is processed again with the factors of its new rung: the
+// A conversation that grows past L is processed again with the factors of its new rung: the
 // answer is that of a server that never saw its beginning.
 func (h *host) testRequestCrosses(t *testing.T) {
 	const n = 16
@@ -346,7 +346,7 @@ func (h *host) testRequestCrosses(t *testing.T) {
 	h.sameAnswer(t, nil, h.tokens(t, first), a.text, n)
 }
 
-// An answer that grows past L goes on as a fresh request would that has all of it as its prompt.
+// An answer that grows past L continues as a fresh request would that has all of it as its prompt.
 func (h *host) testGrowthCrosses(t *testing.T) {
 	const before, after = 24, 24
 	for start := 5000; start < 5000+40*20; start += 40 {

@@ -86,7 +86,7 @@ func TestSmolLM2Short(t *testing.T) {
 }
 
 // A real model reads and writes past its original context length: after more than 8192 tokens it
-// goes on with a passage that it reads for the second time.
+// continues with a passage that it reads for the second time.
 func TestSmolLM2Long(t *testing.T) {
 	if testing.Short() {
 		t.Skip("some minutes; run without -short")

@@ -82,8 +82,8 @@ func pushConstants(t *testing.T) []string {
 
 // The Vulkan backend, on Mesa's lavapipe or on the device that GGML_VK_VISIBLE_DEVICES names. The
 // host's loader takes what it finds once in a process, and the other tests are about the CPU: so
-// this test starts itself again with the backend in the loader's path. What it runs there are the
-// tests of kernels, and those of a whole model below.
+// this test starts itself again with the backend in the loader's path. It runs the tests of
+// kernels, and those of a whole model below.
 func TestVulkan(t *testing.T) {
 	if os.Getenv(vulkanChild) != "" {
 		t.Run("model", testVulkanModel)
@@ -128,7 +128,7 @@ func TestVulkan(t *testing.T) {
 // The whole model on the Vulkan device, all of its layers or the last two, against the same on the
 // CPU: prefill at once, and tokens one by one after a context shift.
 //
-// What differs is rounding: Vulkan copies keys and values that are not contiguous to float16 for
+// Only rounding differs: Vulkan copies keys and values that are not contiguous to float16 for
 // its products, 2^-11 each; with keys in q8_0 the CPU rounds queries to q8_0 too, in steps of 2^-7
 // of the largest of 32, and Vulkan does not. What five layers and a sharper attention make of that
 // was measured, not derived: up to 1/360 of the largest logit in float32 and 1/120 in q8_0, so

@@ -5,7 +5,7 @@
 // It copies the pinned host out of Go's module cache, or out of a git clone of
 // the tag (-src), into build/host, applies the patch series, and writes
 // go.work, with which every go command in this repository then builds with
-// the patched host. Beside it, build/host-stock gets the build fixes alone: it
+// the patched host. In addition, build/host-stock gets the build fixes alone: it
 // is the unpatched host that tests compare with, for which
 // GOWORK=build/host-stock.work is set. Run again, it does nothing; after a
 // change of the series it rewrites only the files that differ.

@@ -21,7 +21,7 @@ for v in CC CXX; do
 done
 
 cd "$tree"
-# $ORIGIN: the libraries find libggml-base beside them, also where no server
+# $ORIGIN: the libraries find libggml-base next to them, also where no server
 # sets LD_LIBRARY_PATH (the search and the tests load them in process).
 # No CUDA and no Vulkan: they have presets of their own.
 set -- --preset CPU -G Ninja "-DCMAKE_INSTALL_PREFIX=$prefix" "-DCMAKE_INSTALL_RPATH=\$ORIGIN" \

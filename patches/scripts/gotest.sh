@@ -1,5 +1,5 @@
 #!/bin/bash
-# go test, with its usual lines and, beside what fails, what was skipped and
+# go test, with its usual lines and, alongside what fails, what was skipped and
 # why: go test alone says nothing of skipped tests, go test -v says too much.
 # The whole output is in the log.
 #

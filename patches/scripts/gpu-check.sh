@@ -1,6 +1,6 @@
 #!/bin/bash
 # What a machine with a GPU can show, in one report: conformance of RoPE with
-# rows, perplexity and passkeys of two models on the GPU, speed beside the
+# rows, perplexity and passkeys of two models on the GPU, speed next to the
 # unpatched host. It takes what lies in build/ and needs no network and no
 # compiler, so build/, evals/ and patches/ may be carried to such a machine.
 #

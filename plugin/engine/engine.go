@@ -2,7 +2,7 @@
 // the search and the evaluations: one loaded model, one sequence at a time,
 // factors set between two calls without loading again.
 //
-// It is the one package, beside the host itself, that touches patched symbols.
+// It is the one package, apart from the host itself, that touches patched symbols.
 package engine
 
 import (

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// What a loader says that it misses. The first group is the name.
+// A loader's words for what it misses. The first group is the name.
 var (
 	missingKey    = regexp.MustCompile(`(?:array )?key not found in model: (\S+)`)
 	missingTensor = regexp.MustCompile(`(?:missing tensor|tensor) '([^']+)'(?: not found|$)`)

@@ -21,7 +21,7 @@ import (
 	"github.com/longrope/longrope/tests/session"
 )
 
-// goFile is the model with what the Go engine wants beside it: a tokenizer.
+// goFile is the model with what the Go engine wants in addition: a tokenizer.
 func (c *candidate) goFile(m *Model, tokenizer string) string {
 	out := &Model{KV: map[string]any{}, Tensors: m.Tensors}
 	for k, v := range m.KV {

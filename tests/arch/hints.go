@@ -70,8 +70,8 @@ type Hint struct {
 	// tensors that the loader can do without and the graph cannot; %d stands for each layer
 	Add []string
 	Go  map[string]any // metadata that the Go engine reads under another name
-	// tensors that the Go engine wants beside, %d stands for each layer; nil: it wants none of that
-	// name
+	// tensors that the Go engine wants in addition, %d stands for each layer; nil: it wants none of
+	// that name
 	GoAdd map[string][]int
 	Alias string // a tensor that the Go engine reads with .weight at the end of its name
 	// the architecture, of the llama.cpp engine, that one of the Go engine alone is like
@@ -173,7 +173,7 @@ var (
 	last    = kv{"pooling_type": uint32(3)}
 	sigmoid = kv{"expert_gating_func": uint32(2)}
 	mha     = kv{"attention.head_count_kv": uint32(4)}
-	// two kinds of layers, told apart by their key heads; the first has attention
+	// two kinds of layers, distinguished by their key heads; the first has attention
 	hybrid = kv{"attention.head_count_kv": []uint32{2, 0, 2, 0, 2, 0}}
 	// keys of 16 elements as they are and 8 that are rotated
 	mla = kv{

@@ -8,7 +8,7 @@ import (
 	"github.com/longrope/longrope/tests/session"
 )
 
-// Layer is what was computed for one attention: the RoPE of its queries and keys, none if it tells
+// Layer is what was computed for one attention: the RoPE of its queries and keys, none if it knows
 // positions in another way, and the attention itself.
 type Layer struct {
 	Ropes []session.Node

@@ -7,7 +7,7 @@
 // RoPE in supports_op, and when it fuses RoPE with view and set_rows, is cut out of ggml-cuda.cu.
 // Every other op is the CPU's.
 //
-// What this cannot show: the precision of a device's own cosf and powf, and speed.
+// This cannot show the precision of a device's own cosf and powf, nor speed.
 package cudashim
 
 import (

@@ -160,7 +160,7 @@ func (c Case) Cells() int {
 	return 2*c.Tokens + 1
 }
 
-// Cell is where in the cache a token is stored: later tokens in front of earlier ones, none beside
+// Cell is where in the cache a token is stored: later tokens in front of earlier ones, none next to
 // another.
 func (c Case) Cell(token int) int { return 2 * (c.Tokens - token) }
 
@@ -238,7 +238,7 @@ var placements = []struct {
 }
 
 // Cases are all cases: every mode, type and place, with every kind of factors. Each call makes them
-// anew.
+// again.
 func Cases() []Case {
 	var cs []Case
 	for _, mode := range Modes {

@@ -156,7 +156,7 @@ func (g *Graph) Output() []float32 {
 }
 
 // Fused says whether the device computed as one what the case names apart: the op and the store of
-// its result in the cache, or the norm before it and the op. What lies between them is then never
+// its result in the cache, or the norm before it and the op. Values between them are then never
 // written.
 func (g *Graph) Fused() bool { return bool(C.kernel_fused(g.g)) }
 

@@ -1,4 +1,4 @@
-// What ggml's RoPE kernels use of the Metal Shading Language, as C++.
+// The part that ggml's RoPE kernels use of the Metal Shading Language, as C++.
 //
 // A dispatch calls a kernel once for each thread, one after another: right for kernels without
 // barriers and shared memory, as these are.

@@ -38,7 +38,7 @@ import (
 )
 
 func main() {
-	slog.SetLogLoggerLevel(slog.LevelError) // the host tells all about a model
+	slog.SetLogLoggerLevel(slog.LevelError) // the host logs all about a model
 	out, err := run(os.Args[1:])
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(out)

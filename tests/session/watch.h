@@ -2,7 +2,7 @@
 
 #include "session.h"
 
-// What a graph node computed: a RoPE, or the softmax of an attention.
+// A graph node and its result: a RoPE, or the softmax of an attention.
 typedef struct {
     bool      rope;
     char      name[GGML_MAX_NAME];

@@ -43,7 +43,7 @@ static ggml_backend_dev_t cpu_device() {
             closedir(d);
         }
         if (!best) {
-            GGML_ABORT("no CPU backend beside %s", info.dli_fname);
+            GGML_ABORT("no CPU backend next to %s", info.dli_fname);
         }
         return ggml_backend_reg_dev_get(((ggml_backend_init_t) dlsym(best, "ggml_backend_init"))(), 0);
     }();
@@ -159,7 +159,7 @@ static ggml_backend_device * device(int i) {
         ggml_backend_t cpu = ggml_backend_dev_init(cpu_device(), nullptr);
         auto set_n_threads = (ggml_backend_set_n_threads_t)
             ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(cpu_device()), "ggml_backend_set_n_threads");
-        set_n_threads(cpu, 1); // more would spin beside those of the CPU backend
+        set_n_threads(cpu, 1); // more would spin alongside those of the CPU backend
         return new ggml_backend { &guid, iface, dev, cpu };
     };
     iface.get_buffer_type = [](ggml_backend_dev_t dev) { return &types[dev - devices]; };

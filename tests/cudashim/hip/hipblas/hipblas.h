@@ -1,4 +1,4 @@
-// What the host's RoPE source pulls in of hipBLAS, declared: Debian 12 does not have it.
+// The part of hipBLAS that the host's RoPE source includes, declared: Debian 12 does not have it.
 #pragma once
 
 typedef struct hipblas_handle * hipblasHandle_t;
