@@ -11,9 +11,10 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/longrope/longrope/ropescale"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/ropescale"
 )
 
 // ladder is one of two rungs for tiny: d = 8, L = 128. The factors are not monotone, as the authors' are not.

@@ -15,9 +15,10 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/ollama/ollama/envconfig"
 	"github.com/ollama/ollama/types/model"
+
+	"github.com/longrope/longrope/convert/atomicfile"
 )
 
 // The store is a folder of blobs, each named by the SHA-256 of its content, and a folder of manifests, one for each

@@ -15,11 +15,12 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/longrope/longrope/convert/atomicfile"
-	"github.com/longrope/longrope/ropescale"
 	"github.com/ollama/ollama/format"
 	"github.com/ollama/ollama/template"
 	"github.com/ollama/ollama/types/model"
+
+	"github.com/longrope/longrope/convert/atomicfile"
+	"github.com/longrope/longrope/ropescale"
 )
 
 // NumCtxKeep as Options.NumCtx leaves the parameter num_ctx as the source has it.

@@ -16,9 +16,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/convert/atomicfile"
 )
 
 // largeModel writes a model whose one tensor has size bytes; sparse, unless filled.

@@ -24,6 +24,7 @@ import (
 	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
 	defaultmodel "github.com/longrope/longrope/evals/default"
+	"github.com/longrope/longrope/evals/draw"
 	"github.com/longrope/longrope/plugin/engine"
 	"github.com/longrope/longrope/plugin/server"
 	"github.com/longrope/longrope/ropescale"
@@ -157,7 +158,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	if err := c.WriteTable(d.out); err != nil {
+	if err := draw.Table(d.out, c); err != nil {
 		return err
 	}
 	fmt.Fprintf(d.out, `

@@ -3,14 +3,18 @@ package longrope
 import (
 	"context"
 	"fmt"
+	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/evals/draw"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -247,22 +251,22 @@ func (a *app) reportEval(c *evals.Comparison, f evalFlags) error {
 		return a.printJSON(c)
 	}
 	var b strings.Builder
-	if err := c.WriteTable(&b); err != nil {
+	if err := draw.Table(&b, c); err != nil {
 		return err
 	}
-	color := evals.IsTerminal(a.out)
+	color := colors(a.out)
 	for i, r := range c.Passkey {
 		if i == 0 {
 			b.WriteString("\npasskeys found, in percent, by depth and length\n")
 		}
 		b.WriteString("\n")
-		if err := evals.HeatMap(&b, r, color); err != nil {
+		if err := draw.HeatMap(&b, r, color); err != nil {
 			return err
 		}
 	}
 	if len(c.Perplexity) > 0 {
 		b.WriteString("\nNLL by position\n\n")
-		if err := evals.CurveLines(&b, longest(c.Perplexity)); err != nil {
+		if err := draw.CurveLines(&b, longest(c.Perplexity)); err != nil {
 			return err
 		}
 	}
@@ -307,7 +311,7 @@ func drawComparison(path string, c *evals.Comparison) ([]string, error) {
 		if len(c.Perplexity) > 0 {
 			p = beside(path, "passkey")
 		}
-		if err := evals.PlotPasskey(p, c.Passkey); err != nil {
+		if err := draw.Passkey(p, c.Passkey); err != nil {
 			return nil, err
 		}
 		files = append(files, p)
@@ -317,10 +321,16 @@ func drawComparison(path string, c *evals.Comparison) ([]string, error) {
 		if len(c.Passkey) > 0 {
 			p = beside(path, "perplexity")
 		}
-		if err := evals.PlotPerplexity(p, longest(c.Perplexity)); err != nil {
+		if err := draw.Perplexity(p, longest(c.Perplexity)); err != nil {
 			return nil, err
 		}
 		files = append(files, p)
 	}
 	return files, nil
+}
+
+// colors reports whether w shows colours to a person.
+func colors(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }

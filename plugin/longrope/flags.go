@@ -3,7 +3,6 @@ package longrope
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,34 +13,13 @@ import (
 
 	"github.com/longrope/longrope/evals"
 	defaultmodel "github.com/longrope/longrope/evals/default"
+	"github.com/longrope/longrope/evals/label"
 )
 
-// parseSize reads a number of tokens: 131072, 128k or 1m, where k is 1024.
-func parseSize(s string) (int, error) {
-	t, unit := strings.ToLower(strings.TrimSpace(s)), 1
-	switch {
-	case strings.HasSuffix(t, "k"):
-		t, unit = t[:len(t)-1], 1<<10
-	case strings.HasSuffix(t, "m"):
-		t, unit = t[:len(t)-1], 1<<20
-	}
-	n, err := strconv.Atoi(t)
-	if err != nil || n < 1 || n > math.MaxInt32/unit {
-		return 0, fmt.Errorf("%q is not a number of tokens; write it like 131072, 128k or 1m", s)
-	}
-	return n * unit, nil
-}
+// parseSize reads a number of tokens; size writes it so.
+func parseSize(s string) (int, error) { return label.ParseSize(s) }
 
-// size writes what parseSize reads, in the shorter form.
-func size(n int) string {
-	switch {
-	case n >= 1<<20 && n%(1<<20) == 0:
-		return fmt.Sprintf("%dm", n>>20)
-	case n >= 1<<10 && n%(1<<10) == 0:
-		return fmt.Sprintf("%dk", n>>10)
-	}
-	return strconv.Itoa(n)
-}
+func size(n int) string { return label.Size(n) }
 
 // sizeFlag is a number of tokens as a flag.
 type sizeFlag int

@@ -10,18 +10,18 @@ import (
 	"strings"
 
 	"github.com/longrope/longrope/convert/atomicfile"
-	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/evals/draw"
 	"github.com/longrope/longrope/ropescale"
 )
 
-func writePage(path string, p *evals.SearchPage) error {
-	return atomicfile.Write(path, func(w io.Writer) error { return evals.WritePage(w, p) })
+func writePage(path string, p *draw.SearchPage) error {
+	return atomicfile.Write(path, func(w io.Writer) error { return draw.WritePage(w, p) })
 }
 
 // page is the page about a search that has ended.
-func (s *search) page(r *searchResult) *evals.SearchPage {
+func (s *search) page(r *searchResult) *draw.SearchPage {
 	info := s.e.Info()
-	p := &evals.SearchPage{Title: pageTitle(s.m.name, s.m.info.OriginalContextLength, r.Ladder), Model: s.m.name, Digest: info.Digest, Command: s.command(),
+	p := &draw.SearchPage{Title: pageTitle(s.m.name, s.m.info.OriginalContextLength, r.Ladder), Model: s.m.name, Digest: info.Digest, Command: s.command(),
 		Engine: fmt.Sprintf("%s of %s, %s", info.Engine, info.Host, info.Backend), Next: []string{next(s.m.name, s.f)},
 		Rope: s.m.info.Rope(), Ladder: r.Ladder, Texts: r.Ladder.Source.Texts}
 	if !r.Complete {
@@ -36,7 +36,7 @@ func (s *search) page(r *searchResult) *evals.SearchPage {
 		page := rungPage(rung.study, losses, live)
 		page.Relative, page.HeldOutTokens, page.Methods = rung.step.relative, r.Rungs[i].HeldOutTokens, nil
 		for _, row := range r.Rungs[i].Rows {
-			page.Methods = append(page.Methods, evals.MethodPage{Method: row.Method, Fitness: row.Fitness, Text: row.Text, Keys: row.Keys, Further: row.Further, HeldOut: row.HeldOut, Rung: row.trial.Rung})
+			page.Methods = append(page.Methods, draw.MethodPage{Method: row.Method, Fitness: row.Fitness, Text: row.Text, Keys: row.Keys, Further: row.Further, HeldOut: row.HeldOut, Rung: row.trial.Rung})
 		}
 		p.Rungs = append(p.Rungs, page)
 	}
@@ -48,9 +48,9 @@ func pageTitle(model string, from int, l *ropescale.Ladder) string {
 }
 
 // rungPage is what a study, and what was read of held-out text beside it, tell of a rung.
-func rungPage(s *ropescale.Study, losses map[int]map[int]float64, live []int) evals.RungPage {
+func rungPage(s *ropescale.Study, losses map[int]map[int]float64, live []int) draw.RungPage {
 	opts := s.Options()
-	r := evals.RungPage{Target: opts.Target, Measure: opts.Fitness, Search: fmt.Sprintf("Searched by %s, seed %d", opts.Algorithm, opts.Seed)}
+	r := draw.RungPage{Target: opts.Target, Measure: opts.Fitness, Search: fmt.Sprintf("Searched by %s, seed %d", opts.Algorithm, opts.Seed)}
 	heldOut := func(candidate int) *float64 {
 		if p, ok := meanPerplexity(losses[candidate], live); ok {
 			return &p
@@ -58,9 +58,9 @@ func rungPage(s *ropescale.Study, losses map[int]map[int]float64, live []int) ev
 		return nil
 	}
 	scores := scoresOf(s)
-	method := func(name string, t ropescale.Trial) evals.MethodPage {
+	method := func(name string, t ropescale.Trial) draw.MethodPage {
 		s := scores[t.Candidate]
-		return evals.MethodPage{Method: name, Fitness: finite(t.Fitness), Text: s.text, Keys: s.keys, Further: s.further, HeldOut: heldOut(t.Candidate), Rung: t.Rung}
+		return draw.MethodPage{Method: name, Fitness: finite(t.Fitness), Text: s.text, Keys: s.keys, Further: s.further, HeldOut: heldOut(t.Candidate), Rung: t.Rung}
 	}
 	best := math.Inf(1)
 	for _, t := range s.History() {
@@ -69,10 +69,10 @@ func rungPage(s *ropescale.Study, losses map[int]map[int]float64, live []int) ev
 		if math.IsNaN(t.Fitness) || t.Origin == "final" { // not read to the end, or before
 			continue
 		}
-		r.Candidates = append(r.Candidates, evals.Candidate{Tokens: r.Tokens, Fitness: t.Fitness, Note: t.Origin, Rung: t.Rung})
+		r.Candidates = append(r.Candidates, draw.Candidate{Tokens: r.Tokens, Fitness: t.Fitness, Note: t.Origin, Rung: t.Rung})
 		if t.Fitness < best {
 			best = t.Fitness
-			r.Best = append(r.Best, evals.BestPoint{Tokens: r.Tokens, Fitness: t.Fitness, Text: scores[t.Candidate].text, HeldOut: heldOut(t.Candidate)})
+			r.Best = append(r.Best, draw.BestPoint{Tokens: r.Tokens, Fitness: t.Fitness, Text: scores[t.Candidate].text, HeldOut: heldOut(t.Candidate)})
 		}
 	}
 	rival := math.Inf(1)
@@ -97,7 +97,7 @@ func rungPage(s *ropescale.Study, losses map[int]map[int]float64, live []int) ev
 
 // journalPage is the page of a search of which there are the files alone: a killed one, or one of long ago. The ladder is what
 // the factors file holds, or the best of each journal so far.
-func journalPage(path string, l *ropescale.Ladder) (*evals.SearchPage, error) {
+func journalPage(path string, l *ropescale.Ladder) (*draw.SearchPage, error) {
 	paths, err := journalsOf(path)
 	if err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func journalPage(path string, l *ropescale.Ladder) (*evals.SearchPage, error) {
 	if len(paths) == 0 {
 		return nil, fmt.Errorf("--report: there is no journal %s.study; it tells how the factors were found", path)
 	}
-	p := &evals.SearchPage{Model: strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)), Ladder: l}
+	p := &draw.SearchPage{Model: strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)), Ladder: l}
 	var rungs []ropescale.Rung
 	for _, path := range paths {
 		s, err := ropescale.ReadStudy(path)
@@ -131,7 +131,7 @@ func journalPage(path string, l *ropescale.Ladder) (*evals.SearchPage, error) {
 			rungs = append(rungs, best.Rung)
 		}
 	}
-	slices.SortFunc(p.Rungs, func(a, b evals.RungPage) int { return a.Target - b.Target })
+	slices.SortFunc(p.Rungs, func(a, b draw.RungPage) int { return a.Target - b.Target })
 	slices.SortFunc(rungs, func(a, b ropescale.Rung) int { return a.Length - b.Length })
 	switch {
 	case l != nil:

@@ -11,6 +11,8 @@ import (
 
 	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/evals/draw"
+	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -183,7 +185,7 @@ func (s *search) measureHeldOut(ctx context.Context, result *searchResult) error
 		rung := &result.Rungs[i]
 		for k := range rung.Rows {
 			row := &rung.Rows[k]
-			s.progress(started, "held-out text", float64(i*len(rung.Rows)+k), float64(len(s.rungs)*len(rung.Rows)), size(r.step.target)+" tokens, "+evals.MethodLabel(row.Method))
+			s.progress(started, "held-out text", float64(i*len(rung.Rows)+k), float64(len(s.rungs)*len(rung.Rows)), size(r.step.target)+" tokens, "+ropescale.MethodLabel(row.Method))
 			if err := r.judge.set(r.e, row.trial.Rung); err != nil {
 				return err
 			}
@@ -251,15 +253,15 @@ func (a *app) report(r *searchResult, f searchFlags) error {
 	for _, rung := range r.Rungs {
 		length := size(rung.Target)
 		for _, row := range rung.Rows {
-			low, high := bounds([]ropescale.Rung{row.trial.Rung})
-			cells := []string{evals.MethodLabel(row.Method), cell(row.Fitness)}
+			low, high := draw.FactorRange([]ropescale.Rung{row.trial.Rung})
+			cells := []string{ropescale.MethodLabel(row.Method), cell(row.Fitness)}
 			if keys {
 				cells = append(cells, cell(row.Keys), cell(row.Text))
 			}
 			if further {
 				cells = slices.Insert(cells, 3, cell(row.Further))
 			}
-			cells = append(cells, cell(row.HeldOut), short(low)+" … "+short(high), fmt.Sprint(row.trial.Rung.StartWindow), short(row.trial.Rung.AttentionFactor))
+			cells = append(cells, cell(row.HeldOut), label.Number(low)+" … "+label.Number(high), fmt.Sprint(row.trial.Rung.StartWindow), label.Number(row.trial.Rung.AttentionFactor))
 			if len(r.Rungs) > 1 {
 				cells, length = append([]string{length}, cells...), ""
 			}
@@ -273,7 +275,7 @@ func (a *app) report(r *searchResult, f searchFlags) error {
 	for _, rung := range r.Rungs {
 		// Every algorithm's first batch is what it begins with.
 		if best := rung.Rows[len(rung.Rows)-1].trial; best.Generation == 0 {
-			a.say("nothing better than %s was found for %s tokens: these are its factors", evals.MethodLabel(best.Origin), size(rung.Target))
+			a.say("nothing better than %s was found for %s tokens: these are its factors", ropescale.MethodLabel(best.Origin), size(rung.Target))
 		}
 	}
 	if !r.Complete {

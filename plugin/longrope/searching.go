@@ -263,7 +263,7 @@ func (r *searching) seedNames() []string {
 func (r *searching) seedLine() string {
 	var parts []string
 	for _, name := range r.seedNames() {
-		parts = append(parts, evals.MethodLabel(name)+" "+r.told(r.study.Seeds()[name]))
+		parts = append(parts, ropescale.MethodLabel(name)+" "+r.told(r.study.Seeds()[name]))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -351,9 +351,9 @@ func (r *searching) standing() string {
 	}
 	s := "best " + r.told(best)
 	if rival, ok := r.rival(); ok && rival.Candidate != best.Candidate {
-		s += fmt.Sprintf(" against %s %s", evals.MethodLabel(rival.Origin), r.told(rival))
+		s += fmt.Sprintf(" against %s %s", ropescale.MethodLabel(rival.Origin), r.told(rival))
 	} else if ok {
-		s += ", " + evals.MethodLabel(rival.Origin)
+		s += ", " + ropescale.MethodLabel(rival.Origin)
 	}
 	return s
 }

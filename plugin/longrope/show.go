@@ -11,6 +11,8 @@ import (
 
 	"github.com/longrope/longrope/convert"
 	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/evals/draw"
+	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -125,9 +127,9 @@ func (a *app) showFactors(path, plot string) error {
 		return a.printJSON(f.ladder)
 	}
 	if f.factors != nil {
-		low, high := bounds(f.ladder.Rungs)
+		low, high := draw.FactorRange(f.ladder.Rungs)
 		return a.print(fmt.Sprintf("%s\n  %d factors, for %d rotary dimensions, from %s to %s%s\n  no length: give it to convert with --length\n\n%s",
-			path, len(f.factors), 2*len(f.factors), short(low), short(high), monotone(f.factors), factorPlot(f.ladder.Rungs[0], low, high)))
+			path, len(f.factors), 2*len(f.factors), label.Number(low), label.Number(high), monotone(f.factors), draw.FactorBars(f.ladder.Rungs[0], low, high)))
 	}
 	return a.print(path + "\n" + describeSource(f.ladder.Source) + "\n" + describeLadder(f.ladder))
 }
@@ -160,7 +162,7 @@ func describeModel(m *model) string {
 	line("architecture", "%s", strings.TrimSpace(i.Architecture+", "+parameters(i.ParameterCount)+" parameters, "+i.FileType))
 	line("context length", "%s tokens", count(i.ContextLength))
 	line("original context length", "%s tokens", count(i.OriginalContextLength))
-	line("rotary dimensions", "%d, frequency base %s", i.RopeDimensionCount, short(i.FreqBase))
+	line("rotary dimensions", "%d, frequency base %s", i.RopeDimensionCount, label.Number(i.FreqBase))
 	line("own scaling", "%s", describeScaling(i))
 	reader, notes := "an unpatched ollama", stockNotes(i.Stock)
 	if i.Format == convert.FormatHuggingFace {
@@ -216,22 +218,22 @@ func describeLadder(l *ropescale.Ladder) string {
 			g.Length = l.OriginalContextLength
 		}
 		rungs = append(rungs, g)
-		low, high := bounds([]ropescale.Rung{g})
+		low, high := draw.FactorRange([]ropescale.Rung{g})
 		name := fmt.Sprintf("rung %d", r)
 		if r == 0 {
 			name = "own RoPE"
 		}
 		rows = append(rows, []string{name, count(g.Length), scale(g.Length, l.OriginalContextLength), count(g.StartWindow),
-			short(g.AttentionFactor), short(low) + " … " + short(high) + monotone(g.Factors)})
+			label.Number(g.AttentionFactor), label.Number(low) + " … " + label.Number(high) + monotone(g.Factors)})
 	}
 	var b strings.Builder
 	b.WriteString(table([]string{"", "up to tokens", "scale", "start window", "attention factor", "factors"}, rows, 1))
-	low, high := bounds(rungs)
+	low, high := draw.FactorRange(rungs)
 	switch {
 	case len(l.Rungs) == 0:
-		fmt.Fprintf(&b, "\nlambda of own RoPE, %s tokens\n%s", size(rungs[0].Length), factorPlot(rungs[0], low, high))
+		fmt.Fprintf(&b, "\nlambda of own RoPE, %s tokens\n%s", size(rungs[0].Length), draw.FactorBars(rungs[0], low, high))
 	case len(l.Rungs) == 1 && !scaled(rungs[0]):
-		fmt.Fprintf(&b, "\nlambda of rung 1, %s tokens\n%s", size(rungs[1].Length), factorPlot(rungs[1], low, high))
+		fmt.Fprintf(&b, "\nlambda of rung 1, %s tokens\n%s", size(rungs[1].Length), draw.FactorBars(rungs[1], low, high))
 	default:
 		signs := []rune("·123456789abcdefghijklmnopqrstuvwxyz")
 		for len(signs) < len(rungs) {
@@ -241,17 +243,17 @@ func describeLadder(l *ropescale.Ladder) string {
 		if n := len(l.Rungs); n > 1 {
 			names = fmt.Sprintf("rungs 1 to %d", n)
 		}
-		fmt.Fprintf(&b, "\nlambda of %s, own RoPE is ·\n%s", names, rungsPlot(rungs, signs, low, high))
+		fmt.Fprintf(&b, "\nlambda of %s, own RoPE is ·\n%s", names, draw.FactorLines(rungs, signs, low, high))
 	}
 	if len(l.Rungs) > 0 {
-		b.WriteString("\ntokens that get the factors of a rung\n" + servedPlot(l))
+		b.WriteString("\ntokens that get the factors of a rung\n" + draw.ServedBars(l))
 	}
 	return b.String()
 }
 
 // scaled says that a row is not plain RoPE.
 func scaled(g ropescale.Rung) bool {
-	low, high := bounds([]ropescale.Rung{g})
+	low, high := draw.FactorRange([]ropescale.Rung{g})
 	return low != 1 || high != 1
 }
 
@@ -259,7 +261,7 @@ func scale(length, original int) string {
 	if original == 0 {
 		return ""
 	}
-	return short(float64(length)/float64(original)) + "x"
+	return label.Number(float64(length)/float64(original)) + "x"
 }
 
 // monotone notes factors that fall somewhere: some published sets do, and it is worth a look in one's own.

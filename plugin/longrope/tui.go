@@ -14,6 +14,7 @@ package longrope
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"sync"
@@ -21,6 +22,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"github.com/longrope/longrope/evals/label"
 )
 
 const (
@@ -192,11 +195,15 @@ func table(header []string, rows [][]string, left int) string {
 	return b.String()
 }
 
-// count writes a number of tokens with thousands apart.
-func count(n int) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
+func count(n int) string { return label.Count(n) }
+
+// fitness writes a perplexity, which may be infinite.
+func fitness(x float64) string {
+	switch {
+	case math.IsInf(x, 0):
+		return "failed"
+	case x >= 1e5:
+		return fmt.Sprintf("%.2g", x)
 	}
-	return s
+	return fmt.Sprintf("%.3f", x)
 }

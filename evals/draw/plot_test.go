@@ -1,4 +1,4 @@
-package evals
+package draw
 
 import (
 	"bytes"
@@ -14,11 +14,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/ropescale"
 )
 
 func TestPlots(t *testing.T) {
-	c := compareFake(t, 1)
+	c := comparison(t)
 	factors := []FactorSeries{{"linear", []float64{8, 8, 8, 8}}, {"longrope", []float64{1, 1.5, 4, 9}}}
 	ladder := &ropescale.Ladder{OriginalContextLength: 256, RopeDimensionCount: 8, Rungs: []ropescale.Rung{
 		{Length: 512, AttentionFactor: 1, Factors: []float64{1, 1, 2, 2}}, {Length: 2048, StartWindow: 32, AttentionFactor: 1.1, Factors: []float64{1, 2, 4, 8}}}}
@@ -27,12 +28,12 @@ func TestPlots(t *testing.T) {
 		plot func(path string) error
 		text []string // that an SVG of it shows
 	}{
-		"perplexity": {func(p string) error { return PlotPerplexity(p, c.Perplexity) }, []string{"stock, 300", "long, 420", "trained up to 64", "perplexity"}},
-		"passkey":    {func(p string) error { return PlotPasskey(p, c.Passkey) }, []string{">stock<", ">long<", ">300<", ">420<", ">100<", ">0<", ">all<", "50 % (22 to 78)"}},
-		"factors":    {func(p string) error { return PlotFactors(p, factors) }, []string{">linear<", ">longrope<", ">8<"}},
-		"ladder":     {func(p string) error { return PlotLadder(p, ladder) }, []string{">rung 2, 2k<", ">own RoPE<", ">sequences of 513 – 2048 tokens<", ">start window 32<"}},
+		"perplexity": {func(p string) error { return Perplexity(p, c.Perplexity) }, []string{"stock, 300", "long, 420", "trained up to 64", "perplexity"}},
+		"passkey":    {func(p string) error { return Passkey(p, c.Passkey) }, []string{">stock<", ">long<", ">300<", ">420<", ">100<", ">0<", ">all<", "50 % (22 to 78)"}},
+		"factors":    {func(p string) error { return Factors(p, factors) }, []string{">linear<", ">longrope<", ">8<"}},
+		"ladder":     {func(p string) error { return Ladder(p, ladder) }, []string{">rung 2, 2k<", ">own RoPE<", ">sequences of 513 – 2048 tokens<", ">start window 32<"}},
 		"search": {func(p string) error {
-			return PlotSearch(p, search, []Baseline{{"yarn", 16.2}, {"linear", 70}})
+			return Search(p, search, []Baseline{{"yarn", 16.2}, {"linear", 70}})
 		}, []string{"yarn 16.2<", "above the figure: linear 70.00", ">20k<"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -82,22 +83,22 @@ func TestPlots(t *testing.T) {
 
 func TestPlotBadInput(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.png")
-	require.Error(t, PlotPerplexity(path, nil))
-	require.ErrorContains(t, PlotPerplexity(path, []*PerplexityResult{{Provenance: Provenance{Method: "a"}}}), `"a" has no curve`)
-	require.Error(t, PlotPasskey(path, nil))
-	require.ErrorContains(t, PlotPasskey(path, []*PasskeyResult{{Provenance: Provenance{Method: "a"}}}), `"a" has no cells`)
-	require.Error(t, PlotFactors(path, nil))
-	require.ErrorContains(t, PlotFactors(path, []FactorSeries{{"a", []float64{1, 0}}}), `factor 1 of "a" is 0`)
-	require.ErrorContains(t, PlotFactors(path, []FactorSeries{{"a", nil}}), `"a" are empty`)
-	require.ErrorContains(t, PlotLadder(path, &ropescale.Ladder{OriginalContextLength: 256, RopeDimensionCount: 8}), "no rungs")
-	require.Error(t, PlotSearch(path, nil, nil))
-	require.ErrorContains(t, PlotSearch(path, []SearchSeries{{"a", []SearchPoint{{1, math.NaN()}}}}, nil), `"a" has no evaluation with a finite`)
-	require.NoError(t, PlotFactors(path, []FactorSeries{{"one", []float64{1}}}), "a single flat factor is drawn too")
-	require.NoError(t, PlotSearch(path, []SearchSeries{{"one", []SearchPoint{{1, 2}}}}, nil))
+	require.Error(t, Perplexity(path, nil))
+	require.ErrorContains(t, Perplexity(path, []*evals.PerplexityResult{{Provenance: evals.Provenance{Method: "a"}}}), `"a" has no curve`)
+	require.Error(t, Passkey(path, nil))
+	require.ErrorContains(t, Passkey(path, []*evals.PasskeyResult{{Provenance: evals.Provenance{Method: "a"}}}), `"a" has no cells`)
+	require.Error(t, Factors(path, nil))
+	require.ErrorContains(t, Factors(path, []FactorSeries{{"a", []float64{1, 0}}}), `factor 1 of "a" is 0`)
+	require.ErrorContains(t, Factors(path, []FactorSeries{{"a", nil}}), `"a" are empty`)
+	require.ErrorContains(t, Ladder(path, &ropescale.Ladder{OriginalContextLength: 256, RopeDimensionCount: 8}), "no rungs")
+	require.Error(t, Search(path, nil, nil))
+	require.ErrorContains(t, Search(path, []SearchSeries{{"a", []SearchPoint{{1, math.NaN()}}}}, nil), `"a" has no evaluation with a finite`)
+	require.NoError(t, Factors(path, []FactorSeries{{"one", []float64{1}}}), "a single flat factor is drawn too")
+	require.NoError(t, Search(path, []SearchSeries{{"one", []SearchPoint{{1, 2}}}}, nil))
 }
 
 func TestJoinedBucketsKeepTheMean(t *testing.T) {
-	c := compareFake(t, 1)
+	c := comparison(t)
 	for _, r := range c.Perplexity {
 		var want, got float64
 		var tokens, points int
@@ -118,13 +119,10 @@ func TestJoinedBucketsKeepTheMean(t *testing.T) {
 		require.Greater(t, points, 1)
 	}
 	require.Empty(t, joined(nil, 1))
-	require.Len(t, joined([]Bucket{{From: 1, To: 2, Tokens: 3, NLL: 1}}, 1), 1)
+	require.Len(t, joined([]evals.Bucket{{From: 1, To: 2, Tokens: 3, NLL: 1}}, 1), 1)
 }
 
 func TestTicksAndLabels(t *testing.T) {
-	for n, want := range map[int]string{256: "256", 1000: "1000", 1024: "1k", 1536: "1.5k", 2048: "2k", 131072: "128k", 1 << 20: "1M", 2097152: "2M"} {
-		require.Equal(t, want, sizeLabel(n))
-	}
 	for _, r := range [][2]float64{{14.2, 17.3}, {1, 8}, {1, 600}, {15, 900}, {0, 1.05e6}, {2.5, 2.6}, {1, 131072}} {
 		for name, ticks := range map[string][]tick{"linear": linearTicks(r[0], r[1]), "log": logTicks(math.Max(r[0], 1e-3), r[1])} {
 			require.GreaterOrEqual(t, len(ticks), 3, "%s %v", name, r)
@@ -142,9 +140,8 @@ func TestTicksAndLabels(t *testing.T) {
 }
 
 func TestTerminal(t *testing.T) {
-	c := compareFake(t, 1)
+	c := comparison(t)
 	var b bytes.Buffer
-	require.False(t, IsTerminal(&b))
 	require.NoError(t, HeatMap(&b, c.Passkey[1], false))
 	require.Equal(t, `long  50 % of 8 (95 %: 22 to 78)
   depth    300    420
@@ -159,7 +156,7 @@ func TestTerminal(t *testing.T) {
 	require.Equal(t, "▁▁", Sparkline([]float64{3, 3}, 3, 3))
 
 	b.Reset()
-	require.NoError(t, c.WriteTable(&b))
+	require.NoError(t, Table(&b, c))
 	require.Equal(t, `  method  length  perplexity  ± se       vs stock  bits/byte  passkey    95 %
   stock      300        8.32  0.05              -      3.057      0 %    0–49
   stock      420        9.23  0.16              -      3.206      0 %    0–49

@@ -1,4 +1,4 @@
-package evals
+package draw
 
 import (
 	"errors"
@@ -7,9 +7,11 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"gonum.org/v1/plot/vg"
+
+	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/evals/label"
 )
 
 // scale are the colours of 0, 25, 50, 75 and 100 %: vermilion over pale yellow to bluish green, apart for colour-blind
@@ -29,14 +31,14 @@ func heat(rate float64) color.NRGBA {
 type grid struct {
 	lengths []int
 	depths  []float64
-	cells   map[int]map[float64]PasskeyCell // by length, then depth; -1 for all depths
+	cells   map[int]map[float64]evals.PasskeyCell // by length, then depth; -1 for all depths
 }
 
-func gridOf(r *PasskeyResult) grid {
-	g := grid{cells: map[int]map[float64]PasskeyCell{}}
+func gridOf(r *evals.PasskeyResult) grid {
+	g := grid{cells: map[int]map[float64]evals.PasskeyCell{}}
 	for _, c := range append(slices.Clone(r.Cells), r.Lengths...) {
 		if g.cells[c.Length] == nil {
-			g.cells[c.Length] = map[float64]PasskeyCell{}
+			g.cells[c.Length] = map[float64]evals.PasskeyCell{}
 			g.lengths = append(g.lengths, c.Length)
 		}
 		if c.Depth >= 0 && !slices.Contains(g.depths, c.Depth) {
@@ -49,9 +51,9 @@ func gridOf(r *PasskeyResult) grid {
 	return g
 }
 
-// PlotPasskey draws one panel per result in one picture: depth down, length across, the share of keys found as colour and
-// number, and under each panel the share over all depths. See PlotPerplexity for formats.
-func PlotPasskey(path string, results []*PasskeyResult) error {
+// Passkey draws one panel per result in one picture: depth down, length across, the share of keys found as colour and
+// number, and under each panel the share over all depths. See Perplexity for formats.
+func Passkey(path string, results []*evals.PasskeyResult) error {
 	if len(results) == 0 {
 		return errors.New("nothing to plot: give at least one passkey result")
 	}
@@ -112,7 +114,7 @@ func PlotPasskey(path string, results []*PasskeyResult) error {
 			}
 			small := f.textStyle(9, quiet, -0.5, 0, false)
 			for c, length := range g.lengths {
-				f.write(small, x0+vg.Length(cellW*(float64(c)+0.5)), y0-vg.Length(above)+4, sizeLabel(length))
+				f.write(small, x0+vg.Length(cellW*(float64(c)+0.5)), y0-vg.Length(above)+4, label.Size(length))
 			}
 			depth := f.textStyle(9, quiet, -1, -0.5, false)
 			for d := range len(g.depths) + 1 {
@@ -158,17 +160,4 @@ func PlotPasskey(path string, results []*PasskeyResult) error {
 		}
 		f.write(s, x+steps*stepW+6, y+4, "100 % · in brackets: Wilson 95 % interval")
 	})
-}
-
-// trimFloat writes a figure with the digits a reader wants: four significant, no trailing zeros.
-func trimFloat(v float64) string {
-	digits := 2
-	if v != 0 {
-		digits = max(0, min(6, 3-int(math.Floor(math.Log10(math.Abs(v))))))
-	}
-	s := fmt.Sprintf("%.*f", digits, v)
-	if strings.Contains(s, ".") {
-		s = strings.TrimRight(strings.TrimRight(s, "0"), ".")
-	}
-	return s
 }

@@ -1,32 +1,24 @@
-package evals
+package draw
 
 import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/evals/label"
 )
 
-// IsTerminal says whether w shows colours to a person: a character device, with neither NO_COLOR nor TERM=dumb set.
-func IsTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
 // HeatMap writes a passkey result as a table, depth down and length across, in percent. With color, cells have
-// PlotPasskey's colours; without, a block before each number grows with it, so that the shape is seen in a log file too.
-func HeatMap(w io.Writer, r *PasskeyResult, color bool) error {
+// Passkey's colours; without, a block before each number grows with it, so that the shape is seen in a log file too.
+func HeatMap(w io.Writer, r *evals.PasskeyResult, color bool) error {
 	g := gridOf(r)
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  %.0f %% of %d (95 %%: %.0f to %.0f)\n  depth", r.Method, 100*r.Rate, r.Trials, 100*r.Low, 100*r.High)
 	for _, l := range g.lengths {
-		fmt.Fprintf(&b, " %6s", sizeLabel(l))
+		fmt.Fprintf(&b, " %6s", label.Size(l))
 	}
 	b.WriteString("\n")
 	row := func(label string, depth float64) {
@@ -80,8 +72,8 @@ func Sparkline(values []float64, low, high float64) string {
 }
 
 // CurveLines writes the curves of several perplexity results as sparklines of NLL with one scale, a line each: method, curve,
-// perplexity ± standard error. As in PlotPerplexity, positions before a sixteenth of the original context length are left out.
-func CurveLines(w io.Writer, results []*PerplexityResult) error {
+// perplexity ± standard error. As in Perplexity, positions before a sixteenth of the original context length are left out.
+func CurveLines(w io.Writer, results []*evals.PerplexityResult) error {
 	low, high, name := math.Inf(1), math.Inf(-1), 0
 	lines := make([][]float64, len(results))
 	for i, r := range results {
@@ -94,7 +86,7 @@ func CurveLines(w io.Writer, results []*PerplexityResult) error {
 		}
 	}
 	for i, r := range results {
-		if _, err := fmt.Fprintf(w, "%-*s  %6s  %s  %.2f ± %.2f\n", name, r.Method, sizeLabel(r.Length), Sparkline(lines[i], low, high),
+		if _, err := fmt.Fprintf(w, "%-*s  %6s  %s  %.2f ± %.2f\n", name, r.Method, label.Size(r.Length), Sparkline(lines[i], low, high),
 			r.Perplexity, r.PerplexityStderr); err != nil {
 			return err
 		}
@@ -102,9 +94,9 @@ func CurveLines(w io.Writer, results []*PerplexityResult) error {
 	return nil
 }
 
-// WriteTable writes the comparison for people: a line per method and length, errors and intervals beside the figures, and
+// Table writes the comparison for people: a line per method and length, errors and intervals beside the figures, and
 // the change in perplexity against the first method, which is known better than either perplexity.
-func (c *Comparison) WriteTable(w io.Writer) error {
+func Table(w io.Writer, c *evals.Comparison) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	if len(c.Rows) == 0 {
 		return nil

@@ -1,4 +1,4 @@
-package evals
+package draw
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -33,7 +34,7 @@ func convergencePanel(r *RungPage) template.HTML {
 		}
 	}
 	for _, c := range r.Candidates {
-		p.dot("faint", float64(c.Tokens), c.Fitness, 2, fmt.Sprintf("%s: %s", c.Note, shortNumber(c.Fitness)))
+		p.dot("faint", float64(c.Tokens), c.Fitness, 2, fmt.Sprintf("%s: %s", c.Note, label.Column(c.Fitness)))
 	}
 	p.line("longrope", best, true)
 	return p.svg("Best fitness by tokens read")
@@ -148,7 +149,7 @@ func attentionPanel(r *RungPage) template.HTML {
 	p.x.pad(0.03)
 	p.x.ticks = linearTicks(p.x.min, p.x.max)
 	for _, c := range r.Candidates {
-		p.dot("faint", c.Rung.AttentionFactor, c.Fitness, 2, fmt.Sprintf("%s, %s: %s", c.Note, shortNumber(c.Rung.AttentionFactor), shortNumber(c.Fitness)))
+		p.dot("faint", c.Rung.AttentionFactor, c.Fitness, 2, fmt.Sprintf("%s, %s: %s", c.Note, label.Column(c.Rung.AttentionFactor), label.Column(c.Fitness)))
 	}
 	p.methods(r, func(g ropescale.Rung) float64 { return g.AttentionFactor })
 	return p.svg("Fitness by attention factor")
@@ -189,7 +190,7 @@ func windowsPanel(r *RungPage) template.HTML {
 	}
 	p.line("own thin", points, false)
 	for _, q := range points {
-		p.dot("own", q[0], q[1], 2.5, fmt.Sprintf("start window %g: %s", math.Floor(q[0]), shortNumber(q[1])))
+		p.dot("own", q[0], q[1], 2.5, fmt.Sprintf("start window %g: %s", math.Floor(q[0]), label.Column(q[1])))
 	}
 	p.methods(r, func(g ropescale.Rung) float64 { return at(g.StartWindow) })
 	return p.svg("Best fitness by start window")
@@ -199,7 +200,7 @@ func windowsPanel(r *RungPage) template.HTML {
 func (p *panel) methods(r *RungPage, x func(ropescale.Rung) float64) {
 	for _, m := range r.Methods {
 		if m.Fitness != nil {
-			p.dot(pageClass(m.Method, 0), x(m.Rung), *m.Fitness, 4, fmt.Sprintf("%s: %s", MethodLabel(m.Method), shortNumber(*m.Fitness)))
+			p.dot(pageClass(m.Method, 0), x(m.Rung), *m.Fitness, 4, fmt.Sprintf("%s: %s", ropescale.MethodLabel(m.Method), label.Column(*m.Fitness)))
 		}
 	}
 }
@@ -221,7 +222,7 @@ func rungPanel(r *RungPage, critical int) template.HTML {
 func ladderPanel(l *ropescale.Ladder, critical int) template.HTML {
 	series := []factorLine{{"own thin", "own RoPE", l.At(0).Factors}}
 	for i, g := range l.Rungs {
-		series = append(series, factorLine{pageClass("rung", i), sizeLabel(g.Length), g.Factors})
+		series = append(series, factorLine{pageClass("rung", i), label.Size(g.Length), g.Factors})
 	}
 	return factorsPanel(series, critical)
 }
@@ -258,7 +259,7 @@ func factorsPanel(series []factorLine, critical int) template.HTML {
 		p.line(s.class, points, false)
 		if !strings.Contains(s.class, "thin") {
 			for i, f := range s.factors {
-				p.dot(s.class, float64(i), f, 1.8, fmt.Sprintf("%s, pair %d: %s", MethodLabel(s.name), i, shortNumber(f)))
+				p.dot(s.class, float64(i), f, 1.8, fmt.Sprintf("%s, pair %d: %s", ropescale.MethodLabel(s.name), i, label.Column(f)))
 			}
 		}
 	}

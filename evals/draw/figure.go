@@ -1,4 +1,4 @@
-package evals
+package draw
 
 import (
 	"image/color"
@@ -12,6 +12,8 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
 	"gonum.org/v1/plot/vg/vgsvg"
+
+	"github.com/longrope/longrope/evals/label"
 )
 
 // The figures are drawn on gonum/plot's canvas directly: title at the left, legend in a row below it, thin grey axes. Lengths
@@ -271,7 +273,7 @@ func (a area) horizontals(baselines []Baseline) {
 		}
 		k := styleOf(b.Name, i)
 		a.line(k.color, 1.1, []vg.Length{5, 3}, vg.Point{X: a.inside.Min.X, Y: y}, vg.Point{X: a.inside.Max.X, Y: y})
-		word := b.Name + " " + trimFloat(b.Fitness)
+		word := b.Name + " " + label.Number(b.Fitness)
 		x := a.inside.Max.X - 2
 		for _, t := range taken {
 			if math.Abs(float64(t.y-y)) < 11 {

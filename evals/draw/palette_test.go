@@ -1,4 +1,4 @@
-package evals
+package draw
 
 import (
 	"testing"
@@ -24,7 +24,7 @@ func TestEveryMethodHasItsColour(t *testing.T) {
 		assert.Equal(t, styleOf(m.Name, 1).color, styleOf(m.Label, 2).color, "by its label, too")
 		assert.Equal(t, m.Name, pageClass(m.Name, 0))
 		assert.Contains(t, css, "."+m.Name+" { color: var(--"+m.Name+") }")
-		assert.Equal(t, m.Label, MethodLabel(m.Name))
+		assert.Equal(t, m.Label, ropescale.MethodLabel(m.Name))
 	}
 	assert.Equal(t, styleOf("own", 0).color, styleOf("stock", 3).color)
 	assert.Equal(t, "own", pageClass("stock", 0))

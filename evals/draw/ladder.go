@@ -1,4 +1,4 @@
-package evals
+package draw
 
 import (
 	"errors"
@@ -8,12 +8,13 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
+	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/ropescale"
 )
 
-// PlotLadder draws a ladder: above, the factors of its rows by pair; below, a bar a row with the tokens of a sequence that
+// Ladder draws a ladder: above, the factors of its rows by pair; below, a bar a row with the tokens of a sequence that
 // get them, on a logarithmic axis of positions, and the lengths of the sequences that the rung serves.
-func PlotLadder(path string, l *ropescale.Ladder) error {
+func Ladder(path string, l *ropescale.Ladder) error {
 	if len(l.Rungs) == 0 || l.OriginalContextLength < 1 {
 		return errors.New("nothing to plot: the ladder has no rungs, or no original context length")
 	}
@@ -23,7 +24,7 @@ func PlotLadder(path string, l *ropescale.Ladder) error {
 	for r := rows - 1; r >= 0; r-- { // the longest first: it is the one that is drawn most
 		name := rowName(r)
 		if r > 0 {
-			name += ", " + sizeLabel(l.Rungs[r-1].Length)
+			name += ", " + label.Size(l.Rungs[r-1].Length)
 		}
 		series = append(series, FactorSeries{Name: name, Factors: l.At(r).Factors})
 	}
@@ -40,7 +41,7 @@ func PlotLadder(path string, l *ropescale.Ladder) error {
 		title:    "Which factors a token gets",
 		subtitle: "a sequence is on the rung that serves its length; its first tokens, in the start window, keep the model's own RoPE",
 		xlabel:   "position in the sequence",
-		x:        axis{min: FirstPosition(l), max: float64(longest), log: true},
+		x:        axis{min: firstPosition(l), max: float64(longest), log: true},
 		y:        axis{min: 0, max: float64(rows)},
 	}
 	for r := range rows {
@@ -80,8 +81,8 @@ func rowName(r int) string {
 	return fmt.Sprintf("rung %d", r)
 }
 
-// FirstPosition is where a logarithmic axis of positions begins: a quarter of the smallest start window, so that it is seen.
-func FirstPosition(l *ropescale.Ladder) float64 {
+// firstPosition is where a logarithmic axis of positions begins: a quarter of the smallest start window, so that it is seen.
+func firstPosition(l *ropescale.Ladder) float64 {
 	first := float64(l.OriginalContextLength) / 64
 	for _, g := range l.Rungs {
 		if g.StartWindow > 0 {

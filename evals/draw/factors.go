@@ -1,36 +1,37 @@
-package longrope
+package draw
 
 import (
 	"fmt"
 	"math"
 	"strings"
 
+	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/ropescale"
 )
 
 const (
-	plotWidth  = 64 // columns at most
-	plotHeight = 8  // lines
+	barWidth  = 64 // columns at most
+	barHeight = 8  // lines
 )
 
-// factorPlot draws lambda_i over i for a terminal, logarithmic from the smallest to the largest factor of all rungs
+// FactorBars draws lambda_i over i for a terminal, logarithmic from the smallest to the largest factor of all rungs
 // drawn, so that plots of one ladder compare. Models of more than 128 rotary dimensions get the mean of neighbours.
-func factorPlot(g ropescale.Rung, low, high float64) string {
-	values := squeeze(g.Factors, plotWidth)
-	wider := max(1, plotWidth/2/len(values)) // columns of a pair, for models with few
+func FactorBars(g ropescale.Rung, low, high float64) string {
+	values := squeeze(g.Factors, barWidth)
+	wider := max(1, barWidth/2/len(values)) // columns of a pair, for models with few
 	span := math.Log(high / low)
 	if span <= 1e-9 {
-		return fmt.Sprintf("  all %s\n", short(g.Factors[0]))
+		return fmt.Sprintf("  all %s\n", label.Number(g.Factors[0]))
 	}
 	eighths := []rune(" ▁▂▃▄▅▆▇█")
-	labels := map[int]string{0: short(high), plotHeight - 1: short(low)}
-	wide := max(len(labels[0]), len(labels[plotHeight-1]))
+	labels := map[int]string{0: label.Number(high), barHeight - 1: label.Number(low)}
+	wide := max(len(labels[0]), len(labels[barHeight-1]))
 	var b strings.Builder
-	for line := range plotHeight {
+	for line := range barHeight {
 		fmt.Fprintf(&b, "  %*s ┤", wide, labels[line])
 		for _, v := range values {
 			// A column has at least one eighth: the pair is there.
-			fill := max(1, int(math.Round(8*plotHeight*math.Log(v/low)/span))) - 8*(plotHeight-1-line)
+			fill := max(1, int(math.Round(8*barHeight*math.Log(v/low)/span))) - 8*(barHeight-1-line)
 			b.WriteString(strings.Repeat(string(eighths[min(max(fill, 0), 8)]), wider))
 		}
 		b.WriteString("\n")
@@ -55,8 +56,8 @@ func squeeze(xs []float64, n int) []float64 {
 	return out
 }
 
-// bounds are the smallest and the largest factor of the rungs.
-func bounds(rungs []ropescale.Rung) (low, high float64) {
+// FactorRange are the smallest and the largest factor of the rungs.
+func FactorRange(rungs []ropescale.Rung) (low, high float64) {
 	low, high = math.Inf(1), 0
 	for _, g := range rungs {
 		for _, f := range g.Factors {
@@ -64,27 +65,4 @@ func bounds(rungs []ropescale.Rung) (low, high float64) {
 		}
 	}
 	return low, high
-}
-
-// short writes a figure with four digits.
-func short(x float64) string {
-	if x != 0 && math.Abs(x) < 1e-3 || math.Abs(x) >= 1e5 {
-		return fmt.Sprintf("%.3g", x)
-	}
-	s := fmt.Sprintf("%.4g", x)
-	if math.Abs(x) >= 1e4 {
-		s = fmt.Sprintf("%.0f", x)
-	}
-	return s
-}
-
-// fitness writes a perplexity, which may be infinite.
-func fitness(x float64) string {
-	switch {
-	case math.IsInf(x, 0):
-		return "failed"
-	case x >= 1e5:
-		return fmt.Sprintf("%.2g", x)
-	}
-	return fmt.Sprintf("%.3f", x)
 }

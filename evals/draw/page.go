@@ -1,14 +1,14 @@
-package evals
+package draw
 
 import (
 	_ "embed"
 	"fmt"
 	"html/template"
 	"io"
-	"math"
 	"slices"
 	"strings"
 
+	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -90,8 +90,8 @@ type MethodPage struct {
 var pageSource string
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"size": sizeLabel, "figure": func(v *float64) string { return figureOf(v) }, "count": thousands,
-	"label": MethodLabel, "styles": methodStyles, "class": pageClass, "span": factorSpan, "number": shortNumber,
+	"size": label.Size, "figure": func(v *float64) string { return figureOf(v) }, "count": label.Count,
+	"label": ropescale.MethodLabel, "styles": methodStyles, "class": pageClass, "span": factorSpan, "number": label.Column,
 }).Parse(pageSource))
 
 // WritePage writes one HTML page that needs nothing else: no network, no script. Its pictures are inline SVG, which follows the
@@ -125,7 +125,7 @@ func WritePage(w io.Writer, p *SearchPage) error {
 	}
 	if l := p.Ladder; l != nil {
 		for i, g := range l.Rungs {
-			row := rowView{g, pageClass("rung", i), number(p.Rope.Scale(g.Length)) + "x", nil}
+			row := rowView{g, pageClass("rung", i), label.Exact(p.Rope.Scale(g.Length)) + "x", nil}
 			for k := range p.Rungs {
 				if w := worthOf(&p.Rungs[k]); p.Rungs[k].Target == g.Length && w != nil && w.HeldOut {
 					row.Worth = w
@@ -148,7 +148,7 @@ func WritePage(w io.Writer, p *SearchPage) error {
 			if w.HeldOut {
 				text = "held-out text"
 			}
-			view.Gain = fmt.Sprintf("At %s tokens: %s against %s on %s (%s, %s).%s", sizeLabel(p.Rungs[n-1].Target), w.Change, w.Method, text, shortNumber(w.Found), shortNumber(w.Rival), w.Keys)
+			view.Gain = fmt.Sprintf("At %s tokens: %s against %s on %s (%s, %s).%s", label.Size(p.Rungs[n-1].Target), w.Change, w.Method, text, label.Column(w.Found), label.Column(w.Rival), w.Keys)
 		}
 	}
 	return pageTemplate.Execute(w, view)
@@ -184,13 +184,13 @@ func worthOf(r *RungPage) *worth {
 	if value(found) == nil || value(rival) == nil {
 		return nil
 	}
-	w.Method, w.Found, w.Rival = MethodLabel(rival.Method), *value(found), *value(rival)
+	w.Method, w.Found, w.Rival = ropescale.MethodLabel(rival.Method), *value(found), *value(rival)
 	what, mine, theirs := "Further", found.Further, rival.Further // the search was not steered by these: they say more
 	if mine == nil || theirs == nil {
 		what, mine, theirs = "Hidden", found.Keys, rival.Keys
 	}
 	if mine != nil && theirs != nil {
-		w.Keys = fmt.Sprintf(" %s keys cost %s nats, with %s %s.", what, shortNumber(*mine), w.Method, shortNumber(*theirs))
+		w.Keys = fmt.Sprintf(" %s keys cost %s nats, with %s %s.", what, label.Column(*mine), w.Method, label.Column(*theirs))
 	}
 	w.Change = strings.Replace(fmt.Sprintf("%+.1f %%", 100*(w.Found/w.Rival-1)), "-", "−", 1)
 	return w
@@ -213,32 +213,9 @@ func figureOf(v *float64) string {
 	if v == nil {
 		return "–"
 	}
-	return shortNumber(*v)
-}
-
-// shortNumber has four or five significant digits.
-func shortNumber(v float64) string {
-	switch {
-	case math.IsInf(v, 0) || math.IsNaN(v):
-		return "–"
-	case math.Abs(v) >= 1000:
-		return thousands(int(math.Round(v)))
-	case math.Abs(v) >= 100:
-		return fmt.Sprintf("%.1f", v)
-	case math.Abs(v) >= 10:
-		return fmt.Sprintf("%.2f", v)
-	}
-	return fmt.Sprintf("%.3f", v)
-}
-
-func thousands(n int) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
+	return label.Column(*v)
 }
 
 func factorSpan(g ropescale.Rung) string {
-	return shortNumber(slices.Min(g.Factors)) + " … " + shortNumber(slices.Max(g.Factors))
+	return label.Column(slices.Min(g.Factors)) + " … " + label.Column(slices.Max(g.Factors))
 }

@@ -1,4 +1,4 @@
-package evals
+package draw
 
 import (
 	"bytes"
@@ -11,10 +11,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/longrope/longrope/convert/atomicfile"
 	"gonum.org/v1/plot/vg"
 
-	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/convert/atomicfile"
+	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/evals/label"
 )
 
 // FactorSeries is a curve of rescale factors, lambda_0 … lambda_{d/2-1}.
@@ -41,11 +42,11 @@ type Baseline struct {
 	Fitness float64
 }
 
-// PlotPerplexity draws the curves of several results in one figure: perplexity by position, both axes logarithmic. One
+// Perplexity draws the curves of several results in one figure: perplexity by position, both axes logarithmic. One
 // result has a band of one standard error; several over the same windows share most of their error, and bands would only
 // hide that they differ. Buckets with few tokens are joined. It begins at a sixteenth of the original context length, before which all methods agree
 // and which would squeeze the rest. The format is the extension's, .png or .svg, here and in all Plot functions.
-func PlotPerplexity(path string, results []*PerplexityResult) error {
+func Perplexity(path string, results []*evals.PerplexityResult) error {
 	if len(results) == 0 {
 		return errors.New("nothing to plot: give at least one perplexity result")
 	}
@@ -64,7 +65,7 @@ func PlotPerplexity(path string, results []*PerplexityResult) error {
 	}
 	c := chart{
 		title:    "Perplexity by position",
-		subtitle: fmt.Sprintf("%s · %d windows of %s tokens", filepath.Base(info.Model), windows, sizeLabel(most)),
+		subtitle: fmt.Sprintf("%s · %d windows of %s tokens", filepath.Base(info.Model), windows, label.Size(most)),
 		xlabel:   "tokens before the predicted one",
 		ylabel:   "perplexity",
 		x:        axis{min: first, max: float64(most), log: true},
@@ -74,7 +75,7 @@ func PlotPerplexity(path string, results []*PerplexityResult) error {
 	for i, r := range results {
 		k := curve{style: styleOf(r.Method, i)}
 		if !same {
-			k.name += ", " + sizeLabel(r.Length)
+			k.name += ", " + label.Size(r.Length)
 		}
 		for _, b := range joined(r.Curve, first) {
 			// The bucket's middle on a log axis.
@@ -100,7 +101,7 @@ func PlotPerplexity(path string, results []*PerplexityResult) error {
 	return render(path, 620, 380, func(f *figure) {
 		a := f.chart(c)
 		if l := float64(info.OriginalContextLength); l >= c.x.min && l <= c.x.max {
-			a.vertical(l, fmt.Sprintf("trained up to %s", sizeLabel(int(l))))
+			a.vertical(l, fmt.Sprintf("trained up to %s", label.Size(int(l))))
 		}
 		a.curves(curves)
 	})
@@ -108,14 +109,14 @@ func PlotPerplexity(path string, results []*PerplexityResult) error {
 
 // joined is the curve from a position on with neighbours joined until each has a fortieth of all tokens, though never more
 // than 2000 and never fewer than 200 if there are as many.
-func joined(curve []Bucket, first float64) []Bucket {
-	var out []Bucket
+func joined(curve []evals.Bucket, first float64) []evals.Bucket {
+	var out []evals.Bucket
 	total := 0
 	for _, b := range curve {
 		total += b.Tokens
 	}
 	enough := min(max(total/40, 200), 2000)
-	add := func(to *Bucket, b Bucket) {
+	add := func(to *evals.Bucket, b evals.Bucket) {
 		n, m := float64(to.Tokens), float64(b.Tokens)
 		to.NLL = (n*to.NLL + m*b.NLL) / (n + m)
 		to.NLLStderr = math.Hypot(n*to.NLLStderr, m*b.NLLStderr) / (n + m)
@@ -138,8 +139,8 @@ func joined(curve []Bucket, first float64) []Bucket {
 	return out
 }
 
-// PlotFactors draws lambda_i by pair for several methods or rungs, the factors on a logarithmic axis.
-func PlotFactors(path string, series []FactorSeries) error {
+// Factors draws lambda_i by pair for several methods or rungs, the factors on a logarithmic axis.
+func Factors(path string, series []FactorSeries) error {
 	c, curves, err := factorChart(series)
 	if err != nil {
 		return err
@@ -187,9 +188,9 @@ func factorChart(series []FactorSeries) (c chart, curves []curve, err error) {
 	return c, curves, nil
 }
 
-// PlotSearch draws the best fitness so far against evaluated tokens, every evaluation as a faint point, and the fitness of
+// Search draws the best fitness so far against evaluated tokens, every evaluation as a faint point, and the fitness of
 // methods that need no search as horizontal lines.
-func PlotSearch(path string, series []SearchSeries, baselines []Baseline) error {
+func Search(path string, series []SearchSeries, baselines []Baseline) error {
 	if len(series) == 0 {
 		return errors.New("nothing to plot: give at least one search")
 	}
@@ -258,8 +259,23 @@ func PlotSearch(path string, series []SearchSeries, baselines []Baseline) error 
 	})
 }
 
-// MethodLabel is a method's name for people.
-func MethodLabel(method string) string { return ropescale.MethodLabel(method) }
+// RungSearch draws how a rung was found, next to the methods that need no search.
+func RungSearch(path string, r RungPage) error {
+	series := SearchSeries{Name: "longrope"}
+	var baselines []Baseline
+	for _, m := range r.Methods {
+		if m.Fitness != nil && m.Method != "longrope" {
+			baselines = append(baselines, Baseline{Name: m.Method, Fitness: *m.Fitness})
+		}
+	}
+	for i, c := range r.Candidates {
+		// The methods are lines already; as points, PI's height would leave no room for the rest.
+		if i >= len(baselines) || len(r.Candidates) == len(baselines) {
+			series.Points = append(series.Points, SearchPoint{Tokens: c.Tokens, Fitness: c.Fitness})
+		}
+	}
+	return Search(path, []SearchSeries{series}, baselines)
+}
 
 func rgb(hex uint32) color.NRGBA {
 	return color.NRGBA{R: uint8(hex >> 16), G: uint8(hex >> 8), B: uint8(hex), A: 255}
@@ -270,17 +286,6 @@ func fade(c color.NRGBA, alpha uint8) color.NRGBA {
 	return c
 }
 
-// sizeLabel writes lengths as people say them: 256, 2k, 128k.
-func sizeLabel(n int) string {
-	switch {
-	case n >= 1<<20 && n%(1<<18) == 0:
-		return number(float64(n)/(1<<20)) + "M"
-	case n >= 1024 && n%512 == 0:
-		return number(float64(n)/1024) + "k"
-	}
-	return fmt.Sprint(n)
-}
-
 // countLabel writes counts with a decimal prefix: 500k, 1.5M.
 func countLabel(v float64) string {
 	for _, u := range []struct {
@@ -288,10 +293,10 @@ func countLabel(v float64) string {
 		name string
 	}{{1e9, "G"}, {1e6, "M"}, {1e3, "k"}} {
 		if v >= u.size {
-			return number(math.Round(v/u.size*1000)/1000) + u.name
+			return label.Exact(math.Round(v/u.size*1000)/1000) + u.name
 		}
 	}
-	return number(v)
+	return label.Exact(v)
 }
 
 type tick struct {
@@ -304,7 +309,7 @@ func sizeTicks(low, high float64) []tick {
 	var ticks []tick
 	for v := 1; float64(v) <= high; v *= 2 {
 		if float64(v) >= low {
-			ticks = append(ticks, tick{float64(v), sizeLabel(v)})
+			ticks = append(ticks, tick{float64(v), label.Size(v)})
 		}
 	}
 	for len(ticks) > 9 {
@@ -324,7 +329,7 @@ func sizeTicks(low, high float64) []tick {
 func linearTicks(low, high float64) []tick {
 	span := high - low
 	if !(span > 0) {
-		return []tick{{low, number(low)}}
+		return []tick{{low, label.Exact(low)}}
 	}
 	unit := math.Pow(10, math.Floor(math.Log10(span)))
 	for _, step := range []float64{unit / 10, unit / 5, unit / 2, unit, 2 * unit} {
@@ -349,7 +354,7 @@ func logTicks(low, high float64) []tick {
 		for e := math.Floor(math.Log10(low)); e <= math.Log10(high); e++ {
 			for _, m := range mantissas {
 				if v := m * math.Pow(10, e); v >= low*(1-1e-9) && v <= high*(1+1e-9) {
-					ticks = append(ticks, tick{v, number(math.Round(v*1e6) / 1e6)})
+					ticks = append(ticks, tick{v, label.Exact(math.Round(v*1e6) / 1e6)})
 				}
 			}
 		}
@@ -369,11 +374,29 @@ func keysOf(curves []curve) []style {
 	return keys
 }
 
-// render makes a figure of a size in points and writes it in the format of the path's extension.
-func render(path string, width, height float64, paint func(*figure)) error {
+// Check is the error that drawing to path would end with. A program calls it before it computes for
+// hours.
+func Check(path string) error {
+	if _, err := formatOf(path); err != nil {
+		return err
+	}
+	return atomicfile.Check(path)
+}
+
+// formatOf is "png" or "svg".
+func formatOf(path string) (string, error) {
 	format := strings.ToLower(strings.TrimPrefix(filepath.Ext(path), "."))
 	if !slices.Contains([]string{"png", "svg"}, format) {
-		return fmt.Errorf("cannot draw %s: the name must end in .png or .svg", path)
+		return "", fmt.Errorf("%s is no picture that can be drawn; name it .png or .svg", path)
+	}
+	return format, nil
+}
+
+// render makes a figure of a size in points and writes it in the format of the path's extension.
+func render(path string, width, height float64, paint func(*figure)) error {
+	format, err := formatOf(path)
+	if err != nil {
+		return err
 	}
 	f := newFigure(format, vg.Length(width), vg.Length(height))
 	paint(f)
