@@ -169,7 +169,8 @@ func cause(err error) error {
 // Hint adds to the error of a full disk how to mend it.
 func Hint(err error) error {
 	if isDiskFull(err) {
-		return fmt.Errorf("%w: nothing was written; free some space or choose another folder for the output", err)
+		return fmt.Errorf("%w: nothing was written; free some space or choose another folder for "+
+			"the output", err)
 	}
 	return err
 }
@@ -186,7 +187,7 @@ func resolve(path string) (to string, old fs.FileInfo, err error) {
 		switch {
 		case err != nil: // follow says what is wrong
 		case old.IsDir():
-			return "", nil, fmt.Errorf("%s is a folder, not a regular file; give the name of a file", path)
+			return "", nil, fmt.Errorf("%s is a folder, not a regular file; give a file's name", path)
 		case !old.Mode().IsRegular():
 			return "", nil, fmt.Errorf("%s: exists and is not a regular file", path)
 		}
@@ -198,7 +199,8 @@ func resolve(path string) (to string, old fs.FileInfo, err error) {
 			return to, old, nil
 		}
 	}
-	return "", nil, fmt.Errorf("cannot write %s: it links to a file without a name, or changes all the time", path)
+	return "", nil, fmt.Errorf("cannot write %s: it links to a file without a name, or changes "+
+		"all the time", path)
 }
 
 // maxLinks is how many links are followed, as Linux does.

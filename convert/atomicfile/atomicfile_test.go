@@ -53,8 +53,10 @@ func TestFailureLeavesNothing(t *testing.T) {
 			_, err := f.WriteString("more")
 			return fmt.Errorf("row 7: %w", err)
 		}, "cannot write " + path, os.ErrClosed},
-		"in sync":   {func(f *os.File) error { return f.Close() }, "cannot write " + path, os.ErrClosed},
-		"in rename": {func(f *os.File) error { return os.Remove(f.Name()) }, "cannot write " + path, os.ErrNotExist},
+		"in sync": {func(f *os.File) error { return f.Close() }, "cannot write " + path,
+			os.ErrClosed},
+		"in rename": {func(f *os.File) error { return os.Remove(f.Name()) }, "cannot write " + path,
+			os.ErrNotExist},
 		"a full disk": {func(f *os.File) error {
 			return &os.PathError{Op: "write", Path: f.Name(), Err: syscall.ENOSPC}
 		}, "free some space", syscall.ENOSPC},
@@ -86,11 +88,12 @@ func TestRefuses(t *testing.T) {
 	loop := filepath.Join(dir, "loop")
 	require.NoError(t, os.Symlink("loop", loop))
 	for path, want := range map[string]string{
-		"":                              "no name of a file",
-		dir:                             dir + " is a folder",
-		dir + "/":                       "no name of a file",
-		file + "/":                      "no name of a file",
-		filepath.Join(dir, "no", "x"):   "cannot write to the folder of " + filepath.Join(dir, "no", "x"),
+		"":         "no name of a file",
+		dir:        dir + " is a folder",
+		dir + "/":  "no name of a file",
+		file + "/": "no name of a file",
+		filepath.Join(dir, "no", "x"): "cannot write to the folder of " +
+			filepath.Join(dir, "no", "x"),
 		filepath.Join(file, "x"):        "x: not a directory",
 		loop:                            loop,
 		filepath.Join(dir, "no/../x"):   "", // the same as x
@@ -173,7 +176,8 @@ func TestDir(t *testing.T) {
 	}))
 	require.ErrorIs(t, WriteIn(filepath.Join(d.Temp, "a"), nil), os.ErrExist)
 	mine := errors.New("mine")
-	require.ErrorIs(t, WriteIn(filepath.Join(d.Temp, "b"), func(io.Writer) error { return mine }), mine)
+	require.ErrorIs(t, WriteIn(filepath.Join(d.Temp, "b"), func(io.Writer) error { return mine }),
+		mine)
 	_, err = os.Lstat(path)
 	require.ErrorIs(t, err, os.ErrNotExist)
 	require.NoError(t, d.Commit())

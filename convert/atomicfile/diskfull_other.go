@@ -10,5 +10,6 @@ import (
 
 // isDiskFull knows ERROR_HANDLE_DISK_FULL and ERROR_DISK_FULL.
 func isDiskFull(err error) bool {
-	return runtime.GOOS == "windows" && (errors.Is(err, syscall.Errno(39)) || errors.Is(err, syscall.Errno(112)))
+	return runtime.GOOS == "windows" && (errors.Is(err, syscall.Errno(39)) ||
+		errors.Is(err, syscall.Errno(112)))
 }

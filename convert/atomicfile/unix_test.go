@@ -30,7 +30,8 @@ func mode(t *testing.T, path string) fs.FileMode {
 // TestModes: a new file has what the umask leaves, an older one keeps its own.
 func TestModes(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
-	for umask, want := range map[int]fs.FileMode{0o022: 0o644, 0o077: 0o600, 0o002: 0o664, 0: 0o666} {
+	for umask, want := range map[int]fs.FileMode{0o022: 0o644, 0o077: 0o600, 0o002: 0o664,
+		0: 0o666} {
 		t.Run(fmt.Sprintf("%03o", umask), func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "out")
@@ -43,15 +44,18 @@ func TestModes(t *testing.T) {
 			assert.Equal(t, want, mode(t, f.Name()))
 			d, err := CreateDir(filepath.Join(dir, "folder"))
 			require.NoError(t, err)
-			require.NoError(t, WriteIn(filepath.Join(d.Temp, "in"), func(io.Writer) error { return nil }))
+			require.NoError(t, WriteIn(filepath.Join(d.Temp, "in"),
+				func(io.Writer) error { return nil }))
 			require.NoError(t, d.Commit())
-			assert.Equal(t, fs.ModeDir|fs.FileMode(0o777&^umask), mode(t, filepath.Join(dir, "folder")))
+			assert.Equal(t, fs.ModeDir|fs.FileMode(0o777&^umask),
+				mode(t, filepath.Join(dir, "folder")))
 			assert.Equal(t, want, mode(t, filepath.Join(dir, "folder", "in")))
 			for _, keep := range []fs.FileMode{0o600, 0o666, 0o640, 0o755, 0o400, 0} {
 				require.NoError(t, os.Chmod(path, keep))
 				require.NoError(t, Write(path, func(w io.Writer) error {
 					fi, err := w.(*os.File).Stat()
-					assert.Equal(t, keep, fi.Mode(), "nobody else sees the content before it has its name")
+					assert.Equal(t, keep, fi.Mode(),
+						"nobody else sees the content before it has its name")
 					return err
 				}))
 				assert.Equal(t, keep, mode(t, path))
@@ -153,7 +157,8 @@ func TestNameless(t *testing.T) {
 // TestDiskFull fills a real file system, where the test may mount one.
 func TestDiskFull(t *testing.T) {
 	dir := t.TempDir()
-	if b, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", dir).CombinedOutput(); err != nil {
+	if b, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs",
+		dir).CombinedOutput(); err != nil {
 		t.Skipf("no small file system to fill: mount: %v: %s", err, b)
 	}
 	defer exec.Command("umount", dir).Run()

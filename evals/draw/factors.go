@@ -14,8 +14,9 @@ const (
 	barHeight = 8  // lines
 )
 
-// FactorBars draws lambda_i over i for a terminal, logarithmic from the smallest to the largest factor of all rungs
-// drawn, so that plots of one ladder compare. Models of more than 128 rotary dimensions get the mean of neighbours.
+// FactorBars draws lambda_i over i for a terminal, logarithmic from the smallest to the largest
+// factor of all rungs drawn, so that plots of one ladder compare. Models of more than 128 rotary
+// dimensions get the mean of neighbours.
 func FactorBars(g ropescale.Rung, low, high float64) string {
 	values := squeeze(g.Factors, barWidth)
 	wider := max(1, barWidth/2/len(values)) // columns of a pair, for models with few
@@ -37,7 +38,8 @@ func FactorBars(g ropescale.Rung, low, high float64) string {
 		b.WriteString("\n")
 	}
 	axis := fmt.Sprintf("pair 0 … %d", len(g.Factors)-1)
-	fmt.Fprintf(&b, "  %*s └%s\n  %*s  %s\n", wide, "", strings.Repeat("─", wider*len(values)), wide, "", axis)
+	fmt.Fprintf(&b, "  %*s └%s\n  %*s  %s\n", wide, "", strings.Repeat("─", wider*len(values)),
+		wide, "", axis)
 	return b.String()
 }
 

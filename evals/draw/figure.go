@@ -16,8 +16,8 @@ import (
 	"github.com/longrope/longrope/evals/label"
 )
 
-// The figures are drawn on gonum/plot's canvas directly: title at the left, legend in a row below it, thin grey axes. Lengths
-// are points; y grows upwards.
+// The figures are drawn on gonum/plot's canvas directly: title at the left, legend in a row below
+// it, thin grey axes. Lengths are points; y grows upwards.
 
 var (
 	ink   = rgb(0x222222)
@@ -37,7 +37,8 @@ func newFigure(format string, width, height vg.Length) *figure {
 	if format == "svg" {
 		f.out = vgsvg.New(width, height)
 	} else {
-		f.out = vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(192))}
+		f.out = vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, height),
+			vgimg.UseDPI(192))}
 	}
 	f.Canvas = draw.NewCanvas(f.out, width, height)
 	f.box(f.Min.X, f.Min.Y, f.Max.X, f.Max.Y, color.White)
@@ -45,12 +46,14 @@ func newFigure(format string, width, height vg.Length) *figure {
 }
 
 // textStyle: x and y are the alignments, 0 for left or bottom to -1 for right or top.
-func (f *figure) textStyle(size float64, c color.Color, x text.XAlignment, y text.YAlignment, bold bool) text.Style {
+func (f *figure) textStyle(size float64, c color.Color, x text.XAlignment, y text.YAlignment,
+	bold bool) text.Style {
 	fnt := font.Font{Typeface: "Liberation", Variant: "Sans", Size: vg.Length(size)}
 	if bold {
 		fnt.Weight = stdfont.WeightBold
 	}
-	return text.Style{Color: c, Font: fnt, XAlign: x, YAlign: y, Handler: text.Plain{Fonts: f.fonts}}
+	return text.Style{Color: c, Font: fnt, XAlign: x, YAlign: y,
+		Handler: text.Plain{Fonts: f.fonts}}
 }
 
 // write puts a line of text and returns its width.
@@ -165,7 +168,8 @@ func (f *figure) chart(c chart) area {
 	f.line(rgb(0x999999), 0.75, nil, in.Min, vg.Point{X: in.Max.X, Y: in.Min.Y})
 	for _, t := range c.x.ticks {
 		v := a.X(t.at)
-		f.line(rgb(0x999999), 0.75, nil, vg.Point{X: v, Y: in.Min.Y}, vg.Point{X: v, Y: in.Min.Y - 4})
+		f.line(rgb(0x999999), 0.75, nil, vg.Point{X: v, Y: in.Min.Y},
+			vg.Point{X: v, Y: in.Min.Y - 4})
 		f.write(labels, v, in.Min.Y-7, t.label)
 	}
 	names := f.textStyle(10, ink, -0.5, 0, false)
@@ -199,7 +203,10 @@ func (a area) Y(v float64) vg.Length {
 	return a.inside.Min.Y + a.y.norm(v)*(a.inside.Max.Y-a.inside.Min.Y)
 }
 
-func (a area) at(p vg.Point) vg.Point { return vg.Point{X: a.X(float64(p.X)), Y: a.Y(float64(p.Y))} }
+func (a area) at(p vg.Point) vg.Point {
+	return vg.Point{X: a.X(float64(p.X)),
+		Y: a.Y(float64(p.Y))}
+}
 
 // curves draws bands first, then lines, the last on top.
 func (a area) curves(curves []curve) {
@@ -251,7 +258,8 @@ func (a area) dots(points []vg.Point, c color.Color, radius float64) {
 // vertical marks an x with a dashed line and a word.
 func (a area) vertical(x float64, word string) {
 	v := a.X(x)
-	a.line(quiet, 0.9, []vg.Length{4, 3}, vg.Point{X: v, Y: a.inside.Min.Y}, vg.Point{X: v, Y: a.inside.Max.Y})
+	a.line(quiet, 0.9, []vg.Length{4, 3}, vg.Point{X: v, Y: a.inside.Min.Y},
+		vg.Point{X: v, Y: a.inside.Max.Y})
 	s := a.textStyle(9, quiet, -1, -1, false)
 	v -= 5
 	if v-s.Width(word) < a.inside.Min.X {
@@ -260,8 +268,8 @@ func (a area) vertical(x float64, word string) {
 	a.write(s, v, a.inside.Max.Y, word)
 }
 
-// horizontals marks baselines with dashed lines, their names at the right above the line, shifted left where two would
-// cover each other.
+// horizontals marks baselines with dashed lines, their names at the right above the line, shifted
+// left where two would cover each other.
 func (a area) horizontals(baselines []Baseline) {
 	s := a.textStyle(9, ink, -1, 0, false)
 	type spot struct{ x, y vg.Length }
@@ -272,7 +280,8 @@ func (a area) horizontals(baselines []Baseline) {
 			continue
 		}
 		k := styleOf(b.Name, i)
-		a.line(k.color, 1.1, []vg.Length{5, 3}, vg.Point{X: a.inside.Min.X, Y: y}, vg.Point{X: a.inside.Max.X, Y: y})
+		a.line(k.color, 1.1, []vg.Length{5, 3}, vg.Point{X: a.inside.Min.X, Y: y},
+			vg.Point{X: a.inside.Max.X, Y: y})
 		word := b.Name + " " + label.Number(b.Fitness)
 		x := a.inside.Max.X - 2
 		for _, t := range taken {

@@ -14,9 +14,10 @@ import (
 	"github.com/longrope/longrope/evals/label"
 )
 
-// scale are the colours of 0, 25, 50, 75 and 100 %: vermilion over pale yellow to bluish green, apart for colour-blind
-// readers in hue and, around the middle, in lightness.
-var scale = [5]color.NRGBA{rgb(0xc8481a), rgb(0xee9a5c), rgb(0xf7e8b0), rgb(0x7fc6a4), rgb(0x00866b)}
+// scale are the colours of 0, 25, 50, 75 and 100 %: vermilion over pale yellow to bluish green,
+// apart for colour-blind readers in hue and, around the middle, in lightness.
+var scale = [5]color.NRGBA{rgb(0xc8481a), rgb(0xee9a5c), rgb(0xf7e8b0), rgb(0x7fc6a4),
+	rgb(0x00866b)}
 
 func heat(rate float64) color.NRGBA {
 	rate = math.Min(math.Max(rate, 0), 1) * 4
@@ -51,8 +52,9 @@ func gridOf(r *evals.PasskeyResult) grid {
 	return g
 }
 
-// Passkey draws one panel per result in one picture: depth down, length across, the share of keys found as colour and
-// number, and under each panel the share over all depths. See Perplexity for formats.
+// Passkey draws one panel per result in one picture: depth down, length across, the share of keys
+// found as colour and number, and under each panel the share over all depths. See Perplexity for
+// formats.
 func Passkey(path string, results []*evals.PasskeyResult) error {
 	if len(results) == 0 {
 		return errors.New("nothing to plot: give at least one passkey result")
@@ -108,13 +110,15 @@ func Passkey(path string, results []*evals.PasskeyResult) error {
 				name = "model's own"
 			}
 			w := f.write(f.textStyle(11, ink, 0, -1, true), x0, y0, name)
-			note, noted := fmt.Sprintf("%.0f %% (%.0f to %.0f)", 100*r.Rate, 100*r.Low, 100*r.High), f.textStyle(8.5, quiet, 0, -1, false)
+			note, noted := fmt.Sprintf("%.0f %% (%.0f to %.0f)", 100*r.Rate, 100*r.Low,
+				100*r.High), f.textStyle(8.5, quiet, 0, -1, false)
 			if float64(w+6+noted.Width(note)) < panelW+gap-4 {
 				f.write(noted, x0+w+6, y0-2, note)
 			}
 			small := f.textStyle(9, quiet, -0.5, 0, false)
 			for c, length := range g.lengths {
-				f.write(small, x0+vg.Length(cellW*(float64(c)+0.5)), y0-vg.Length(above)+4, label.Size(length))
+				f.write(small, x0+vg.Length(cellW*(float64(c)+0.5)), y0-vg.Length(above)+4,
+					label.Size(length))
 			}
 			depth := f.textStyle(9, quiet, -1, -0.5, false)
 			for d := range len(g.depths) + 1 {
@@ -136,12 +140,14 @@ func Passkey(path string, results []*evals.PasskeyResult) error {
 						f.box(left+0.75, top-cellH+0.75, left+vg.Length(cellW)-0.75, top-0.75, hair)
 						continue
 					}
-					f.box(left+0.75, top-cellH+0.75, left+vg.Length(cellW)-0.75, top-0.75, heat(cell.Rate))
+					f.box(left+0.75, top-cellH+0.75, left+vg.Length(cellW)-0.75, top-0.75,
+						heat(cell.Rate))
 					on := ink
 					if cell.Rate < 0.2 || cell.Rate > 0.85 {
 						on = rgb(0xffffff)
 					}
-					f.write(f.textStyle(9.5, on, -0.5, -0.5, d == len(g.depths)), left+vg.Length(cellW)/2, top-cellH/2, fmt.Sprintf("%.0f", 100*cell.Rate))
+					f.write(f.textStyle(9.5, on, -0.5, -0.5, d == len(g.depths)),
+						left+vg.Length(cellW)/2, top-cellH/2, fmt.Sprintf("%.0f", 100*cell.Rate))
 				}
 			}
 			if i%across == 0 {

@@ -12,8 +12,9 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// Ladder draws a ladder: above, the factors of its rows by pair; below, a bar a row with the tokens of a sequence that
-// get them, on a logarithmic axis of positions, and the lengths of the sequences that the rung serves.
+// Ladder draws a ladder: above, the factors of its rows by pair; below, a bar a row with the tokens
+// of a sequence that get them, on a logarithmic axis of positions, and the lengths of the sequences
+// that the rung serves.
 func Ladder(path string, l *ropescale.Ladder) error {
 	if len(l.Rungs) == 0 || l.OriginalContextLength < 1 {
 		return errors.New("nothing to plot: the ladder has no rungs, or no original context length")
@@ -39,7 +40,8 @@ func Ladder(path string, l *ropescale.Ladder) error {
 
 	bars := chart{
 		title:    "Which factors a token gets",
-		subtitle: "a sequence is on the rung that serves its length; its first tokens, in the start window, keep the model's own RoPE",
+		subtitle: "a sequence is on the rung that serves its length; " +
+			"its first tokens, in the start window, keep the model's own RoPE",
 		xlabel:   "position in the sequence",
 		x:        axis{min: firstPosition(l), max: float64(longest), log: true},
 		y:        axis{min: 0, max: float64(rows)},
@@ -68,7 +70,8 @@ func Ladder(path string, l *ropescale.Ladder) error {
 			}
 			a.bar(r, bars.x.min, float64(length), colors[r], serves(l, r))
 			if g.StartWindow > 0 {
-				a.bar(r, bars.x.min, float64(g.StartWindow), colors[0], fmt.Sprintf("start window %d", g.StartWindow))
+				a.bar(r, bars.x.min, float64(g.StartWindow), colors[0],
+					fmt.Sprintf("start window %d", g.StartWindow))
 			}
 		}
 	})
@@ -81,7 +84,8 @@ func rowName(r int) string {
 	return fmt.Sprintf("rung %d", r)
 }
 
-// firstPosition is where a logarithmic axis of positions begins: a quarter of the smallest start window, so that it is seen.
+// firstPosition is where a logarithmic axis of positions begins: a quarter of the smallest start
+// window, so that it is seen.
 func firstPosition(l *ropescale.Ladder) float64 {
 	first := float64(l.OriginalContextLength) / 64
 	for _, g := range l.Rungs {
@@ -101,7 +105,8 @@ func serves(l *ropescale.Ladder, row int) string {
 	return fmt.Sprintf("sequences of %d – %d tokens", first, last)
 }
 
-// bar covers positions from x0 to x1 in the band of a row, and has a label inside its right end if there is room.
+// bar covers positions from x0 to x1 in the band of a row, and has a label inside its right end if
+// there is room.
 func (a area) bar(row int, x0, x1 float64, s style, label string) {
 	y := func(v float64) vg.Length { return a.Y(float64(row) + v) }
 	a.box(a.X(x0), y(0.14), a.X(x1), y(0.86), s.color)

@@ -12,17 +12,20 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// SearchPage is what is told of a search for a rung or for a whole ladder: WritePage makes one HTML file of it.
+// SearchPage is what is told of a search for a rung or for a whole ladder: WritePage makes one HTML
+// file of it.
 type SearchPage struct {
 	Title  string // of the page: what was extended
 	Model  string
 	Digest string // of the model, sha256:…
-	// Command made it, Engine computed it and Next are the commands that come next; each may be empty.
+	// Command made it, Engine computed it and Next are the commands that come next; each may be
+	// empty.
 	Command, Engine string
 	Next            []string
 	Rope            ropescale.Rope
-	Ladder          *ropescale.Ladder // all rungs, those too that were there before; nil while there are none
-	Rungs           []RungPage        // what was searched, ascending
+	// all rungs, those too that were there before; nil while there are none
+	Ladder *ropescale.Ladder
+	Rungs  []RungPage // what was searched, ascending
 	// Texts and HeldOut are the texts' names and digests.
 	Texts, HeldOut []string
 	Note           string // e.g. that the search is not complete; "" for none
@@ -40,16 +43,18 @@ type RungPage struct {
 	Best []BestPoint
 	// Methods are those that need no search, and at last what was found.
 	Methods []MethodPage
-	// Rival is the held-out perplexity of the method with the best fitness, on the windows that BestPoint.HeldOut was measured on;
-	// nil for none.
+	// Rival is the held-out perplexity of the method with the best fitness, on the windows that
+	// BestPoint.HeldOut was measured on; nil for none.
 	Rival *float64
-	// Trials read Tokens, HeldOutTokens were read beside them. A trial may read a part of a candidate's readings only.
+	// Trials read Tokens, HeldOutTokens were read beside them. A trial may read a part of a
+	// candidate's readings only.
 	Trials, Tokens, HeldOutTokens int
 }
 
 // Rivals are the methods that need no search.
 func (r *RungPage) Rivals() []MethodPage {
-	return slices.DeleteFunc(slices.Clone(r.Methods), func(m MethodPage) bool { return m.Method == "longrope" })
+	return slices.DeleteFunc(slices.Clone(r.Methods),
+		func(m MethodPage) bool { return m.Method == "longrope" })
 }
 
 // Refused says that what was found is not the candidate with the lowest fitness.
@@ -80,8 +85,9 @@ type BestPoint struct {
 // MethodPage is a row of a rung's table. Values that are nil failed, or were not measured.
 type MethodPage struct {
 	Method string
-	// Fitness is made of Text, the perplexity of the search text, or of Keys, the NLL of hidden keys in nats, or of both. Further
-	// is that of keys which only finalists look for, HeldOut the perplexity of held-out text.
+	// Fitness is made of Text, the perplexity of the search text, or of Keys, the NLL of hidden
+	// keys in nats, or of both. Further is that of keys which only finalists look for, HeldOut the
+	// perplexity of held-out text.
 	Fitness, Text, Keys, Further, HeldOut *float64
 	Rung                                  ropescale.Rung
 }
@@ -90,17 +96,19 @@ type MethodPage struct {
 var pageSource string
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"size": label.Size, "figure": func(v *float64) string { return figureOf(v) }, "count": label.Count,
-	"label": ropescale.MethodLabel, "styles": methodStyles, "class": pageClass, "span": factorSpan, "number": label.Column,
+	"size": label.Size, "figure": figureOf, "count": label.Count, "number": label.Column,
+	"label": ropescale.MethodLabel, "styles": methodStyles, "class": pageClass,
+	"span": factorSpan,
 }).Parse(pageSource))
 
-// WritePage writes one HTML page that needs nothing else: no network, no script. Its pictures are inline SVG, which follows the
-// reader's choice of light or dark, and it prints.
+// WritePage writes one HTML page that needs nothing else: no network, no script. Its pictures are
+// inline SVG, which follows the reader's choice of light or dark, and it prints.
 func WritePage(w io.Writer, p *SearchPage) error {
 	type rungView struct {
 		*RungPage
 		Convergence, Carries, Factors, Attention, Windows template.HTML
-		Keys, Further, Text                               bool // whether the table has them: text beside keys
+		// whether the table has them: text beside keys
+		Keys, Further, Text bool
 	}
 	type rowView struct {
 		ropescale.Rung
@@ -120,14 +128,18 @@ func WritePage(w io.Writer, p *SearchPage) error {
 		r := &p.Rungs[i]
 		keys := slices.ContainsFunc(r.Methods, func(m MethodPage) bool { return m.Keys != nil })
 		text := slices.ContainsFunc(r.Methods, func(m MethodPage) bool { return m.Text != nil })
-		further := slices.ContainsFunc(r.Methods, func(m MethodPage) bool { return m.Further != nil })
-		view.Rungs = append(view.Rungs, rungView{r, convergencePanel(r), carriesPanel(r), rungPanel(r, critical), attentionPanel(r), windowsPanel(r), keys, further, keys && text})
+		further := slices.ContainsFunc(r.Methods,
+			func(m MethodPage) bool { return m.Further != nil })
+		view.Rungs = append(view.Rungs, rungView{r, convergencePanel(r), carriesPanel(r),
+			rungPanel(r, critical), attentionPanel(r), windowsPanel(r), keys, further,
+			keys && text})
 	}
 	if l := p.Ladder; l != nil {
 		for i, g := range l.Rungs {
 			row := rowView{g, pageClass("rung", i), label.Exact(p.Rope.Scale(g.Length)) + "x", nil}
 			for k := range p.Rungs {
-				if w := worthOf(&p.Rungs[k]); p.Rungs[k].Target == g.Length && w != nil && w.HeldOut {
+				if w := worthOf(&p.Rungs[k]); p.Rungs[k].Target == g.Length && w != nil &&
+					w.HeldOut {
 					row.Worth = w
 				}
 			}
@@ -148,14 +160,16 @@ func WritePage(w io.Writer, p *SearchPage) error {
 			if w.HeldOut {
 				text = "held-out text"
 			}
-			view.Gain = fmt.Sprintf("At %s tokens: %s against %s on %s (%s, %s).%s", label.Size(p.Rungs[n-1].Target), w.Change, w.Method, text, label.Column(w.Found), label.Column(w.Rival), w.Keys)
+			view.Gain = fmt.Sprintf("At %s tokens: %s against %s on %s (%s, %s).%s",
+				label.Size(p.Rungs[n-1].Target), w.Change, w.Method, text, label.Column(w.Found),
+				label.Column(w.Rival), w.Keys)
 		}
 	}
 	return pageTemplate.Execute(w, view)
 }
 
-// worth is what a rung's search is worth: what was found against the method with the best fitness, on held-out text where that
-// was measured.
+// worth is what a rung's search is worth: what was found against the method with the best fitness,
+// on held-out text where that was measured.
 type worth struct {
 	Method       string
 	Rival, Found float64
@@ -185,12 +199,14 @@ func worthOf(r *RungPage) *worth {
 		return nil
 	}
 	w.Method, w.Found, w.Rival = ropescale.MethodLabel(rival.Method), *value(found), *value(rival)
-	what, mine, theirs := "Further", found.Further, rival.Further // the search was not steered by these: they say more
+	// the search was not steered by these: they say more
+	what, mine, theirs := "Further", found.Further, rival.Further
 	if mine == nil || theirs == nil {
 		what, mine, theirs = "Hidden", found.Keys, rival.Keys
 	}
 	if mine != nil && theirs != nil {
-		w.Keys = fmt.Sprintf(" %s keys cost %s nats, with %s %s.", what, label.Column(*mine), w.Method, label.Column(*theirs))
+		w.Keys = fmt.Sprintf(" %s keys cost %s nats, with %s %s.", what, label.Column(*mine),
+			w.Method, label.Column(*theirs))
 	}
 	w.Change = strings.Replace(fmt.Sprintf("%+.1f %%", 100*(w.Found/w.Rival-1)), "-", "−", 1)
 	return w

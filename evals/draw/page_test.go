@@ -16,21 +16,26 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// somePage is a search for two rungs: the second improves on NTK, on its own text more than on held-out text.
+// somePage is a search for two rungs: the second improves on NTK, on its own text more than on
+// held-out text.
 func somePage(t testing.TB) *SearchPage {
 	rope := ropescale.Rope{Dims: 16, FreqBase: 10000, OriginalContextLength: 128}
-	p := &SearchPage{Title: "tiny <b>, from 128 to 512 tokens", Model: "tiny.gguf", Digest: "sha256:1", Rope: rope, Command: "ollama longrope search 'a & b.gguf'",
+	p := &SearchPage{Title: "tiny <b>, from 128 to 512 tokens", Model: "tiny.gguf",
+		Digest: "sha256:1", Rope: rope, Command: "ollama longrope search 'a & b.gguf'",
 		Next: []string{"ollama longrope convert"}, Texts: []string{"a"}, HeldOut: []string{"b"}}
 	value := func(v float64) *float64 { return &v }
 	var rungs []ropescale.Rung
 	for _, target := range []int{256, 512} {
-		r := RungPage{Target: target, Measure: "perplexity of 2 windows", Search: "Searched by cma, seed 1", Trials: 14, HeldOutTokens: 1234}
+		r := RungPage{Target: target, Measure: "perplexity of 2 windows",
+			Search: "Searched by cma, seed 1", Trials: 14, HeldOutTokens: 1234}
 		for i, name := range ropescale.MethodNames(ropescale.Seed)[:3] {
 			method, err := ropescale.MethodByName(name)
 			require.NoError(t, err)
 			g, err := method.Rung(rope, target, ropescale.MethodOptions{})
 			require.NoError(t, err)
-			r.Methods = append(r.Methods, MethodPage{Method: name, Fitness: value([]float64{50, 12, 13}[i]), Text: value([]float64{50, 12, 13}[i]), HeldOut: value([]float64{60, 14, 15}[i]), Rung: g})
+			r.Methods = append(r.Methods, MethodPage{Method: name,
+				Fitness: value([]float64{50, 12, 13}[i]), Text: value([]float64{50, 12, 13}[i]),
+				HeldOut: value([]float64{60, 14, 15}[i]), Rung: g})
 		}
 		best := r.Methods[1].Rung
 		for i := range 14 {
@@ -41,7 +46,8 @@ func somePage(t testing.TB) *SearchPage {
 			if i == 5 {
 				f = math.Inf(1)
 			}
-			r.Candidates = append(r.Candidates, Candidate{Tokens: r.Tokens, Fitness: f, Note: "cma", Rung: g})
+			r.Candidates = append(r.Candidates,
+				Candidate{Tokens: r.Tokens, Fitness: f, Note: "cma", Rung: g})
 			if i > 5 {
 				b := BestPoint{Tokens: r.Tokens, Fitness: f, Text: value(f)}
 				if i%3 == 0 {
@@ -52,7 +58,8 @@ func somePage(t testing.TB) *SearchPage {
 			best = g
 		}
 		r.Rival = value(14)
-		r.Methods = append(r.Methods, MethodPage{Method: "longrope", Fitness: value(12.5 - 0.1*13), Text: value(11.2), HeldOut: value(13.72), Rung: best})
+		r.Methods = append(r.Methods, MethodPage{Method: "longrope", Fitness: value(12.5 - 0.1*13),
+			Text: value(11.2), HeldOut: value(13.72), Rung: best})
 		p.Rungs = append(p.Rungs, r)
 		best.Length = target
 		rungs = append(rungs, best)
@@ -74,19 +81,24 @@ func TestPage(t *testing.T) {
 	html := page(t, p)
 	assert.Contains(t, html, "tiny &lt;b&gt;, from 128", "a name is no markup")
 	assert.Contains(t, html, "At 512 tokens: −2.0 % against NTK on held-out text (13.72, 14.00).")
-	assert.Contains(t, html, "perplexity of 2 windows. 14 trials read 14,000 tokens, 1,234 more were read of held-out text")
-	assert.Contains(t, html, "512<td>4x<td><b>13.72</b><td>14.00 NTK<td>−2.0 %<td>", "what each rung is worth")
+	assert.Contains(t, html,
+		"perplexity of 2 windows. 14 trials read 14,000 tokens, "+
+			"1,234 more were read of held-out text")
+	assert.Contains(t, html, "512<td>4x<td><b>13.72</b><td>14.00 NTK<td>−2.0 %<td>",
+		"what each rung is worth")
 	assert.Contains(t, html, "<h2>256 tokens</h2>")
 	assert.NotContains(t, html, "decided against the lowest")
 	refused := somePage(t)
 	*refused.Rungs[0].Methods[3].Fitness = 11.5
 	assert.Equal(t, 1, strings.Count(page(t, refused), "decided against the lowest"))
-	for _, title := range []string{"Convergence", "Does it carry over?", "Factors", "Attention factor", "Start window"} {
+	for _, title := range []string{"Convergence", "Does it carry over?", "Factors",
+		"Attention factor", "Start window"} {
 		assert.Equal(t, 2, strings.Count(html, "<h3>"+title+"</h3>"), title)
 	}
 	assert.Contains(t, html, "<h3>The ladder</h3>")
 	assert.Contains(t, html, "critical dimension 6")
-	assert.Equal(t, 3, strings.Count(html, ">critical dimension</text>"), "in every picture of factors")
+	assert.Equal(t, 3, strings.Count(html, ">critical dimension</text>"),
+		"in every picture of factors")
 	assert.NotContains(t, html, "NaN")
 	assert.NotContains(t, html, "Inf")
 	assert.Equal(t, html, page(t, p), "the same page each time")
@@ -109,10 +121,12 @@ func TestPage(t *testing.T) {
 	}
 	both = page(t, p)
 	assert.Contains(t, both, "(13.72, 14.00). Further keys cost 0.500 nats, with NTK 0.500.")
-	assert.Equal(t, 1, strings.Count(both, "<th>hidden keys, nats<th>further keys, nats<th>perplexity, search text"))
+	assert.Equal(t, 1, strings.Count(both,
+		"<th>hidden keys, nats<th>further keys, nats<th>perplexity, search text"))
 
 	// It needs nothing else, and runs nothing.
-	for _, word := range []string{"<script", "http:", "https:", "src=", "url(", "@import", "<link"} {
+	for _, word := range []string{"<script", "http:", "https:", "src=", "url(", "@import",
+		"<link"} {
 		assert.NotContains(t, html, word)
 	}
 	// Every picture is well formed, and no point is outside of it.

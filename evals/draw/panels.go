@@ -14,7 +14,8 @@ import (
 
 // The pictures of a page about a search. Each is "" where there is nothing to show.
 
-// convergencePanel is the best fitness over the tokens read, all candidates as points, the methods as lines.
+// convergencePanel is the best fitness over the tokens read, all candidates as points, the methods
+// as lines.
 func convergencePanel(r *RungPage) template.HTML {
 	p := &panel{xlabel: "tokens read by candidates", ylabel: "fitness", y: r.fitnessAxis()}
 	if len(r.Best) == 0 || r.Tokens == 0 {
@@ -34,7 +35,8 @@ func convergencePanel(r *RungPage) template.HTML {
 		}
 	}
 	for _, c := range r.Candidates {
-		p.dot("faint", float64(c.Tokens), c.Fitness, 2, fmt.Sprintf("%s: %s", c.Note, label.Column(c.Fitness)))
+		p.dot("faint", float64(c.Tokens), c.Fitness, 2,
+			fmt.Sprintf("%s: %s", c.Note, label.Column(c.Fitness)))
 	}
 	p.line("longrope", best, true)
 	return p.svg("Best fitness by tokens read")
@@ -49,7 +51,8 @@ func (r *RungPage) tokenAxis() axis {
 	return a
 }
 
-// fitnessAxis holds the best, and the methods and the better half of the candidates as long as they do not flatten it.
+// fitnessAxis holds the best, and the methods and the better half of the candidates as long as they
+// do not flatten it.
 func (r *RungPage) fitnessAxis() axis {
 	low := math.Inf(1)
 	for _, b := range r.Best {
@@ -83,8 +86,9 @@ func medianFitness(cs []Candidate) float64 {
 	return fs[len(fs)/2]
 }
 
-// carriesPanel is what became of the perplexity of the search text, and of held-out text, both against the method with the best
-// fitness: lines that part are overfitting. It is empty where held-out text was not read.
+// carriesPanel is what became of the perplexity of the search text, and of held-out text, both
+// against the method with the best fitness: lines that part are overfitting. It is empty where
+// held-out text was not read.
 func carriesPanel(r *RungPage) template.HTML {
 	fitness, rival := math.Inf(1), (*float64)(nil)
 	for _, m := range r.Methods {
@@ -128,9 +132,11 @@ func carriesPanel(r *RungPage) template.HTML {
 	return p.svg("What the search gained, on its text and on held-out text")
 }
 
-// attentionPanel is the fitness of all candidates over their attention factors; empty where the search had but one.
+// attentionPanel is the fitness of all candidates over their attention factors; empty where the
+// search had but one.
 func attentionPanel(r *RungPage) template.HTML {
-	p := &panel{xlabel: "attention factor", ylabel: "fitness", x: axis{min: math.Inf(1), max: math.Inf(-1)}, y: r.fitnessAxis()}
+	p := &panel{xlabel: "attention factor", ylabel: "fitness",
+		x: axis{min: math.Inf(1), max: math.Inf(-1)}, y: r.fitnessAxis()}
 	values := map[float64]bool{}
 	for _, c := range r.Candidates {
 		values[c.Rung.AttentionFactor] = true
@@ -149,14 +155,16 @@ func attentionPanel(r *RungPage) template.HTML {
 	p.x.pad(0.03)
 	p.x.ticks = linearTicks(p.x.min, p.x.max)
 	for _, c := range r.Candidates {
-		p.dot("faint", c.Rung.AttentionFactor, c.Fitness, 2, fmt.Sprintf("%s, %s: %s", c.Note, label.Column(c.Rung.AttentionFactor), label.Column(c.Fitness)))
+		p.dot("faint", c.Rung.AttentionFactor, c.Fitness, 2,
+			fmt.Sprintf("%s, %s: %s", c.Note, label.Column(c.Rung.AttentionFactor),
+				label.Column(c.Fitness)))
 	}
 	p.methods(r, func(g ropescale.Rung) float64 { return g.AttentionFactor })
 	return p.svg("Fitness by attention factor")
 }
 
-// windowsPanel is the best fitness of each start window, on a logarithmic axis on which none is at half a token; empty where the
-// search had but one.
+// windowsPanel is the best fitness of each start window, on a logarithmic axis on which none is at
+// half a token; empty where the search had but one.
 func windowsPanel(r *RungPage) template.HTML {
 	best := map[int]float64{}
 	for _, c := range r.Candidates {
@@ -168,7 +176,8 @@ func windowsPanel(r *RungPage) template.HTML {
 		return ""
 	}
 	at := func(window int) float64 { return math.Max(float64(window), 0.5) }
-	p := &panel{xlabel: "start window, tokens", ylabel: "best fitness", x: axis{min: 0.5, log: true}, y: axis{min: math.Inf(1), max: math.Inf(-1)}}
+	p := &panel{xlabel: "start window, tokens", ylabel: "best fitness",
+		x: axis{min: 0.5, log: true}, y: axis{min: math.Inf(1), max: math.Inf(-1)}}
 	windows := slices.Sorted(maps.Keys(best))
 	var points [][2]float64
 	low := slices.Min(slices.Collect(maps.Values(best)))
@@ -190,7 +199,8 @@ func windowsPanel(r *RungPage) template.HTML {
 	}
 	p.line("own thin", points, false)
 	for _, q := range points {
-		p.dot("own", q[0], q[1], 2.5, fmt.Sprintf("start window %g: %s", math.Floor(q[0]), label.Column(q[1])))
+		p.dot("own", q[0], q[1], 2.5, fmt.Sprintf("start window %g: %s", math.Floor(q[0]),
+			label.Column(q[1])))
 	}
 	p.methods(r, func(g ropescale.Rung) float64 { return at(g.StartWindow) })
 	return p.svg("Best fitness by start window")
@@ -200,7 +210,8 @@ func windowsPanel(r *RungPage) template.HTML {
 func (p *panel) methods(r *RungPage, x func(ropescale.Rung) float64) {
 	for _, m := range r.Methods {
 		if m.Fitness != nil {
-			p.dot(pageClass(m.Method, 0), x(m.Rung), *m.Fitness, 4, fmt.Sprintf("%s: %s", ropescale.MethodLabel(m.Method), label.Column(*m.Fitness)))
+			p.dot(pageClass(m.Method, 0), x(m.Rung), *m.Fitness, 4,
+				fmt.Sprintf("%s: %s", ropescale.MethodLabel(m.Method), label.Column(*m.Fitness)))
 		}
 	}
 }
@@ -233,7 +244,8 @@ type factorLine struct {
 }
 
 func factorsPanel(series []factorLine, critical int) template.HTML {
-	p := &panel{xlabel: "RoPE pair i, from the fastest to the slowest", ylabel: "factor λᵢ", y: axis{min: 1, max: 1, log: true}}
+	p := &panel{xlabel: "RoPE pair i, from the fastest to the slowest", ylabel: "factor λᵢ",
+		y: axis{min: 1, max: 1, log: true}}
 	for _, s := range series {
 		p.x.max = math.Max(p.x.max, float64(len(s.factors)-1))
 		p.y.include(s.factors...)
@@ -259,7 +271,9 @@ func factorsPanel(series []factorLine, critical int) template.HTML {
 		p.line(s.class, points, false)
 		if !strings.Contains(s.class, "thin") {
 			for i, f := range s.factors {
-				p.dot(s.class, float64(i), f, 1.8, fmt.Sprintf("%s, pair %d: %s", ropescale.MethodLabel(s.name), i, label.Column(f)))
+				p.dot(s.class, float64(i), f, 1.8,
+					fmt.Sprintf("%s, pair %d: %s", ropescale.MethodLabel(s.name), i,
+						label.Column(f)))
 			}
 		}
 	}

@@ -24,7 +24,8 @@ type FactorSeries struct {
 	Factors []float64
 }
 
-// SearchPoint is one evaluation of a search: tokens evaluated so far, this one included, and the fitness found.
+// SearchPoint is one evaluation of a search: tokens evaluated so far, this one included, and the
+// fitness found.
 type SearchPoint struct {
 	Tokens  int
 	Fitness float64
@@ -42,10 +43,12 @@ type Baseline struct {
 	Fitness float64
 }
 
-// Perplexity draws the curves of several results in one figure: perplexity by position, both axes logarithmic. One
-// result has a band of one standard error; several over the same windows share most of their error, and bands would only
-// hide that they differ. Buckets with few tokens are joined. It begins at a sixteenth of the original context length, before which all methods agree
-// and which would squeeze the rest. The format is the extension's, .png or .svg, here and in all Plot functions.
+// Perplexity draws the curves of several results in one figure: perplexity by position, both axes
+// logarithmic. One result has a band of one standard error; several over the same windows share
+// most of their error, and bands would only hide that they differ. Buckets with few tokens are
+// joined. It begins at a sixteenth of the original context length, before which all methods agree
+// and which would squeeze the rest. The format is the extension's, .png or .svg, here and in all
+// Plot functions.
 func Perplexity(path string, results []*evals.PerplexityResult) error {
 	if len(results) == 0 {
 		return errors.New("nothing to plot: give at least one perplexity result")
@@ -64,12 +67,13 @@ func Perplexity(path string, results []*evals.PerplexityResult) error {
 		first = math.Max(1, float64(l)/16)
 	}
 	c := chart{
-		title:    "Perplexity by position",
-		subtitle: fmt.Sprintf("%s · %d windows of %s tokens", filepath.Base(info.Model), windows, label.Size(most)),
-		xlabel:   "tokens before the predicted one",
-		ylabel:   "perplexity",
-		x:        axis{min: first, max: float64(most), log: true},
-		y:        axis{min: math.Inf(1), max: math.Inf(-1), log: true},
+		title: "Perplexity by position",
+		subtitle: fmt.Sprintf("%s · %d windows of %s tokens", filepath.Base(info.Model), windows,
+			label.Size(most)),
+		xlabel: "tokens before the predicted one",
+		ylabel: "perplexity",
+		x:      axis{min: first, max: float64(most), log: true},
+		y:      axis{min: math.Inf(1), max: math.Inf(-1), log: true},
 	}
 	var curves []curve
 	for i, r := range results {
@@ -107,8 +111,8 @@ func Perplexity(path string, results []*evals.PerplexityResult) error {
 	})
 }
 
-// joined is the curve from a position on with neighbours joined until each has a fortieth of all tokens, though never more
-// than 2000 and never fewer than 200 if there are as many.
+// joined is the curve from a position on with neighbours joined until each has a fortieth of all
+// tokens, though never more than 2000 and never fewer than 200 if there are as many.
 func joined(curve []evals.Bucket, first float64) []evals.Bucket {
 	var out []evals.Bucket
 	total := 0
@@ -166,7 +170,8 @@ func factorChart(series []FactorSeries) (c chart, curves []curve, err error) {
 		k := curve{style: styleOf(s.Name, i), dots: len(s.Factors) <= 64}
 		for j, f := range s.Factors {
 			if !(f > 0) || math.IsInf(f, 0) {
-				return c, nil, fmt.Errorf("factor %d of %q is %v: want a positive number", j, s.Name, f)
+				return c, nil, fmt.Errorf("factor %d of %q is %v: want a positive number", j,
+					s.Name, f)
 			}
 			k.points = append(k.points, vg.Point{X: vg.Length(j), Y: vg.Length(f)})
 			c.y.include(f)
@@ -188,8 +193,8 @@ func factorChart(series []FactorSeries) (c chart, curves []curve, err error) {
 	return c, curves, nil
 }
 
-// Search draws the best fitness so far against evaluated tokens, every evaluation as a faint point, and the fitness of
-// methods that need no search as horizontal lines.
+// Search draws the best fitness so far against evaluated tokens, every evaluation as a faint point,
+// and the fitness of methods that need no search as horizontal lines.
 func Search(path string, series []SearchSeries, baselines []Baseline) error {
 	if len(series) == 0 {
 		return errors.New("nothing to plot: give at least one search")
@@ -347,7 +352,8 @@ func linearTicks(low, high float64) []tick {
 	return nil
 }
 
-// logTicks are round numbers, as dense as gives four or more; where the range is too small for that, linear ones.
+// logTicks are round numbers, as dense as gives four or more; where the range is too small for
+// that, linear ones.
 func logTicks(low, high float64) []tick {
 	for _, mantissas := range [][]float64{{1}, {1, 3}, {1, 2, 5}, {1, 1.5, 2, 3, 4, 6, 8}} {
 		var ticks []tick
@@ -406,7 +412,8 @@ func render(path string, width, height float64, paint func(*figure)) error {
 			return err
 		}
 		// The fonts' metrics are Arial's; where they are missing, Arial or its like does.
-		_, err := w.Write(bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:'Liberation Sans',Arial,Helvetica,sans-serif;")))
+		_, err := w.Write(bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"),
+			[]byte("font-family:'Liberation Sans',Arial,Helvetica,sans-serif;")))
 		return err
 	})
 }

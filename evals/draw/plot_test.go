@@ -20,18 +20,28 @@ import (
 
 func TestPlots(t *testing.T) {
 	c := comparison(t)
-	factors := []FactorSeries{{"linear", []float64{8, 8, 8, 8}}, {"longrope", []float64{1, 1.5, 4, 9}}}
-	ladder := &ropescale.Ladder{OriginalContextLength: 256, RopeDimensionCount: 8, Rungs: []ropescale.Rung{
-		{Length: 512, AttentionFactor: 1, Factors: []float64{1, 1, 2, 2}}, {Length: 2048, StartWindow: 32, AttentionFactor: 1.1, Factors: []float64{1, 2, 4, 8}}}}
-	search := []SearchSeries{{"longrope", []SearchPoint{{6144, 16}, {12288, math.Inf(1)}, {18432, 15}, {24576, 15.5}}}}
+	factors := []FactorSeries{{"linear", []float64{8, 8, 8, 8}},
+		{"longrope", []float64{1, 1.5, 4, 9}}}
+	ladder := &ropescale.Ladder{OriginalContextLength: 256, RopeDimensionCount: 8,
+		Rungs: []ropescale.Rung{
+			{Length: 512, AttentionFactor: 1, Factors: []float64{1, 1, 2, 2}}, {Length: 2048,
+				StartWindow: 32, AttentionFactor: 1.1, Factors: []float64{1, 2, 4, 8}}}}
+	search := []SearchSeries{{"longrope", []SearchPoint{{6144, 16}, {12288, math.Inf(1)},
+		{18432, 15}, {24576, 15.5}}}}
 	for name, tt := range map[string]struct {
 		plot func(path string) error
 		text []string // that an SVG of it shows
 	}{
-		"perplexity": {func(p string) error { return Perplexity(p, c.Perplexity) }, []string{"stock, 300", "long, 420", "trained up to 64", "perplexity"}},
-		"passkey":    {func(p string) error { return Passkey(p, c.Passkey) }, []string{">stock<", ">long<", ">300<", ">420<", ">100<", ">0<", ">all<", "50 % (22 to 78)"}},
-		"factors":    {func(p string) error { return Factors(p, factors) }, []string{">linear<", ">longrope<", ">8<"}},
-		"ladder":     {func(p string) error { return Ladder(p, ladder) }, []string{">rung 2, 2k<", ">own RoPE<", ">sequences of 513 – 2048 tokens<", ">start window 32<"}},
+		"perplexity": {func(p string) error { return Perplexity(p, c.Perplexity) },
+			[]string{"stock, 300", "long, 420", "trained up to 64", "perplexity"}},
+		"passkey": {func(p string) error { return Passkey(p, c.Passkey) },
+			[]string{">stock<", ">long<", ">300<", ">420<", ">100<", ">0<", ">all<",
+				"50 % (22 to 78)"}},
+		"factors": {func(p string) error { return Factors(p, factors) },
+			[]string{">linear<", ">longrope<", ">8<"}},
+		"ladder": {func(p string) error { return Ladder(p, ladder) },
+			[]string{">rung 2, 2k<", ">own RoPE<", ">sequences of 513 – 2048 tokens<",
+				">start window 32<"}},
 		"search": {func(p string) error {
 			return Search(p, search, []Baseline{{"yarn", 16.2}, {"linear", 70}})
 		}, []string{"yarn 16.2<", "above the figure: linear 70.00", ">20k<"}},
@@ -84,16 +94,23 @@ func TestPlots(t *testing.T) {
 func TestPlotBadInput(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.png")
 	require.Error(t, Perplexity(path, nil))
-	require.ErrorContains(t, Perplexity(path, []*evals.PerplexityResult{{Provenance: evals.Provenance{Method: "a"}}}), `"a" has no curve`)
+	require.ErrorContains(t, Perplexity(path,
+		[]*evals.PerplexityResult{{Provenance: evals.Provenance{Method: "a"}}}), `"a" has no curve`)
 	require.Error(t, Passkey(path, nil))
-	require.ErrorContains(t, Passkey(path, []*evals.PasskeyResult{{Provenance: evals.Provenance{Method: "a"}}}), `"a" has no cells`)
+	require.ErrorContains(t, Passkey(path,
+		[]*evals.PasskeyResult{{Provenance: evals.Provenance{Method: "a"}}}), `"a" has no cells`)
 	require.Error(t, Factors(path, nil))
-	require.ErrorContains(t, Factors(path, []FactorSeries{{"a", []float64{1, 0}}}), `factor 1 of "a" is 0`)
+	require.ErrorContains(t, Factors(path, []FactorSeries{{"a", []float64{1, 0}}}),
+		`factor 1 of "a" is 0`)
 	require.ErrorContains(t, Factors(path, []FactorSeries{{"a", nil}}), `"a" are empty`)
-	require.ErrorContains(t, Ladder(path, &ropescale.Ladder{OriginalContextLength: 256, RopeDimensionCount: 8}), "no rungs")
+	require.ErrorContains(t,
+		Ladder(path, &ropescale.Ladder{OriginalContextLength: 256, RopeDimensionCount: 8}),
+		"no rungs")
 	require.Error(t, Search(path, nil, nil))
-	require.ErrorContains(t, Search(path, []SearchSeries{{"a", []SearchPoint{{1, math.NaN()}}}}, nil), `"a" has no evaluation with a finite`)
-	require.NoError(t, Factors(path, []FactorSeries{{"one", []float64{1}}}), "a single flat factor is drawn too")
+	require.ErrorContains(t, Search(path, []SearchSeries{{"a", []SearchPoint{{1, math.NaN()}}}},
+		nil), `"a" has no evaluation with a finite`)
+	require.NoError(t, Factors(path, []FactorSeries{{"one", []float64{1}}}),
+		"a single flat factor is drawn too")
 	require.NoError(t, Search(path, []SearchSeries{{"one", []SearchPoint{{1, 2}}}}, nil))
 }
 
@@ -123,8 +140,10 @@ func TestJoinedBucketsKeepTheMean(t *testing.T) {
 }
 
 func TestTicksAndLabels(t *testing.T) {
-	for _, r := range [][2]float64{{14.2, 17.3}, {1, 8}, {1, 600}, {15, 900}, {0, 1.05e6}, {2.5, 2.6}, {1, 131072}} {
-		for name, ticks := range map[string][]tick{"linear": linearTicks(r[0], r[1]), "log": logTicks(math.Max(r[0], 1e-3), r[1])} {
+	for _, r := range [][2]float64{{14.2, 17.3}, {1, 8}, {1, 600}, {15, 900}, {0, 1.05e6},
+		{2.5, 2.6}, {1, 131072}} {
+		for name, ticks := range map[string][]tick{"linear": linearTicks(r[0], r[1]),
+			"log": logTicks(math.Max(r[0], 1e-3), r[1])} {
 			require.GreaterOrEqual(t, len(ticks), 3, "%s %v", name, r)
 			require.LessOrEqual(t, len(ticks), 14, "%s %v", name, r)
 			labels := map[string]bool{}

@@ -10,8 +10,8 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// FactorLines draws lambda_i over i for several rows in one plot: a row is the sign at its place in the list. Where rows meet
-// the last is seen.
+// FactorLines draws lambda_i over i for several rows in one plot: a row is the sign at its place in
+// the list. Where rows meet the last is seen.
 func FactorLines(rows []ropescale.Rung, signs []rune, low, high float64) string {
 	const height = 12
 	span := math.Log(high / low)
@@ -37,12 +37,13 @@ func FactorLines(rows []ropescale.Rung, signs []rune, low, high float64) string 
 	for i, line := range lines {
 		fmt.Fprintf(&b, "  %*s ┤%s\n", wide, labels[i], strings.TrimRight(string(line), " "))
 	}
-	fmt.Fprintf(&b, "  %*s └%s\n  %*s  pair 0 … %d\n", wide, "", strings.Repeat("─", wider*width), wide, "", pairs-1)
+	fmt.Fprintf(&b, "  %*s └%s\n  %*s  pair 0 … %d\n", wide, "", strings.Repeat("─", wider*width),
+		wide, "", pairs-1)
 	return b.String()
 }
 
-// ServedBars draws, for each row, the tokens of a sequence that get its factors, on a logarithmic axis of positions, and
-// names the sequences that are on it.
+// ServedBars draws, for each row, the tokens of a sequence that get its factors, on a logarithmic
+// axis of positions, and names the sequences that are on it.
 func ServedBars(l *ropescale.Ladder) string {
 	const width = 40
 	rows := len(l.Rungs) + 1
@@ -55,7 +56,8 @@ func ServedBars(l *ropescale.Ladder) string {
 	for r := range rows {
 		name, length, window := "own RoPE", l.OriginalContextLength, 0
 		if r > 0 {
-			name, length, window = fmt.Sprintf("rung %d", r), l.Rungs[r-1].Length, l.Rungs[r-1].StartWindow
+			name, length, window = fmt.Sprintf("rung %d",
+				r), l.Rungs[r-1].Length, l.Rungs[r-1].StartWindow
 		}
 		own := column(float64(window))
 		bar := strings.Repeat("░", own) + strings.Repeat("█", column(float64(length))-own)
@@ -63,7 +65,8 @@ func ServedBars(l *ropescale.Ladder) string {
 		if from, to := l.Serves(r); from <= to {
 			serves = fmt.Sprintf("sequences of %s – %s", label.Count(from), label.Count(to))
 		}
-		fmt.Fprintf(&b, "  %-8s %s%s  %s\n", name, bar, strings.Repeat(" ", width-column(float64(length))), serves)
+		fmt.Fprintf(&b, "  %-8s %s%s  %s\n", name, bar,
+			strings.Repeat(" ", width-column(float64(length))), serves)
 	}
 	// Labels from the largest power of two downwards, in steps of equal width.
 	step := 2.0
