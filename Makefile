@@ -1,14 +1,15 @@
-# LongRoPE for Ollama. `make` lists the targets. Every target does what is
-# missing and nothing else, so the one you want is the one to type.
+# LongRoPE for Ollama. `make` lists the targets. Every target does what is missing and nothing else,
+# so the one you want is the one to type.
 #
 #   HOST_SRC=DIR   take the host from a git clone of its tag, not from Go's module cache
 #   FORCE=1        throw away hand edits in build/host
-#   TORCH=1        with venv: PyTorch and transformers, to load the checkpoints that we write and to fine-tune
+#   TORCH=1        with venv: PyTorch and transformers, to load the checkpoints that we write and
+#                  to fine-tune
 
 HOST_VERSION := $(shell sed -n 's/.*HostVersion = "v\(.*\)"/\1/p' patches/series.go)
-# A compiler of two words ("ccache gcc") keeps Go's linker from finding out what it may pass. It then exports every symbol
-# of the binary, these take the place of the fast backends' own, and everything is fifteen times slower. So name the linker
-# then, and say what Go would find out.
+# A compiler of two words ("ccache gcc") keeps Go's linker from finding out what it may pass. It
+# then exports every symbol of the binary, these take the place of the fast backends' own, and
+# everything is fifteen times slower. So name the linker then, and say what Go would find out.
 EXTLD := $(if $(word 2,$(shell go env CC)),-extld=$(lastword $(shell go env CXX)) $(if $(filter Linux,$(shell uname -s)),-extldflags=-no-pie))
 GO_LDFLAGS := -X=github.com/ollama/ollama/version.Version=$(HOST_VERSION) $(EXTLD)
 ifneq ($(EXTLD),)

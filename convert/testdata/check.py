@@ -2,9 +2,10 @@
 
     python check.py before.gguf after.gguf factors.json
 
-factors.json is the ladder that should be in the file, row 0 as "base". Exit code 1 and a message for the first
-difference. gguf 0.10 or newer.
+factors.json is the ladder that should be in the file, row 0 as "base". Exit code 1 and a message
+for the first difference. gguf 0.10 or newer.
 """
+
 import json
 import sys
 
@@ -24,7 +25,9 @@ def fail(text):
 def equal(what, got, want):
     if isinstance(want, (list, np.ndarray)):
         got, want = np.asarray(got), np.asarray(want)
-        ok = got.shape == want.shape and np.array_equal(got.astype(np.float32), want.astype(np.float32))
+        ok = got.shape == want.shape and np.array_equal(
+            got.astype(np.float32), want.astype(np.float32)
+        )
     else:
         ok = got == want
     if not ok:
@@ -34,9 +37,15 @@ def equal(what, got, want):
 rows = [ladder["base"]] + ladder["rungs"]
 value = lambda key: after.fields[key].contents()
 equal("version", value(prefix + "version"), 1)
-equal("lengths", value(prefix + "lengths"), [ladder["original_context_length"]] + [r["length"] for r in ladder["rungs"]])
+equal(
+    "lengths",
+    value(prefix + "lengths"),
+    [ladder["original_context_length"]] + [r["length"] for r in ladder["rungs"]],
+)
 equal("start_windows", value(prefix + "start_windows"), [r["start_window"] for r in rows])
-equal("attention_factors", value(prefix + "attention_factors"), [r["attention_factor"] for r in rows])
+equal(
+    "attention_factors", value(prefix + "attention_factors"), [r["attention_factor"] for r in rows]
+)
 equal("factors", value(prefix + "factors"), [f for r in rows for f in r["factors"]])
 equal("context_length", value(f"{arch}.context_length"), rows[-1]["length"])
 
@@ -56,7 +65,12 @@ for t in before.tensors:
     if t.name.startswith("rope_f"):
         continue
     u = tensors.get(t.name)
-    if u is None or u.tensor_type != t.tensor_type or u.shape.tolist() != t.shape.tolist() or u.data.tobytes() != t.data.tobytes():
+    if (
+        u is None
+        or u.tensor_type != t.tensor_type
+        or u.shape.tolist() != t.shape.tolist()
+        or u.data.tobytes() != t.data.tobytes()
+    ):
         fail(f"tensor {t.name} differs")
 for name in ("rope_freqs.weight", "rope_factors_long.weight"):
     if name in tensors:

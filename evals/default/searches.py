@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""The search on the default model, its parts and the authors' released algorithm, over seeds and against tokens spent.
+"""The search on the default model, its parts and the authors' released algorithm, over seeds and
+against tokens spent.
 
-    python3 searches.py --out DIR                        256 to 2,048 tokens, three seeds of each; --target 4k: 16 times
+    python3 searches.py --out DIR            256 to 2,048 tokens, three seeds of each;
+                                             --target 4k: 16 times
     python3 searches.py --out DIR --arms default,fixed   only these
-    python3 searches.py --out DIR --tables               only print the tables of what is there; --plot FILE draws them
+    python3 searches.py --out DIR --tables   only print the tables of finished searches;
+                                             --plot FILE draws them
 
-Each search, and what it would have returned with half, a quarter and an eighth of its tokens, is measured on texts and keys that
-no search reads. Everything goes through "ollama longrope" (--ollama). What is done is kept, so a run that was stopped goes on
-where it was; --core keeps it on one core, and two of them with other --arms can share a folder.
+Each search, and what it would have returned with half, a quarter and an eighth of its tokens, is
+measured on texts and keys that no search reads. Everything goes through "ollama longrope"
+(--ollama). Finished parts are kept, so a run that was stopped resumes; --core keeps it on
+one core, and two of them with other --arms can share a folder.
 """
 
 import argparse
@@ -19,7 +23,7 @@ from pathlib import Path
 
 from extension import HERE, ROOT, Lab
 
-# What each arm changes. The released algorithm reads one window for a candidate, as its authors do.
+# The change of each arm. The released algorithm scores a candidate on one window, as its authors do.
 ARMS = {
     "default": [],
     "perplexity": ["--fitness", "perplexity"],
@@ -30,18 +34,32 @@ ARMS = {
     "32 knots": ["--knots", "32"],
     "longrope": ["--algorithm", "longrope", "--windows", "1", "--fitness", "perplexity"],
     "dim-mono": ["--algorithm", "dim-mono", "--windows", "1", "--fitness", "perplexity"],
-    "dim-piece-mono": ["--algorithm", "dim-piece-mono", "--windows", "1", "--fitness", "perplexity"],
+    "dim-piece-mono": [
+        "--algorithm",
+        "dim-piece-mono",
+        "--windows",
+        "1",
+        "--fitness",
+        "perplexity",
+    ],
 }
-LABELS = {"default": "the search", "perplexity": "text alone", "needle": "keys alone", "fixed": "attention factor fixed", "longrope": "the paper's",
-          "dim-mono": "released dim-mono", "dim-piece-mono": "released dim-piece-mono"}
+LABELS = {
+    "default": "the search",
+    "perplexity": "text alone",
+    "needle": "keys alone",
+    "fixed": "attention factor fixed",
+    "longrope": "the paper's",
+    "dim-mono": "released dim-mono",
+    "dim-piece-mono": "released dim-piece-mono",
+}
 METHODS = {"ntk": "NTK", "yarn": "YaRN"}
 PARTS = (8, 4, 2, 1)  # of the tokens
 TEXTS = ("isaiah", "acts", "opticks-4")
 
 
 def returned(journal: Path):
-    """(tokens spent, rung) each time that a candidate was read to its end and was better than all before it, and the tokens of all.
-    What generations and finalists read is not part of that."""
+    """(tokens spent, rung) each time that a candidate was read to its end and was better than all
+    before it, and the tokens of all. Tokens of generations and finalists are not part of that."""
     head, *trials = map(json.loads, journal.read_text().splitlines())
     weights = {i: r["weight"] for i, r in enumerate(head["readings"]) if not r.get("use")}
     losses, spent, best = {}, 0, math.inf
@@ -63,19 +81,38 @@ def measure(lab: Lab, name: str, method, target: int):
     """(perplexity, its NLL by window, keys found, keys asked)"""
     size = ["--lengths", target, "--target", target, "--methods", method, *lab.threads, "--json"]
     texts = [part for text in TEXTS for part in ("--text", HERE / "texts" / f"{text}.txt")]
-    text = lab.tool(f"eval/{name}.text.json", "eval", "perplexity", lab.model(), "--windows", 10, *texts, *size)
-    keys = lab.tool(f"eval/{name}.keys.json", "eval", "passkey", lab.model(), "--trials", lab.args.trials, "--seed", 21, *size)
+    text = lab.tool(
+        f"eval/{name}.text.json", "eval", "perplexity", lab.model(), "--windows", 10, *texts, *size
+    )
+    keys = lab.tool(
+        f"eval/{name}.keys.json",
+        "eval",
+        "passkey",
+        lab.model(),
+        "--trials",
+        lab.args.trials,
+        "--seed",
+        21,
+        *size,
+    )
     if not (text.exists() and keys.exists()):
         return None
     text, keys = json.loads(text.read_text()), json.loads(keys.read_text())
     asked = 5 * lab.args.trials
-    return text["rows"][0]["perplexity"], [w["nll"] for w in text["perplexity"][0]["details"]], round(asked * keys["rows"][0]["passkey"]), asked
+    return (
+        text["rows"][0]["perplexity"],
+        [w["nll"] for w in text["perplexity"][0]["details"]],
+        round(asked * keys["rows"][0]["passkey"]),
+        asked,
+    )
 
 
 def arm(lab: Lab, name: str, seed: int, target: int):
     """{part: (tokens, measure)} of one search."""
     stem = f"{name.replace(' ', '-')}-{target}-{seed}"
-    factors = lab.search(f"{stem}.json", lab.model(), str(target), "--seed", seed, "--no-report", *ARMS[name])
+    factors = lab.search(
+        f"{stem}.json", lab.model(), str(target), "--seed", seed, "--no-report", *ARMS[name]
+    )
     journal = lab.path(f"{stem}.json.study")
     if not (factors.exists() and journal.exists()):
         return {}
@@ -86,8 +123,10 @@ def arm(lab: Lab, name: str, seed: int, target: int):
         rung = [g for tokens, g in best if tokens <= spent / part]
         if not rung:
             continue
-        # What it returns often stays the same: one file, one measure.
-        first = next(n for n in PARTS if [g for tokens, g in best if tokens <= spent / n][-1:] == rung[-1:])
+        # The returned factors often stay the same: one file, one measure.
+        first = next(
+            n for n in PARTS if [g for tokens, g in best if tokens <= spent / n][-1:] == rung[-1:]
+        )
         path = lab.put(f"factors/{stem}-{first}.json", {**ladder, "rungs": [rung[-1]]})
         if m := measure(lab, f"{stem}-{first}", path, target):
             out[part] = spent // part, m
@@ -95,7 +134,8 @@ def arm(lab: Lab, name: str, seed: int, target: int):
 
 
 def measured(seeds, part: int):
-    """[(tokens, measure)] of the seeds that had something to return after that part of their tokens."""
+    """[(tokens, measure)] of the seeds that had something to return after that part of their
+    tokens."""
     return [seed[part] for seed in seeds.values() if part in seed]
 
 
@@ -105,27 +145,44 @@ def only_ends(runs) -> bool:
 
 def wilson(found: int, asked: int) -> str:
     z, p = 1.96, found / asked
-    mid, half = (p + z * z / (2 * asked)), z * math.sqrt(p * (1 - p) / asked + z * z / (4 * asked * asked))
+    mid, half = (
+        (p + z * z / (2 * asked)),
+        z * math.sqrt(p * (1 - p) / asked + z * z / (4 * asked * asked)),
+    )
     low, high = ((mid + s * half) / (1 + z * z / asked) for s in (-1, 1))
     return f"{100 * low:.0f}–{100 * high:.0f}"
 
 
 def spread(values, digits=2) -> str:
-    return f"{statistics.mean(values):.{digits}f}" + (f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else "")
+    return f"{statistics.mean(values):.{digits}f}" + (
+        f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    )
 
 
 def tables(plain, runs, target: int):
     """The end of each arm against NTK and YaRN, then every arm along the way."""
-    print(f"\n**At {target:,} tokens**\n\n| | tokens | perplexity | mean ± sd | change of NLL against NTK ± se over windows, nats | keys | in all (95 %) |\n|---|---|---|---|---|---|---|")
+    print(
+        f"\n**At {target:,} tokens**\n\n| | tokens | perplexity | mean ± sd | "
+        "change of NLL against NTK ± se over windows, nats | keys | in all (95 %) |\n"
+        "|---|---|---|---|---|---|---|"
+    )
     base = plain["ntk"][1] if plain.get("ntk") else None
 
     def row(name, tokens, ends):
         change = ""
         if base:
             d = [statistics.mean(w) - b for *w, b in zip(*(m[1] for m in ends), base)]
-            change = f"{statistics.mean(d):+.4f} ± {statistics.stdev(d) / len(d) ** 0.5:.4f}".replace("-", "−")
+            change = (
+                f"{statistics.mean(d):+.4f} ± {statistics.stdev(d) / len(d) ** 0.5:.4f}".replace(
+                    "-", "−"
+                )
+            )
         found, asked = sum(m[2] for m in ends), sum(m[3] for m in ends)
-        print(f"| {name} | {tokens} | {', '.join(f'{m[0]:.2f}' for m in ends)} | {spread([m[0] for m in ends])} | {change} | {', '.join(str(m[2]) for m in ends)} | {found} of {asked} ({wilson(found, asked)}) |")
+        print(
+            f"| {name} | {tokens} | {', '.join(f'{m[0]:.2f}' for m in ends)} | "
+            f"{spread([m[0] for m in ends])} | {change} | {', '.join(str(m[2]) for m in ends)} | "
+            f"{found} of {asked} ({wilson(found, asked)}) |"
+        )
 
     for name, m in plain.items():
         if m:
@@ -133,22 +190,37 @@ def tables(plain, runs, target: int):
     for name, seeds in runs.items():
         ends = measured(seeds, 1)
         if ends:
-            row(LABELS.get(name, name), f"{statistics.mean(t for t, _ in ends) / 1e6:.2f} M", [m for _, m in ends])
+            row(
+                LABELS.get(name, name),
+                f"{statistics.mean(t for t, _ in ends) / 1e6:.2f} M",
+                [m for _, m in ends],
+            )
     if only_ends(runs):
         return
-    print("\n| what a search would have returned: perplexity, keys | " + " | ".join(f"1/{n} of its tokens" if n > 1 else "all" for n in PARTS) + " |\n|---" + "|---" * len(PARTS) + "|")
+    print(
+        "\n| what a search would have returned: perplexity, keys | "
+        + " | ".join(f"1/{n} of its tokens" if n > 1 else "all" for n in PARTS)
+        + " |\n|---"
+        + "|---" * len(PARTS)
+        + "|"
+    )
     for name, seeds in runs.items():
         cells = []
         for part in PARTS:
             at = [m for _, m in measured(seeds, part)]
-            cells.append(f"{spread([m[0] for m in at])}, {sum(m[2] for m in at)} of {sum(m[3] for m in at)}" if at else "")
+            cells.append(
+                f"{spread([m[0] for m in at])}, {sum(m[2] for m in at)} of {sum(m[3] for m in at)}"
+                if at
+                else ""
+            )
         if any(cells):
             print(f"| {LABELS.get(name, name)} | " + " | ".join(cells) + " |")
     sys.stdout.flush()
 
 
 def plot(path: Path, plain, runs, target: int):
-    """Perplexity and keys against tokens spent: a mark for each seed, a line through their means. With --ends, keys against perplexity."""
+    """Perplexity and keys against tokens spent: a mark for each seed, a line through their means.
+    With --ends, keys against perplexity."""
     try:
         import matplotlib
     except ImportError:
@@ -166,7 +238,9 @@ def plot_ends(pyplot, plain, runs, target: int):
     for method, m in plain.items():
         if m:
             panel.plot(*point(m), "x", color="gray")
-            panel.annotate(METHODS[method], point(m), xytext=(6, -4), textcoords="offset points", color="gray")
+            panel.annotate(
+                METHODS[method], point(m), xytext=(6, -4), textcoords="offset points", color="gray"
+            )
     for i, (name, seeds) in enumerate(runs.items()):
         if ends := [point(m) for _, m in measured(seeds, 1)]:
             mean = [statistics.mean(v) for v in zip(*ends)]
@@ -176,13 +250,15 @@ def plot_ends(pyplot, plain, runs, target: int):
     panel.set(xlabel="perplexity (better to the left)", ylabel="keys found, %", ylim=(0, 100))
     panel.spines[["top", "right"]].set_visible(False)
     panel.legend(frameon=False)
-    figure.suptitle(f"What searches return at {target:,} tokens: seeds, and their means")
+    figure.suptitle(f"Results of searches at {target:,} tokens: seeds, and their means")
     return figure
 
 
 def plot_along(pyplot, plain, runs, target: int):
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    for panel, label, value in zip(panels, ("perplexity", "keys found, %"), (lambda m: m[0], lambda m: 100 * m[2] / m[3])):
+    for panel, label, value in zip(
+        panels, ("perplexity", "keys found, %"), (lambda m: m[0], lambda m: 100 * m[2] / m[3])
+    ):
         for (method, m), style in zip(plain.items(), ("--", ":")):
             if m:
                 panel.axhline(value(m), color="gray", linestyle=style, label=METHODS[method])
@@ -199,7 +275,9 @@ def plot_along(pyplot, plain, runs, target: int):
         panel.spines[["top", "right"]].set_visible(False)
     panels[1].set_ylim(0, 100)
     panels[0].legend(frameon=False)
-    figure.suptitle(f"What a search would have returned, {target:,} tokens: seeds, and the line of their means")
+    figure.suptitle(
+        f"Factors that a search would have returned, {target:,} tokens: seeds, and the line of their means"
+    )
     return figure
 
 
@@ -208,23 +286,39 @@ def tokens(text: str) -> int:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--ollama", type=Path, default=ROOT / "build/bin/ollama", metavar="FILE", help="the program (default: what make build makes)")
+    parser.add_argument(
+        "--ollama",
+        type=Path,
+        default=ROOT / "build/bin/ollama",
+        metavar="FILE",
+        help="the program (default: what make build makes)",
+    )
     parser.add_argument("--target", type=tokens, default=2048, metavar="LENGTH")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=4, help="keys at each of five depths")
     parser.add_argument("--arms", default=",".join(ARMS), help=f"default: {','.join(ARMS)}")
-    parser.add_argument("--ends", action="store_true", help="measure only what a search returned in the end")
-    parser.add_argument("--tables", action="store_true", help="only print the tables of what is there")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them, .png or .svg (needs matplotlib)")
+    parser.add_argument(
+        "--ends", action="store_true", help="measure only what a search returned in the end"
+    )
+    parser.add_argument(
+        "--tables", action="store_true", help="only print the tables of what is there"
+    )
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw them, .png or .svg (needs matplotlib)"
+    )
     parser.add_argument("--core", type=int, help="keep to this core, with one thread")
     args = parser.parse_args()
     names = args.arms.split(",")
     if unknown := set(names) - set(ARMS):
         parser.error(f"--arms: unknown {', '.join(unknown)}; known: {', '.join(ARMS)}")
     lab = Lab(args)
-    plain = {method: measure(lab, f"{method}-{args.target}", method, args.target) for method in METHODS}
+    plain = {
+        method: measure(lab, f"{method}-{args.target}", method, args.target) for method in METHODS
+    }
     runs: dict[str, dict[int, dict]] = {name: {} for name in names}
     for seed in range(1, args.seeds + 1):
         for name in names:
@@ -238,4 +332,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on")
+        sys.exit("stopped; the same command resumes")

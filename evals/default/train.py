@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 """Trains the default model of LongRoPE for Ollama, from text that ships with Debian and Go.
 
-    python3 train.py --out DIR            everything: texts, tokenizer, model, checkpoint, model.gguf, figures
-    python3 train.py --texts              only write texts/ beside this file
-    python3 train.py --out DIR --export   only write the checkpoint and model.gguf from DIR's last state
-    python3 train.py --out DIR --measure  only measure the checkpoint in DIR, ours or another of the same shape
+    python3 train.py --out DIR            everything: texts, tokenizer, model, checkpoint,
+                                          model.gguf, figures
+    python3 train.py --texts              only write texts/ next to this file
+    python3 train.py --out DIR --export   only write the checkpoint and model.gguf from DIR's last
+                                          state
+    python3 train.py --out DIR --measure  only measure the checkpoint in DIR, ours or another of
+                                          the same shape
 
-Needs Debian's bible-kjv and bible-kjv-text, Go (for Newton's Opticks), and the Python packages torch,
-numpy, tokenizers, safetensors and gguf. A run that was stopped goes on from its last state, with the
-same data in the same order: what a step sees depends on the seed and the step's number only.
+Needs Debian's bible-kjv and bible-kjv-text, Go (for Newton's Opticks), and the Python packages
+torch, numpy, tokenizers, safetensors and gguf. A run that was stopped resumes from its last state,
+with the same data in the same order: what a step sees depends on the seed and the step's number
+only.
 
-The model is small enough to train on a laptop in an hour and good enough to show the paper's claim: it
-reads 256 tokens, finds a passkey in them, and fails beyond, until its RoPE is rescaled.
+The model is small enough to train on a laptop in an hour and good enough to show the paper's claim:
+it reads 256 tokens, finds a passkey in them, and fails beyond, until its RoPE is rescaled.
 """
 
 import argparse
@@ -33,22 +37,27 @@ import torch.nn.functional as F
 HERE = Path(__file__).resolve().parent
 SEED = 1
 VOCAB = 1024
-CONTEXT = 256       # L, the original context length
-BATCH = 4096        # tokens of a step
+CONTEXT = 256  # L, the original context length
+BATCH = 4096  # tokens of a step
 SHORT_STEPS = 500  # the first steps see rows of 64 tokens, the others of CONTEXT tokens
 EOT = "<|endoftext|>"  # token 0: between documents, and after a passkey's answer
 
-# The passkey prompt, word for word that of the LongRoPE and landmark attention papers. README.md states
-# it for other programs; evals builds the same.
-HEADER = ("There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. "
-          "I will quiz you about the important information there.\n")
-GRASS = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n"
+# The passkey prompt, word for word that of the LongRoPE and landmark attention papers. README.md
+# states it for other programs; evals builds the same.
+HEADER = (
+    "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. "
+    "I will quiz you about the important information there.\n"
+)
+GRASS = (
+    "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n"
+)
 NEEDLE = "The pass key is {key}. Remember it. {key} is the pass key.\n"
 QUESTION = "What is the pass key? The pass key is"
 ANSWER = " {key}."
 
 
-# --- texts -------------------------------------------------------------------------------------------
+# --- texts
+# -------------------------------------------------------------------------------------------
 
 SEARCH_TEXTS = ["ezekiel", "opticks-3"]
 TEST_TEXTS = ["isaiah", "acts", "opticks-4"]
@@ -56,7 +65,9 @@ TEST_TEXTS = ["isaiah", "acts", "opticks-4"]
 
 def bible_books() -> dict[str, str]:
     """Book -> its text: a verse a line, an empty line between chapters, no numbers."""
-    printed = subprocess.run(["bible", "-l100000", "gen1:1-rev22:21"], check=True, capture_output=True, text=True).stdout
+    printed = subprocess.run(
+        ["bible", "-l100000", "gen1:1-rev22:21"], check=True, capture_output=True, text=True
+    ).stdout
     books: dict[str, list[list[str]]] = {}
     verses: list[str] = []
     for line in printed.splitlines():
@@ -65,14 +76,18 @@ def bible_books() -> dict[str, str]:
         elif chapter := re.match(r"(.*\S) \d+$", line):
             verses = []
             books.setdefault(chapter[1], []).append(verses)
-    return {book: "\n\n".join("\n".join(c) for c in chapters) + "\n" for book, chapters in books.items()}
+    return {
+        book: "\n\n".join("\n".join(c) for c in chapters) + "\n" for book, chapters in books.items()
+    }
 
 
 def opticks() -> list[str]:
     """The four quarters of Newton's Opticks, cut between paragraphs; lines as they are."""
-    root = subprocess.run(["go", "env", "GOROOT"], check=True, capture_output=True, text=True).stdout.strip()
+    root = subprocess.run(
+        ["go", "env", "GOROOT"], check=True, capture_output=True, text=True
+    ).stdout.strip()
     text = Path(root, "src/testdata/Isaac.Newton-Opticks.txt").read_text(encoding="utf-8")
-    text = text[text.index("OPTICKS:"):]  # without the credits of those who typed it
+    text = text[text.index("OPTICKS:") :]  # without the credits of those who typed it
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
     cuts = [0, *(text.index("\n\n", len(text) * i // 4) + 2 for i in (1, 2, 3)), len(text)]
     return [text[a:b].strip() + "\n" for a, b in zip(cuts, cuts[1:])]
@@ -87,27 +102,40 @@ def all_texts() -> tuple[dict[str, str], dict[str, str]]:
 
 
 def long_texts() -> dict[str, str]:
-    """What is left of the Bible, in two: for searching and for testing other models, at lengths for which the books are short.
-    2 Kings is in neither, because of its near twin in Isaiah."""
+    """The rest of the Bible, in two: for searching and for testing other models, at lengths for
+    which the books are short. 2 Kings is in neither, because of its near twin in Isaiah."""
     books = bible_books()
     del books["2 Kings"]
     kept = [name for name in books if name.lower() not in SEARCH_TEXTS + TEST_TEXTS]
     new = kept.index("Matthew")
-    return {"old-testament": "\n".join(books[n] for n in kept[:new]), "new-testament": "\n".join(books[n] for n in kept[new:])}
+    return {
+        "old-testament": "\n".join(books[n] for n in kept[:new]),
+        "new-testament": "\n".join(books[n] for n in kept[new:]),
+    }
 
 
-# --- tokenizer ---------------------------------------------------------------------------------------
+# --- tokenizer
+# ---------------------------------------------------------------------------------------
+
 
 def train_tokenizer(documents: list[str], path: Path):
     """Byte-level BPE whose digits are split one by one: what GGUF calls the pre-tokenizer "refact"."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=VOCAB, special_tokens=[EOT], show_progress=False,
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB,
+        special_tokens=[EOT],
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
     # The prompt's own words get tokens too, else its filler would take twice the room.
     prompts = [HEADER + GRASS + NEEDLE.format(key="") + QUESTION] * 1000
     tokenizer.train_from_iterator(documents + prompts, trainer)
@@ -115,9 +143,12 @@ def train_tokenizer(documents: list[str], path: Path):
     return tokenizer
 
 
-# --- model -------------------------------------------------------------------------------------------
+# --- model
+# -------------------------------------------------------------------------------------------
 
-CONFIG = SimpleNamespace(width=256, layers=5, heads=4, kv_heads=2, head_dim=64, ffn=704, rope_base=10000.0, norm_eps=1e-5)
+CONFIG = SimpleNamespace(
+    width=256, layers=5, heads=4, kv_heads=2, head_dim=64, ffn=704, rope_base=10000.0, norm_eps=1e-5
+)
 
 
 def rotation(inv_freq: torch.Tensor, length: int, attention_factor: float = 1.0):
@@ -151,8 +182,10 @@ class Attention(torch.nn.Module):
 
     def forward(self, x, cos, sin):
         rows, length, _ = x.shape
-        q, k, v = (p(x).view(rows, length, -1, CONFIG.head_dim).transpose(1, 2)
-                   for p in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            p(x).view(rows, length, -1, CONFIG.head_dim).transpose(1, 2)
+            for p in (self.q_proj, self.k_proj, self.v_proj)
+        )
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         group = CONFIG.heads // CONFIG.kv_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
@@ -193,7 +226,9 @@ class Llama(torch.nn.Module):
         for name, p in self.named_parameters():
             if p.ndim == 2:
                 out = name.endswith(("o_proj.weight", "down_proj.weight"))
-                torch.nn.init.normal_(p, std=0.02 if "embed" in name else p.shape[1] ** -0.5 * (0.3 if out else 0.6))
+                torch.nn.init.normal_(
+                    p, std=0.02 if "embed" in name else p.shape[1] ** -0.5 * (0.3 if out else 0.6)
+                )
 
     def forward(self, ids, cos, sin):
         x = self.embed_tokens(ids)
@@ -202,7 +237,9 @@ class Llama(torch.nn.Module):
         return F.linear(self.norm(x), self.embed_tokens.weight)
 
 
-# --- training rows -----------------------------------------------------------------------------------
+# --- training rows
+# -----------------------------------------------------------------------------------
+
 
 def sentence_end(text: str, depth: float) -> int:
     """Where the sentence or line ends whose end is nearest to depth; the ends of text count."""
@@ -217,19 +254,27 @@ def line(text: str) -> str:
 
 
 class Rows:
-    """Makes the training rows. Retrieval does not come by itself in so small a model: part of the rows
-    repeat themselves and part are passkey prompts, at 64 tokens first."""
+    """Makes the training rows. Retrieval does not come by itself in so small a model: part of the
+    rows repeat themselves and part are passkey prompts, at 64 tokens first."""
 
     def __init__(self, tokenizer, documents: dict[str, str]):
         self.encode = lambda text: tokenizer.encode(text).ids
+
         def joined(names):
-            return np.array([i for n in names for i in [0, *self.encode(documents[n])]], dtype=np.int64)
+            return np.array(
+                [i for n in names for i in [0, *self.encode(documents[n])]], dtype=np.int64
+            )
+
         self.prose = "\n".join(documents.values())
         self.bible = joined(n for n in documents if not n.startswith("opticks"))
         self.opticks = joined(n for n in documents if n.startswith("opticks"))
         # Opticks is 9 % of the tokens; it is drawn half as often again.
         self.opticks_share = 1.5 * len(self.opticks) / (len(self.bible) + len(self.opticks))
-        self.header, self.grass, self.question = self.encode(HEADER), self.encode(GRASS), self.encode(QUESTION)
+        self.header, self.grass, self.question = (
+            self.encode(HEADER),
+            self.encode(GRASS),
+            self.encode(QUESTION),
+        )
         self.before, self.between, self.after = (self.encode(s) for s in NEEDLE.split("{key}"))
         self.digits = [self.encode(str(d))[0] for d in range(10)]
         self.space, self.stop = self.encode(" "), self.encode(".") + [0]
@@ -237,7 +282,7 @@ class Rows:
     def text(self, rng, n: int) -> np.ndarray:
         source = self.opticks if rng.random() < self.opticks_share else self.bible
         start = rng.integers(len(source) - n)
-        return source[start:start + n]
+        return source[start : start + n]
 
     def repeat_row(self, rng, n):
         """A segment, of the text or of random tokens, over and over."""
@@ -245,7 +290,10 @@ class Rows:
         if rng.random() < 0.5:
             segment, first = self.text(rng, period), 1.0
         else:
-            segment, first = rng.integers(1, VOCAB, period), 0.0  # nothing to learn from noise itself
+            segment, first = (
+                rng.integers(1, VOCAB, period),
+                0.0,
+            )  # nothing to learn from noise itself
         weights = np.ones(n)
         weights[:period] = first
         return np.resize(segment, n), weights
@@ -255,14 +303,15 @@ class Rows:
         depth = rng.random()
         if rng.random() < 0.3:
             start = self.prose.index("\n", rng.integers(len(self.prose) - size - 1000)) + 1
-            return self.prose[start:start + size], depth
+            return self.prose[start : start + size], depth
         lines = size // len(GRASS)
         if rng.random() < 0.5:  # whole lines
             return GRASS * lines, round(depth * lines) / max(1, lines)
         return (GRASS * (lines + 1))[:size], depth
 
     def passkey_row(self, rng, n, full: bool):
-        """A passkey prompt with its answer, then text to the end of the row. A short one has no first line."""
+        """A passkey prompt with its answer, then text to the end of the row. A short one has no
+        first line."""
         digits = int(rng.choice([1, 2, 3, 4, 5, 5]))
         key = [self.digits[d] for d in (rng.integers(1, 10), *rng.integers(0, 10, digits - 1))]
         needle = [(self.before, 1), (key, 1), (self.between, 1), (key, 7), (self.after, 1)]
@@ -277,7 +326,7 @@ class Rows:
             before, behind = self.encode(line(body[:cut])), self.encode(line(body[cut:]))
             if len(before) + len(behind) <= room:
                 break
-            body = body[:len(body) * room // (len(before) + len(behind) + 1)]
+            body = body[: len(body) * room // (len(before) + len(behind) + 1)]
         parts = [(head, 1), (before, 1), *needle, (behind, 1), *asked]
         ids = np.concatenate([np.array(p, dtype=np.int64) for p, _ in parts])
         weights = np.concatenate([np.full(len(p), w, dtype=np.float64) for p, w in parts])
@@ -295,19 +344,26 @@ class Rows:
         ids, weights = [], []
         for _ in range(BATCH // length):
             kind = int(np.searchsorted(bounds, rng.random(), side="right"))
-            row = (lambda: self.passkey_row(rng, length + 1, True), lambda: self.passkey_row(rng, length + 1, False),
-                   lambda: self.repeat_row(rng, length + 1), lambda: (self.text(rng, length + 1), np.ones(length + 1)))[kind]()
+            row = (
+                lambda: self.passkey_row(rng, length + 1, True),
+                lambda: self.passkey_row(rng, length + 1, False),
+                lambda: self.repeat_row(rng, length + 1),
+                lambda: (self.text(rng, length + 1), np.ones(length + 1)),
+            )[kind]()
             ids.append(row[0])
             weights.append(row[1])
         ids, weights = torch.from_numpy(np.stack(ids)), torch.from_numpy(np.stack(weights)).float()
         return ids[:, :-1], ids[:, 1:], weights[:, 1:]
 
 
-# --- optimiser ---------------------------------------------------------------------------------------
+# --- optimiser
+# ---------------------------------------------------------------------------------------
+
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is made orthogonal by five Newton-Schulz steps (Jordan et al. 2024), in float32:
-    torch.optim.Muon works in bfloat16, far slower on a CPU without it. Matrices of one shape go together."""
+    """Momentum whose update is made orthogonal by five Newton-Schulz steps (Jordan et al. 2024), in
+    float32: torch.optim.Muon works in bfloat16, far slower on a CPU without it. Matrices of one
+    shape go together."""
 
     def __init__(self, params, lr=0.02, momentum=0.95, weight_decay=0.01):
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
@@ -324,8 +380,15 @@ class Muon(torch.optim.Optimizer):
                 update = p.grad.lerp(state["momentum"], group["momentum"])
                 wide = update.T if p.shape[0] > p.shape[1] else update
                 shapes.setdefault(wide.shape, []).append((p, wide))
-            halves = [h for items in shapes.values() for h in (items[:len(items) // 2], items[len(items) // 2:])]
-            for items, x in zip(halves, pool.map(lambda items: orthogonal(torch.stack([w for _, w in items])), halves)):
+            halves = [
+                h
+                for items in shapes.values()
+                for h in (items[: len(items) // 2], items[len(items) // 2 :])
+            ]
+            for items, x in zip(
+                halves,
+                pool.map(lambda items: orthogonal(torch.stack([w for _, w in items])), halves),
+            ):
                 for (p, _), o in zip(items, x):
                     o = o.T if p.shape[0] > p.shape[1] else o
                     p.mul_(1 - group["lr"] * group["weight_decay"])
@@ -367,10 +430,17 @@ def train(out: Path, tokenizer, documents, steps: int, save_every: int, bf16: bo
             o.load_state_dict(s)
         step = state["step"]
         if state.get("steps", steps) != steps:
-            raise SystemExit(f"{state_path} is of a run of {state['steps']} steps, not {steps}: give that number or another --out")
+            raise SystemExit(
+                f"{state_path} is of a run of {state['steps']} steps, not {steps}: "
+                "give that number or another --out"
+            )
         print(f"resuming at step {step}", flush=True)
-    print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(rows.bible) + len(rows.opticks)} tokens "
-          f"of text ({len(rows.opticks)} of Opticks), {steps} steps", flush=True)
+    print(
+        f"{sum(p.numel() for p in model.parameters())} parameters, "
+        f"{len(rows.bible) + len(rows.opticks)} tokens "
+        f"of text ({len(rows.opticks)} of Opticks), {steps} steps",
+        flush=True,
+    )
     cos, sin = rotation(base_inv_freq(), CONTEXT)
     params = list(model.parameters())
 
@@ -379,11 +449,16 @@ def train(out: Path, tokenizer, documents, steps: int, save_every: int, bf16: bo
         n = ids.shape[1]
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16, cache_enabled=False):
             logits = model(ids, cos[:n], sin[:n])
-        losses = F.cross_entropy(logits.float().view(-1, VOCAB), targets.reshape(-1), reduction="none")
-        return losses.detach(), torch.autograd.grad((losses * weights.reshape(-1)).sum() / BATCH, params)
+        losses = F.cross_entropy(
+            logits.float().view(-1, VOCAB), targets.reshape(-1), reduction="none"
+        )
+        return losses.detach(), torch.autograd.grad(
+            (losses * weights.reshape(-1)).sum() / BATCH, params
+        )
 
-    # A step is done in two halves, each by a thread of its own: they wait for each other once a step and not, as torch's
-    # own threads, at every product, which tells where others use the machine. The sums are the same on any number of cores.
+    # A step is done in two halves, each by a thread of its own: they wait for each other once a
+    # step and not, as torch's own threads, at every product, which matters where others use the
+    # machine. The sums are the same on any number of cores.
     torch.set_num_threads(1)
     pool = ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,))
     started, since = time.time(), step
@@ -399,16 +474,26 @@ def train(out: Path, tokenizer, documents, steps: int, save_every: int, bf16: bo
         step += 1
         if step % 20 == 0:
             losses, w = torch.cat([losses for losses, _ in halves]), batch[2].reshape(-1)
-            print(f"step {step} loss {losses[w == 1].mean():.3f} digits {losses[w == 7].mean():.3f} "
-                  f"tokens/s {(step - since) * BATCH / (time.time() - started):.0f}", flush=True)
+            print(
+                f"step {step} loss {losses[w == 1].mean():.3f} digits {losses[w == 7].mean():.3f} "
+                f"tokens/s {(step - since) * BATCH / (time.time() - started):.0f}",
+                flush=True,
+            )
         if step % save_every == 0 or step == steps:
-            state = {"model": model.state_dict(), "optimisers": [o.state_dict() for o in opts], "step": step, "steps": steps}
+            state = {
+                "model": model.state_dict(),
+                "optimisers": [o.state_dict() for o in opts],
+                "step": step,
+                "steps": steps,
+            }
             torch.save(state, out / "state.tmp")
             os.replace(out / "state.tmp", state_path)
     return model
 
 
-# --- files -------------------------------------------------------------------------------------------
+# --- files
+# -------------------------------------------------------------------------------------------
+
 
 def write_texts(held: dict[str, str], folder: Path):
     folder.mkdir(exist_ok=True)
@@ -421,25 +506,64 @@ def write_texts(held: dict[str, str], folder: Path):
 def write_checkpoint(model: Llama, folder: Path):
     """A Hugging Face checkpoint in float16; tokenizer.json lies there already."""
     from safetensors.torch import save_file
+
     c = CONFIG
-    tensors = {f"model.{name}": p.detach().half().contiguous() for name, p in model.state_dict().items()}
+    tensors = {
+        f"model.{name}": p.detach().half().contiguous() for name, p in model.state_dict().items()
+    }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": c.width, "intermediate_size": c.ffn,
-        "num_hidden_layers": c.layers, "num_attention_heads": c.heads, "num_key_value_heads": c.kv_heads,
-        "head_dim": c.head_dim, "vocab_size": VOCAB, "max_position_embeddings": CONTEXT, "rms_norm_eps": c.norm_eps,
-        "rope_theta": c.rope_base, "hidden_act": "silu", "tie_word_embeddings": True, "attention_bias": False,
-        "mlp_bias": False, "bos_token_id": 0, "eos_token_id": 0, "torch_dtype": "float16"}, indent=1) + "\n")
-    (folder / "tokenizer_config.json").write_text(json.dumps({
-        "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": CONTEXT, "eos_token": EOT, "bos_token": EOT,
-        "clean_up_tokenization_spaces": False}, indent=1) + "\n")
+    (folder / "config.json").write_text(
+        json.dumps(
+            {
+                "architectures": ["LlamaForCausalLM"],
+                "model_type": "llama",
+                "hidden_size": c.width,
+                "intermediate_size": c.ffn,
+                "num_hidden_layers": c.layers,
+                "num_attention_heads": c.heads,
+                "num_key_value_heads": c.kv_heads,
+                "head_dim": c.head_dim,
+                "vocab_size": VOCAB,
+                "max_position_embeddings": CONTEXT,
+                "rms_norm_eps": c.norm_eps,
+                "rope_theta": c.rope_base,
+                "hidden_act": "silu",
+                "tie_word_embeddings": True,
+                "attention_bias": False,
+                "mlp_bias": False,
+                "bos_token_id": 0,
+                "eos_token_id": 0,
+                "torch_dtype": "float16",
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(
+            {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "model_max_length": CONTEXT,
+                "eos_token": EOT,
+                "bos_token": EOT,
+                "clean_up_tokenization_spaces": False,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
 
 
 def load_checkpoint(folder: Path) -> Llama:
     from safetensors.torch import load_file
 
     model = Llama()
-    model.load_state_dict({name.removeprefix("model."): t.float() for name, t in load_file(folder / "model.safetensors").items()})
+    model.load_state_dict(
+        {
+            name.removeprefix("model."): t.float()
+            for name, t in load_file(folder / "model.safetensors").items()
+        }
+    )
     return model.eval()
 
 
@@ -455,8 +579,11 @@ def write_gguf(folder: Path, path: Path):
     w = gguf.GGUFWriter(path.with_suffix(".tmp"), "llama")
     w.add_type("model")
     w.add_name("LongRoPE default")
-    w.add_description("4M-parameter llama, L = 256, for trying LongRoPE. Trained from scratch by evals/default/train.py "
-                      "on the King James Bible and the first half of Newton's Opticks, both in the public domain.")
+    w.add_description(
+        "4M-parameter llama, L = 256, for trying LongRoPE. "
+        "Trained from scratch by evals/default/train.py "
+        "on the King James Bible and the first half of Newton's Opticks, both in the public domain."
+    )
     w.add_license("cc0-1.0")
     w.add_size_label("4M")
     w.add_languages(["en"])
@@ -476,7 +603,9 @@ def write_gguf(folder: Path, path: Path):
     w.add_tokenizer_model("gpt2")
     w.add_tokenizer_pre("refact")
     w.add_token_list(tokens)
-    w.add_token_types([gguf.TokenType.CONTROL if t == EOT else gguf.TokenType.NORMAL for t in tokens])
+    w.add_token_types(
+        [gguf.TokenType.CONTROL if t == EOT else gguf.TokenType.NORMAL for t in tokens]
+    )
     w.add_token_merges([" ".join(m) for m in bpe["merges"]])
     w.add_bos_token_id(0)
     w.add_eos_token_id(0)
@@ -507,39 +636,60 @@ def write_gguf(folder: Path, path: Path):
     os.replace(path.with_suffix(".tmp"), path)
 
 
-# --- measuring ---------------------------------------------------------------------------------------
+# --- measuring
+# ---------------------------------------------------------------------------------------
+
 
 def methods(scale: float) -> dict[str, tuple[torch.Tensor, float]]:
     """Name -> (inverse frequencies, attention factor)."""
     c, pairs = CONFIG, torch.arange(CONFIG.head_dim // 2).double()
     base = base_inv_freq()
     ntk = (c.rope_base * scale ** (c.head_dim / (c.head_dim - 2))) ** (-2 * pairs / c.head_dim)
+
     def pair_of(rotations):  # YaRN: the pair that turns so often in the original context
-        return c.head_dim * math.log(CONTEXT / (rotations * 2 * math.pi)) / (2 * math.log(c.rope_base))
+        return (
+            c.head_dim * math.log(CONTEXT / (rotations * 2 * math.pi)) / (2 * math.log(c.rope_base))
+        )
+
     low, high = max(math.floor(pair_of(32)), 0), min(math.ceil(pair_of(1)), len(pairs) - 1)
     ramp = ((pairs - low) / (high - low)).clamp(0, 1)
     yarn = base * (1 - ramp) + base / scale * ramp
     longrope = math.sqrt(1 + math.log(scale) / math.log(CONTEXT))
-    return {"stock": (base, 1.0), "PI": (base / scale, 1.0), "NTK": (ntk, 1.0), f"NTK, {longrope:.3f}": (ntk, longrope),
-            "YaRN, 1.0": (yarn, 1.0), f"YaRN, {longrope:.3f}": (yarn, longrope)}
+    return {
+        "stock": (base, 1.0),
+        "PI": (base / scale, 1.0),
+        "NTK": (ntk, 1.0),
+        f"NTK, {longrope:.3f}": (ntk, longrope),
+        "YaRN, 1.0": (yarn, 1.0),
+        f"YaRN, {longrope:.3f}": (yarn, longrope),
+    }
 
 
 @torch.no_grad()
 def perplexity(model, ids: list[int], length: int, inv_freq, attention_factor) -> float:
-    """exp of the mean NLL per token over the text's whole windows of that length; each starts afresh."""
+    """exp of the mean NLL per token over the text's whole windows of that length; each starts
+    afresh."""
     cos, sin = rotation(inv_freq, length, attention_factor)
-    windows = torch.tensor(ids[:len(ids) // length * length]).view(-1, length)
+    windows = torch.tensor(ids[: len(ids) // length * length]).view(-1, length)
     total = 0.0
     for chunk in windows.split(max(1, 4096 // length)):
         logits = model(chunk, cos, sin)[:, :-1]
-        total += F.cross_entropy(logits.reshape(-1, VOCAB), chunk[:, 1:].reshape(-1), reduction="sum").item()
+        total += F.cross_entropy(
+            logits.reshape(-1, VOCAB), chunk[:, 1:].reshape(-1), reduction="sum"
+        ).item()
     return math.exp(total / (len(windows) * (length - 1)))
 
 
 def passkey_prompt(tokenizer, key: str, length: int, depth: float):
-    """The longest prompt that fits into length tokens with its answer; depth 0 puts the needle first."""
+    """The longest prompt that fits into length tokens with its answer; depth 0 puts the needle
+    first."""
     count = lambda s: len(tokenizer.encode(s).ids)
-    room = length - count(HEADER) - count(NEEDLE.format(key=key)) - count(QUESTION + ANSWER.format(key=key))
+    room = (
+        length
+        - count(HEADER)
+        - count(NEEDLE.format(key=key))
+        - count(QUESTION + ANSWER.format(key=key))
+    )
     fillers = room // count(GRASS)
     before = round(depth * fillers)
     return HEADER + GRASS * before + NEEDLE.format(key=key) + GRASS * (fillers - before) + QUESTION
@@ -547,7 +697,8 @@ def passkey_prompt(tokenizer, key: str, length: int, depth: float):
 
 @torch.no_grad()
 def passkey(model, tokenizer, length: int, inv_freq, attention_factor, depths: int) -> float:
-    """Share of 5-digit keys answered greedily, digit for digit and then no further digit, one at each depth."""
+    """Share of 5-digit keys answered greedily, digit for digit and then no further digit, one at
+    each depth."""
     rng = np.random.default_rng((SEED, length))
     cos, sin = rotation(inv_freq, length, attention_factor)
     digits = {tokenizer.token_to_id(str(d)) for d in range(10)}
@@ -557,8 +708,8 @@ def passkey(model, tokenizer, length: int, inv_freq, attention_factor, depths: i
         prompt = tokenizer.encode(passkey_prompt(tokenizer, key, length, i / (depths - 1))).ids
         answer = tokenizer.encode(" " + key).ids
         ids = torch.tensor([prompt + answer])
-        said = model(ids, cos[:ids.shape[1]], sin[:ids.shape[1]])[0].argmax(-1).tolist()
-        found += said[len(prompt) - 1:-1] == answer and said[-1] not in digits
+        said = model(ids, cos[: ids.shape[1]], sin[: ids.shape[1]])[0].argmax(-1).tolist()
+        found += said[len(prompt) - 1 : -1] == answer and said[-1] not in digits
     return found / depths
 
 
@@ -567,24 +718,49 @@ def measure(folder: Path, held: dict[str, str], depths: int):
 
     tokenizer, model = Tokenizer.from_file(str(folder / "tokenizer.json")), load_checkpoint(folder)
     ids = {name: tokenizer.encode(held[name]).ids for name in TEST_TEXTS}
-    print("| 8x | " + " / ".join(TEST_TEXTS) + " at 256 | at 2048 | passkey 128 | 256 | 1024 | 2048 |\n|---|---|---|---|---|---|---|")
+    print(
+        "| 8x | "
+        + " / ".join(TEST_TEXTS)
+        + " at 256 | at 2048 | passkey 128 | 256 | 1024 | 2048 |\n|---|---|---|---|---|---|---|"
+    )
     for name, rope in methods(8.0).items():
-        short = " / ".join(f"{perplexity(model, ids[t], 256, *rope):.2f}" for t in TEST_TEXTS) if name == "stock" else ""
+        short = (
+            " / ".join(f"{perplexity(model, ids[t], 256, *rope):.2f}" for t in TEST_TEXTS)
+            if name == "stock"
+            else ""
+        )
         long = " / ".join(f"{perplexity(model, ids[t], 2048, *rope):.2f}" for t in TEST_TEXTS)
-        keys = " | ".join(f"{passkey(model, tokenizer, n, *rope, depths):.0%}" for n in (128, 256, 1024, 2048))
+        keys = " | ".join(
+            f"{passkey(model, tokenizer, n, *rope, depths):.0%}" for n in (128, 256, 1024, 2048)
+        )
         print(f"| {name} | {short} | {long} | {keys} |", flush=True)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the state and the checkpoint go, or lie")
-    parser.add_argument("--steps", type=int, default=2000, help="of 4,096 tokens; a state of another number of steps does not fit")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where the state and the checkpoint go, or lie"
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=2000,
+        help="of 4,096 tokens; a state of another number of steps does not fit",
+    )
     parser.add_argument("--save-every", type=int, default=100, metavar="STEPS")
-    parser.add_argument("--float32", action="store_true", help="matrix products in float32: for a CPU without bfloat16")
+    parser.add_argument(
+        "--float32",
+        action="store_true",
+        help="matrix products in float32: for a CPU without bfloat16",
+    )
     parser.add_argument("--depths", type=int, default=40, help="of the passkey in --measure")
     only = parser.add_mutually_exclusive_group()
-    only.add_argument("--texts", action="store_true", help="only write texts/ beside this file")
-    only.add_argument("--export", action="store_true", help="only write the checkpoint and model.gguf")
+    only.add_argument("--texts", action="store_true", help="only write texts/ next to this file")
+    only.add_argument(
+        "--export", action="store_true", help="only write the checkpoint and model.gguf"
+    )
     only.add_argument("--measure", action="store_true", help="only measure the checkpoint")
     args = parser.parse_args()
     documents, held = all_texts()

@@ -1,8 +1,11 @@
-"""Tests of the recipe, which `go test ./plugin/extend` runs where Python has PyTorch: python3 -m unittest -v recipe_test
+"""Tests of the recipe, which `go test ./plugin/extend` runs where Python has PyTorch: python3 -m
+unittest -v recipe_test
 
-    packing     no document is lost, none is mixed with another, and a packed window computes what it computes alone
-    runs        a run that was killed, or stopped and shared by another number of processes, gives the same losses
-    files       a checkpoint and a GGUF come back as they went in
+packing     no document is lost, none is mixed with another, and a packed window computes what it
+            computes alone
+runs        a run that was killed, or stopped and shared by another number of processes, gives the
+            same losses
+files       a checkpoint and a GGUF come back as they went in
 """
 
 import json
@@ -28,38 +31,78 @@ from train import Objective, check_head  # noqa: E402
 
 L, LONG, VOCAB = 16, 64, 97
 CONFIGS = {
-    "llama": transformers.LlamaConfig, "mistral": transformers.MistralConfig, "qwen2": transformers.Qwen2Config,
-    "qwen3": transformers.Qwen3Config, "phi3": transformers.Phi3Config,
+    "llama": transformers.LlamaConfig,
+    "mistral": transformers.MistralConfig,
+    "qwen2": transformers.Qwen2Config,
+    "qwen3": transformers.Qwen3Config,
+    "phi3": transformers.Phi3Config,
 }
 
 
 def tiny(kind="llama", **more):
     torch.manual_seed(3)
-    config = CONFIGS[kind](hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
-                           vocab_size=VOCAB, max_position_embeddings=L, pad_token_id=0, bos_token_id=1, eos_token_id=2, **more)
+    config = CONFIGS[kind](
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        vocab_size=VOCAB,
+        max_position_embeddings=L,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        **more,
+    )
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    for p in model.parameters():  # random weights of the usual size make a model that hardly looks back
+    for (
+        p
+    ) in model.parameters():  # random weights of the usual size make a model that hardly looks back
         if p.ndim == 2:
             torch.nn.init.normal_(p, std=1.5 * p.shape[1] ** -0.5)
     return model
 
 
 def ladder() -> rope.Ladder:
-    return rope.Ladder(L, torch.tensor([[1.0] * 4, [1.0, 1.7, 3.2, 4.5]], dtype=torch.float64), torch.tensor([1.0, 1.2], dtype=torch.float64),
-                       torch.tensor([0, 5]), [0, LONG])
+    return rope.Ladder(
+        L,
+        torch.tensor([[1.0] * 4, [1.0, 1.7, 3.2, 4.5]], dtype=torch.float64),
+        torch.tensor([1.0, 1.2], dtype=torch.float64),
+        torch.tensor([0, 5]),
+        [0, LONG],
+    )
 
 
 def factors(folder: Path) -> Path:
     path = folder / "factors.json"
-    path.write_text(json.dumps({"version": 1, "original_context_length": L, "rope_dimension_count": 8, "rungs": [
-        {"length": LONG, "start_window": 5, "attention_factor": 1.2, "factors": [1.0, 1.7, 3.2, 4.5]}]}))
+    path.write_text(
+        json.dumps(
+            {
+                "version": 1,
+                "original_context_length": L,
+                "rope_dimension_count": 8,
+                "rungs": [
+                    {
+                        "length": LONG,
+                        "start_window": 5,
+                        "attention_factor": 1.2,
+                        "factors": [1.0, 1.7, 3.2, 4.5],
+                    }
+                ],
+            }
+        )
+    )
     return path
 
 
 def documents(n: int, longest: int, seed: int) -> list[data.Document]:
     rng = np.random.default_rng(seed)
     sizes = np.minimum(rng.geometric(3 / longest, n), longest)
-    return [data.Document(rng.integers(3, VOCAB, size), rng.integers(0, 3, size).astype(np.float32)) for size in sizes]
+    return [
+        data.Document(rng.integers(3, VOCAB, size), rng.integers(0, 3, size).astype(np.float32))
+        for size in sizes
+    ]
 
 
 class Packing(unittest.TestCase):
@@ -73,8 +116,15 @@ class Packing(unittest.TestCase):
                 starts = np.flatnonzero(positions == 0)
                 for at, end in zip(starts, [*starts[1:], LONG]):
                     np.testing.assert_array_equal(positions[at:end], np.arange(end - at))
-                    np.testing.assert_array_equal(targets[at:end - 1] * (weights[at:end - 1] > 0), tokens[at + 1:end] * (weights[at:end - 1] > 0))
-                    self.assertEqual(weights[end - 1], 0, "the last token of a window predicts nothing of the next")
+                    np.testing.assert_array_equal(
+                        targets[at : end - 1] * (weights[at : end - 1] > 0),
+                        tokens[at + 1 : end] * (weights[at : end - 1] > 0),
+                    )
+                    self.assertEqual(
+                        weights[end - 1],
+                        0,
+                        "the last token of a window predicts nothing of the next",
+                    )
                     if tokens[at:end].any():
                         key = tuple(tokens[at:end])
                         found[key] = found.get(key, 0) + 1
@@ -83,11 +133,13 @@ class Packing(unittest.TestCase):
             want = {}
             for d in docs:
                 for at in range(0, len(d.tokens), LONG):
-                    if len(w := tuple(d.tokens[at:at + LONG])) > 1:
+                    if len(w := tuple(d.tokens[at : at + LONG])) > 1:
                         want[w] = want.get(w, 0) + 1
             self.assertEqual(found, want, "every window once an epoch, whole")
             sizes = [len(w.tokens) for w in rows.windows]
-            self.assertLessEqual(len(rows.rows), -(-sum(sizes) * 11 // (LONG * 9)) + 1, "best fit wastes little")
+            self.assertLessEqual(
+                len(rows.rows), -(-sum(sizes) * 11 // (LONG * 9)) + 1, "best fit wastes little"
+            )
 
     def test_order(self):
         rows = data.Rows(documents(40, LONG, 1), LONG, lambda n: 1, 7)
@@ -96,10 +148,14 @@ class Packing(unittest.TestCase):
         for e in epochs:
             self.assertEqual(sorted(e), list(range(n)))
         self.assertNotEqual(epochs[0], epochs[1])
-        self.assertNotEqual(epochs[0], [data.Rows(documents(40, LONG, 1), LONG, lambda n: 1, 8).index(i) for i in range(n)])
+        self.assertNotEqual(
+            epochs[0],
+            [data.Rows(documents(40, LONG, 1), LONG, lambda n: 1, 8).index(i) for i in range(n)],
+        )
 
     def test_alone(self):
-        """A window's loss in a full row is its loss in a row of its own, for every architecture; and rungs matter."""
+        """A window's loss in a full row is its loss in a row of its own, for every architecture;
+        and rungs matter."""
         docs = [d for d in documents(9, LONG // 2, 5) if len(d.tokens) > 2]
         for kind in CONFIGS:
             model = tiny(kind)
@@ -108,9 +164,17 @@ class Packing(unittest.TestCase):
             rung_of = lambda n: 1 if n > 8 else 0  # noqa: E731
             rows = data.Rows(docs, LONG, rung_of, 1)
             with torch.no_grad():
-                packed = sum(objective(*rows.batch(range(k, k + 1))).item() for k in range(len(rows.rows)))
-                alone = sum(objective(*data.Rows([d], LONG, rung_of, 1).batch(range(1))).item() for d in docs)
-                other = sum(objective(*data.Rows([d], LONG, lambda n: 0, 1).batch(range(1))).item() for d in docs)
+                packed = sum(
+                    objective(*rows.batch(range(k, k + 1))).item() for k in range(len(rows.rows))
+                )
+                alone = sum(
+                    objective(*data.Rows([d], LONG, rung_of, 1).batch(range(1))).item()
+                    for d in docs
+                )
+                other = sum(
+                    objective(*data.Rows([d], LONG, lambda n: 0, 1).batch(range(1))).item()
+                    for d in docs
+                )
             self.assertLess(len(rows.rows), len(docs), "something was packed")
             self.assertAlmostEqual(packed, alone, delta=2e-5 * abs(alone), msg=kind)
             self.assertGreater(abs(alone - other), 1e-3 * abs(alone), "a wrong rung would be seen")
@@ -122,8 +186,13 @@ class Packing(unittest.TestCase):
             got = data.read_documents([path], None, 2)
             self.assertEqual([d.tokens.tolist() for d in got], [[5, 6, 2], [5, 2]])
             self.assertEqual([d.weights.tolist() for d in got], [[1, 7, 1], [1, 1]])
-            for bad, says in (('{"tokens": [1], "weights": [1, 2]}', "a.jsonl:1: 2 weights for 1 tokens"), ('{"text": "x"}', "tokenizer is the engine's"),
-                              ("nonsense", "want plain text"), ('{"tokens": ["a"]}', "want plain text"), ('["a"]', "want plain text")):
+            for bad, says in (
+                ('{"tokens": [1], "weights": [1, 2]}', "a.jsonl:1: 2 weights for 1 tokens"),
+                ('{"text": "x"}', "tokenizer is the engine's"),
+                ("nonsense", "want plain text"),
+                ('{"tokens": ["a"]}', "want plain text"),
+                ('["a"]', "want plain text"),
+            ):
                 path.write_text(bad + "\n")
                 with self.assertRaisesRegex(SystemExit, says):
                     data.read_documents([path], None, 2)
@@ -138,14 +207,25 @@ class Rotation(unittest.TestCase):
         wide = rope.Ladder(L, torch.ones(2, 8), torch.ones(2), torch.zeros(2), [0, LONG])
         with self.assertRaisesRegex(SystemExit, "row 0 of the factors is not the rotation"):
             rope.install(tiny(), wide)
-        gemma = transformers.AutoModelForCausalLM.from_config(transformers.Gemma3TextConfig(
-            hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8, vocab_size=VOCAB))
+        gemma = transformers.AutoModelForCausalLM.from_config(
+            transformers.Gemma3TextConfig(
+                hidden_size=32,
+                intermediate_size=48,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                head_dim=8,
+                vocab_size=VOCAB,
+            )
+        )
         with self.assertRaisesRegex(SystemExit, "not one rotary embedding"):
             rope.install(gemma, ladder())
 
     def test_rungs(self):
         l = rope.Ladder(16, torch.ones(4, 4), torch.ones(4), torch.zeros(4), [0, 8, 32, 64])
-        self.assertEqual([l.rung_for(n) for n in (1, 8, 9, 16, 17, 32, 33, 64, 65)], [1, 1, 0, 0, 2, 2, 3, 3, 3])
+        self.assertEqual(
+            [l.rung_for(n) for n in (1, 8, 9, 16, 17, 32, 33, 64, 65)], [1, 1, 0, 0, 2, 2, 3, 3, 3]
+        )
 
 
 class Files(unittest.TestCase):
@@ -163,7 +243,9 @@ class Files(unittest.TestCase):
                 again, _ = models.load(out, "sdpa")
                 for (name, a), b in zip(read.state_dict().items(), again.state_dict().values()):
                     torch.testing.assert_close(a, b, rtol=0, atol=0, msg=name)
-                self.assertEqual((out / "config.json").read_bytes(), (source / "config.json").read_bytes())
+                self.assertEqual(
+                    (out / "config.json").read_bytes(), (source / "config.json").read_bytes()
+                )
                 self.assertEqual((out / "NOTICE").read_text(), "kept")
                 for f in out.iterdir():
                     f.unlink()
@@ -180,18 +262,54 @@ class Runs(unittest.TestCase):
         factors(cls.folder)
         with (cls.folder / "text.jsonl").open("w") as f:
             for d in documents(40, 2 * LONG, 11):
-                f.write(json.dumps({"tokens": d.tokens.tolist(), "weights": d.weights.tolist()}) + "\n")
+                f.write(
+                    json.dumps({"tokens": d.tokens.tolist(), "weights": d.weights.tolist()}) + "\n"
+                )
 
     @classmethod
     def tearDownClass(cls):
         cls.temp.cleanup()
 
     def start(self, out, *more, processes=1, **kw):
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+        launch = (
+            ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+            if processes > 1
+            else []
+        )
         f = self.folder
-        command = [sys.executable, *launch, str(HERE / "train.py"), str(f / "model"), "--factors", str(f / "factors.json"), "--length", str(LONG), "--text",
-                   str(f / "text.jsonl"), "--out", str(f / out), "--steps", "8", "--batch", "4", "--lr", "1e-3", "--warmup", "2", "--save-every", "2", *more]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, **kw)
+        command = [
+            sys.executable,
+            *launch,
+            str(HERE / "train.py"),
+            str(f / "model"),
+            "--factors",
+            str(f / "factors.json"),
+            "--length",
+            str(LONG),
+            "--text",
+            str(f / "text.jsonl"),
+            "--out",
+            str(f / out),
+            "--steps",
+            "8",
+            "--batch",
+            "4",
+            "--lr",
+            "1e-3",
+            "--warmup",
+            "2",
+            "--save-every",
+            "2",
+            *more,
+        ]
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            **kw,
+        )
 
     def finish(self, run):
         out, err = run.communicate(timeout=600)  # a second or two, where nobody else computes
@@ -224,7 +342,9 @@ class Runs(unittest.TestCase):
             self.assertEqual(run.returncode, -signal.SIGKILL if sign == signal.SIGKILL else 130)
             self.assertFalse((self.folder / "cut").exists(), "nothing before the end")
         other = self.start("cut", "--float32", "--seed", "2")
-        self.assertIn("is of a run with another model, other texts or other settings", other.communicate()[1])
+        self.assertIn(
+            "is of a run with another model, other texts or other settings", other.communicate()[1]
+        )
         self.assertEqual(other.returncode, 1)
         said |= self.finish(self.start("cut", "--float32"))
         self.assertEqual(said, whole, "killed at 3 and stopped at 6: to the last bit")
@@ -233,7 +353,8 @@ class Runs(unittest.TestCase):
         self.assertFalse((self.folder / "cut.states").exists(), "no state remains")
 
     def test_two_processes(self):
-        """Two processes, stopped as Ctrl-C stops them, and one that goes on: within rounding what one does alone."""
+        """Two processes, stopped as Ctrl-C stops them, and one that resumes: within rounding what
+        one does alone."""
         whole = self.whole()
         run, two = self.start("two", "--float32", "--save-every", "100", processes=2), {}
         for line in run.stdout:
@@ -248,7 +369,9 @@ class Runs(unittest.TestCase):
         for step, loss in whole.items():
             self.assertAlmostEqual(two[step], loss, delta=2e-5 * loss)
         for (name, a), b in zip(self.weights("whole").items(), self.weights("two").items()):
-            torch.testing.assert_close(a, b[1], rtol=0, atol=2e-4, msg=name)  # a fifth of a step of the learning rate
+            torch.testing.assert_close(
+                a, b[1], rtol=0, atol=2e-4, msg=name
+            )  # a fifth of a step of the learning rate
 
     def test_bfloat16(self):
         whole, half = self.whole(), self.finish(self.start("half"))
@@ -265,10 +388,14 @@ def losses(out: str) -> dict[int, float]:
 def write_tokenizer(folder: Path):
     from tokenizers import Tokenizer, models as kinds, pre_tokenizers
 
-    tokenizer = Tokenizer(kinds.WordLevel({"<unk>": 0, "<s>": 1, "</s>": 2, "ab": 3}, unk_token="<unk>"))
+    tokenizer = Tokenizer(
+        kinds.WordLevel({"<unk>": 0, "<s>": 1, "</s>": 2, "ab": 3}, unk_token="<unk>")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"})
+    )
 
 
 if __name__ == "__main__":

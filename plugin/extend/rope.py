@@ -1,13 +1,13 @@
 """LongRoPE's rotation for transformers: which row of factors a token gets, and cos and sin of it.
 
-The terms are those of package ropescale. Row 0 is the model's own RoPE, row r is rung r of a factors.json. A token at
-position p of a sequence on rung r is rotated by
+The terms are those of package ropescale. Row 0 is the model's own RoPE, row r is rung r of a
+factors.json. A token at position p of a sequence on rung r is rotated by
 
     row = 0 if p < start_window[r] else r
     angle_i = p * b^(-2i/d) / factors[row, i],   cos and sin times attention_factor[row]
 
-transformers' own "longrope" has one row for a whole batch and no start window, so a model that was searched with one
-would be trained for another rotation than it is run with.
+transformers' own "longrope" has one row for a whole batch and no start window, so a model that was
+searched with one would be trained for another rotation than it is run with.
 """
 
 import json
@@ -19,7 +19,8 @@ import torch
 
 @dataclass
 class Ladder:
-    """A factors.json: rows of factors (rows, d/2), attention factors (rows), start windows (rows), lengths (rows)."""
+    """A factors.json: rows of factors (rows, d/2), attention factors (rows), start windows (rows),
+    lengths (rows)."""
 
     original_context_length: int
     factors: torch.Tensor
@@ -38,19 +39,32 @@ class Ladder:
             rows = [{"length": 0, "start_window": 0, "attention_factor": 1.0, **base}, *f["rungs"]]
             for g in rows[1:]:
                 scale = max(1.0, g["length"] / original)
-                own = (1 + torch.log(torch.tensor(scale, dtype=torch.float64)) / torch.log(torch.tensor(original, dtype=torch.float64))) ** 0.5
+                own = (
+                    1
+                    + torch.log(torch.tensor(scale, dtype=torch.float64))
+                    / torch.log(torch.tensor(original, dtype=torch.float64))
+                ) ** 0.5
                 g.setdefault("attention_factor", float(own))
                 g.setdefault("start_window", 0)
             if any(len(g["factors"]) != pairs for g in rows):
-                raise SystemExit(f"{path}: a rung has not {pairs} factors, half of rope_dimension_count")
-            return Ladder(original, torch.tensor([g["factors"] for g in rows], dtype=torch.float64),
-                          torch.tensor([g["attention_factor"] for g in rows], dtype=torch.float64),
-                          torch.tensor([g["start_window"] for g in rows]), [g["length"] for g in rows])
+                raise SystemExit(
+                    f"{path}: a rung has not {pairs} factors, half of rope_dimension_count"
+                )
+            return Ladder(
+                original,
+                torch.tensor([g["factors"] for g in rows], dtype=torch.float64),
+                torch.tensor([g["attention_factor"] for g in rows], dtype=torch.float64),
+                torch.tensor([g["start_window"] for g in rows]),
+                [g["length"] for g in rows],
+            )
         except (KeyError, TypeError, ValueError) as err:
-            raise SystemExit(f"{path} is not a factors.json as longrope search writes it: {err!r}") from err
+            raise SystemExit(
+                f"{path} is not a factors.json as longrope search writes it: {err!r}"
+            ) from err
 
     def rung_for(self, length: int) -> int:
-        """The row of the rung for a sequence of so many tokens, as ropescale.Ladder.RungFor chooses it."""
+        """The row of the rung for a sequence of so many tokens, as ropescale.Ladder.RungFor chooses
+        it."""
         for row, longest in enumerate(self.lengths[1:], 1):
             if longest >= length:
                 return 0 if length <= self.original_context_length < longest else row
@@ -58,21 +72,25 @@ class Ladder:
 
 
 class RowRotaryEmbedding(torch.nn.Module):
-    """Takes the place of a model's rotary_emb. `rungs` says each token's rung, (batch, length) like the positions; the
-    trainer sets it before each forward pass, since transformers hands positions through and nothing else."""
+    """Takes the place of a model's rotary_emb. `rungs` says each token's rung, (batch, length) like
+    the positions; the trainer sets it before each forward pass, since transformers hands positions
+    through and nothing else."""
 
     def __init__(self, ladder: Ladder, freq_base: float):
         super().__init__()
         pairs = ladder.factors.shape[1]
         inv_freq = freq_base ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
         self.register_buffer("row_freq", (inv_freq / ladder.factors).float(), persistent=False)
-        self.register_buffer("attention_factors", ladder.attention_factors.float(), persistent=False)
+        self.register_buffer(
+            "attention_factors", ladder.attention_factors.float(), persistent=False
+        )
         self.register_buffer("start_windows", ladder.start_windows, persistent=False)
         self.rungs: torch.Tensor | None = None
 
     @torch.no_grad()
     def forward(self, x: torch.Tensor, position_ids: torch.Tensor):
-        """cos and sin, (batch, length, d) each in x's type: angles in float32, as the engine has them."""
+        """cos and sin, (batch, length, d) each in x's type: angles in float32, as the engine has
+        them."""
         rungs = torch.zeros_like(position_ids) if self.rungs is None else self.rungs
         rows = torch.where(position_ids < self.start_windows[rungs], 0, rungs)
         angles = position_ids[..., None].float() * self.row_freq[rows]
@@ -82,20 +100,27 @@ class RowRotaryEmbedding(torch.nn.Module):
 
 
 def install(model: torch.nn.Module, ladder: Ladder) -> RowRotaryEmbedding:
-    """Replaces the model's rotation by rows. Row 0 must be what the model has: that is tested, not believed."""
+    """Replaces the model's rotation by rows. Row 0 must be what the model has: that is tested, not
+    believed."""
     kind = model.config.model_type
     own = getattr(getattr(model, "model", None), "rotary_emb", None)
     parameters = getattr(model.config, "rope_parameters", None) or {}
     if own is None or "rope_theta" not in parameters:
-        raise SystemExit(f"{kind}: this architecture has not one rotary embedding for all of its layers; the recipe "
-                         "takes those that have, as llama, mistral, qwen2, qwen3 and phi3")
+        raise SystemExit(
+            f"{kind}: this architecture has not one rotary embedding for all of its layers; "
+            "the recipe "
+            "takes those that have, as llama, mistral, qwen2, qwen3 and phi3"
+        )
     rows = RowRotaryEmbedding(ladder, parameters["rope_theta"])
     device = next(model.parameters()).device
     positions = torch.arange(min(64, ladder.original_context_length), device=device)[None]
     x = torch.zeros(1, dtype=torch.float32, device=device)
     for name, theirs, ours in zip(("cos", "sin"), own(x, positions), rows.to(device)(x, positions)):
         if theirs.shape != ours.shape or (theirs - ours).abs().max() > 1e-4:
-            raise SystemExit(f"{kind}: row 0 of the factors is not the rotation that this model has ({name} {tuple(ours.shape)}, "
-                             f"the model's {tuple(theirs.shape)}); were the factors searched for another model?")
+            raise SystemExit(
+                f"{kind}: row 0 of the factors is not the rotation that this model has "
+                f"({name} {tuple(ours.shape)}, "
+                f"the model's {tuple(theirs.shape)}); were the factors searched for another model?"
+            )
     model.model.rotary_emb = rows
     return rows
