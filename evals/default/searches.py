@@ -23,7 +23,8 @@ from pathlib import Path
 
 from extension import HERE, ROOT, Lab
 
-# The change of each arm. The released algorithm scores a candidate on one window, as its authors do.
+# The change of each arm. The released algorithm scores a candidate on one window, as its authors
+# do.
 ARMS = {
     "default": [],
     "perplexity": ["--fitness", "perplexity"],
@@ -276,7 +277,8 @@ def plot_along(pyplot, plain, runs, target: int):
     panels[1].set_ylim(0, 100)
     panels[0].legend(frameon=False)
     figure.suptitle(
-        f"Factors that a search would have returned, {target:,} tokens: seeds, and the line of their means"
+        f"Factors that a search would have returned, "
+        f"{target:,} tokens: seeds, and the line of their means"
     )
     return figure
 

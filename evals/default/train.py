@@ -119,7 +119,8 @@ def long_texts() -> dict[str, str]:
 
 
 def train_tokenizer(documents: list[str], path: Path):
-    """Byte-level BPE whose digits are split one by one: what GGUF calls the pre-tokenizer "refact"."""
+    """Byte-level BPE whose digits are split one by one: what GGUF calls the pre-tokenizer "refact".
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -299,7 +300,8 @@ class Rows:
         return np.resize(segment, n), weights
 
     def haystack(self, rng, size: int) -> tuple[str, float]:
-        """About size characters of filler, lines of the text or the papers' sentences, and a depth."""
+        """About size characters of filler, lines of the text or the papers' sentences, and a depth.
+        """
         depth = rng.random()
         if rng.random() < 0.3:
             start = self.prose.index("\n", rng.integers(len(self.prose) - size - 1000)) + 1

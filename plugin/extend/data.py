@@ -6,8 +6,8 @@ others (0: nothing to learn).
 
 A document longer than a row becomes consecutive windows. Windows are packed best-fit: longest
 first, each into the fullest row that has room. In a row every window has positions of its own from
-0 on, which is how transformers distinguishes packed sequences: no token sees another window. Padding
-is one more window, with no weight.
+0 on, which is how transformers distinguishes packed sequences: no token sees another window.
+Padding is one more window, with no weight.
 """
 
 import bisect

@@ -134,8 +134,8 @@ def rate(args, step: int) -> float:
 
 
 class States:
-    """state-N folders next to the output. A folder gets its name when it is whole; the one before is
-    then removed."""
+    """state-N folders next to the output. A folder gets its name when it is whole; the one before
+    is then removed."""
 
     def __init__(self, folder: Path, fingerprint: str):
         self.folder, self.fingerprint = folder, fingerprint
