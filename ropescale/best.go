@@ -28,7 +28,7 @@ func (s *Study) Best() (Trial, bool) {
 func (s *Study) winner() (id int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var finalists []Result
+	var finalists []result
 	for _, id := range s.finalists {
 		finalists = append(finalists, *s.candidates[id])
 	}
@@ -37,13 +37,13 @@ func (s *Study) winner() (id int, ok bool) {
 }
 
 // winner is the finalist that Study.Best speaks of, the earliest of equals; false where there is none.
-func winner(finalists []Result, readings []Reading, start func(candidate int) bool) (best Result, ok bool) {
+func winner(finalists []result, readings []Reading, start func(candidate int) bool) (best result, ok bool) {
 	final := places(readings, ForFinalists)
 	all := append(places(readings, ""), final...)
 	compared := slices.DeleteFunc(slices.Clone(all), func(i int) bool {
 		return !slices.ContainsFunc(final, func(k int) bool { return readings[k].Kind == readings[i].Kind })
 	})
-	var bar Result
+	var bar result
 	lowest := math.Inf(1)
 	for _, r := range finalists {
 		if v := estimate(r.Losses, readings, compared); start(r.Candidate) && v < lowest {

@@ -38,11 +38,11 @@ type individual struct {
 	parents   []int
 }
 
-func newEvolution(sp *space) Algorithm {
+func newEvolution(sp *space) algorithm {
 	e := &evolution{space: sp, seen: map[string]bool{}}
-	e.top = int(math.Floor((sp.maxFactor-1)/sp.Step + 1e-9))
+	e.top = int(math.Floor((sp.maxFactor-1)/sp.step + 1e-9))
 	// From no change to twice the formula's rise.
-	e.attention = [2]int{1000, int(math.Round(1000 * (2*sp.AttentionFactor - 1)))}
+	e.attention = [2]int{1000, int(math.Round(1000 * (2*sp.attentionFactor - 1)))}
 	if e.attention[1] < e.attention[0] {
 		e.attention[0], e.attention[1] = e.attention[1], e.attention[0]
 	}
@@ -50,7 +50,7 @@ func newEvolution(sp *space) Algorithm {
 	return e
 }
 
-// Ask implements Algorithm.
+// Ask implements algorithm.
 func (e *evolution) Ask() []Candidate {
 	e.asked = nil
 	switch {
@@ -58,18 +58,18 @@ func (e *evolution) Ask() []Candidate {
 		return e.seeds()
 	case e.phase == 1:
 		for _, s := range e.seeds() {
-			e.ask(e.onGrid(s))
+			e.ask(e.onGrid(s, e.attentionFactor))
 		}
 		e.asked = e.asked[:min(len(e.asked), e.Population)]
 		seeds := e.asked
 		for i := len(seeds); i < e.Population; i++ {
 			e.ask(e.mutant(seeds[i%len(seeds)]))
 		}
-	case e.phase < 2+e.Iterations:
-		for range e.Mutations {
+	case e.phase < 2+e.iterations:
+		for range e.mutations {
 			e.ask(e.mutant(e.population[e.rng.IntN(len(e.population))]))
 		}
-		for range e.Crossovers {
+		for range e.crossovers {
 			e.ask(e.child())
 		}
 	}
@@ -80,13 +80,24 @@ func (e *evolution) Ask() []Candidate {
 	return c
 }
 
+// Adopt implements algorithm.
+func (e *evolution) Adopt(batch []Candidate) {
+	e.asked = nil
+	if e.phase == 0 {
+		return
+	}
+	for _, c := range batch {
+		e.ask(e.onGrid(c, c.Rung.AttentionFactor))
+	}
+}
+
 func (e *evolution) ask(x individual) {
 	e.seen[x.key()] = true
 	e.asked = append(e.asked, x)
 }
 
-// Tell implements Algorithm: Top-k, the oldest of equals first.
-func (e *evolution) Tell(batch []Result) {
+// Tell implements algorithm: Top-k, the oldest of equals first.
+func (e *evolution) Tell(batch []result) {
 	if e.phase > 0 {
 		for i, r := range batch {
 			x := e.asked[i]
@@ -96,7 +107,7 @@ func (e *evolution) Tell(batch []Result) {
 		slices.SortStableFunc(e.population, func(a, b individual) int {
 			return cmp.Or(cmp.Compare(a.fitness, b.fitness), cmp.Compare(a.id, b.id))
 		})
-		e.population = e.population[:min(len(e.population), e.Parents)]
+		e.population = e.population[:min(len(e.population), e.parents)]
 	}
 	e.phase++
 }
@@ -114,7 +125,7 @@ func (e *evolution) mutant(parent individual) individual {
 	for range 100 {
 		x.lambda, x.window, x.attention = slices.Clone(parent.lambda), parent.window, parent.attention
 		for i := range x.lambda {
-			if e.rng.Float64() >= e.MutationProbability {
+			if e.rng.Float64() >= e.mutationProbability {
 				continue
 			}
 			lo, hi := 0, e.top
@@ -126,10 +137,10 @@ func (e *evolution) mutant(parent individual) individual {
 			}
 			x.lambda[i] = lo + e.rng.IntN(hi-lo+1)
 		}
-		if e.rng.Float64() < e.MutationProbability {
+		if e.rng.Float64() < e.mutationProbability {
 			x.window = e.rng.IntN(len(e.StartWindows))
 		}
-		if x.attention != 0 && e.rng.Float64() < e.MutationProbability {
+		if x.attention != 0 && e.rng.Float64() < e.mutationProbability {
 			x.attention = e.attention[0] + e.rng.IntN(e.attention[1]-e.attention[0]+1)
 		}
 		if !e.seen[x.key()] {
@@ -152,7 +163,7 @@ func (e *evolution) child() individual {
 	for range 20 {
 		x.lambda, x.window, x.attention = slices.Clone(a.lambda), a.window, a.attention
 		for i := range x.lambda {
-			if e.rng.Float64() >= e.MutationProbability {
+			if e.rng.Float64() >= e.mutationProbability {
 				continue
 			}
 			if g := b.lambda[i]; (i == 0 || g >= x.lambda[i-1]) && (i+1 == len(x.lambda) || g <= x.lambda[i+1]) {
@@ -172,14 +183,17 @@ func (e *evolution) child() individual {
 	return e.mutant(a)
 }
 
-// onGrid is the individual nearest to a seed, within the bounds; seeds are monotone and so is their rounding.
-func (e *evolution) onGrid(c Candidate) individual {
-	x := individual{origin: c.Origin, window: max(0, slices.Index(e.StartWindows, c.Rung.StartWindow))}
+// onGrid is the individual nearest to a candidate with another attention factor, within the bounds.
+func (e *evolution) onGrid(c Candidate, attention float64) individual {
+	x := individual{origin: c.Origin, parents: c.Parents,
+		window: max(0, slices.Index(e.StartWindows, c.Rung.StartWindow))}
+	least := 0
 	for _, f := range c.Rung.Factors {
-		x.lambda = append(x.lambda, min(max(int(math.Round((f-1)/e.Step)), 0), e.top))
+		least = min(max(int(math.Round((f-1)/e.step)), least), e.top)
+		x.lambda = append(x.lambda, least)
 	}
 	if e.Attention == "search" {
-		x.attention = min(max(int(math.Round(1000*e.AttentionFactor)), e.attention[0]), e.attention[1])
+		x.attention = min(max(int(math.Round(1000*attention)), e.attention[0]), e.attention[1])
 	}
 	return x
 }
@@ -187,9 +201,9 @@ func (e *evolution) onGrid(c Candidate) individual {
 func (e *evolution) candidate(x individual) Candidate {
 	factors := make([]float64, len(x.lambda))
 	for i, k := range x.lambda {
-		factors[i] = math.Round((1+float64(k)*e.Step)*1e8) / 1e8 // the double nearest to the decimal, for short JSON
+		factors[i] = math.Round((1+float64(k)*e.step)*1e8) / 1e8 // the double nearest to the decimal, for short JSON
 	}
-	attention := e.AttentionFactor
+	attention := e.attentionFactor
 	if x.attention != 0 {
 		attention = float64(x.attention) / 1000
 	}

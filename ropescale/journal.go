@@ -2,58 +2,82 @@ package ropescale
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"slices"
+	"strings"
 )
 
-// journalVersion is the version of the journal's format and of what a seed means: it rises when the algorithms propose
-// other candidates for the same seed.
-const journalVersion = 7
+// journalVersion is the version of the journal's format. A journal is the record of a study: a header
+// and then lines, in the order in which things happened. It does not rise when the algorithms propose
+// other candidates for the same seed: a study resumes from the proposals that are stored.
+//
+// Version 7 stored a told trial whole, and no batch. Such journals are resumed, and continued with lines
+// of this version.
+const (
+	journalVersion = 8
+	oldestJournal  = 7
+)
 
-// header is a journal's first line. Every later line is an entry.
+// journalKey begins every journal.
+const journalKey = `{"longrope_study":`
+
+// header is a journal's first line: the options with every default filled in, and as they were given.
 type header struct {
-	Version     int         `json:"longrope_study"`
-	Rope        Rope        `json:"rope"`
-	Base        *Rung       `json:"base,omitempty"`
-	Target      int         `json:"target"`
-	Stretch     float64     `json:"stretch,omitempty"`
-	Readings    []Reading   `json:"readings"`
-	Algorithm   string      `json:"algorithm"`
-	Seed        uint64      `json:"seed"`
-	Budget      int         `json:"budget"`
-	Starts      []Candidate `json:"starts,omitempty"`
-	Params      Params      `json:"params"`
-	ModelDigest string      `json:"model_digest"`
-	Fitness     string      `json:"fitness"`
-	Texts       []string    `json:"texts"`
+	Version int `json:"longrope_study"`
+	Options
+	Given *given `json:"given,omitempty"` // nil in version 7
 }
 
-// entry is a told Trial, or what SetEnding was told.
-type entry struct {
-	Trial
-	ending
+// given are those of the options that have defaults, before these were filled in. A study that was
+// started by another version of the program with the same keeps that version's defaults.
+type given struct {
+	Algorithm string `json:"algorithm"`
+	Budget    int    `json:"budget"`
+	Params    Params `json:"params"`
 }
 
-type ending struct {
-	Ending *bool `json:"ending"`
+func (o *Options) given() given { return given{o.Algorithm, o.Budget, o.Params} }
+
+// line is one line of a journal after the first: a batch that was proposed, a trial that was told, or
+// what SetEnding was told.
+type line struct {
+	*batchLine
+	*toldLine
+	Ending *bool `json:"ending,omitempty"`
 }
 
-func (s *Study) header() ([]byte, error) {
-	o := s.opts
-	b, err := json.Marshal(header{journalVersion, o.Rope, o.Base, o.Target, o.Stretch, o.Readings, o.Algorithm, o.Seed, o.Budget, o.Starts,
-		o.Params, o.ModelDigest, o.Fitness, o.Texts})
-	return append(b, '\n'), err
+// batchLine is written with the first tell of its batch.
+type batchLine struct {
+	Batch      *int        `json:"batch"`
+	Candidates []Candidate `json:"candidates"`
 }
 
-// OpenStudy starts a study whose journal is the file at path, or resumes it when the file is there: the state is rebuilt
-// by telling again what the journal holds, so a study that was killed goes on exactly as if it had not been. A last
-// line that was torn by the kill is cut off. It is an error that names the setting when the journal belongs to a study
-// with others, one that names the line when the file is not a journal, and one where another process has it open (on
-// systems with flock; elsewhere do not do that). Call Close at the end.
+type toldLine struct {
+	ID     *int   `json:"id"`
+	Losses Losses `json:"losses"`
+	Tokens int    `json:"tokens"`
+	// What version 7 stored in addition.
+	Generation int    `json:"generation,omitempty"`
+	Origin     string `json:"origin,omitempty"`
+	Parents    []int  `json:"parents,omitempty"`
+	Rung       *Rung  `json:"rung,omitempty"` // absolute
+	Readings   []int  `json:"readings,omitempty"`
+	Candidate  int    `json:"candidate,omitempty"`
+}
+
+// OpenStudy starts a study whose journal is the file at path, or resumes it when the file is there: the
+// state is rebuilt by replaying the journal, so a study that was killed resumes exactly as if it had not
+// been. Where another version of the program proposed other candidates than this one would, theirs are
+// taken, and Diverged says so. A last line that was torn by the kill is cut off. It is an error that
+// names the setting when the journal belongs to a study with others, one that names the line when the
+// file is not a journal, and one where another process has it open (on systems with flock; elsewhere do
+// not do that). Call Close at the end.
 func OpenStudy(path string, opts Options) (*Study, error) {
 	s, err := NewStudy(opts)
 	if err != nil {
@@ -65,7 +89,7 @@ func OpenStudy(path string, opts Options) (*Study, error) {
 	}
 	err = lock(f)
 	if err == nil {
-		err = s.resume(f)
+		s, err = s.resume(f)
 	}
 	if err != nil {
 		f.Close()
@@ -75,26 +99,23 @@ func OpenStudy(path string, opts Options) (*Study, error) {
 	return s, nil
 }
 
-// ReadStudy returns the study that the journal at path holds, as far as it was told, with the settings that the journal names;
-// it can be read, and told in memory only.
+// ReadStudy returns the study that the journal at path holds, as far as it was told, with the settings
+// that the journal names; it can be read, and told in memory only.
 func ReadStudy(path string) (*Study, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("study: %w", err)
 	}
-	var h header
-	line, _, _ := bytes.Cut(b, []byte("\n"))
-	if err := json.Unmarshal(line, &h); err != nil || h.Version == 0 {
-		return nil, fmt.Errorf("study %s: not a study's journal; choose another file", path)
+	h, rest, err := parseHeader(b)
+	if err == nil && h == nil {
+		err = errNoJournal
 	}
-	s, err := NewStudy(Options{h.Rope, h.Target, h.Base, h.Stretch, h.Readings, h.Algorithm, h.Seed, h.Budget, h.Starts, h.Params,
-		h.ModelDigest, h.Fitness, h.Texts})
 	if err != nil {
 		return nil, fmt.Errorf("study %s: %w", path, err)
 	}
-	head, err := s.header()
+	s, err := NewStudy(h.Options)
 	if err == nil {
-		_, err = s.replay(b, head)
+		_, err = s.replay(rest)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("study %s: %w", path, err)
@@ -112,131 +133,318 @@ func (s *Study) Close() error {
 	return s.journal.Close()
 }
 
-// resume replays f and leaves it positioned, and cut, after its last whole line.
-func (s *Study) resume(f *os.File) error {
+// resume returns the study that f holds, if s is the same; f is left positioned, and cut, after its last
+// whole line.
+func (s *Study) resume(f *os.File) (*Study, error) {
 	b, err := io.ReadAll(f)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	head, err := s.header()
+	h, rest, err := parseHeader(b)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	whole, err := s.replay(b, head)
-	if err != nil {
-		return err
+	whole := 0
+	if h != nil {
+		if s, err = s.startedAs(h); err != nil {
+			return nil, err
+		}
+		n, err := s.replay(rest)
+		if err != nil {
+			return nil, err
+		}
+		whole = len(b) - len(rest) + n
 	}
 	if err := f.Truncate(int64(whole)); err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := f.Seek(int64(whole), io.SeekStart); err != nil {
-		return err
+		return nil, err
 	}
-	if whole == 0 {
+	if h == nil {
+		head, err := s.header()
+		if err != nil {
+			return nil, err
+		}
 		if _, err := f.Write(head); err != nil {
+			return nil, err
+		}
+	}
+	return s, f.Sync()
+}
+
+func (s *Study) header() ([]byte, error) {
+	g := s.asGiven.given()
+	b, err := json.Marshal(header{journalVersion, s.opts, &g})
+	return append(b, '\n'), err
+}
+
+var errNoJournal = errors.New("not a study's journal; choose another file")
+
+// parseHeader reads the first line of a journal and returns what follows; nil if not even that line is
+// whole, so that it is to be written again.
+func parseHeader(b []byte) (h *header, rest []byte, err error) {
+	first, rest, whole := bytes.Cut(b, []byte("\n"))
+	if !whole {
+		if n := min(len(first), len(journalKey)); string(first[:n]) != journalKey[:n] {
+			return nil, nil, errNoJournal
+		}
+		return nil, nil, nil
+	}
+	var version struct {
+		Version json.RawMessage `json:"longrope_study"`
+	}
+	if err := json.Unmarshal(first, &version); err != nil || version.Version == nil {
+		return nil, nil, fmt.Errorf("line 1: %w", errNoJournal)
+	}
+	h = new(header)
+	d := json.NewDecoder(bytes.NewReader(first))
+	switch string(version.Version) {
+	case fmt.Sprint(oldestJournal): // its params have settings that no user could change
+	case fmt.Sprint(journalVersion):
+		d.DisallowUnknownFields()
+	default:
+		return nil, nil, fmt.Errorf("line 1: it is of version %s of the journal, this program reads %d to %d; "+
+			"choose another file", short(version.Version), oldestJournal, journalVersion)
+	}
+	if err := d.Decode(h); err != nil {
+		if field, unknown := strings.CutPrefix(err.Error(), "json: unknown field "); unknown {
+			err = fmt.Errorf("unknown setting %s", field)
+		}
+		return nil, nil, fmt.Errorf("line 1: %w; choose another file", err)
+	}
+	if h.Version == journalVersion && h.Given == nil {
+		return nil, nil, fmt.Errorf("line 1: %w", errNoJournal)
+	}
+	return h, rest, nil
+}
+
+// startedAs returns s with the defaults that held when the study of header h was started. It is an error
+// that names the first setting that differs.
+func (s *Study) startedAs(h *header) (*Study, error) {
+	opts := s.asGiven
+	switch ours := opts.given(); {
+	case h.Given == nil: // it is not known what was given
+		opts.Budget = cmp.Or(opts.Budget, h.Budget)
+		p, q := &opts.Params, h.Params
+		if p.StartWindows == nil {
+			p.StartWindows = q.StartWindows
+		}
+		p.Attention = cmp.Or(p.Attention, q.Attention)
+		p.Population, p.Knots = cmp.Or(p.Population, q.Population), cmp.Or(p.Knots, q.Knots)
+	case reflect.DeepEqual(ours, *h.Given):
+		opts.Algorithm, opts.Budget, opts.Params = h.Algorithm, h.Budget, h.Params
+	}
+	again, err := NewStudy(opts)
+	if err != nil {
+		return nil, err
+	}
+	again.asGiven = s.asGiven
+	return again, sameSettings(h.Options, again.opts)
+}
+
+// sameSettings names the first setting in which two options differ.
+func sameSettings(theirs, ours Options) error {
+	a, b := reflect.ValueOf(theirs), reflect.ValueOf(ours)
+	for i := range a.NumField() {
+		field := a.Type().Field(i)
+		if !field.IsExported() {
+			continue
+		}
+		x, err := json.Marshal(a.Field(i).Interface())
+		if err != nil {
 			return err
 		}
-	}
-	return f.Sync()
-}
-
-// replay tells the study what journal b holds and returns the length of its whole lines; 0 when not even the header is
-// whole, which is then to be written.
-func (s *Study) replay(b, head []byte) (whole int, err error) {
-	end := bytes.IndexByte(b, '\n')
-	if end < 0 {
-		if !bytes.HasPrefix(head, b) {
-			return 0, errors.New("not a study's journal; choose another file")
+		y, err := json.Marshal(b.Field(i).Interface())
+		if err != nil {
+			return err
 		}
-		return 0, nil
-	}
-	if err := sameSettings(b[:end], head); err != nil {
-		return 0, err
-	}
-	whole = end + 1
-	for line := 2; ; line++ {
-		end := bytes.IndexByte(b[whole:], '\n')
-		if end < 0 {
-			return whole, nil // torn: the kill came between write and newline
-		}
-		var e entry
-		if err := json.Unmarshal(b[whole:whole+end], &e); err != nil {
-			return 0, fmt.Errorf("line %d is damaged: %w", line, err)
-		}
-		if e.Ending != nil {
-			s.setEnding(*e.Ending)
-		} else if err := s.retell(e.Trial); err != nil {
-			return 0, fmt.Errorf("line %d: %w", line, err)
-		}
-		whole += end + 1
-	}
-}
-
-// retell settles a trial from the journal after checking that it is the one this study proposes.
-func (s *Study) retell(t Trial) error {
-	if t.ID < 0 || t.ID >= len(s.trials) || s.trials[t.ID].Candidate != t.Candidate || s.trials[t.ID].Rung.Key() != t.Rung.Key() ||
-		s.trials[t.ID].Origin != t.Origin || !slices.Equal(s.trials[t.ID].Readings, t.Readings) {
-		return fmt.Errorf("trial %d is not what this program proposes there (another version or platform wrote it); choose another file", t.ID)
-	}
-	own, err := s.told(t.ID, t.Losses, t.Tokens)
-	if err != nil {
-		return err
-	}
-	s.settle(own)
-	return nil
-}
-
-// sameSettings compares two header lines and names the first setting that differs.
-func sameSettings(theirs, ours []byte) error {
-	var a, b map[string]json.RawMessage
-	if err := json.Unmarshal(theirs, &a); err != nil || a["longrope_study"] == nil {
-		return errors.New("line 1: not a study's journal; choose another file")
-	}
-	if err := json.Unmarshal(ours, &b); err != nil {
-		return err
-	}
-	if v := string(a["longrope_study"]); v != fmt.Sprint(journalVersion) {
-		return fmt.Errorf("line 1: it is of version %s of the journal, this program writes version %d; choose another file", short(a["longrope_study"]), journalVersion)
-	}
-	keys := []string{"rope", "base", "target", "stretch", "algorithm", "seed", "model_digest", "fitness", "texts", "readings", "budget", "starts", "params"}
-	for k := range a {
-		if k != "longrope_study" && !slices.Contains(keys, k) {
-			return fmt.Errorf("line 1: unknown setting %q; choose another file", k)
-		}
-	}
-	for _, k := range keys {
-		if !bytes.Equal(a[k], b[k]) {
-			return fmt.Errorf("it was started with %s %s, this run has %s; use the same settings or choose another file", k, short(a[k]), short(b[k]))
+		if name, opt, _ := strings.Cut(field.Tag.Get("json"), ","); !bytes.Equal(x, y) {
+			if opt == "omitempty" {
+				x, y = orAbsent(x), orAbsent(y)
+			}
+			return fmt.Errorf("it was started with %s %s, this run has %s; "+
+				"use the same settings or choose another file", name, short(x), short(y))
 		}
 	}
 	return nil
+}
+
+func orAbsent(raw []byte) []byte {
+	if s := string(raw); s == "null" || s == "0" {
+		return []byte("absent")
+	}
+	return raw
 }
 
 // short keeps an error line readable where the setting is a list.
-func short(raw json.RawMessage) string {
-	switch {
-	case raw == nil:
-		return "absent"
-	case len(raw) > 160:
+func short(raw []byte) string {
+	if len(raw) > 160 {
 		return string(raw[:160]) + "…"
 	}
 	return string(raw)
 }
 
-// append writes a told trial, or an ending, to the journal and waits for the disk.
-func (s *Study) append(entry any) error {
+// replay has the study happen again as the lines of a journal say, and returns their length without what
+// follows the last whole line.
+func (s *Study) replay(b []byte) (whole int, err error) {
+	var lines []line
+	for number := 2; ; number++ {
+		end := bytes.IndexByte(b[whole:], '\n')
+		if end < 0 {
+			break // torn: the kill came between write and newline
+		}
+		var l line
+		if err := json.Unmarshal(b[whole:whole+end], &l); err != nil {
+			return 0, fmt.Errorf("line %d is damaged: %w", number, err)
+		}
+		lines = append(lines, l)
+		whole += end + 1
+	}
+	var ids map[int]int // of the current batch, where the journal has others
+	for i, l := range lines {
+		switch {
+		case l.batchLine != nil:
+			ids, err = nil, s.rebatch(*l.Batch, l.Candidates)
+			s.stored = true
+		case l.toldLine != nil:
+			if l.Rung != nil && s.untouched() {
+				ids, err = s.oldBatch(lines[i:])
+			}
+			if err == nil {
+				err = s.retell(*l.toldLine, ids)
+			}
+		case l.Ending != nil:
+			s.setEnding(*l.Ending)
+		default:
+			err = errors.New("neither a batch, nor a told trial, nor an ending")
+		}
+		if err != nil {
+			return 0, fmt.Errorf("line %d: %w", i+2, err)
+		}
+	}
+	return whole, nil
+}
+
+// UnmarshalJSON tells the kinds of lines apart.
+func (l *line) UnmarshalJSON(b []byte) error {
+	var kind struct {
+		Batch, ID, Ending json.RawMessage
+	}
+	if err := json.Unmarshal(b, &kind); err != nil {
+		return err
+	}
+	switch {
+	case kind.Batch != nil:
+		l.batchLine = new(batchLine)
+		return json.Unmarshal(b, l.batchLine)
+	case kind.ID != nil:
+		l.toldLine = new(toldLine)
+		return json.Unmarshal(b, l.toldLine)
+	}
+	if kind.Ending == nil {
+		return nil // replay refuses it
+	}
+	return json.Unmarshal(kind.Ending, &l.Ending)
+}
+
+// rebatch makes what the journal says was proposed the current batch.
+func (s *Study) rebatch(number int, batch []Candidate) error {
+	if s.pending > 0 && number == s.number-1 && same(s.proposed, batch) {
+		return nil
+	}
+	if err := s.checkBatch(batch); err != nil {
+		return fmt.Errorf("batch %d: %w", number, err)
+	}
+	if !s.untouched() {
+		return fmt.Errorf("batch %d: the one before it was not told to its end; choose another file", number)
+	}
+	s.replace(batch)
+	return nil
+}
+
+// same says whether two batches are the same candidates, to the last bit.
+func same(a, b []Candidate) bool {
+	return slices.EqualFunc(a, b, func(x, y Candidate) bool {
+		return x.Rung.Key() == y.Rung.Key() && x.Origin == y.Origin &&
+			slices.Equal(x.Parents, y.Parents) && slices.Equal(x.Readings, y.Readings)
+	})
+}
+
+// checkBatch refuses candidates that no version of the program can have proposed.
+func (s *Study) checkBatch(batch []Candidate) error {
+	if len(batch) == 0 || len(batch) > 1<<20 {
+		return fmt.Errorf("it has %d candidates", len(batch))
+	}
+	for i, c := range batch {
+		g := c.Rung
+		if err := g.check(s.opts.Rope.Pairs()); err != nil {
+			return fmt.Errorf("candidate %d: %w", i, err)
+		}
+		if g.Length != s.opts.Target || g.StartWindow < 0 || g.StartWindow >= g.Length {
+			return fmt.Errorf("candidate %d: length is %d and start_window %d, for a target of %d",
+				i, g.Length, g.StartWindow, s.opts.Target)
+		}
+		for _, k := range c.Readings {
+			if k < 0 || k >= len(s.opts.Readings) {
+				return fmt.Errorf("candidate %d: there is no reading %d", i, k)
+			}
+		}
+		for _, p := range c.Parents {
+			if p < 0 || p >= len(s.trials) {
+				return fmt.Errorf("candidate %d: there is no candidate %d", i, p)
+			}
+		}
+	}
+	return nil
+}
+
+// retell settles a trial from the journal; ids are those of trials that have another id there.
+func (s *Study) retell(l toldLine, ids map[int]int) error {
+	id, mapped := ids[*l.ID]
+	switch {
+	case !mapped && l.Rung != nil && !s.proposes(l):
+		return fmt.Errorf("trial %d is not of the batch at hand; choose another file", *l.ID)
+	case !mapped:
+		id = *l.ID
+	}
+	t, err := s.told(id, l.Losses, l.Tokens)
+	if err == nil {
+		s.settle(t)
+	}
+	return err
+}
+
+// record appends a told trial to the journal, after its batch if that is not there.
+func (s *Study) record(t Trial) error {
+	told := line{toldLine: &toldLine{ID: &t.ID, Losses: t.Losses, Tokens: t.Tokens}}
+	if s.stored {
+		return s.append(told)
+	}
+	number := s.number - 1
+	if err := s.append(line{batchLine: &batchLine{&number, s.proposed}}, told); err != nil {
+		return err
+	}
+	s.stored = s.journal != nil
+	return nil
+}
+
+// append writes lines to the journal and waits for the disk.
+func (s *Study) append(lines ...line) error {
 	if s.journal == nil {
 		return nil
 	}
-	b, err := json.Marshal(entry)
-	if err != nil {
-		return fmt.Errorf("study: %w", err)
+	var b bytes.Buffer
+	for _, l := range lines {
+		if err := json.NewEncoder(&b).Encode(l); err != nil {
+			return fmt.Errorf("study: %w", err)
+		}
 	}
 	at, err := s.journal.Seek(0, io.SeekCurrent)
 	if err != nil {
 		return fmt.Errorf("study: %w", err)
 	}
-	if _, err = s.journal.Write(append(b, '\n')); err == nil {
+	if _, err = s.journal.Write(b.Bytes()); err == nil {
 		err = s.journal.Sync()
 	}
 	if err != nil { // a full disk: take back what was written, so that the next try starts a line

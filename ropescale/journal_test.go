@@ -2,6 +2,7 @@ package ropescale
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -228,20 +229,38 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 	assert.Len(t, s.History(), 20)
 	require.NoError(t, s.Close())
 
+	// The header, a batch of three and its tells, a batch of eight and its tells.
 	lines := bytes.SplitAfter(whole, []byte("\n"))
+	require.Contains(t, string(lines[5]), `{"batch":1,`)
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	started := join(lines[0], lines[1])
+	edit := func(i int, old, new string) []byte {
+		require.Contains(t, string(lines[i]), old)
+		return bytes.Replace(lines[i], []byte(old), []byte(new), 1)
+	}
 	for want, content := range map[string][]byte{
 		"line 1: not a study's journal": []byte("GGUF\x03\n"),
 		"not a study's journal":         []byte("precious notes"),
-		"line 1: unknown setting":       join(bytes.Replace(lines[0], []byte("{"), []byte(`{"new":1,`), 1), lines[1]),
-		"line 1: it is of version 5 of the journal, this program writes version 7": bytes.Replace(whole, []byte(`"longrope_study":7`), []byte(`"longrope_study":5`), 1),
-		"line 3 is damaged":                     join(lines[0], lines[1], []byte("{\n"), lines[2]),
-		"line 3: trial 0 was told before":       join(lines[0], lines[1], lines[1]),
-		"line 2: trial 9 is not what":           join(lines[0], lines[10]),
-		"line 2: trial 0 is not what":           join(lines[0], bytes.Replace(lines[1], []byte("8"), []byte("9"), 1)),
-		"line 2: trial 0 has 1 readings, not 0": join(lines[0], bytes.Replace(lines[1], []byte(`"losses"`), []byte(`"lasses"`), 1)),
-		`line 2 is damaged: a loss is "9"`:      join(lines[0], bytes.Replace(lines[1], []byte(`"losses":[`), []byte(`"losses":["9",`), 1)),
-		"line 2: tokens of trial 0 are -100":    join(lines[0], bytes.Replace(lines[1], []byte(`"tokens":100`), []byte(`"tokens":-100`), 1)),
+		"line 1: unknown setting":       join(edit(0, `{"longrope`, `{"new":1,"longrope`), lines[1]),
+		"line 1: it is of version 5 of the journal, this program reads 7 to 8": join(
+			edit(0, `"longrope_study":8`, `"longrope_study":5`), lines[1]),
+		"line 4 is damaged":               join(started, lines[2], []byte("{\n"), lines[3]),
+		"line 4: neither a batch":         join(started, lines[2], []byte("{}\n")),
+		"line 4: trial 0 was told before": join(started, lines[2], lines[2]),
+		"line 3: there is no trial 9":     join(started, edit(2, `"id":0`, `"id":9`)),
+		"line 2: batch 0: candidate 0: factor 0 is -8": join(lines[0],
+			edit(1, `"factors":[8`, `"factors":[-8`)),
+		"line 2: batch 0: candidate 0: 33 factors":   join(lines[0], edit(1, `"factors":[8`, `"factors":[8,8`)),
+		"line 2: batch 0: candidate 0: length is 20": join(lines[0], edit(1, `"length":2048`, `"length":20`)),
+		"line 2: batch 0: it has 0 candidates":       join(lines[0], []byte(`{"batch":0}`+"\n")),
+		"line 6: batch 1: candidate 0: there is no reading 7": join(bytes.Join(lines[:5], nil),
+			edit(5, `"readings":[0]`, `"readings":[7]`)),
+		"line 6: batch 1: candidate 0: there is no candidate 40": join(bytes.Join(lines[:5], nil),
+			edit(5, `"readings":[0]`, `"parents":[40]`)),
+		"line 4: batch 1: the one before it was not told": join(started, lines[2], lines[5]),
+		"line 3: trial 0 has 1 readings, not 0":           join(started, edit(2, `"losses"`, `"lasses"`)),
+		`line 3 is damaged: a loss is "9"`:                join(started, edit(2, `"losses":[`, `"losses":["9",`)),
+		"line 3: tokens of trial 0 are -100":              join(started, edit(2, `"tokens":100`, `"tokens":-100`)),
 	} {
 		require.NoError(t, os.WriteFile(path, content, 0o644))
 		_, err := OpenStudy(path, opts)
@@ -252,6 +271,189 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 	}
 	_, err = OpenStudy(filepath.Join(t.TempDir(), "no", "folder"), opts)
 	assert.ErrorContains(t, err, "no such file or directory")
+}
+
+// A journal of version 7 (testdata/study, written by that version) is resumed: what it holds is the
+// history, the study runs to its end, and can be opened again.
+func TestJournalOfVersion7(t *testing.T) {
+	small := Rope{Dims: 16, FreqBase: 10000, OriginalContextLength: 256}
+	base := small.Identity(256)
+	base.Factors[3] = 1.5
+	var readings []Reading
+	for _, use := range []Use{"", ForGenerations} {
+		for i := range 4 {
+			readings = append(readings,
+				Reading{Name: fmt.Sprint("window ", i), Kind: "text", Tokens: 2048, Weight: 1. / 4, Use: use},
+				Reading{Name: fmt.Sprint("key ", i), Kind: "key", Weight: 0.5 / 4, Use: use})
+		}
+	}
+	readings = append(readings, Reading{Kind: "text", Tokens: 1000, Weight: 1, Use: ForGenerations})
+	for range 5 {
+		readings = append(readings, Reading{Kind: "key", Tokens: 2000, Weight: 0.5 / 4, Use: ForFinalists})
+	}
+	for name, opts := range map[string]Options{
+		"cma": {Readings: readings, Params: Params{Retries: 1}, Fitness: "perplexity",
+			Texts: []string{"a text"}}, // ended early, resumed, and killed in a generation
+		"longrope": {Algorithm: "longrope", Budget: 90, Fitness: "bowl", Base: &base}, // killed in one
+		"dim-mono": {Algorithm: "dim-mono", Budget: 120, Fitness: "bowl"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			opts.Rope, opts.Target, opts.Seed, opts.ModelDigest = small, 2048, 5, "sha256:ab"
+			old, err := os.ReadFile("testdata/study/v7-" + name + ".study")
+			require.NoError(t, err)
+			path := filepath.Join(t.TempDir(), "s.study")
+			require.NoError(t, os.WriteFile(path, old, 0o644))
+			var told []Trial
+			for _, l := range bytes.Split(bytes.TrimSpace(old), []byte("\n"))[1:] {
+				var trial Trial
+				require.NoError(t, json.Unmarshal(l, &trial))
+				if trial.Readings != nil {
+					told = append(told, trial)
+				}
+			}
+			holds := func(s *Study) {
+				history := map[int]Trial{}
+				for _, trial := range s.History() {
+					history[trial.ID] = trial
+				}
+				for _, want := range told {
+					got := history[want.ID]
+					got.Told, got.Fitness = false, 0
+					require.Equal(t, want, got)
+				}
+				_, diverged := s.Diverged()
+				require.False(t, diverged, "the same candidates as then")
+			}
+			read, err := ReadStudy(path)
+			require.NoError(t, err)
+			holds(read)
+			require.Len(t, read.History(), len(told))
+
+			other := opts
+			other.Seed = 6
+			_, err = OpenStudy(path, other)
+			require.ErrorContains(t, err, "started with seed 5, this run has 6")
+			for range 3 { // the rest in three lives
+				s, err := OpenStudy(path, opts)
+				require.NoError(t, err)
+				holds(s)
+				if !s.Done() {
+					run(t, s, bowl, 11, nil)
+				}
+				require.NoError(t, s.Close())
+			}
+			s, err := OpenStudy(path, opts)
+			require.NoError(t, err)
+			if !s.Done() {
+				run(t, s, bowl, 0, nil)
+			}
+			holds(s)
+			require.NoError(t, s.Close())
+			again, err := ReadStudy(path)
+			require.NoError(t, err)
+			require.True(t, again.Done())
+			require.Equal(t, fmt.Sprint(s.History()), fmt.Sprint(again.History()))
+		})
+	}
+}
+
+// A study resumes from what another version of the program proposed: the first batch that differs is
+// named, its candidates are the history, and the algorithm continues from there, the same each time.
+func TestResumesFromOtherProposals(t *testing.T) {
+	// other makes the algorithm another version of itself.
+	other := func(s *Study) {
+		switch a := s.algorithm.(type) {
+		case *sampledSearch:
+			a.maxFactor *= 3 // candidates need not lie in this version's space
+			if a.cma != nil {
+				a.cma.sigma *= 1.5
+			}
+		case *evolution:
+			a.mutationProbability, a.top = 0.6, 3*a.top
+		case *released:
+			a.mutationProbability, a.stretch = 0.6, 3*a.stretch
+		}
+	}
+	const limit = 150
+	for _, algorithm := range algorithmNames() {
+		for _, from := range []int{0, 1, 3, 70, 90} { // trials that this version proposes
+			t.Run(fmt.Sprint(algorithm, from), func(t *testing.T) {
+				opts := Options{Rope: tiny, Target: 2048, Algorithm: algorithm, Seed: 5, Budget: 1 << 23,
+					Readings: andFurtherKeys(), Params: Params{Retries: 1}}
+				path := filepath.Join(t.TempDir(), "s.study")
+				s, err := OpenStudy(path, opts)
+				require.NoError(t, err)
+				if from > 0 {
+					tellNoisy(t, s, from, nil)
+				}
+				other(s)
+				tellNoisy(t, s, limit-from, nil)
+				want := s.History()
+				require.NoError(t, s.Close())
+				if from == 0 { // the other version has a seed of its own
+					b, err := os.ReadFile(path)
+					require.NoError(t, err)
+					b = bytes.Replace(b, []byte(`"factors":[1,`), []byte(`"factors":[1.5,`), 1)
+					require.NoError(t, os.WriteFile(path, b, 0o644))
+					want[1].Rung.Factors[0] = 1.5
+				}
+				first := -1
+				for life := range 4 {
+					s, err := OpenStudy(path, opts)
+					require.NoError(t, err)
+					at, ok := s.Diverged()
+					require.True(t, ok)
+					if life == 0 {
+						first = at
+						require.GreaterOrEqual(t, at, from-from%3, "up to there they agree")
+					}
+					require.Equal(t, first, at)
+					history := s.History()
+					require.Len(t, history, limit+10*life)
+					require.Equal(t, fmt.Sprint(want), fmt.Sprint(history[:len(want)]), "it is as stored")
+					require.False(t, s.Done())
+					tellNoisy(t, s, 10, nil)
+					want = s.History()
+					require.NoError(t, s.Close())
+				}
+				s, err = OpenStudy(path, opts)
+				require.NoError(t, err)
+				tellNoisy(t, s, 60, nil)
+				best, ok := s.Best()
+				require.True(t, ok)
+				require.False(t, math.IsNaN(best.Fitness))
+				require.NoError(t, s.Close())
+			})
+		}
+	}
+}
+
+// What was left to its default stays what it was when the study was started, whatever the default is now.
+func TestResumeKeepsTheDefaultsOfItsStart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.study")
+	opts := Options{Rope: tiny, Target: 2048, Seed: 1}
+	s, err := OpenStudy(path, opts)
+	require.NoError(t, err)
+	run(t, s, bowl, 3, nil)
+	require.NoError(t, s.Close())
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	other := bytes.Replace(b, []byte(`"knots":8}`), []byte(`"knots":5}`), 1)
+	require.NotEqual(t, string(b), string(other))
+	require.NoError(t, os.WriteFile(path, other, 0o644))
+	s, err = OpenStudy(path, opts)
+	require.NoError(t, err)
+	assert.Equal(t, 5, s.Options().Params.Knots)
+	assert.Len(t, s.algorithm.(*sampledSearch).knots, 5)
+	run(t, s, bowl, 20, nil)
+	require.NoError(t, s.Close())
+	s, err = OpenStudy(path, opts)
+	require.NoError(t, err)
+	assert.Len(t, s.History(), 23)
+	require.NoError(t, s.Close())
+	opts.Params.Knots = 8
+	_, err = OpenStudy(path, opts)
+	assert.ErrorContains(t, err, "started with params")
 }
 
 func TestTwoSearchesOnOneJournal(t *testing.T) {
@@ -290,18 +492,25 @@ func FuzzJournal(f *testing.F) {
 			b[at] = v
 		}
 		s := newStudy(t, opts)
-		head, err := s.header()
-		require.NoError(t, err)
-		n, err := s.replay(b, head)
+		h, rest, err := parseHeader(b)
+		if err != nil || h == nil {
+			return
+		}
+		if s, err = s.startedAs(h); err != nil {
+			return
+		}
+		n, err := s.replay(rest)
 		if err != nil {
 			return
 		}
-		require.LessOrEqual(t, n, len(b))
+		require.LessOrEqual(t, n, len(rest))
 		told := s.History()
 		run(t, s, bowl, 0, nil) // what was accepted can be gone on with
 		require.GreaterOrEqual(t, len(s.History()), len(told))
 		again := newStudy(t, opts)
-		m, err := again.replay(b[:n], head)
+		again, err = again.startedAs(h)
+		require.NoError(t, err)
+		m, err := again.replay(rest[:n])
 		require.NoError(t, err)
 		require.Equal(t, n, m)
 		require.Equal(t, fmt.Sprint(told), fmt.Sprint(again.History())) // as text: NaN is not equal to NaN

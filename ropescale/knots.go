@@ -96,7 +96,7 @@ func (c curve) decode(x []float64) Rung {
 		}
 		factors[i] = min(max(1, round4(math.Exp(v))), math.Floor(c.maxFactor*1e4)/1e4)
 	}
-	attention := c.AttentionFactor
+	attention := c.attentionFactor
 	if c.Attention == "search" {
 		n := len(c.knots)
 		attention = round4(math.Exp(min(max(x[n]*c.unit[n], -attentionBound), attentionBound)))

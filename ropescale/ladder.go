@@ -241,6 +241,21 @@ func (g Rung) Over(base *Rung) Rung {
 	return g
 }
 
+// Relative is the inverse of Over: rung g, which is absolute, as it acts on top of base. base nil returns
+// g.
+func (g Rung) Relative(base *Rung) Rung {
+	if base == nil {
+		return g
+	}
+	f := make([]float64, len(g.Factors))
+	for i := range f {
+		f[i] = g.Factors[i] / base.Factors[i]
+	}
+	g.Factors = f
+	g.AttentionFactor /= base.AttentionFactor
+	return g
+}
+
 // Key identifies what a rung does, to the last bit: two rungs with one key give every token one rotation. It is not text.
 func (g Rung) Key() string {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(g.Length))

@@ -42,10 +42,10 @@ const maxRedraws = 1000
 // crossoverTries is the authors' max_crossover_try.
 const crossoverTries = 20
 
-func newDimMono(sp *space) Algorithm      { return &released{space: sp} }
-func newDimPieceMono(sp *space) Algorithm { return &released{space: sp, piece: true} }
+func newDimMono(sp *space) algorithm      { return &released{space: sp} }
+func newDimPieceMono(sp *space) algorithm { return &released{space: sp, piece: true} }
 
-// Ask implements Algorithm.
+// Ask implements algorithm.
 func (e *released) Ask() []Candidate {
 	e.asked = nil
 	switch {
@@ -58,19 +58,31 @@ func (e *released) Ask() []Candidate {
 		for len(e.asked) < e.Population {
 			e.ask(e.mutant(yarn))
 		}
-	case e.phase < 2+e.Iterations:
-		for range e.Mutations {
+	case e.phase < 2+e.iterations:
+		for range e.mutations {
 			e.ask(e.mutant(e.population[e.rng.IntN(len(e.population))]))
 		}
-		for range e.Crossovers {
+		for range e.crossovers {
 			e.ask(e.child())
 		}
 	}
 	var c []Candidate
 	for _, g := range e.asked {
-		c = append(c, Candidate{Rung: e.rung(slices.Clone(g.x[2:]), 0, e.AttentionFactor), Origin: g.origin, Parents: g.parents})
+		c = append(c, Candidate{Rung: e.rung(slices.Clone(g.x[2:]), 0, e.attentionFactor), Origin: g.origin, Parents: g.parents})
 	}
 	return c
+}
+
+// Adopt implements algorithm. Factors say nothing of alpha and beta, which begin again at 0.
+func (e *released) Adopt(batch []Candidate) {
+	e.asked = nil
+	if e.phase == 0 {
+		return
+	}
+	for _, c := range batch {
+		x := append([]float64{0, 0}, c.Rung.Factors...)
+		e.ask(genes{x: x, origin: c.Origin, parents: c.Parents})
+	}
 }
 
 func (e *released) ask(g genes) {
@@ -78,8 +90,8 @@ func (e *released) ask(g genes) {
 	e.asked = append(e.asked, g)
 }
 
-// Tell implements Algorithm: the parents are the best of parents, mutants and children.
-func (e *released) Tell(batch []Result) {
+// Tell implements algorithm: the parents are the best of parents, mutants and children.
+func (e *released) Tell(batch []result) {
 	if e.phase > 0 {
 		for i, r := range batch {
 			g := e.asked[i]
@@ -87,7 +99,7 @@ func (e *released) Tell(batch []Result) {
 			e.population = append(e.population, g)
 		}
 		slices.SortStableFunc(e.population, func(a, b genes) int { return cmp.Compare(a.fitness, b.fitness) })
-		e.population = e.population[:min(len(e.population), e.Parents)]
+		e.population = e.population[:min(len(e.population), e.parents)]
 	}
 	e.phase++
 }
@@ -130,7 +142,7 @@ func (e *released) redraw(x []float64) {
 		n -= 2
 	}
 	for i := range n {
-		if e.rng.Float64() >= e.MutationProbability {
+		if e.rng.Float64() >= e.mutationProbability {
 			continue
 		}
 		var choices int
@@ -143,16 +155,16 @@ func (e *released) redraw(x []float64) {
 			f[i] = s
 			continue
 		case i == 0:
-			choices = int(math.Ceil((f[1]-1)/e.Step - 1e-9)) // without its neighbour's value
+			choices = int(math.Ceil((f[1]-1)/e.step - 1e-9)) // without its neighbour's value
 		case i == len(f)-1:
 			lo = f[i-1]
-			choices = steps(lo, 1+s, e.Step)
+			choices = steps(lo, 1+s, e.step)
 		default:
 			lo = f[i-1]
-			choices = steps(lo, f[i+1], e.Step)
+			choices = steps(lo, f[i+1], e.step)
 		}
 		if choices > 0 {
-			f[i] = lo + float64(e.rng.IntN(choices))*e.Step
+			f[i] = lo + float64(e.rng.IntN(choices))*e.step
 		}
 	}
 }
@@ -192,7 +204,7 @@ func (e *released) child() genes {
 			break
 		}
 		for k := from; k < len(g.x); k++ {
-			if e.rng.Float64() >= e.MutationProbability {
+			if e.rng.Float64() >= e.mutationProbability {
 				continue
 			}
 			if e.rng.Float64() < 0.5 {

@@ -2,58 +2,95 @@ package ropescale
 
 import (
 	"cmp"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
 )
 
-// sampledSearch is CMA-ES on a curve of factors, made for evaluations that are dear and can be had in parts:
+// sampledSearch is CMA-ES on a curve of factors, made for evaluations that are dear and can be had in
+// parts:
 //
-//  1. PI, NTK and YaRN as published, and what other starts there are, are scored on all that the fitness is made of.
-//     The search starts at the best.
-//  2. A generation is scored on one reading of each kind only, of those for generations where there are any: the next of a deck
-//     that is shuffled anew when all were dealt.
-//     Where a sequence gives several kinds, they are dealt together. All candidates of a generation read the same, so their
-//     differences are paired, and all that CMA-ES takes is their ranking. No window is read often enough to be fitted.
-//  3. From the second generation on, each candidate is the best of four draws by a quadratic model of all that was read so
-//     far.
-//  4. The mean of the distribution is scored on all that the fitness is made of at the end, and on the way each time
-//     that the tokens spent have grown by half. Only these and the starts can be the best: what happened to look good on one reading cannot.
-//  5. The two best starts and the two best means are finalists: they read those for finalists too, which decide between them
-//     (Study.Best). The best of a handful is the luckiest of them where few keys tell them apart; more keys for all would cost too much.
-//  6. Where a start wins, nothing was found: the search begins anew there, if it may (Params.Retries).
-//  7. A search that is to end early (Study.SetEnding) scores the mean and has its finals then, and can go on from where it was.
+//  1. The seeds as published, and what other starts there are, are scored on all that the fitness is
+//     made of. The search starts at the best.
+//  2. A generation is scored on one reading of each kind only, of those for generations where there are
+//     any: the next of a deck that is shuffled again when all were dealt. Where a sequence gives several
+//     kinds, they are dealt together. All candidates of a generation get the same, so their differences
+//     are paired, and all that CMA-ES takes is their ranking. No window comes often enough to be fitted.
+//  3. From the second generation on, each candidate is the best of four draws by a quadratic model of all
+//     that was told so far.
+//  4. The mean of the distribution is scored on all that the fitness is made of at the end, and on the
+//     way each time that the tokens spent have grown by half. Only these and the starts can be the best:
+//     a candidate that happened to look good on one reading cannot.
+//  5. The two best starts and the two best means are finalists: they are scored on the readings for
+//     finalists too, which decide between them (Study.Best). The best of a handful is the luckiest of
+//     them where few keys tell them apart; more keys for all would cost too much.
+//  6. Where a start wins, the search restarts there, if it may (Params.Retries).
+//  7. A search that is to end early (Study.SetEnding) scores the mean and has its finals then, and can
+//     resume from where it was.
 type sampledSearch struct {
 	curve
-	starts []Result
-	means  []Result // of this try
-	finals []Result // of all
+	starts []result
+	means  []result // of this try, that no final compared yet
+	finals []result // of all
 	cma    *cmaes
 	decks  []*deck
 	model  quadratic
-	spent  int  // tokens
-	begun  int  // tokens spent before this try, as if each had its own starts
-	limit  int  // tokens spent at which a try is over
-	tries  int  // left
-	check  int  // tokens spent at which the mean is scored
-	over   bool // there are no more generations: the mean is scored, then there are finals
-	ending bool // and that is to be so now
-	cut    bool // and it is only because of that
 
-	// The batch last asked for; points is nil where it is no generation.
-	points [][]float64
-	hand   []int
-	judged bool
+	phase  phase  // of the batch at hand
+	reason reason // there are no more generations: the mean is scored, then there are finals
+	ending bool   // the search is to end early
+
+	spent int // tokens
+	begun int // tokens spent before this try, as if each had its own starts
+	limit int // tokens spent at which a try is over
+	tries int // left
+	check int // tokens spent at which the mean is scored
+
+	cost   int         // tokens of the batch at hand
+	points [][]float64 // of the generation at hand
+	hand   []int       // the readings that it is scored on
 }
 
-// draws is how many points the model chooses each candidate from.
-const draws = 4
+// phase of a sampledSearch.
+type phase string
 
-// checkpoint is the growth of tokens spent between two scores of the mean.
-const checkpoint = 1.5
+const (
+	starting   phase = "starts"
+	generating phase = "generation"
+	judging    phase = "mean"
+	finishing  phase = "finals"
+)
 
-func newSampledSearch(sp *space) Algorithm {
-	return &sampledSearch{curve: newCurve(sp), decks: newDecks(sp.readings), tries: sp.Retries, limit: sp.budget - sp.Retries*sp.retry}
+// reason why a try has no more generations.
+type reason string
+
+const (
+	exhausted reason = "its tokens are spent, or the distribution is a point"
+	cutShort  reason = "the search is to end early"
+)
+
+// The origins of cma's candidates, by which a batch of an earlier version is known, too.
+const (
+	originSample = "cma"
+	originMean   = "cma mean"
+	originFinal  = "final"
+)
+
+const (
+	// draws is how many points the model chooses each candidate from.
+	draws = 4
+	// checkpoint is the growth of tokens spent between two scores of the mean.
+	checkpoint = 1.5
+	// smallestSpread of the distribution, in variables, is as good as a point.
+	smallestSpread = 1e-4
+	// finalStarts and finalMeans are how many starts and means are finalists.
+	finalStarts, finalMeans = 2, 2
+)
+
+func newSampledSearch(sp *space) algorithm {
+	return &sampledSearch{curve: newCurve(sp), decks: newDecks(sp.readings), tries: sp.Retries,
+		limit: sp.budget - sp.Retries*sp.retry}
 }
 
 // deck deals sequences that give readings of the same kinds, all of them before one comes again.
@@ -95,68 +132,101 @@ func (d *deck) deal(rng *rand.Rand) []int {
 	return d.passes[(d.dealt-1)%n]
 }
 
-// Ask implements Algorithm.
+// Ask implements algorithm.
 func (s *sampledSearch) Ask() []Candidate {
-	s.points, s.judged = nil, false
 	switch {
 	case s.starts == nil:
-		c := s.seeds()
-		s.spend(len(c) * s.full)
-		return c
-	case s.over && s.final > 0 && len(s.means) > 0:
-		return s.finalists()
-	case s.over && !s.again(), s.ending && s.cma == nil:
+		return s.ask(starting, s.seeds())
+	case s.reason != "" && s.final > 0 && len(s.means) > 0:
+		return s.ask(finishing, s.finalists())
+	case s.reason != "" && !s.restart(), s.ending && s.cma == nil:
 		return nil
 	}
 	if s.cma == nil {
-		s.begin(slices.MinFunc(s.starts, func(a, b Result) int { return cmp.Compare(a.Fitness, b.Fitness) }))
+		s.begin(bestOf(s.starts, 1)[0])
 	}
-	s.over = s.cma.spread() < 1e-4 || s.spent+s.closing() > s.limit
-	s.cut = s.ending && !s.over
-	s.over = s.over || s.ending
-	if s.over || s.spent >= s.check {
-		s.spend(s.full)
-		return []Candidate{{Rung: s.decode(s.cma.mean), Origin: "cma mean"}}
+	switch {
+	case s.cma.spread() < smallestSpread || s.spent+s.closing() > s.limit:
+		s.reason = exhausted
+	case s.ending:
+		s.reason = cutShort
+	default:
+		s.reason = ""
 	}
-	s.hand = nil
+	if s.reason != "" || s.spent >= s.check {
+		return s.ask(judging, []Candidate{{Rung: s.decode(s.cma.mean), Origin: originMean}})
+	}
+	var hand []int
 	for _, d := range s.decks {
-		s.hand = append(s.hand, d.deal(s.rng)...)
+		hand = append(hand, d.deal(s.rng)...)
 	}
 	s.points = s.propose()
 	var c []Candidate
 	for _, x := range s.points {
-		c = append(c, Candidate{Rung: s.decode(x), Origin: "cma", Readings: s.hand})
+		c = append(c, Candidate{Rung: s.decode(x), Origin: originSample, Readings: hand})
 	}
+	return s.ask(generating, c)
+}
+
+// ask makes a batch the one at hand.
+func (s *sampledSearch) ask(p phase, batch []Candidate) []Candidate {
+	s.phase, s.hand = p, places(s.readings, "")
+	if batch[0].Readings != nil {
+		s.hand = batch[0].Readings
+	}
+	s.cost = 0
 	for _, i := range s.hand {
-		s.spent += s.Population * s.readings[i].Tokens
+		s.cost += len(batch) * s.readings[i].Tokens
 	}
-	return c
+	return batch
 }
 
-func (s *sampledSearch) begin(at Result) {
-	s.cma = newCMAES(s.encode(at.Rung), s.Sigma, s.Population, s.rng)
-}
-
-// finalists are the best starts and the best of what this try found, to be scored on the readings for them.
-func (s *sampledSearch) finalists() (c []Candidate) {
-	final := places(s.readings, ForFinalists)
-	best := func(results []Result, most int) {
-		slices.SortStableFunc(results, func(a, b Result) int { return cmp.Compare(a.Fitness, b.Fitness) })
-		for _, r := range results[:min(most, len(results))] {
-			c = append(c, Candidate{Rung: r.Rung, Origin: "final", Readings: final})
+// Adopt implements algorithm: the origins of the candidates tell the phase.
+func (s *sampledSearch) Adopt(batch []Candidate) {
+	p := starting
+	switch {
+	case s.starts == nil:
+	case batch[0].Origin == originMean:
+		p = judging
+	case batch[0].Origin == originFinal:
+		p = finishing
+	default:
+		p, s.reason, s.points = generating, "", nil
+		if s.cma == nil {
+			s.begin(bestOf(s.starts, 1)[0])
+		}
+		for _, c := range batch {
+			s.points = append(s.points, s.encode(c.Rung))
 		}
 	}
+	s.ask(p, batch)
+}
+
+func (s *sampledSearch) begin(at result) {
+	s.cma = newCMAES(s.encode(at.Rung), s.sigma, s.Population, s.rng)
+}
+
+// finalists are the best starts and the best means of this try.
+func (s *sampledSearch) finalists() (c []Candidate) {
+	best := bestOf(s.means, finalMeans)
 	if s.finals == nil {
-		best(slices.Clone(s.starts), finalStarts)
+		best = append(bestOf(s.starts, finalStarts), best...)
 	}
-	best(s.means, finalMeans)
-	s.means, s.judged = nil, true
-	s.spend(len(c) * s.final)
+	for _, r := range best {
+		c = append(c, Candidate{Rung: r.Rung, Origin: originFinal, Readings: places(s.readings, ForFinalists)})
+	}
 	return c
 }
 
-// again begins anew where a start won and there is a try left.
-func (s *sampledSearch) again() bool {
+// bestOf returns at most n results with the lowest fitness, the earliest of equals first.
+func bestOf(results []result, n int) []result {
+	sorted := slices.Clone(results)
+	slices.SortStableFunc(sorted, func(a, b result) int { return cmp.Compare(a.Fitness, b.Fitness) })
+	return sorted[:min(n, len(sorted))]
+}
+
+// restart begins another try where a start won and there is one left.
+func (s *sampledSearch) restart() bool {
 	best, ok := winner(s.finals, s.readings, s.isStart)
 	if !ok || !s.isStart(best.Candidate) || s.tries == 0 || s.ending {
 		return false
@@ -164,24 +234,30 @@ func (s *sampledSearch) again() bool {
 	s.tries--
 	s.limit += s.retry
 	s.begun = s.spent - s.least
-	s.spend(0)
+	s.nextCheck()
 	s.begin(best)
 	return true
 }
 
 func (s *sampledSearch) isStart(candidate int) bool {
-	return slices.ContainsFunc(s.starts, func(r Result) bool { return r.Candidate == candidate })
+	return slices.ContainsFunc(s.starts, func(r result) bool { return r.Candidate == candidate })
 }
 
-// setEnding is Study.SetEnding.
+// setEnding implements ender.
 func (s *sampledSearch) setEnding(early bool) {
 	s.ending = early
-	if !early && s.cut {
-		s.over, s.cut = false, false
+	if !early && s.reason == cutShort {
+		s.reason = ""
 	}
 }
 
-// closing is how many tokens one more generation reads, and what comes after the last.
+// isEnding implements ender.
+func (s *sampledSearch) isEnding() bool { return s.ending }
+
+// foreseen implements ender.
+func (s *sampledSearch) foreseen() int { return s.limit }
+
+// closing implements ender: a generation, the mean and the finals.
 func (s *sampledSearch) closing() int {
 	n := s.generationTokens() + s.full + finalMeans*s.final
 	if s.finals == nil {
@@ -190,16 +266,11 @@ func (s *sampledSearch) closing() int {
 	return n
 }
 
-// spend counts what no generation reads.
-func (s *sampledSearch) spend(tokens int) {
-	s.spent += tokens
+func (s *sampledSearch) nextCheck() {
 	s.check = s.begun + int(checkpoint*float64(s.spent-s.begun))
 }
 
-// finalStarts and finalMeans are how many starts and means are finalists.
-const finalStarts, finalMeans = 2, 2
-
-// generationTokens is the most that a generation reads.
+// generationTokens is the most that a generation takes.
 func (sp *space) generationTokens() int {
 	n := 0
 	for _, d := range newDecks(sp.readings) {
@@ -233,25 +304,39 @@ func (s *sampledSearch) propose() [][]float64 {
 	return points
 }
 
-// Tell implements Algorithm.
-func (s *sampledSearch) Tell(batch []Result) {
-	switch {
-	case s.starts == nil:
+// Tell implements algorithm.
+func (s *sampledSearch) Tell(batch []result) {
+	s.spent += s.cost
+	if s.phase != generating {
+		s.nextCheck()
+	}
+	switch s.phase {
+	case starting:
 		s.starts = batch
-		return
-	case s.judged:
-		s.finals = append(s.finals, batch...)
-		return
-	case s.points == nil:
-		if !slices.ContainsFunc(s.means, func(r Result) bool { return r.Candidate == batch[0].Candidate }) {
+	case judging:
+		seen := func(r result) bool { return r.Candidate == batch[0].Candidate }
+		if !slices.ContainsFunc(s.means, seen) {
 			s.means = append(s.means, batch...)
 		}
-		return
+	case finishing:
+		s.finals, s.means = append(s.finals, batch...), nil
+	case generating:
+		s.learn(batch)
 	}
+}
+
+// learn moves the distribution by a generation. One that is not whole, which an earlier version of the
+// program may have left, only informs the model.
+func (s *sampledSearch) learn(batch []result) {
 	value := make([]float64, len(batch))
 	for i, r := range batch {
 		value[i] = estimate(r.Losses, s.readings, s.hand)
+		if math.IsNaN(value[i]) { // not all of it was evaluated
+			value[i] = math.Inf(1)
+		}
 	}
 	s.model.add(s.points, value)
-	s.cma.tell(s.points, value)
+	if len(batch) == s.cma.lambda {
+		s.cma.tell(s.points, value)
+	}
 }

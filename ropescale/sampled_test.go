@@ -303,26 +303,26 @@ func TestWinner(t *testing.T) {
 	for range 4 {
 		readings = append(readings, Reading{Kind: "key", Weight: 0.1, Use: ForFinalists})
 	}
-	result := func(id int, text float64, keys ...float64) Result {
-		return Result{Candidate: id, Losses: append(append(Losses{text}, keys[:2]...), append([]float64{math.NaN()}, keys[2:]...)...)}
+	told := func(id int, text float64, keys ...float64) result {
+		return result{Candidate: id, Losses: append(append(Losses{text}, keys[:2]...), append([]float64{math.NaN()}, keys[2:]...)...)}
 	}
 	inf := math.Inf(1)
-	yarn, ntk := result(0, 3, .5, .5, .5, .5, .5, .5), result(1, 2, 2, 2, 2, 2, 2, 2)
+	yarn, ntk := told(0, 3, .5, .5, .5, .5, .5, .5), told(1, 2, 2, 2, 2, 2, 2, 2)
 	for name, c := range map[string]struct {
-		found []Result
+		found []result
 		want  int
 	}{
 		"nothing found":              {nil, 0},
-		"better at both":             {[]Result{result(2, 2.9, .4, .4, .4, .4, .4, .4)}, 2},
-		"as good a key but for luck": {[]Result{result(2, 2.9, .9, .2, .9, .2, .9, .1)}, 2},
-		"worse at every key":         {[]Result{result(2, 2, .51, .51, .51, .51, .51, .51)}, 0},
-		"worse at most":              {[]Result{result(2, 2, .5, 1, .5, 1, 1, 1)}, 0},
-		"worse at the first ones":    {[]Result{result(2, 2.9, .9, .9, .3, .3, .3, .3)}, 2},
-		"not finite":                 {[]Result{result(2, 2, inf, .1, .1, .1, .1, .1)}, 0},
-		"the better text wins":       {[]Result{result(2, 2.9, .5, .5, .5, .5, .5, .5), result(3, 2.8, .5, .5, .5, .5, .5, .5)}, 3},
-		"or the better keys":         {[]Result{result(2, 2.9, .1, .1, .1, .1, .1, .1), result(3, 2.8, .5, .5, .5, .5, .5, .5)}, 2},
+		"better at both":             {[]result{told(2, 2.9, .4, .4, .4, .4, .4, .4)}, 2},
+		"as good a key but for luck": {[]result{told(2, 2.9, .9, .2, .9, .2, .9, .1)}, 2},
+		"worse at every key":         {[]result{told(2, 2, .51, .51, .51, .51, .51, .51)}, 0},
+		"worse at most":              {[]result{told(2, 2, .5, 1, .5, 1, 1, 1)}, 0},
+		"worse at the first ones":    {[]result{told(2, 2.9, .9, .9, .3, .3, .3, .3)}, 2},
+		"not finite":                 {[]result{told(2, 2, inf, .1, .1, .1, .1, .1)}, 0},
+		"the better text wins":       {[]result{told(2, 2.9, .5, .5, .5, .5, .5, .5), told(3, 2.8, .5, .5, .5, .5, .5, .5)}, 3},
+		"or the better keys":         {[]result{told(2, 2.9, .1, .1, .1, .1, .1, .1), told(3, 2.8, .5, .5, .5, .5, .5, .5)}, 2},
 	} {
-		got, ok := winner(append([]Result{yarn, ntk}, c.found...), readings, func(id int) bool { return id < 2 })
+		got, ok := winner(append([]result{yarn, ntk}, c.found...), readings, func(id int) bool { return id < 2 })
 		assert.True(t, ok, name)
 		assert.Equal(t, c.want, got.Candidate, name)
 	}

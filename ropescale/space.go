@@ -2,6 +2,7 @@ package ropescale
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -9,60 +10,18 @@ import (
 	"strings"
 )
 
-// Params are the settings of the search algorithms. The zero value is the paper's values for "longrope" (arXiv
-// 2402.13753, section 3.3 and appendix A.1), which are those of the released algorithms too, and Hansen's for "cma"; with a
-// budget (Options.Budget) that is smaller than the default, the zero values of longrope's sizes shrink with it. A field
-// of another algorithm is ignored.
-type Params struct {
-	// MaxScale bounds every lambda by MaxScale*s; 0 means 1.25.
-	MaxScale float64 `json:"max_scale"`
-	// StartWindows are the values that n-hat may take; nil means 0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 64, 128, 256.
-	// Values at or above the target are dropped.
-	StartWindows []int `json:"start_windows"`
-	// Attention is "fixed" (every candidate has AttentionFactor) or "search"; "" means fixed for longrope, search for cma.
-	Attention string `json:"attention"`
-	// AttentionFactor is the fixed one; 0 means LongRoPEAttentionFactor's.
-	AttentionFactor float64 `json:"attention_factor"`
-
-	// Step is the grid of lambda in longrope; 0 means 0.01.
-	Step float64 `json:"step"`
-	// Population is the size of the first generation of longrope (0: 64) and of every generation of cma (0: 8).
-	Population int `json:"population"`
-	// Mutations and Crossovers are longrope's new candidates per generation; 0 means 16 of each.
-	Mutations  int `json:"mutations"`
-	Crossovers int `json:"crossovers"`
-	// Parents is how many of the best survive a generation of longrope; 0 means 32.
-	Parents int `json:"parents"`
-	// Iterations is the number of generations of longrope after the first; 0 means 40, or what the budget allows.
-	Iterations int `json:"iterations"`
-	// MutationProbability is longrope's p of each gene; 0 means 0.3.
-	MutationProbability float64 `json:"mutation_probability"`
-
-	// Knots is the number of increments of log lambda in cma; 0 means 8 (never more than d/2).
-	Knots int `json:"knots"`
-	// Retries is how often cma begins anew, at the start that won, where no mean is as good as a start at the final readings.
-	Retries int `json:"retries,omitempty"`
-	// Sigma is cma's first step size: of the square root of an increment over an even rise of ln s; 0 means 0.2.
-	Sigma float64 `json:"sigma"`
-}
-
-// paperTrials is what the paper's settings evaluate: three seeds, 64 candidates, 40 generations of 32.
-const paperTrials = 3 + 64 + 40*(16+16)
-
-// CMAGenerations is what the default budget of cma is made for, beside the starts and four scores of the mean on all readings, on
-// the way and at the end.
-const CMAGenerations = 18
-
-// space is what an algorithm searches in: the problem, the resolved parameters, the budget and the random numbers.
+// space is what an algorithm searches in: the problem, the resolved parameters and settings, the budget
+// and the random numbers.
 type space struct {
 	Params
+	settings
 	rope      Rope
 	target    int
 	stretch   float64 // s, or what is given in its place
 	readings  []Reading
 	least     int // tokens of the starts
 	full      int // tokens of what the fitness is made of
-	final     int // tokens of what finalists read; 0 where the budget has no room for them
+	final     int // tokens that a finalist takes; 0 where the budget has no room for them
 	retry     int // tokens of a retry
 	budget    int // tokens
 	starts    []Candidate
@@ -70,94 +29,54 @@ type space struct {
 	rng       *rand.Rand
 }
 
-// newSpace checks opts and fills in the defaults; the returned options are what the journal's header records.
+// newSpace checks opts and fills in the defaults; the returned options are the journal's header.
 func newSpace(opts Options) (*space, Options, error) {
-	fail := func(format string, a ...any) (*space, Options, error) {
-		return nil, opts, fmt.Errorf("study: "+format, a...)
+	fail := func(err error) (*space, Options, error) {
+		return nil, opts, fmt.Errorf("study: %w", err)
 	}
-	if err := opts.Rope.Validate(); err != nil {
-		return fail("%w", err)
-	}
-	if opts.Stretch != 0 && (!usable(opts.Stretch) || opts.Stretch <= 1) {
-		return fail("stretch is %g, want a finite number above 1, or 0 (the target over the original context length)", opts.Stretch)
-	}
-	if opts.Target < 2 || opts.Target <= opts.Rope.OriginalContextLength && opts.Stretch == 0 || opts.Target > maxLength {
-		return fail("target length is %d, want more than the original context length %d and at most %d",
-			opts.Target, opts.Rope.OriginalContextLength, maxLength)
-	}
-	if opts.Rope.Dims < 4 {
-		return fail("rope_dimension_count is %d, want at least 4", opts.Rope.Dims)
-	}
-	if opts.Base != nil {
-		if err := opts.Base.check(opts.Rope.Pairs()); err != nil {
-			return fail("base: %w", err)
-		}
-	}
+	opts.Algorithm = cmp.Or(opts.Algorithm, "cma")
 	if opts.Readings == nil {
 		opts.Readings = []Reading{{Tokens: 1, Weight: 1}}
 	}
-	full, final := 0, 0
-	for i, r := range opts.Readings {
-		if r.Tokens < 0 || r.Tokens > maxLength || r.Tokens+i == 0 || !usable(r.Weight) {
-			return fail("reading %d, %q, has %d tokens and weight %g, want positive numbers (0 tokens only with the reading before it)", i, r.Name, r.Tokens, r.Weight)
-		}
-		switch r.Use {
-		case "":
-			full += r.Tokens
-		case ForFinalists:
-			final += r.Tokens
-		case ForGenerations:
-		default:
-			return fail("reading %d, %q, is for %q, want nothing, %q or %q", i, r.Name, r.Use, ForGenerations, ForFinalists)
+	for _, check := range []func() error{opts.checkProblem, opts.checkReadings, opts.checkSearch} {
+		if err := check(); err != nil {
+			return fail(err)
 		}
 	}
+	full, final := tokensOf(opts.Readings, ""), tokensOf(opts.Readings, ForFinalists)
 	least := (len(SeedNames(opts.Rope, opts.Target)) + len(opts.Starts)) * full
 	if opts.Budget < 0 || opts.Budget > 0 && opts.Budget < least {
-		return fail("the budget is %d tokens, want at least %d (PI, NTK, YaRN and the starts are always evaluated)", opts.Budget, least)
+		return fail(fmt.Errorf("the budget is %d tokens, want at least %d "+
+			"(PI, NTK, YaRN and the starts are always evaluated)", opts.Budget, least))
 	}
-	if opts.Algorithm == "" {
-		opts.Algorithm = "cma"
-	}
-	if _, ok := algorithms[opts.Algorithm]; !ok {
-		return fail("unknown algorithm %q; known: %s", opts.Algorithm, strings.Join(Algorithms(), ", "))
-	}
-	p := &opts.Params
-	if err := p.check(); err != nil {
-		return fail("%w", err)
-	}
-	s := orDefault(opts.Stretch, opts.Rope.Scale(opts.Target))
-	p.MaxScale = orDefault(p.MaxScale, 1.25)
+	p, set := &opts.Params, opts.settings
 	p.StartWindows = windowsBelow(p.StartWindows, opts.Target)
-	p.AttentionFactor = orDefault(p.AttentionFactor, LongRoPEAttentionFactor(opts.Target, opts.Rope.OriginalContextLength))
 	if final == 0 { // nothing to be refused by
 		p.Retries = 0
 	}
+	set.maxScale = cmp.Or(set.maxScale, 1.25)
+	set.attentionFactor = cmp.Or(set.attentionFactor,
+		LongRoPEAttentionFactor(opts.Target, opts.Rope.OriginalContextLength))
 	if opts.Algorithm == "cma" {
 		p.cmaDefaults(opts.Rope.Pairs())
+		set.sigma = cmp.Or(set.sigma, 0.2)
 	} else {
-		opts.Budget = cmp.Or(opts.Budget, p.longropeDefaults(opts.Budget/full)*full)
+		opts.Budget = cmp.Or(opts.Budget, set.evolutionDefaults(p, opts.Budget/full)*full)
+		if set.parents > p.Population {
+			return fail(fmt.Errorf("%d parents exceed the population of %d", set.parents, p.Population))
+		}
 	}
-	opts.Starts = slices.Clone(opts.Starts)
-	for i, c := range opts.Starts {
-		if err := c.Rung.check(opts.Rope.Pairs()); err != nil {
-			return fail("start %d: %w", i, err)
-		}
-		opts.Starts[i].Rung.Length = opts.Target
-	}
-	if strings.HasPrefix(opts.Algorithm, "dim-") {
-		if len(opts.Starts) > 0 {
-			return fail("%s starts from YaRN: it takes no other start", opts.Algorithm)
-		}
-		if p.Attention == "search" {
-			return fail("%s has a fixed attention factor: it cannot search one", opts.Algorithm)
-		}
+	if opts.released() {
 		p.StartWindows = []int{0}
 	}
-	if p.Parents > p.Population && opts.Algorithm != "cma" {
-		return fail("%d parents exceed the population of %d", p.Parents, p.Population)
+	opts.Starts = slices.Clone(opts.Starts)
+	for i := range opts.Starts {
+		opts.Starts[i].Rung.Length = opts.Target
 	}
+	s := cmp.Or(opts.Stretch, opts.Rope.Scale(opts.Target))
 	sp := &space{
 		Params:    *p,
+		settings:  set,
 		rope:      opts.Rope,
 		target:    opts.Target,
 		stretch:   s,
@@ -165,44 +84,111 @@ func newSpace(opts Options) (*space, Options, error) {
 		least:     least,
 		full:      full,
 		final:     final,
-		budget:    opts.Budget,
 		starts:    opts.Starts,
-		maxFactor: max(1, p.MaxScale*s),
+		maxFactor: max(1, set.maxScale*s),
 		rng:       rand.New(rand.NewPCG(opts.Seed, 0x6c6f6e67726f7065)), // the stream spells longrope
 	}
-	once := 4*full + CMAGenerations*sp.generationTokens()
-	sp.retry = once + finalMeans*final
-	finals := (finalStarts + finalMeans) * final
-	if sp.budget == 0 {
-		sp.budget = least + once + finals + p.Retries*sp.retry
-		opts.Budget = sp.budget
-	}
-	if sp.budget < least+full+sp.generationTokens()+finals+p.Retries*sp.retry {
-		sp.final, sp.Retries = 0, 0
-	}
+	opts.Budget = sp.divide(opts.Budget)
 	return sp, opts, nil
 }
 
-// check refuses what no default can mend.
-func (p *Params) check() error {
-	for name, v := range map[string]int{"population": p.Population, "mutations": p.Mutations, "crossovers": p.Crossovers,
-		"parents": p.Parents, "iterations": p.Iterations, "knots": p.Knots, "retries": p.Retries} {
-		if v < 0 || v > 1<<20 {
-			return fmt.Errorf("%s is %d, want 0 (the default) to %d", name, v, 1<<20)
-		}
+// divide gives retries and finals their part of the budget, where it has room for them, and returns it;
+// 0 is what cma needs.
+func (sp *space) divide(budget int) int {
+	once := 4*sp.full + CMAGenerations*sp.generationTokens()
+	sp.retry = once + finalMeans*sp.final
+	finals := (finalStarts + finalMeans) * sp.final
+	sp.budget = cmp.Or(budget, sp.least+once+finals+sp.Retries*sp.retry)
+	if sp.budget < sp.least+sp.full+sp.generationTokens()+finals+sp.Retries*sp.retry {
+		sp.final, sp.Retries = 0, 0
 	}
-	for name, v := range map[string]float64{"max_scale": p.MaxScale, "attention_factor": p.AttentionFactor, "step": p.Step,
-		"mutation_probability": p.MutationProbability, "sigma": p.Sigma} {
-		if v != 0 && !usable(v) {
-			return fmt.Errorf("%s is %g, want a positive finite number or 0 (the default)", name, v)
-		}
+	return sp.budget
+}
+
+// checkProblem refuses a model or a target that nothing can be searched for.
+func (o *Options) checkProblem() error {
+	r := o.Rope
+	if err := r.Validate(); err != nil {
+		return err
 	}
 	switch {
-	case p.MutationProbability > 1:
-		return fmt.Errorf("mutation_probability is %g, want at most 1", p.MutationProbability)
-	case p.Step != 0 && p.Step < 1e-6:
-		return fmt.Errorf("step is %g, want at least 1e-6", p.Step)
-	case p.Attention != "" && p.Attention != "fixed" && p.Attention != "search":
+	case o.Stretch != 0 && (!usable(o.Stretch) || o.Stretch <= 1):
+		return fmt.Errorf("stretch is %g, want a finite number above 1, "+
+			"or 0 (the target over the original context length)", o.Stretch)
+	case o.Target < 2 || o.Target > maxLength, o.Target <= r.OriginalContextLength && o.Stretch == 0:
+		return fmt.Errorf("target length is %d, want more than the original context length %d "+
+			"and at most %d", o.Target, r.OriginalContextLength, maxLength)
+	case r.Dims < 4:
+		return fmt.Errorf("rope_dimension_count is %d, want at least 4", r.Dims)
+	}
+	if o.Base != nil {
+		if err := o.Base.check(r.Pairs()); err != nil {
+			return fmt.Errorf("base: %w", err)
+		}
+	}
+	for i, c := range o.Starts {
+		if err := c.Rung.check(r.Pairs()); err != nil {
+			return fmt.Errorf("start %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (o *Options) checkReadings() error {
+	for i, r := range o.Readings {
+		if r.Tokens < 0 || r.Tokens > maxLength || r.Tokens+i == 0 || !usable(r.Weight) {
+			return fmt.Errorf("reading %d, %q, has %d tokens and weight %g, want positive numbers "+
+				"(0 tokens only with the reading before it)", i, r.Name, r.Tokens, r.Weight)
+		}
+		if r.Use != "" && r.Use != ForFinalists && r.Use != ForGenerations {
+			return fmt.Errorf("reading %d, %q, is for %q, want nothing, %q or %q",
+				i, r.Name, r.Use, ForGenerations, ForFinalists)
+		}
+	}
+	return nil
+}
+
+// checkSearch refuses an algorithm or settings of it that no default can mend.
+func (o *Options) checkSearch() error {
+	if _, ok := algorithms[o.Algorithm]; !ok {
+		return fmt.Errorf("unknown algorithm %q; known: %s", o.Algorithm, strings.Join(algorithmNames(), ", "))
+	}
+	if err := o.Params.check(); err != nil {
+		return err
+	}
+	if err := o.settings.check(); err != nil {
+		return err
+	}
+	switch {
+	case o.released() && len(o.Starts) > 0:
+		return fmt.Errorf("%s starts from YaRN: it takes no other start", o.Algorithm)
+	case o.released() && o.Params.Attention == "search":
+		return fmt.Errorf("%s has a fixed attention factor: it cannot search one", o.Algorithm)
+	}
+	return nil
+}
+
+// released says whether the algorithm is one of those that LongRoPE's authors released.
+func (o *Options) released() bool { return strings.HasPrefix(o.Algorithm, "dim-") }
+
+// tokensOf are the tokens of the readings for a use.
+func tokensOf(readings []Reading, use Use) (tokens int) {
+	for _, i := range places(readings, use) {
+		tokens += readings[i].Tokens
+	}
+	return tokens
+}
+
+func (p *Params) check() error {
+	for _, v := range []struct {
+		name  string
+		value int
+	}{{"population", p.Population}, {"knots", p.Knots}, {"retries", p.Retries}} {
+		if v.value < 0 || v.value > 1<<20 {
+			return fmt.Errorf("%s is %d, want 0 (the default) to %d", v.name, v.value, 1<<20)
+		}
+	}
+	if p.Attention != "" && p.Attention != "fixed" && p.Attention != "search" {
 		return fmt.Errorf("attention is %q, want fixed or search", p.Attention)
 	}
 	for _, w := range p.StartWindows {
@@ -230,59 +216,15 @@ func windowsBelow(ws []int, target int) []int {
 	return fit
 }
 
-// longropeDefaults fills in the paper's sizes. Under a budget of B evaluations the sizes left at 0 shrink by sqrt(B/1347),
-// so that the number of generations shrinks likewise, and what remains of B after the first generation sets Iterations. It
-// returns how many evaluations these settings take.
-func (p *Params) longropeDefaults(budget int) int {
-	f := 1.0
-	if budget > 0 {
-		f = math.Sqrt(min(1, float64(budget)/paperTrials))
-	}
-	size := func(v *int, paper, least int) {
-		if *v == 0 {
-			*v = max(least, int(math.Round(f*float64(paper))))
-		}
-	}
-	size(&p.Population, 64, 8)
-	size(&p.Mutations, 16, 2)
-	size(&p.Crossovers, 16, 2)
-	if p.Parents == 0 {
-		p.Parents = min(max(4, int(math.Round(f*32))), p.Population)
-	}
-	first, each := len(MethodNames(Seed))+p.Population, p.Mutations+p.Crossovers
-	if p.Iterations == 0 {
-		p.Iterations = 40
-		if budget > 0 {
-			p.Iterations = (max(0, budget-first) + each - 1) / each
-		}
-	}
-	p.Step = orDefault(p.Step, 0.01)
-	p.MutationProbability = orDefault(p.MutationProbability, 0.3)
-	if p.Attention == "" {
-		p.Attention = "fixed"
-	}
-	p.Knots, p.Sigma, p.Retries = 0, 0, 0
-	return first + p.Iterations*each
-}
-
+// cmaDefaults fills in what is 0, and clears what cma has no use for.
 func (p *Params) cmaDefaults(pairs int) {
-	if p.Knots == 0 {
-		p.Knots = 8
-	}
-	p.Knots = min(p.Knots, pairs)
-	if p.Attention == "" {
-		p.Attention = "search"
-	}
-	p.Sigma = orDefault(p.Sigma, 0.2)
-	if p.Population == 0 {
-		p.Population = 8
-	}
-	p.Population = max(p.Population, 2)
-	*p = Params{MaxScale: p.MaxScale, StartWindows: p.StartWindows, Attention: p.Attention, AttentionFactor: p.AttentionFactor,
-		Population: p.Population, Knots: p.Knots, Sigma: p.Sigma, Retries: p.Retries}
+	p.Knots = min(cmp.Or(p.Knots, 8), pairs)
+	p.Attention = cmp.Or(p.Attention, "search")
+	p.Population = max(cmp.Or(p.Population, 8), 2)
 }
 
-// two draws the places of two parents in a population of n that is sorted, the better first; twice 0 where n is 1.
+// two draws the places of two parents in a population of n that is sorted, the better first; twice 0
+// where n is 1.
 func (sp *space) two(n int) (i, j int) {
 	i = sp.rng.IntN(n)
 	if n == 1 {
@@ -300,15 +242,16 @@ func (sp *space) attentionUnit() float64 {
 	return 0.5 * math.Log1p(math.Log(sp.stretch)/math.Log(float64(sp.rope.OriginalContextLength)))
 }
 
-// seeds returns the rungs of those methods, whose origin is the method's name, and the further starts.
+// seeds returns the rungs of the methods that every study begins with, whose origin is the method's
+// name, and the further starts.
 func (sp *space) seeds() []Candidate {
 	var c []Candidate
 	for _, name := range SeedNames(sp.rope, sp.target) {
 		m, err := MethodByName(name)
-		if err != nil {
-			panic("ropescale: " + err.Error())
+		var g Rung
+		if err == nil {
+			g, err = m.Rung(sp.rope, sp.target, MethodOptions{})
 		}
-		g, err := m.Rung(sp.rope, sp.target, MethodOptions{})
 		if err != nil {
 			panic("ropescale: " + err.Error()) // newSpace checked all that a method checks
 		}
@@ -320,4 +263,71 @@ func (sp *space) seeds() []Candidate {
 // rung is a candidate's rung in this space.
 func (sp *space) rung(factors []float64, window int, attention float64) Rung {
 	return Rung{Length: sp.target, StartWindow: window, AttentionFactor: attention, Factors: factors}
+}
+
+// settings are the algorithms' own numbers. The zero value is the published ones: LongRoPE's (arXiv
+// 2402.13753, section 3.3 and appendix A.1), which are those of the released algorithms too, and Hansen's
+// for cma.
+type settings struct {
+	maxScale        float64 // bounds every lambda by maxScale*s; 0: 1.25
+	attentionFactor float64 // the fixed one; 0: LongRoPEAttentionFactor's
+	sigma           float64 // cma's first step size, in variables; 0: 0.2
+
+	step                  float64 // the grid of lambda; 0: 0.01
+	mutationProbability   float64 // of each gene; 0: 0.3
+	mutations, crossovers int     // new candidates per generation; 0: 16 of each
+	parents               int     // how many of the best survive a generation; 0: 32
+	iterations            int     // generations after the first; 0: 40, or what the budget allows
+}
+
+func (s *settings) check() error {
+	for _, v := range []float64{s.maxScale, s.attentionFactor, s.sigma, s.step, s.mutationProbability} {
+		if v != 0 && !usable(v) {
+			return fmt.Errorf("a setting is %g, want a positive finite number or 0 (the default)", v)
+		}
+	}
+	if s.mutationProbability > 1 || s.step != 0 && s.step < 1e-6 {
+		return errors.New("want a probability of at most 1 and a step of at least 1e-6")
+	}
+	return nil
+}
+
+// paperTrials is what the paper's settings evaluate: three seeds, 64 candidates, 40 generations of 32.
+const paperTrials = 3 + 64 + 40*(16+16)
+
+// CMAGenerations is what the default budget of cma is made for, in addition to the starts and four scores
+// of the mean on all readings, on the way and at the end.
+const CMAGenerations = 18
+
+// evolutionDefaults fills in the paper's sizes. Under a budget of B evaluations the sizes left at 0
+// shrink by sqrt(B/1347), so that the number of generations shrinks likewise, and what remains of B after
+// the first generation sets iterations. It returns how many evaluations these settings take.
+func (s *settings) evolutionDefaults(p *Params, budget int) int {
+	f := 1.0
+	if budget > 0 {
+		f = math.Sqrt(min(1, float64(budget)/paperTrials))
+	}
+	size := func(v *int, paper, least int) {
+		if *v == 0 {
+			*v = max(least, int(math.Round(f*float64(paper))))
+		}
+	}
+	size(&p.Population, 64, 8)
+	size(&s.mutations, 16, 2)
+	size(&s.crossovers, 16, 2)
+	if s.parents == 0 {
+		s.parents = min(max(4, int(math.Round(f*32))), p.Population)
+	}
+	first, each := len(MethodNames(Seed))+p.Population, s.mutations+s.crossovers
+	if s.iterations == 0 {
+		s.iterations = 40
+		if budget > 0 {
+			s.iterations = (max(0, budget-first) + each - 1) / each
+		}
+	}
+	s.step = cmp.Or(s.step, 0.01)
+	s.mutationProbability = cmp.Or(s.mutationProbability, 0.3)
+	p.Attention = cmp.Or(p.Attention, "fixed")
+	p.Knots, p.Retries = 0, 0
+	return first + s.iterations*each
 }

@@ -73,7 +73,7 @@ func TestSearchApproachesKnownOptimum(t *testing.T) {
 		{"cma", Options{Algorithm: "cma"}, 1.03},
 		{"cma, 300 trials", Options{Algorithm: "cma", Budget: 300}, 1.012},
 		{"longrope, attention searched", Options{Algorithm: "longrope", Params: Params{Attention: "search"}}, 1.02},
-		{"longrope, attention right", Options{Algorithm: "longrope", Params: Params{AttentionFactor: 1.06}}, 1.02},
+		{"longrope, attention right", Options{Algorithm: "longrope", settings: settings{attentionFactor: 1.06}}, 1.02},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for seed := range uint64(3) {
@@ -98,7 +98,8 @@ func TestSearchApproachesKnownOptimum(t *testing.T) {
 // candidate: new, a valid rung, monotone, within the bounds and, for longrope, on the grid.
 func checkInvariants(t testing.TB, c Options) {
 	s := newStudy(t, c)
-	opts := s.Options()
+	sp, opts, err := newSpace(c)
+	require.NoError(t, err)
 	rng := rand.New(rand.NewPCG(c.Seed, 9))
 	run(t, s, func(Rung) float64 {
 		if rng.IntN(10) == 0 {
@@ -109,9 +110,9 @@ func checkInvariants(t testing.TB, c Options) {
 	history := s.History()
 	require.LessOrEqual(t, len(history), opts.Budget)
 	seen := map[string]bool{}
-	top := max(1, opts.Params.MaxScale*c.Rope.Scale(c.Target))
+	top := max(1, sp.maxScale*c.Rope.Scale(c.Target))
 	if strings.HasPrefix(c.Algorithm, "dim-") {
-		top = 1 + c.Rope.Scale(c.Target) + opts.Params.Step
+		top = 1 + c.Rope.Scale(c.Target) + sp.step
 	}
 	for _, trial := range history {
 		g := trial.Rung
@@ -128,11 +129,11 @@ func checkInvariants(t testing.TB, c Options) {
 		require.Contains(t, opts.Params.StartWindows, g.StartWindow)
 		require.Less(t, g.StartWindow, c.Target)
 		if opts.Params.Attention == "fixed" {
-			require.Equal(t, opts.Params.AttentionFactor, g.AttentionFactor)
+			require.Equal(t, sp.attentionFactor, g.AttentionFactor)
 		}
 		if opts.Algorithm == "longrope" {
 			for _, f := range g.Factors {
-				require.InDelta(t, math.Round((f-1)/opts.Params.Step), (f-1)/opts.Params.Step, 1e-3, "trial %d is off the grid", trial.ID)
+				require.InDelta(t, math.Round((f-1)/sp.step), (f-1)/sp.step, 1e-3, "trial %d is off the grid", trial.ID)
 			}
 		}
 	}
@@ -165,9 +166,10 @@ func FuzzSearchInvariants(f *testing.F) {
 	f.Add(uint64(2), uint16(90), uint16(2), uint16(2), uint16(3), 0.5, 0.5, 1.0, false, true)
 	f.Fuzz(func(t *testing.T, seed uint64, budget, pairs, length, target uint16, maxScale, step, p float64, cma, attention bool) {
 		opts := Options{Rope: Rope{Dims: 2 * int(pairs%128), FreqBase: 10000, OriginalContextLength: int(length)}, Target: int(target), Seed: seed,
-			Budget: 3 + int(budget%150), Algorithm: "longrope", Params: Params{MaxScale: maxScale, Step: step, MutationProbability: p}}
+			Budget: 3 + int(budget%150), Algorithm: "longrope", settings: settings{maxScale: maxScale, step: step, mutationProbability: p}}
 		if cma {
-			opts.Algorithm, opts.Params = "cma", Params{MaxScale: maxScale, Sigma: step, Knots: int(pairs % 11)}
+			opts.Algorithm, opts.Params.Knots = "cma", int(pairs%11)
+			opts.settings = settings{maxScale: maxScale, sigma: step}
 		}
 		if attention {
 			opts.Params.Attention = "search"
@@ -181,8 +183,11 @@ func FuzzSearchInvariants(f *testing.F) {
 
 func TestPaperBudget(t *testing.T) {
 	s := newStudy(t, Options{Algorithm: "longrope", Rope: tiny, Target: 2048})
-	p := s.Options().Params
-	assert.Equal(t, []int{64, 16, 16, 32, 40}, []int{p.Population, p.Mutations, p.Crossovers, p.Parents, p.Iterations})
+	p, _, err := newSpace(Options{Algorithm: "longrope", Rope: tiny, Target: 2048})
+	require.NoError(t, err)
+	assert.Equal(t, []int{64, 16, 16, 32, 40}, []int{p.Population, p.mutations, p.crossovers, p.parents, p.iterations})
+	assert.Equal(t, []float64{1.25, 0.01, 0.3}, []float64{p.maxScale, p.step, p.mutationProbability})
+	assert.Equal(t, LongRoPEAttentionFactor(2048, 256), p.attentionFactor)
 	assert.Equal(t, []int{0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 64, 128, 256}, p.StartWindows)
 	assert.Equal(t, paperTrials, s.Options().Budget)
 	run(t, s, bowl, 0, nil)
@@ -314,11 +319,12 @@ func TestOptionsErrors(t *testing.T) {
 		"the budget is -1 tokens":                 func(o *Options) { o.Budget = -1 },
 		"base: 1 factors":                         func(o *Options) { o.Base = &Rung{AttentionFactor: 1, Factors: []float64{1}} },
 		"population is -1":                        func(o *Options) { o.Params.Population = -1 },
-		"sigma is NaN":                            func(o *Options) { o.Params.Sigma = math.NaN() },
-		"mutation_probability is 2":               func(o *Options) { o.Params.MutationProbability = 2 },
+		"a setting is NaN":                        func(o *Options) { o.settings.sigma = math.NaN() },
+		"want a probability of at most 1":         func(o *Options) { o.settings.mutationProbability = 2 },
+		"knots is -3":                             func(o *Options) { o.Params.Retries, o.Params.Knots = -1, -3 },
 		"start window -4 is negative":             func(o *Options) { o.Params.StartWindows = []int{-4} },
 		`attention is "yes"`:                      func(o *Options) { o.Params.Attention = "yes" },
-		"9 parents exceed the population of 8":    func(o *Options) { o.Algorithm = "longrope"; o.Params.Parents, o.Params.Population = 9, 8 },
+		"9 parents exceed the population of 8":    func(o *Options) { o.Algorithm = "longrope"; o.settings.parents, o.Params.Population = 9, 8 },
 	} {
 		opts := Options{Rope: tiny, Target: 2048}
 		change(&opts)
@@ -394,7 +400,7 @@ func TestStretch(t *testing.T) {
 	trained, err := NTK(tiny, 2048, MethodOptions{StartWindow: 8, AttentionFactor: 1.1})
 	require.NoError(t, err)
 	for _, target := range []int{tiny.OriginalContextLength / 2, tiny.OriginalContextLength, 2 * tiny.OriginalContextLength} {
-		for _, algorithm := range Algorithms() {
+		for _, algorithm := range algorithmNames() {
 			t.Run(fmt.Sprint(target, " ", algorithm), func(t *testing.T) {
 				opts := Options{Rope: tiny, Target: target, Stretch: stretch, Algorithm: algorithm, Seed: 1, Budget: 120}
 				seeds := 3

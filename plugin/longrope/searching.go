@@ -164,6 +164,10 @@ func (r *searching) run(ctx context.Context) error {
 	case len(r.rungs) > 1:
 		r.say("%s tokens", size(r.step.target))
 	}
+	if trial, ok := r.study.Diverged(); ok {
+		r.say("note: an earlier version of this program started %s; from trial %d on this one would have "+
+			"proposed other candidates, and it resumes from those that are stored", r.journal, trial)
+	}
 	scores := r.pool.evaluator(r.judge, r.e)
 	said := false
 	for !r.study.Done() {
