@@ -70,9 +70,16 @@ var required = []string{"date", "recorded", "machine", "backend", "host", "model
 
 // units are what a column's values are in, by words of its title.
 var units = []struct{ word, unit string }{
-	{"nats", "nats"}, {"NLL", "nats"}, {"bits/byte", "bits/byte"}, {"against NTK", "nats"},
-	{"ppl", "perplexity"}, {"perplexity", "perplexity"}, {"ms:", "ms"}, {"key", "keys found"},
-	{"in all", "keys found"}, {"tokens", "tokens"},
+	{"nats", "nats"},
+	{"NLL", "nats"},
+	{"bits/byte", "bits/byte"},
+	{"against NTK", "nats"},
+	{"ppl", "perplexity"},
+	{"perplexity", "perplexity"},
+	{"ms:", "ms"},
+	{"key", "keys found"},
+	{"in all", "keys found"},
+	{"tokens", "tokens"},
 }
 
 // titleOfNumber is the title of a column that the table's caption says the unit of: a length, a
@@ -163,8 +170,10 @@ func values(text string) []value {
 }
 
 func parsed(m []string) value {
-	v := value{Value: number(m[1]), PlusMinus: optional(m[3]), Of: optional(m[5]),
-		Low: optional(m[6]), High: optional(m[7])}
+	v := value{
+		Value: number(m[1]), PlusMinus: optional(m[3]), Of: optional(m[5]),
+		Low: optional(m[6]), High: optional(m[7]),
+	}
 	if m[4] != "" {
 		v.Unit = "%"
 	}
@@ -417,9 +426,13 @@ func TestResultsRules(t *testing.T) {
 		[]string{"", "a", "b|c", ""},
 		strings.Split(plain(strings.Join(rowCells(`| | a | b\|c | |`), ";")), ";"),
 	)
-	assert.Equal(t, []column{{"", ""}, {"perplexity", "perplexity"}, {"mean ± sd", "perplexity"},
+	assert.Equal(t, []column{
+		{"", ""},
+		{"perplexity", "perplexity"},
+		{"mean ± sd", "perplexity"},
 		{
 			"2,048",
 			"nats",
-		}}, titled([]string{"", "perplexity", "mean ± sd", "2,048"}, "change of NLL"))
+		},
+	}, titled([]string{"", "perplexity", "mean ± sd", "2,048"}, "change of NLL"))
 }
