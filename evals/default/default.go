@@ -1,9 +1,9 @@
-// Package defaultmodel carries the default model and its held-out texts inside the program, so that the whole path of
-// LongRoPE can be shown on any machine, offline.
+// Package defaultmodel carries the default model and its held-out texts inside the program, so that
+// the whole path of LongRoPE can be shown on any machine, offline.
 //
-// The model is a llama of 4 million parameters with an original context length of 256 tokens. train.py made it, from
-// text in the public domain; README.md is its model card. The search texts are for searching factors, the test texts
-// for measuring them; the model was trained on neither.
+// The model is a llama of 4 million parameters with an original context length of 256 tokens.
+// train.py made it, from text in the public domain; README.md is its model card. The search texts
+// are for searching factors, the test texts for measuring them; the model was trained on neither.
 package defaultmodel
 
 import (
@@ -17,7 +17,8 @@ import (
 const (
 	// ContextLength is the original context length L, in tokens.
 	ContextLength = 256
-	// Template is the prompt template to create the model with in the host: the model continues text, it does not chat.
+	// Template is the prompt template to create the model with in the host: the model continues
+	// text, it does not chat.
 	Template = "{{ .Prompt }}"
 )
 
@@ -49,8 +50,9 @@ func SearchTexts() []Text { return read("ezekiel", "opticks-3") }
 // TestTexts are the texts to measure on; no text is in both.
 func TestTexts() []Text { return read("isaiah", "acts", "opticks-4") }
 
-// LongSearchText and LongTestText are for lengths that the texts above do not reach: the rest of the Bible in two, 0.6 and
-// 0.2 million tokens for most models. The default model was trained on both.
+// LongSearchText and LongTestText are for lengths that the texts above do not reach: the rest of
+// the Bible in two, 0.6 and 0.2 million tokens for most models. The default model was trained on
+// both.
 func LongSearchText() Text { return oldTestament() }
 
 // LongTestText is to LongSearchText what TestTexts are to SearchTexts.
@@ -78,7 +80,8 @@ func read(names ...string) []Text {
 	for i, name := range names {
 		body, err := texts.ReadFile("texts/" + name + ".txt")
 		if err != nil {
-			panic(fmt.Sprintf("defaultmodel: %v", err)) // embedded when compiled: only a wrong name above gets here
+			// embedded when compiled: only a wrong name above gets here
+			panic(fmt.Sprintf("defaultmodel: %v", err))
 		}
 		docs[i] = Text{Name: name, Body: string(body)}
 	}

@@ -15,7 +15,8 @@ func TestTextsAreApart(t *testing.T) {
 	require.NotEmpty(t, TestTexts())
 	seen := map[string]string{} // a line of some length -> the text it stands in
 	names := map[string]bool{}
-	for _, text := range append(append(SearchTexts(), TestTexts()...), LongSearchText(), LongTestText()) {
+	for _, text := range append(append(SearchTexts(), TestTexts()...), LongSearchText(),
+		LongTestText()) {
 		assert.False(t, names[text.Name], "%s is listed twice", text.Name)
 		names[text.Name] = true
 		assert.Greater(t, len(text.Body), 100_000, text.Name)
@@ -27,7 +28,8 @@ func TestTextsAreApart(t *testing.T) {
 				continue
 			}
 			other, ok := seen[line]
-			assert.False(t, ok && other != text.Name, "%s and %s share the line %q", text.Name, other, line)
+			assert.False(t, ok && other != text.Name, "%s and %s share the line %q", text.Name,
+				other, line)
 			seen[line] = text.Name
 		}
 	}
@@ -45,7 +47,8 @@ func TestBibleTextsHaveNoVerseNumbers(t *testing.T) {
 
 func TestNoticeNamesEveryText(t *testing.T) {
 	assert.Contains(t, Notice, "public domain")
-	for _, text := range append(append(SearchTexts(), TestTexts()...), LongSearchText(), LongTestText()) {
+	for _, text := range append(append(SearchTexts(), TestTexts()...), LongSearchText(),
+		LongTestText()) {
 		assert.Contains(t, Notice, text.Name+".txt")
 	}
 }

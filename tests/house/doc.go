@@ -1,5 +1,6 @@
 // Package house holds tests of the repository's own text: the length of lines, words, the length of
-// functions, and the measurements under evals/results. They need neither cgo nor the patched host:
+// functions, and the measurements under evals/results, the direction of imports and the size of
+// packages. They need neither cgo nor the patched host:
 //
 //	CGO_ENABLED=0 go test ./tests/house
 //
