@@ -21,9 +21,15 @@ var (
 	row = regexp.MustCompile(`^("[^"]*": *|[\w.]+: *)?&?(\w+\.?\w*)?\{.*\},$`)
 )
 
-// columns is how wide a line is without its links, which cannot be wrapped.
+// columns is how wide a line is without its longest link, which cannot be wrapped.
 func columns(line string) int {
-	line = link.ReplaceAllString(line, "")
+	longest := ""
+	for _, l := range link.FindAllString(line, -1) {
+		if len(l) > len(longest) {
+			longest = l
+		}
+	}
+	line = strings.Replace(line, longest, "", 1)
 	return utf8.RuneCountInString(strings.ReplaceAll(line, "\t", "    "))
 }
 
