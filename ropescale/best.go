@@ -6,10 +6,11 @@ import (
 	"slices"
 )
 
-// Best returns the trial that completed the candidate with the lowest fitness, the earliest of equals; false while no
-// candidate was told all its readings. Once there are finalists it is one of these, by what the fitness is made of and the readings
-// for finalists together. One that is worse than the best start at what these are (keys), by more than a standard error of the
-// differences, is out.
+// Best returns the trial that completed the candidate with the lowest fitness, the earliest of
+// equals; false while no candidate was told all its readings. Once there are finalists it is one of
+// these, by what the fitness is made of and the readings for finalists together. One that is worse
+// than the best start at what these are (keys), by more than a standard error of the differences,
+// is out.
 func (s *Study) Best() (Trial, bool) {
 	best, ok := Trial{}, false
 	winner, decided := s.winner()
@@ -32,16 +33,23 @@ func (s *Study) winner() (id int, ok bool) {
 	for _, id := range s.finalists {
 		finalists = append(finalists, *s.candidates[id])
 	}
-	r, ok := winner(finalists, s.opts.Readings, func(id int) bool { return s.trials[id].Generation == 0 })
+	isStart := func(id int) bool { return s.trials[id].Generation == 0 }
+	r, ok := winner(finalists, s.opts.Readings, isStart)
 	return r.Candidate, ok
 }
 
-// winner is the finalist that Study.Best speaks of, the earliest of equals; false where there is none.
-func winner(finalists []result, readings []Reading, start func(candidate int) bool) (best result, ok bool) {
+// winner is the finalist that Study.Best speaks of, the earliest of equals; false where there is
+// none.
+func winner(finalists []result, readings []Reading, start func(candidate int) bool) (best result,
+	ok bool,
+) {
 	final := places(readings, ForFinalists)
 	all := append(places(readings, ""), final...)
 	compared := slices.DeleteFunc(slices.Clone(all), func(i int) bool {
-		return !slices.ContainsFunc(final, func(k int) bool { return readings[k].Kind == readings[i].Kind })
+		return !slices.ContainsFunc(final, func(k int) bool {
+			return readings[k].Kind ==
+				readings[i].Kind
+		})
 	})
 	var bar result
 	lowest := math.Inf(1)
@@ -52,7 +60,8 @@ func winner(finalists []result, readings []Reading, start func(candidate int) bo
 	}
 	lowest = math.Inf(1)
 	for _, r := range finalists {
-		if bar.Losses != nil && r.Candidate != bar.Candidate && worse(r.Losses, bar.Losses, compared) {
+		if bar.Losses != nil && r.Candidate != bar.Candidate &&
+			worse(r.Losses, bar.Losses, compared) {
 			continue
 		}
 		if v := estimate(r.Losses, readings, all); !ok || v < lowest {
@@ -83,8 +92,8 @@ func fitness(losses []float64, readings []Reading) float64 {
 	return math.Exp(sum)
 }
 
-// estimate is what the log of the fitness would be if the losses in places were all there are: each kind has the weight that it has
-// in the fitness.
+// estimate is what the log of the fitness would be if the losses in places were all there are: each
+// kind has the weight that it has in the fitness.
 func estimate(losses []float64, readings []Reading, places []int) (v float64) {
 	weight, share := map[string]float64{}, map[string]float64{}
 	for _, r := range readings {
@@ -102,9 +111,9 @@ func estimate(losses []float64, readings []Reading, places []int) (v float64) {
 	return v
 }
 
-// Seeds returns the told ones of the three trials that every study starts with, by the names of their methods: linear
-// (PI), ntk and yarn, each as published, with n-hat 0 and the method's own attention factor. Up to L all three are the own
-// RoPE, which is then the only one: own.
+// Seeds returns the told ones of the three trials that every study starts with, by the names of
+// their methods: linear (PI), ntk and yarn, each as published, with n-hat 0 and the method's own
+// attention factor. Up to L all three are the own RoPE, which is then the only one: own.
 func (s *Study) Seeds() map[string]Trial {
 	seeds := map[string]Trial{}
 	for _, t := range s.History() {
@@ -117,9 +126,10 @@ func (s *Study) Seeds() map[string]Trial {
 
 // Point is one point of a study's progress.
 type Point struct {
-	Trial  int     `json:"trial"`
-	Tokens int     `json:"tokens"` // evaluated up to and with this trial
-	Best   float64 `json:"best"`   // lowest fitness so far of a candidate that was told all readings; +Inf before the first
+	Trial  int `json:"trial"`
+	Tokens int `json:"tokens"` // evaluated up to and with this trial
+	// lowest fitness so far of a candidate that was told all readings; +Inf before the first
+	Best float64 `json:"best"`
 }
 
 // Curve returns the best fitness over the tokens evaluated, a point per told trial by id.
@@ -136,8 +146,8 @@ func (s *Study) Curve() []Point {
 	return curve
 }
 
-// Ladder returns the best trial as a ladder of one rung, with where it came from. It is an error while no candidate has a
-// finite fitness.
+// Ladder returns the best trial as a ladder of one rung, with where it came from. It is an error
+// while no candidate has a finite fitness.
 func (s *Study) Ladder() (*Ladder, error) {
 	best, ok := s.Best()
 	if !ok || math.IsInf(best.Fitness, 0) {
@@ -148,7 +158,11 @@ func (s *Study) Ladder() (*Ladder, error) {
 		return nil, err
 	}
 	curve := s.Curve()
-	l.Source = &Source{ModelDigest: s.opts.ModelDigest, Method: "longrope", Algorithm: s.opts.Algorithm, Seed: s.opts.Seed,
-		Texts: s.opts.Texts, Measure: s.opts.Fitness, Fitness: best.Fitness, Trials: len(curve), Tokens: curve[len(curve)-1].Tokens}
+	l.Source = &Source{
+		ModelDigest: s.opts.ModelDigest, Method: "longrope",
+		Algorithm: s.opts.Algorithm, Seed: s.opts.Seed,
+		Texts: s.opts.Texts, Measure: s.opts.Fitness, Fitness: best.Fitness, Trials: len(curve),
+		Tokens: curve[len(curve)-1].Tokens,
+	}
 	return l, nil
 }

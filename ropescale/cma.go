@@ -6,9 +6,10 @@ import (
 	"slices"
 )
 
-// cmaes is the (mu/mu_w, lambda)-CMA-ES with active update. The equation numbers and names are those of N. Hansen,
-// "The CMA Evolution Strategy: A Tutorial", arXiv 1604.00772 (2016). It minimises, in n unbounded dimensions; n is
-// small here, so the eigensystem is computed anew for every generation.
+// cmaes is the (mu/mu_w, lambda)-CMA-ES with active update. The equation numbers and names are
+// those of N. Hansen, "The CMA Evolution Strategy: A Tutorial", arXiv 1604.00772 (2016). It
+// minimises, in n unbounded dimensions; n is small here, so the eigensystem is computed again for
+// every generation.
 type cmaes struct {
 	n, lambda int
 	weights   []float64 // lambda of them; the first mu are positive and sum to 1
@@ -34,8 +35,10 @@ type cmaes struct {
 func newCMAES(mean []float64, sigma float64, lambda int, rng *rand.Rand) *cmaes {
 	n := len(mean)
 	nf := float64(n)
-	e := &cmaes{n: n, lambda: lambda, mean: slices.Clone(mean), sigma: sigma, rng: rng,
-		pSigma: make([]float64, n), pc: make([]float64, n), c: identity(n)}
+	e := &cmaes{
+		n: n, lambda: lambda, mean: slices.Clone(mean), sigma: sigma, rng: rng,
+		pSigma: make([]float64, n), pc: make([]float64, n), c: identity(n),
+	}
 
 	// w'_i = ln((lambda+1)/2) - ln i. (eq. 49)
 	w := make([]float64, lambda)
@@ -53,9 +56,13 @@ func newCMAES(mean []float64, sigma float64, lambda int, rng *rand.Rand) *cmaes 
 	muEffNeg := neg * neg / neg2
 
 	const alphaCov = 2
-	e.c1 = alphaCov / ((nf+1.3)*(nf+1.3) + e.muEff)                                                           // (eq. 57)
-	e.cMu = min(1-e.c1, alphaCov*(e.muEff-2+1/e.muEff)/((nf+2)*(nf+2)+alphaCov*e.muEff/2))                    // (eq. 58)
-	alpha := min(1+e.c1/max(e.cMu, 1e-300), 1+2*muEffNeg/(e.muEff+2), (1-e.c1-e.cMu)/(nf*max(e.cMu, 1e-300))) // (eq. 50-52)
+	// (eq. 57)
+	e.c1 = alphaCov / ((nf+1.3)*(nf+1.3) + e.muEff)
+	// (eq. 58)
+	e.cMu = min(1-e.c1, alphaCov*(e.muEff-2+1/e.muEff)/((nf+2)*(nf+2)+alphaCov*e.muEff/2))
+	// (eq. 50-52)
+	alpha := min(1+e.c1/max(e.cMu, 1e-300), 1+2*muEffNeg/(e.muEff+2),
+		(1-e.c1-e.cMu)/(nf*max(e.cMu, 1e-300)))
 	var positive, negative float64
 	for _, v := range w {
 		positive, negative = positive+max(v, 0), negative-min(v, 0)
@@ -97,8 +104,8 @@ func (e *cmaes) ask() [][]float64 {
 	return xs
 }
 
-// tell updates the distribution from the points of the last ask and their fitness, in the same order. Equal fitness is
-// ranked by that order.
+// tell updates the distribution from the points of the last ask and their fitness, in the same
+// order. Equal fitness is ranked by that order.
 func (e *cmaes) tell(xs [][]float64, fitness []float64) {
 	e.g++
 	order := make([]int, len(xs))
@@ -136,7 +143,8 @@ func (e *cmaes) tell(xs [][]float64, fitness []float64) {
 	for i := range e.pSigma {
 		e.pSigma[i] = (1-e.cSigma)*e.pSigma[i] + a*inv[i]
 	}
-	// sigma *= exp(c_sigma/d_sigma (||p_sigma||/E||N(0,I)|| - 1)), at most by e a generation (eq. 44)
+	// sigma *= exp(c_sigma/d_sigma (||p_sigma||/E||N(0,I)|| - 1)), at most by e a generation (eq.
+	// 44)
 	length := norm(e.pSigma)
 	e.sigma *= math.Exp(min(1, e.cSigma/e.dSigma*(length/e.chiN-1)))
 
@@ -162,7 +170,8 @@ func (e *cmaes) tell(xs [][]float64, fitness []float64) {
 			wo[k] = w * float64(e.n) / max(l*l, 1e-300)
 		}
 	}
-	// C = (1 + c_1 delta(h_sigma) - c_1 - c_mu sum w) C + c_1 p_c p_c^T + c_mu sum w° y y^T (eq. 47)
+	// C = (1 + c_1 delta(h_sigma) - c_1 - c_mu sum w) C + c_1 p_c p_c^T + c_mu sum w° y y^T (eq.
+	// 47)
 	keep := 1 + e.c1*(1-hSigma)*e.cc*(2-e.cc) - e.c1 - e.cMu*sumW
 	for i := range e.c {
 		for j := range i + 1 {
@@ -195,8 +204,9 @@ func (e *cmaes) invSqrt(v []float64) []float64 {
 // spread is the largest standard deviation of the distribution along any direction.
 func (e *cmaes) spread() float64 { return e.sigma * slices.Max(e.d) }
 
-// decompose sets b and d from c by Jacobi rotations, which are exact to rounding for a symmetric matrix of this size
-// and, unlike QR, a page of code. Eigenvalues are kept above 1e-14 of the largest.
+// decompose sets b and d from c by Jacobi rotations, which are exact to rounding for a symmetric
+// matrix of this size and, unlike QR, a page of code. Eigenvalues are kept above 1e-14 of the
+// largest.
 func (e *cmaes) decompose() {
 	n := e.n
 	a := make([][]float64, n)

@@ -40,7 +40,12 @@ func TestCMAOnStandardFunctions(t *testing.T) {
 		name        string
 		f           func([]float64) float64
 		evaluations int // about twice what the tutorial's code needs
-	}{{"sphere", sphere, 2500}, {"ellipsoid", ellipsoid, 9000}, {"rotated ellipsoid", rotated, 9000}, {"rosenbrock", rosenbrock, 12000}} {
+	}{
+		{"sphere", sphere, 2500},
+		{"ellipsoid", ellipsoid, 9000},
+		{"rotated ellipsoid", rotated, 9000},
+		{"rosenbrock", rosenbrock, 12000},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			const n = 9
 			mean := slices.Repeat([]float64{0.5}, n)

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// From the same points and values, cmaes computes the same distribution as the PyPI package cmaes, after
-// every generation; testdata/cma.py makes the traces.
+// From the same points and values, cmaes computes the same distribution as the PyPI package cmaes,
+// after every generation; testdata/cma.py makes the traces.
 func TestCMAAgreesWithCmaes(t *testing.T) {
 	b, err := os.ReadFile("testdata/cma.json")
 	require.NoError(t, err)
@@ -59,7 +59,8 @@ func TestCMAAgreesWithCmaes(t *testing.T) {
 				for i := range got {
 					d := math.Abs(got[i]-all[i]) / max(1, scale)
 					worst = max(worst, d)
-					require.LessOrEqual(t, d, 1e-6, "generation %d, number %d of mean, sigma, p_sigma, p_c, C; "+
+					require.LessOrEqual(t, d, 1e-6, "generation %d, number %d of mean, sigma, "+
+						"p_sigma, p_c, C; "+
 						"made by %s with cmaes %s", g, i, doc.Command, doc.Cmaes)
 				}
 			}
@@ -83,7 +84,8 @@ func TestCMAConstants(t *testing.T) {
 	} {
 		assert.InDelta(t, v[1], v[0], 1e-6, name)
 	}
-	assert.InDelta(t, 5.7368606, newCMAES(make([]float64, 2), 0.2, 100, nil).dSigma, 1e-6, "many points")
+	assert.InDelta(t, 5.7368606, newCMAES(make([]float64, 2), 0.2, 100, nil).dSigma, 1e-6,
+		"many points")
 	var positive, negative float64
 	for _, w := range e.weights {
 		positive, negative = positive+max(w, 0), negative+min(w, 0)
@@ -108,7 +110,8 @@ func TestHSigma(t *testing.T) {
 			x := make([]float64, n)
 			x[0] = c.share * bound / math.Sqrt(e.cSigma*(2-e.cSigma)*e.muEff)
 			e.tell(slices.Repeat([][]float64{x}, 8), make([]float64, 8))
-			assert.Equal(t, c.moves, e.pc[0] != 0, fmt.Sprint("generation ", g, ", share ", c.share))
+			assert.Equal(t, c.moves, e.pc[0] != 0, fmt.Sprint("generation ", g, ", share ",
+				c.share))
 		}
 	}
 }

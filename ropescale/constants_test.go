@@ -18,12 +18,15 @@ import (
 
 // Tests of the numbers that evals/RESULTS.md found to matter, each by what it does.
 
-// A finalist is worse when its losses are above the start's by more than one standard error of the mean
-// of their differences: sqrt(sum (d - mean)^2 / (n - 1) / n).
+// A finalist is worse when its losses are above the start's by more than one standard error of the
+// mean of their differences: sqrt(sum (d - mean)^2 / (n - 1) / n).
 func TestWorseByOneStandardError(t *testing.T) {
 	spread := []float64{-3, -1, 0, 1, 3} // deviation sqrt(20/4), standard error 1
 	others, all := Losses{5, 6, 7, 8, 9}, []int{0, 1, 2, 3, 4}
-	for mean, want := range map[float64]bool{1.001: true, 0.999: false, 0: false, -1.001: false, -5: false} {
+	for mean, want := range map[float64]bool{
+		1.001: true, 0.999: false, 0: false, -1.001: false,
+		-5: false,
+	} {
 		var losses Losses
 		for i, d := range spread {
 			losses = append(losses, others[i]+d+mean)
@@ -75,7 +78,10 @@ func TestFourDraws(t *testing.T) {
 
 // A child has n-hat and a searched attention factor of either parent, each as likely.
 func TestCrossoverOfStartWindowAndAttention(t *testing.T) {
-	sp, _, err := newSpace(Options{Algorithm: "longrope", Rope: tiny, Target: 2048, Params: Params{Attention: "search"}})
+	sp, _, err := newSpace(Options{
+		Algorithm: "longrope", Rope: tiny, Target: 2048,
+		Params: Params{Attention: "search"},
+	})
 	require.NoError(t, err)
 	e := newEvolution(sp).(*evolution)
 	for k := range 2 {
@@ -110,7 +116,10 @@ func TestCrossoverOfStartWindowAndAttention(t *testing.T) {
 // A search of the default budget has 18 generations of 8, scores 3 seeds and 4 means in full, and
 // compares the best 2 of each; it begins a second try where it may. Factors end at 1.25 s.
 func TestSizesOfTheDefaultSearch(t *testing.T) {
-	opts := Options{Rope: tiny, Target: 2048, Seed: 3, Readings: andFurtherKeys(), Params: Params{Retries: 1}}
+	opts := Options{
+		Rope: tiny, Target: 2048, Seed: 3, Readings: andFurtherKeys(),
+		Params: Params{Retries: 1},
+	}
 	s := newStudy(t, opts)
 	const full, generation, finals = 8*2048 + 4*2000, 8 * (2048 + 2000), 3 * 2000
 	once := 4*full + 18*generation
@@ -126,7 +135,10 @@ func TestSizesOfTheDefaultSearch(t *testing.T) {
 			means = append(means, trial.ID)
 		}
 	}
-	assert.Equal(t, map[string]int{"linear": 1, "ntk": 1, "yarn": 1, "cma": 18 * 8, "cma mean": 4, "final": 4}, count)
+	assert.Equal(t, map[string]int{
+		"linear": 1, "ntk": 1, "yarn": 1, "cma": 18 * 8, "cma mean": 4,
+		"final": 4,
+	}, count)
 	// A mean is scored when the tokens spent have grown by half since the last one.
 	tokens := 3 * full
 	check := tokens * 3 / 2
@@ -159,8 +171,9 @@ func TestSizesOfTheDefaultSearch(t *testing.T) {
 }
 
 // The studies in testdata/study propose what this version does, to the last bit. Who changes an
-// algorithm on purpose writes them again: STUDY=write go test ./ropescale -run TestStudiesAreAsStored
-// (Bit-equality is promised on one platform: Go may fuse multiply and add on others.)
+// algorithm on purpose writes them again: STUDY=write go test ./ropescale -run
+// TestStudiesAreAsStored (Bit-equality is promised on one platform: Go may fuse multiply and add on
+// others.)
 func TestStudiesAreAsStored(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the stored studies are of amd64")
@@ -168,8 +181,10 @@ func TestStudiesAreAsStored(t *testing.T) {
 	r := Rope{Dims: 24, FreqBase: 10000, OriginalContextLength: 256}
 	for _, algorithm := range algorithmNames() {
 		t.Run(algorithm, func(t *testing.T) {
-			opts := Options{Rope: r, Target: 2048, Algorithm: algorithm, Seed: 11, Budget: 1 << 22,
-				Readings: andFurtherKeys(), Params: Params{Retries: 1}}
+			opts := Options{
+				Rope: r, Target: 2048, Algorithm: algorithm, Seed: 11, Budget: 1 << 22,
+				Readings: andFurtherKeys(), Params: Params{Retries: 1},
+			}
 			if algorithm == "cma" {
 				opts.Budget = 0
 			}
@@ -196,24 +211,26 @@ func TestStudiesAreAsStored(t *testing.T) {
 			got, err := os.ReadFile(path)
 			require.NoError(t, err)
 			for i, l := range bytes.SplitAfter(want, []byte("\n")) {
-				require.Equal(t, string(l), string(bytes.SplitAfter(got, []byte("\n"))[i]), "line %d of %s", i+1, stored)
+				require.Equal(t, string(l), string(bytes.SplitAfter(got, []byte("\n"))[i]),
+					"line %d of %s", i+1, stored)
 			}
 		})
 	}
 }
 
-// The model ranks with these numbers: a reach of half a variable, a variance of 0.02 for noise and 1 for
-// a group's shift. It forgets all but the last 100 points.
+// The model ranks with these numbers: a reach of half a variable, a variance of 0.02 for noise and
+// 1 for a group's shift. It forgets all but the last 100 points.
 func TestQuadraticKernel(t *testing.T) {
 	q := quadratic{center: []float64{0, 0}}
-	assert.InDelta(t, math.Pow(1+0.06/0.25, 2), q.kernel([]float64{0.2, 0.1}, []float64{0.2, 0.2}), 1e-12)
-	// Two points of two groups at the center: K = 1 + shift + noise on the diagonal, 1 beside it.
+	assert.InDelta(t, math.Pow(1+0.06/0.25, 2), q.kernel([]float64{0.2, 0.1}, []float64{0.2, 0.2}),
+		1e-12)
+	// Two points of two groups at the center: K = 1 + shift + noise on the diagonal, 1 off it.
 	q = quadratic{}
 	q.add([][]float64{{0, 0}}, []float64{3})
 	q.add([][]float64{{0, 0}}, []float64{5})
 	q.fit([]float64{0, 0})
 	assert.InDelta(t, 1/(2.02-1), q.alpha[1], 1e-12)
-	// Of one group: 1 + shift beside it, too.
+	// Of one group: 1 + shift off it, too.
 	q = quadratic{}
 	q.add([][]float64{{0, 0}, {0, 0}}, []float64{3, 5})
 	q.fit([]float64{0, 0})
@@ -244,7 +261,10 @@ func TestCurveBounds(t *testing.T) {
 // JSON of a told trial has its loss, whatever it is.
 func TestLossesOfJournal(t *testing.T) {
 	id := 3
-	b, err := json.Marshal(line{toldLine: &toldLine{ID: &id, Losses: Losses{1.5, math.Inf(1)}, Tokens: 7}})
+	b, err := json.Marshal(line{toldLine: &toldLine{
+		ID: &id, Losses: Losses{1.5, math.Inf(1)},
+		Tokens: 7,
+	}})
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"id": 3, "losses": [1.5, "inf"], "tokens": 7}`, string(b))
 }

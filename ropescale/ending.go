@@ -12,9 +12,9 @@ type ender interface {
 	foreseen() int
 }
 
-// SetEnding has the study end early: once its batch is told, the mean and finalists are scored, and that
-// is all. With false, a study that is to end so, or has, resumes where it was. It is written to the
-// journal. It has no effect on algorithms whose candidates are scored in full as they come.
+// SetEnding has the study end early: once its batch is told, the mean and finalists are scored, and
+// that is all. With false, a study that is to end so, or has, resumes where it was. It is written
+// to the journal. It has no effect on algorithms whose candidates are scored in full as they come.
 func (s *Study) SetEnding(early bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -48,8 +48,8 @@ func (s *Study) Ending() bool {
 	return ok && a.isEnding()
 }
 
-// Closing is how many tokens a study that is to end early evaluates from now on, after one more batch
-// than the one at hand; 0 where SetEnding has no effect.
+// Closing is how many tokens a study that is to end early evaluates from now on, after one more
+// batch than the one at hand; 0 where SetEnding has no effect.
 func (s *Study) Closing() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,8 +68,8 @@ func (s *Study) Closing() int {
 	return n
 }
 
-// Foreseen is how many tokens are evaluated if the search restarts (Params.Retries) no more often than
-// it did; Options().Budget is the most.
+// Foreseen is how many tokens are evaluated if the search restarts (Params.Retries) no more often
+// than it did; Options().Budget is the most.
 func (s *Study) Foreseen() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,16 +7,17 @@ import (
 	"slices"
 )
 
-// evolution is the paper's search (Algorithm 1): an elitist evolutionary search on the grid of monotone lambda, jointly
-// with n-hat. Its generations:
+// evolution is the paper's search (Algorithm 1): an elitist evolutionary search on the grid of
+// monotone lambda, jointly with n-hat. Its generations:
 //
 //  1. PI, NTK and YaRN as published (for comparison: they have attention factors of their own);
-//  2. the first population: the three on the grid, with the search's attention factor and n-hat 0 (further
-//     starts keep theirs where it is allowed), and their mutants;
-//  3. Iterations times: the best Parents of all that survived, Mutations mutants and Crossovers children of them.
+//  2. the first population: the three on the grid, with the search's attention factor and n-hat 0
+//     (further starts keep theirs where it is allowed), and their mutants;
+//  3. Iterations times: the best Parents of all that survived, Mutations mutants and Crossovers
+//     children of them.
 //
-// Every individual keeps 1 <= lambda_0 <= … <= lambda_{d/2-1} <= MaxScale*s by construction: a gene is drawn between
-// its neighbours, so nothing is ever repaired or thrown away.
+// Every individual keeps 1 <= lambda_0 <= … <= lambda_{d/2-1} <= 1.25 s by construction: a gene
+// is drawn between its neighbours, so nothing is ever repaired or thrown away.
 type evolution struct {
 	*space
 	phase      int
@@ -112,9 +113,10 @@ func (e *evolution) Tell(batch []result) {
 	e.phase++
 }
 
-// mutant redraws each lambda with probability p, uniformly among the grid points between its neighbours (the lower one
-// as just mutated), and n-hat and a searched attention factor with probability p among theirs. It tries until the
-// individual is new; in a space so small that a hundred tries find none, the study drops the repetition.
+// mutant redraws each lambda with probability p, uniformly among the grid points between its
+// neighbours (the lower one as just mutated), and n-hat and a searched attention factor with
+// probability p among theirs. It tries until the individual is new; in a space so small that a
+// hundred tries find none, the study drops the repetition.
 func (e *evolution) mutant(parent individual) individual {
 	x := individual{origin: "mutation"}
 	if parent.id > 0 || len(e.population) > 0 {
@@ -123,7 +125,8 @@ func (e *evolution) mutant(parent individual) individual {
 		x.origin = "mutation of " + parent.origin
 	}
 	for range 100 {
-		x.lambda, x.window, x.attention = slices.Clone(parent.lambda), parent.window, parent.attention
+		x.lambda, x.window, x.attention = slices.Clone(parent.lambda), parent.window,
+			parent.attention
 		for i := range x.lambda {
 			if e.rng.Float64() >= e.mutationProbability {
 				continue
@@ -150,9 +153,9 @@ func (e *evolution) mutant(parent individual) individual {
 	return x
 }
 
-// child starts as the better of two parents and takes each lambda of the other with probability p where that keeps it
-// monotone, and n-hat and a searched attention factor of either. After 20 tries without anything new it is a mutant of
-// the better parent, as in the authors' code.
+// child starts as the better of two parents and takes each lambda of the other with probability p
+// where that keeps it monotone, and n-hat and a searched attention factor of either. After 20 tries
+// without anything new it is a mutant of the better parent, as in the authors' code.
 func (e *evolution) child() individual {
 	i, j := e.two(len(e.population))
 	if i == j {
@@ -166,7 +169,8 @@ func (e *evolution) child() individual {
 			if e.rng.Float64() >= e.mutationProbability {
 				continue
 			}
-			if g := b.lambda[i]; (i == 0 || g >= x.lambda[i-1]) && (i+1 == len(x.lambda) || g <= x.lambda[i+1]) {
+			if g := b.lambda[i]; (i == 0 || g >= x.lambda[i-1]) &&
+				(i+1 == len(x.lambda) || g <= x.lambda[i+1]) {
 				x.lambda[i] = g
 			}
 		}
@@ -185,8 +189,10 @@ func (e *evolution) child() individual {
 
 // onGrid is the individual nearest to a candidate with another attention factor, within the bounds.
 func (e *evolution) onGrid(c Candidate, attention float64) individual {
-	x := individual{origin: c.Origin, parents: c.Parents,
-		window: max(0, slices.Index(e.StartWindows, c.Rung.StartWindow))}
+	x := individual{
+		origin: c.Origin, parents: c.Parents,
+		window: max(0, slices.Index(e.StartWindows, c.Rung.StartWindow)),
+	}
 	least := 0
 	for _, f := range c.Rung.Factors {
 		least = min(max(int(math.Round((f-1)/e.step)), least), e.top)
@@ -201,13 +207,17 @@ func (e *evolution) onGrid(c Candidate, attention float64) individual {
 func (e *evolution) candidate(x individual) Candidate {
 	factors := make([]float64, len(x.lambda))
 	for i, k := range x.lambda {
-		factors[i] = math.Round((1+float64(k)*e.step)*1e8) / 1e8 // the double nearest to the decimal, for short JSON
+		// the double nearest to the decimal, for short JSON
+		factors[i] = math.Round((1+float64(k)*e.step)*1e8) / 1e8
 	}
 	attention := e.attentionFactor
 	if x.attention != 0 {
 		attention = float64(x.attention) / 1000
 	}
-	return Candidate{Rung: e.rung(factors, e.StartWindows[x.window], attention), Origin: x.origin, Parents: x.parents}
+	return Candidate{
+		Rung: e.rung(factors, e.StartWindows[x.window], attention), Origin: x.origin,
+		Parents: x.parents,
+	}
 }
 
 // key identifies an individual by its genes.

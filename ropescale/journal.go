@@ -13,12 +13,13 @@ import (
 	"strings"
 )
 
-// journalVersion is the version of the journal's format. A journal is the record of a study: a header
-// and then lines, in the order in which things happened. It does not rise when the algorithms propose
-// other candidates for the same seed: a study resumes from the proposals that are stored.
+// journalVersion is the version of the journal's format. A journal is the record of a study: a
+// header and then lines, in the order in which things happened. It does not rise when the
+// algorithms propose other candidates for the same seed: a study resumes from the proposals that
+// are stored.
 //
-// Version 7 stored a told trial whole, and no batch. Such journals are resumed, and continued with lines
-// of this version.
+// Version 7 stored a told trial whole, and no batch. Such journals are resumed, and continued with
+// lines of this version.
 const (
 	journalVersion = 8
 	oldestJournal  = 7
@@ -27,7 +28,8 @@ const (
 // journalKey begins every journal.
 const journalKey = `{"longrope_study":`
 
-// header is a journal's first line: the options with every default filled in, and as they were given.
+// header is a journal's first line: the options with every default filled in, and as they were
+// given.
 type header struct {
 	Version int `json:"longrope_study"`
 	Options
@@ -44,8 +46,8 @@ type given struct {
 
 func (o *Options) given() given { return given{o.Algorithm, o.Budget, o.Params} }
 
-// line is one line of a journal after the first: a batch that was proposed, a trial that was told, or
-// what SetEnding was told.
+// line is one line of a journal after the first: a batch that was proposed, a trial that was told,
+// or what SetEnding was told.
 type line struct {
 	*batchLine
 	*toldLine
@@ -62,7 +64,7 @@ type toldLine struct {
 	ID     *int   `json:"id"`
 	Losses Losses `json:"losses"`
 	Tokens int    `json:"tokens"`
-	// What version 7 stored in addition.
+	// Version 7 stored these in addition.
 	Generation int    `json:"generation,omitempty"`
 	Origin     string `json:"origin,omitempty"`
 	Parents    []int  `json:"parents,omitempty"`
@@ -71,13 +73,13 @@ type toldLine struct {
 	Candidate  int    `json:"candidate,omitempty"`
 }
 
-// OpenStudy starts a study whose journal is the file at path, or resumes it when the file is there: the
-// state is rebuilt by replaying the journal, so a study that was killed resumes exactly as if it had not
-// been. Where another version of the program proposed other candidates than this one would, theirs are
-// taken, and Diverged says so. A last line that was torn by the kill is cut off. It is an error that
-// names the setting when the journal belongs to a study with others, one that names the line when the
-// file is not a journal, and one where another process has it open (on systems with flock; elsewhere do
-// not do that). Call Close at the end.
+// OpenStudy starts a study whose journal is the file at path, or resumes it when the file is there:
+// the state is rebuilt by replaying the journal, so a study that was killed resumes exactly as if
+// it had not been. Where another version of the program proposed other candidates than this one
+// would, theirs are taken, and Diverged says so. A last line that was torn by the kill is cut off.
+// It is an error that names the setting when the journal belongs to a study with others, one that
+// names the line when the file is not a journal, and one where another process has it open (on
+// systems with flock; elsewhere do not do that). Call Close at the end.
 func OpenStudy(path string, opts Options) (*Study, error) {
 	s, err := NewStudy(opts)
 	if err != nil {
@@ -99,8 +101,8 @@ func OpenStudy(path string, opts Options) (*Study, error) {
 	return s, nil
 }
 
-// ReadStudy returns the study that the journal at path holds, as far as it was told, with the settings
-// that the journal names; it can be read, and told in memory only.
+// ReadStudy returns the study that the journal at path holds, as far as it was told, with the
+// settings that the journal names; it can be read, and told in memory only.
 func ReadStudy(path string) (*Study, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -133,8 +135,8 @@ func (s *Study) Close() error {
 	return s.journal.Close()
 }
 
-// resume returns the study that f holds, if s is the same; f is left positioned, and cut, after its last
-// whole line.
+// resume returns the study that f holds, if s is the same; f is left positioned, and cut, after its
+// last whole line.
 func (s *Study) resume(f *os.File) (*Study, error) {
 	b, err := io.ReadAll(f)
 	if err != nil {
@@ -181,8 +183,8 @@ func (s *Study) header() ([]byte, error) {
 
 var errNoJournal = errors.New("not a study's journal; choose another file")
 
-// parseHeader reads the first line of a journal and returns what follows; nil if not even that line is
-// whole, so that it is to be written again.
+// parseHeader reads the first line of a journal and returns what follows; nil if not even that line
+// is whole, so that it is to be written again.
 func parseHeader(b []byte) (h *header, rest []byte, err error) {
 	first, rest, whole := bytes.Cut(b, []byte("\n"))
 	if !whole {
@@ -204,7 +206,8 @@ func parseHeader(b []byte) (h *header, rest []byte, err error) {
 	case fmt.Sprint(journalVersion):
 		d.DisallowUnknownFields()
 	default:
-		return nil, nil, fmt.Errorf("line 1: it is of version %s of the journal, this program reads %d to %d; "+
+		return nil, nil, fmt.Errorf("line 1: it is of version %s of the journal, this program "+
+			"reads %d to %d; "+
 			"choose another file", short(version.Version), oldestJournal, journalVersion)
 	}
 	if err := d.Decode(h); err != nil {
@@ -219,8 +222,8 @@ func parseHeader(b []byte) (h *header, rest []byte, err error) {
 	return h, rest, nil
 }
 
-// startedAs returns s with the defaults that held when the study of header h was started. It is an error
-// that names the first setting that differs.
+// startedAs returns s with the defaults that held when the study of header h was started. It is an
+// error that names the first setting that differs.
 func (s *Study) startedAs(h *header) (*Study, error) {
 	opts := s.asGiven
 	switch ours := opts.given(); {
@@ -285,8 +288,8 @@ func short(raw []byte) string {
 	return string(raw)
 }
 
-// replay has the study happen again as the lines of a journal say, and returns their length without what
-// follows the last whole line.
+// replay has the study happen again as the lines of a journal say, and returns their length without
+// what follows the last whole line.
 func (s *Study) replay(b []byte) (whole int, err error) {
 	var lines []line
 	for number := 2; ; number++ {
@@ -326,7 +329,7 @@ func (s *Study) replay(b []byte) (whole int, err error) {
 	return whole, nil
 }
 
-// UnmarshalJSON tells the kinds of lines apart.
+// UnmarshalJSON distinguishes the kinds of lines.
 func (l *line) UnmarshalJSON(b []byte) error {
 	var kind struct {
 		Batch, ID, Ending json.RawMessage
@@ -357,7 +360,8 @@ func (s *Study) rebatch(number int, batch []Candidate) error {
 		return fmt.Errorf("batch %d: %w", number, err)
 	}
 	if !s.untouched() {
-		return fmt.Errorf("batch %d: the one before it was not told to its end; choose another file", number)
+		return fmt.Errorf("batch %d: the one before it was not told to its end; "+
+			"choose another file", number)
 	}
 	s.replace(batch)
 	return nil

@@ -6,17 +6,18 @@ import (
 	"slices"
 )
 
-// Version 7 of the journal stored told trials whole, each with its candidate, but not their batches: what
-// a batch had that was never told is not known.
+// Version 7 of the journal stored told trials whole, each with its candidate, but not their
+// batches: what a batch had that was never told is not known.
 
-// oldBatch makes the batch of the old trial in the first of lines the current one, of which nothing was
-// told. It returns the ids of its trials by those in the journal, where they are others.
+// oldBatch makes the batch of the old trial in the first of lines the current one, of which nothing
+// was told. It returns the ids of its trials by those in the journal, where they are others.
 func (s *Study) oldBatch(lines []line) (ids map[int]int, err error) {
 	number := lines[0].Generation
 	var old []toldLine
 	for _, l := range lines {
 		switch {
-		case l.batchLine != nil && *l.Batch == number: // this version took the study up in the middle of it
+		// this version took the study up in the middle of it
+		case l.batchLine != nil && *l.Batch == number:
 			return nil, s.rebatch(number, l.Candidates)
 		case l.toldLine != nil && l.Rung != nil && l.Generation == number:
 			old = append(old, *l.toldLine)
@@ -31,8 +32,10 @@ func (s *Study) oldBatch(lines []line) (ids map[int]int, err error) {
 		if err := l.Rung.check(s.opts.Rope.Pairs()); err != nil {
 			return nil, fmt.Errorf("trial %d: %w", *l.ID, err)
 		}
-		batch = append(batch, Candidate{Rung: l.Rung.Relative(s.opts.Base), Origin: l.Origin,
-			Parents: l.Parents, Readings: l.Readings})
+		batch = append(batch, Candidate{
+			Rung: l.Rung.Relative(s.opts.Base), Origin: l.Origin,
+			Parents: l.Parents, Readings: l.Readings,
+		})
 	}
 	if err := s.checkBatch(batch); err != nil {
 		return nil, fmt.Errorf("batch %d: %w", number, err)
@@ -40,12 +43,14 @@ func (s *Study) oldBatch(lines []line) (ids map[int]int, err error) {
 	s.replace(batch)
 	ids = map[int]int{}
 	for i, l := range old {
-		if id := s.opened + i; id < len(s.trials) && slices.Equal(s.trials[id].Readings, l.Readings) {
+		if id := s.opened + i; id < len(s.trials) && slices.Equal(s.trials[id].Readings,
+			l.Readings) {
 			ids[*l.ID] = id
 		}
 	}
 	if len(ids) != len(old) {
-		return nil, fmt.Errorf("batch %d cannot be put together from its trials; choose another file", number)
+		return nil, fmt.Errorf("batch %d cannot be put together from its trials; "+
+			"choose another file", number)
 	}
 	return ids, nil
 }

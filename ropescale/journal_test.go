@@ -17,15 +17,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A study killed after k tells, with its last line torn or not, ends with the same journal, byte for byte, as one that
-// was never stopped.
+// A study killed after k trials, with its last line torn or not, ends with the same journal, byte
+// for byte, as one that was never stopped.
 func TestKilledAndResumedEqualsNeverKilled(t *testing.T) {
 	base := tiny.Identity(256)
 	base.Factors[9] = 1.5
 	for _, algorithm := range []string{"cma", "longrope"} {
 		t.Run(algorithm, func(t *testing.T) {
-			opts := Options{Rope: tiny, Base: &base, Target: 2048, Algorithm: algorithm, Seed: 3, Budget: 90, ModelDigest: "sha256:ab",
-				Fitness: "bowl", Texts: []string{"a", "b"}}
+			opts := Options{
+				Rope: tiny, Base: &base, Target: 2048, Algorithm: algorithm, Seed: 3,
+				Budget: 90, ModelDigest: "sha256:ab",
+				Fitness: "bowl", Texts: []string{"a", "b"},
+			}
 			fitness := func(g Rung) float64 {
 				if g.Factors[31] > 9.5 { // some evaluations fail
 					return math.Inf(1)
@@ -65,7 +68,7 @@ func TestKilledAndResumedEqualsNeverKilled(t *testing.T) {
 				require.NoError(t, s.Close())
 				got, err := os.ReadFile(path)
 				require.NoError(t, err)
-				require.Equal(t, string(want), string(got), "killed after %d tells", killed)
+				require.Equal(t, string(want), string(got), "killed after %d trials", killed)
 				ladder, err := s.Ladder()
 				require.NoError(t, err)
 				require.Equal(t, wantLadder, ladder)
@@ -82,9 +85,13 @@ func TestKilledAndResumedEqualsNeverKilled(t *testing.T) {
 	}
 }
 
-// The same with candidates that are scored in parts, finalists and a retry, killed after any of the tells.
+// The same with candidates that are scored in parts, finalists and a retry, killed after any of the
+// trials.
 func TestKilledAmongPartialTrials(t *testing.T) {
-	opts := Options{Rope: tiny, Target: 2048, Seed: 3, Readings: andFurtherKeys(), Params: Params{Retries: 1}}
+	opts := Options{
+		Rope: tiny, Target: 2048, Seed: 3, Readings: andFurtherKeys(),
+		Params: Params{Retries: 1},
+	}
 	told := func(trial Trial) (losses []float64, tokens int) {
 		for _, i := range trial.Readings {
 			loss := noisy(trial.Rung, i)
@@ -100,7 +107,7 @@ func TestKilledAmongPartialTrials(t *testing.T) {
 	never := newStudy(t, opts)
 	tell(t, never, 0, nil, told)
 	want := fmt.Sprint(never.History())
-	require.Equal(t, finalStarts+2*finalMeans, strings.Count(want, " final "), "it began anew")
+	require.Equal(t, finalStarts+2*finalMeans, strings.Count(want, " final "), "it restarted")
 	path := filepath.Join(dir, "killed.jsonl")
 	rng := rand.New(rand.NewPCG(4, 4))
 	for lives := 1; ; lives++ {
@@ -123,7 +130,7 @@ func TestKilledAmongPartialTrials(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, f.Close())
 	}
-	// The journal alone tells the same.
+	// The journal alone gives the same.
 	read, err := ReadStudy(path)
 	require.NoError(t, err)
 	require.Equal(t, want, fmt.Sprint(read.History()))
@@ -135,17 +142,20 @@ func TestKilledAmongPartialTrials(t *testing.T) {
 	require.ErrorContains(t, err, "not a study's journal")
 }
 
-// A study that is to end early, at any time, scores what it found and has its finals, with no more tokens than foreseen. It goes on
-// to its own end afterwards; its journal tells the same.
+// A study that is to end early, at any time, scores what it found and has its finals, with no more
+// tokens than foreseen. It resumes to its own end afterwards; its journal gives the same.
 func TestEndsEarlyAndGoesOn(t *testing.T) {
-	opts := Options{Rope: tiny, Target: 2048, Seed: 5, Readings: andFurtherKeys(), Params: Params{Retries: 1}}
+	opts := Options{
+		Rope: tiny, Target: 2048, Seed: 5, Readings: andFurtherKeys(),
+		Params: Params{Retries: 1},
+	}
 	spent := func(s *Study) int { c := s.Curve(); return c[len(c)-1].Tokens }
 	rng := rand.New(rand.NewPCG(6, 6))
-	for _, tells := range []int{1, 3, 4, 10, 11, 12, 60, 120} {
+	for _, told := range []int{1, 3, 4, 10, 11, 12, 60, 120} {
 		path := filepath.Join(t.TempDir(), "s.jsonl")
 		s, err := OpenStudy(path, opts)
 		require.NoError(t, err)
-		tellNoisy(t, s, tells, rng)
+		tellNoisy(t, s, told, rng)
 		require.False(t, s.Done())
 		before, most := spent(s), s.Closing()
 		for range 2 {
@@ -154,11 +164,11 @@ func TestEndsEarlyAndGoesOn(t *testing.T) {
 		tellNoisy(t, s, 0, rng)
 		require.True(t, s.Ending())
 		finals := strings.Count(fmt.Sprint(s.History()), " final ")
-		if tells < 3 {
+		if told < 3 {
 			require.Zero(t, finals, "the methods are all there is")
 		} else {
-			require.GreaterOrEqual(t, finals, finalStarts+1, "after %d", tells)
-			require.LessOrEqual(t, spent(s)-before, most, "after %d", tells)
+			require.GreaterOrEqual(t, finals, finalStarts+1, "after %d", told)
+			require.LessOrEqual(t, spent(s)-before, most, "after %d", told)
 		}
 		require.NoError(t, s.Close())
 		s, err = OpenStudy(path, opts)
@@ -167,7 +177,7 @@ func TestEndsEarlyAndGoesOn(t *testing.T) {
 
 		require.NoError(t, s.SetEnding(false))
 		require.False(t, s.Done())
-		tellNoisy(t, s, tells, rng)
+		tellNoisy(t, s, told, rng)
 		require.NoError(t, s.SetEnding(true))
 		require.NoError(t, s.SetEnding(false))
 		tellNoisy(t, s, 0, rng)
@@ -184,7 +194,7 @@ func TestEndsEarlyAndGoesOn(t *testing.T) {
 		require.Equal(t, fmt.Sprint(s.History()), fmt.Sprint(read.History()))
 		theirs, _ := read.Best()
 		require.Equal(t, best.Candidate, theirs.Candidate)
-		require.NoError(t, s.SetEnding(false), "nothing to go on with")
+		require.NoError(t, s.SetEnding(false), "nothing is left")
 		require.True(t, s.Done())
 		require.NoError(t, s.Close())
 	}
@@ -196,7 +206,10 @@ func TestEndsEarlyAndGoesOn(t *testing.T) {
 
 func TestResumeRefusesOtherSettings(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "study.jsonl")
-	opts := Options{Rope: tiny, Target: 2048, Seed: 1, ModelDigest: "sha256:aa", Texts: []string{"a"}}
+	opts := Options{
+		Rope: tiny, Target: 2048, Seed: 1, ModelDigest: "sha256:aa",
+		Texts: []string{"a"},
+	}
 	s, err := OpenStudy(path, opts)
 	require.NoError(t, err)
 	run(t, s, bowl, 20, nil)
@@ -205,16 +218,31 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 	require.NoError(t, err)
 
 	for want, change := range map[string]func(*Options){
-		"started with seed 1, this run has 2":                   func(o *Options) { o.Seed = 2 },
-		`started with algorithm "cma", this run has "longrope"`: func(o *Options) { o.Algorithm = "longrope" },
-		"started with target 2048, this run has 4096":           func(o *Options) { o.Target = 4096 },
-		"started with budget 151, this run has 50":              func(o *Options) { o.Budget = 50 },
-		`model_digest "sha256:aa", this run has "sha256:bb"`:    func(o *Options) { o.ModelDigest = "sha256:bb" },
-		`texts ["a"], this run has null`:                        func(o *Options) { o.Texts = nil },
-		`fitness "", this run has "nll"`:                        func(o *Options) { o.Fitness = "nll" },
-		"started with rope":                                     func(o *Options) { o.Rope.FreqBase = 5e5 },
-		"started with params":                                   func(o *Options) { o.Params.Knots = 4 },
-		"started with base absent":                              func(o *Options) { g := tiny.Identity(256); o.Base = &g },
+		"started with seed 1, this run has 2": func(o *Options) { o.Seed = 2 },
+		`started with algorithm "cma", this run has "longrope"`: func(o *Options) {
+			o.Algorithm = "longrope"
+		},
+		"started with target 2048, this run has 4096": func(o *Options) {
+			o.Target = 4096
+		},
+		"started with budget 151, this run has 50": func(o *Options) { o.Budget = 50 },
+		`model_digest "sha256:aa", this run has "sha256:bb"`: func(o *Options) {
+			o.ModelDigest = "sha256:bb"
+		},
+		`texts ["a"], this run has null`: func(o *Options) { o.Texts = nil },
+		`fitness "", this run has "nll"`: func(o *Options) {
+			o.Fitness = "nll"
+		},
+		"started with rope": func(o *Options) {
+			o.Rope.FreqBase = 5e5
+		},
+		"started with params": func(o *Options) {
+			o.Params.Knots = 4
+		},
+		"started with base absent": func(o *Options) {
+			g := tiny.Identity(256)
+			o.Base = &g
+		},
 	} {
 		changed := opts
 		change(&changed)
@@ -229,7 +257,7 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 	assert.Len(t, s.History(), 20)
 	require.NoError(t, s.Close())
 
-	// The header, a batch of three and its tells, a batch of eight and its tells.
+	// The header, a batch of three and its losses, a batch of eight and its losses.
 	lines := bytes.SplitAfter(whole, []byte("\n"))
 	require.Contains(t, string(lines[5]), `{"batch":1,`)
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
@@ -241,7 +269,8 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 	for want, content := range map[string][]byte{
 		"line 1: not a study's journal": []byte("GGUF\x03\n"),
 		"not a study's journal":         []byte("precious notes"),
-		"line 1: unknown setting":       join(edit(0, `{"longrope`, `{"new":1,"longrope`), lines[1]),
+		"line 1: unknown setting": join(edit(0, `{"longrope`, `{"new":1,"longrope`),
+			lines[1]),
 		"line 1: it is of version 5 of the journal, this program reads 7 to 8": join(
 			edit(0, `"longrope_study":8`, `"longrope_study":5`), lines[1]),
 		"line 4 is damaged":               join(started, lines[2], []byte("{\n"), lines[3]),
@@ -250,17 +279,22 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 		"line 3: there is no trial 9":     join(started, edit(2, `"id":0`, `"id":9`)),
 		"line 2: batch 0: candidate 0: factor 0 is -8": join(lines[0],
 			edit(1, `"factors":[8`, `"factors":[-8`)),
-		"line 2: batch 0: candidate 0: 33 factors":   join(lines[0], edit(1, `"factors":[8`, `"factors":[8,8`)),
-		"line 2: batch 0: candidate 0: length is 20": join(lines[0], edit(1, `"length":2048`, `"length":20`)),
-		"line 2: batch 0: it has 0 candidates":       join(lines[0], []byte(`{"batch":0}`+"\n")),
+		"line 2: batch 0: candidate 0: 33 factors": join(lines[0],
+			edit(1, `"factors":[8`, `"factors":[8,8`)),
+		"line 2: batch 0: candidate 0: length is 20": join(lines[0],
+			edit(1, `"length":2048`, `"length":20`)),
+		"line 2: batch 0: it has 0 candidates": join(lines[0], []byte(`{"batch":0}`+"\n")),
 		"line 6: batch 1: candidate 0: there is no reading 7": join(bytes.Join(lines[:5], nil),
 			edit(5, `"readings":[0]`, `"readings":[7]`)),
 		"line 6: batch 1: candidate 0: there is no candidate 40": join(bytes.Join(lines[:5], nil),
 			edit(5, `"readings":[0]`, `"parents":[40]`)),
 		"line 4: batch 1: the one before it was not told": join(started, lines[2], lines[5]),
-		"line 3: trial 0 has 1 readings, not 0":           join(started, edit(2, `"losses"`, `"lasses"`)),
-		`line 3 is damaged: a loss is "9"`:                join(started, edit(2, `"losses":[`, `"losses":["9",`)),
-		"line 3: tokens of trial 0 are -100":              join(started, edit(2, `"tokens":100`, `"tokens":-100`)),
+		"line 3: trial 0 has 1 readings, not 0": join(started,
+			edit(2, `"losses"`, `"lasses"`)),
+		`line 3 is damaged: a loss is "9"`: join(started,
+			edit(2, `"losses":[`, `"losses":["9",`)),
+		"line 3: tokens of trial 0 are -100": join(started,
+			edit(2, `"tokens":100`, `"tokens":-100`)),
 	} {
 		require.NoError(t, os.WriteFile(path, content, 0o644))
 		_, err := OpenStudy(path, opts)
@@ -273,28 +307,42 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 	assert.ErrorContains(t, err, "no such file or directory")
 }
 
+// readingsOfVersion7 are those of testdata/study/v7-cma.study.
+func readingsOfVersion7() []Reading {
+	var readings []Reading
+	for _, use := range []Use{"", ForGenerations} {
+		for i := range 4 {
+			readings = append(readings,
+				Reading{
+					Name: fmt.Sprint("window ", i), Kind: "text", Tokens: 2048, Weight: 1. / 4,
+					Use: use,
+				},
+				Reading{Name: fmt.Sprint("key ", i), Kind: "key", Weight: 0.5 / 4, Use: use})
+		}
+	}
+	readings = append(readings, Reading{Kind: "text", Tokens: 1000, Weight: 1, Use: ForGenerations})
+	for range 5 {
+		readings = append(readings, Reading{
+			Kind: "key", Tokens: 2000, Weight: 0.5 / 4,
+			Use: ForFinalists,
+		})
+	}
+	return readings
+}
+
 // A journal of version 7 (testdata/study, written by that version) is resumed: what it holds is the
 // history, the study runs to its end, and can be opened again.
 func TestJournalOfVersion7(t *testing.T) {
 	small := Rope{Dims: 16, FreqBase: 10000, OriginalContextLength: 256}
 	base := small.Identity(256)
 	base.Factors[3] = 1.5
-	var readings []Reading
-	for _, use := range []Use{"", ForGenerations} {
-		for i := range 4 {
-			readings = append(readings,
-				Reading{Name: fmt.Sprint("window ", i), Kind: "text", Tokens: 2048, Weight: 1. / 4, Use: use},
-				Reading{Name: fmt.Sprint("key ", i), Kind: "key", Weight: 0.5 / 4, Use: use})
-		}
-	}
-	readings = append(readings, Reading{Kind: "text", Tokens: 1000, Weight: 1, Use: ForGenerations})
-	for range 5 {
-		readings = append(readings, Reading{Kind: "key", Tokens: 2000, Weight: 0.5 / 4, Use: ForFinalists})
-	}
 	for name, opts := range map[string]Options{
-		"cma": {Readings: readings, Params: Params{Retries: 1}, Fitness: "perplexity",
-			Texts: []string{"a text"}}, // ended early, resumed, and killed in a generation
-		"longrope": {Algorithm: "longrope", Budget: 90, Fitness: "bowl", Base: &base}, // killed in one
+		"cma": {
+			Readings: readingsOfVersion7(), Params: Params{Retries: 1}, Fitness: "perplexity",
+			Texts: []string{"a text"},
+		}, // ended early, resumed, and killed in a generation
+		// killed in one
+		"longrope": {Algorithm: "longrope", Budget: 90, Fitness: "bowl", Base: &base},
 		"dim-mono": {Algorithm: "dim-mono", Budget: 120, Fitness: "bowl"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -357,8 +405,56 @@ func TestJournalOfVersion7(t *testing.T) {
 	}
 }
 
-// A study resumes from what another version of the program proposed: the first batch that differs is
-// named, its candidates are the history, and the algorithm continues from there, the same each time.
+// Where a journal of version 7 has other candidates than this version proposes, the trials that
+// were told are taken, also those of a generation that was not told to its end.
+func TestOtherProposalsOfVersion7(t *testing.T) {
+	opts := Options{
+		Rope: Rope{Dims: 16, FreqBase: 10000, OriginalContextLength: 256}, Target: 2048, Seed: 5,
+		ModelDigest: "sha256:ab", Fitness: "perplexity", Texts: []string{"a text"},
+		Readings: readingsOfVersion7(), Params: Params{Retries: 1},
+	}
+	old, err := os.ReadFile("testdata/study/v7-cma.study")
+	require.NoError(t, err)
+	lines := bytes.SplitAfter(old, []byte("\n"))
+	changed := map[string]bool{}
+	for i, l := range lines {
+		var trial Trial
+		if json.Unmarshal(l, &trial) != nil || trial.Generation < 10 {
+			continue
+		}
+		trial.Rung.AttentionFactor += 0.25
+		changed[trial.Rung.Key()] = true
+		lines[i], err = json.Marshal(trial)
+		require.NoError(t, err)
+		lines[i] = append(lines[i], '\n')
+	}
+	require.Len(t, changed, 5, "of a generation of eight")
+	path := filepath.Join(t.TempDir(), "s.study")
+	require.NoError(t, os.WriteFile(path, bytes.Join(lines, nil), 0o644))
+	for life := range 3 {
+		s, err := OpenStudy(path, opts)
+		require.NoError(t, err)
+		at, ok := s.Diverged()
+		require.True(t, ok)
+		history := s.History()
+		taken := 0
+		for _, trial := range history {
+			if changed[trial.Rung.Key()] {
+				require.GreaterOrEqual(t, trial.ID, at)
+				require.False(t, math.IsNaN(trial.Losses[0]))
+				taken++
+			}
+		}
+		require.Equal(t, 5, taken)
+		run(t, s, bowl, 20, nil)
+		require.NoError(t, s.Close())
+		require.Len(t, s.History(), len(history)+20, "life %d", life)
+	}
+}
+
+// A study resumes from what another version of the program proposed: the first batch that differs
+// is named, its candidates are the history, and the algorithm continues from there, the same each
+// time.
 func TestResumesFromOtherProposals(t *testing.T) {
 	// other makes the algorithm another version of itself.
 	other := func(s *Study) {
@@ -378,8 +474,11 @@ func TestResumesFromOtherProposals(t *testing.T) {
 	for _, algorithm := range algorithmNames() {
 		for _, from := range []int{0, 1, 3, 70, 90} { // trials that this version proposes
 			t.Run(fmt.Sprint(algorithm, from), func(t *testing.T) {
-				opts := Options{Rope: tiny, Target: 2048, Algorithm: algorithm, Seed: 5, Budget: 1 << 23,
-					Readings: andFurtherKeys(), Params: Params{Retries: 1}}
+				opts := Options{
+					Rope: tiny, Target: 2048, Algorithm: algorithm, Seed: 5,
+					Budget:   1 << 23,
+					Readings: andFurtherKeys(), Params: Params{Retries: 1},
+				}
 				path := filepath.Join(t.TempDir(), "s.study")
 				s, err := OpenStudy(path, opts)
 				require.NoError(t, err)
@@ -410,7 +509,8 @@ func TestResumesFromOtherProposals(t *testing.T) {
 					require.Equal(t, first, at)
 					history := s.History()
 					require.Len(t, history, limit+10*life)
-					require.Equal(t, fmt.Sprint(want), fmt.Sprint(history[:len(want)]), "it is as stored")
+					require.Equal(t, fmt.Sprint(want), fmt.Sprint(history[:len(want)]),
+						"it is as stored")
 					require.False(t, s.Done())
 					tellNoisy(t, s, 10, nil)
 					want = s.History()
@@ -428,7 +528,8 @@ func TestResumesFromOtherProposals(t *testing.T) {
 	}
 }
 
-// What was left to its default stays what it was when the study was started, whatever the default is now.
+// A setting that was left to its default stays as it was when the study was started, whatever the
+// default is now.
 func TestResumeKeepsTheDefaultsOfItsStart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.study")
 	opts := Options{Rope: tiny, Target: 2048, Seed: 1}
@@ -473,8 +574,15 @@ func TestTwoSearchesOnOneJournal(t *testing.T) {
 }
 
 func FuzzJournal(f *testing.F) {
-	opts := Options{Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 16, Budget: 60, Params: Params{Population: 2},
-		Readings: []Reading{{Kind: "text", Tokens: 1, Weight: 0.5}, {Kind: "text", Tokens: 1, Weight: 0.5}, {Kind: "key", Tokens: 2, Weight: 0.1}}}
+	opts := Options{
+		Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 16,
+		Budget: 60, Params: Params{Population: 2},
+		Readings: []Reading{
+			{Kind: "text", Tokens: 1, Weight: 0.5},
+			{Kind: "text", Tokens: 1, Weight: 0.5},
+			{Kind: "key", Tokens: 2, Weight: 0.1},
+		},
+	}
 	path := filepath.Join(f.TempDir(), "s.jsonl")
 	s, err := OpenStudy(path, opts)
 	require.NoError(f, err)
@@ -505,7 +613,7 @@ func FuzzJournal(f *testing.F) {
 		}
 		require.LessOrEqual(t, n, len(rest))
 		told := s.History()
-		run(t, s, bowl, 0, nil) // what was accepted can be gone on with
+		run(t, s, bowl, 0, nil) // what was accepted can be continued
 		require.GreaterOrEqual(t, len(s.History()), len(told))
 		again := newStudy(t, opts)
 		again, err = again.startedAs(h)
@@ -513,6 +621,7 @@ func FuzzJournal(f *testing.F) {
 		m, err := again.replay(rest[:n])
 		require.NoError(t, err)
 		require.Equal(t, n, m)
-		require.Equal(t, fmt.Sprint(told), fmt.Sprint(again.History())) // as text: NaN is not equal to NaN
+		// as text: NaN is not equal to NaN
+		require.Equal(t, fmt.Sprint(told), fmt.Sprint(again.History()))
 	})
 }

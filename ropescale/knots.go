@@ -5,17 +5,20 @@ import (
 	"slices"
 )
 
-// curve is a low-dimensional family of monotone factors with a start window and an attention factor, in unbounded variables:
+// curve is a low-dimensional family of monotone factors with a start window and an attention
+// factor, in unbounded variables:
 //
-//   - log lambda is piecewise linear in the pair's index over knots that are log-spaced, dense at the fast pairs, and rises by
-//     a non-negative increment at each; the first increment is log lambda_0;
+//   - log lambda is piecewise linear in the pair's index over knots that are log-spaced, dense at
+//     the fast pairs, and rises by a non-negative increment at each; the first increment is log
+//     lambda_0;
 //   - the log of the attention factor, where that is searched;
 //   - the place of n-hat in StartWindows, where there are several.
 //
-// Bounds are the paper's, 1 <= lambda <= MaxScale*s. An increment is the square of its variable, in units of an even rise of
-// ln s over the knots, and increments that add up to more than ln(MaxScale*s) are scaled down to it. The square keeps zero
-// increments near zero under the first, large steps: perplexity is far more sensitive to the fast pairs, which YaRN leaves
-// alone, than to the slow ones.
+// Bounds are the paper's, 1 <= lambda <= MaxScale*s. An increment is the square of its variable, in
+// units of an even rise of ln s over the knots, and increments that add up to more than
+// ln(MaxScale*s) are scaled down to it. The square keeps zero increments near zero under the first,
+// large steps: perplexity is far more sensitive to the fast pairs, which YaRN leaves alone, than to
+// the slow ones.
 type curve struct {
 	*space
 	knots []float64 // pair indices

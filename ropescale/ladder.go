@@ -10,7 +10,8 @@ import (
 	"slices"
 )
 
-// LadderVersion is the version of the ladder's meaning and of factors.json that this package reads and writes.
+// LadderVersion is the version of the ladder's meaning and of factors.json that this package reads
+// and writes.
 const LadderVersion = 1
 
 // Rung is one set of RoPE factors and the lengths it serves.
@@ -23,17 +24,20 @@ type Rung struct {
 	AttentionFactor float64 `json:"attention_factor"`
 	// Factors are lambda_0 … lambda_{d/2-1}, absolute: theta_i is divided by Factors[i].
 	Factors []float64 `json:"factors"`
-	// Extra holds the fields of factors.json that this version does not know, so that writing keeps them.
+	// Extra holds the fields of factors.json that this version does not know, so that writing keeps
+	// them.
 	Extra map[string]json.RawMessage `json:"-"`
 }
 
-// Ladder is a model's rungs, ascending by Length. Base is row 0: the model's own RoPE as it was trained.
+// Ladder is a model's rungs, ascending by Length. Base is row 0: the model's own RoPE as it was
+// trained.
 type Ladder struct {
-	Version               int    `json:"version"`
-	OriginalContextLength int    `json:"original_context_length"`
-	RopeDimensionCount    int    `json:"rope_dimension_count"`
-	Base                  *Rung  `json:"base,omitempty"` // nil: identity (all ones, attention factor 1)
-	Rungs                 []Rung `json:"rungs"`
+	Version               int `json:"version"`
+	OriginalContextLength int `json:"original_context_length"`
+	RopeDimensionCount    int `json:"rope_dimension_count"`
+	// nil: identity (all ones, attention factor 1)
+	Base  *Rung  `json:"base,omitempty"`
+	Rungs []Rung `json:"rungs"`
 	// Source says where the factors came from; nil when nobody said.
 	Source *Source `json:"source,omitempty"`
 	// Extra holds the top-level fields of factors.json that this version does not know.
@@ -42,7 +46,7 @@ type Ladder struct {
 
 // Source is the provenance of a ladder.
 type Source struct {
-	ModelDigest string   `json:"model_digest,omitempty"` // sha256:… of the model that was searched
+	ModelDigest string   `json:"model_digest,omitempty"` // of the model, sha256:…
 	Method      string   `json:"method,omitempty"`       // linear, ntk, dynamic, yarn, longrope
 	Algorithm   string   `json:"algorithm,omitempty"`    // of the search, see Options
 	Seed        uint64   `json:"seed,omitempty"`
@@ -55,8 +59,8 @@ type Source struct {
 	Extra map[string]json.RawMessage `json:"-"`
 }
 
-// NewLadder makes a ladder for r from rungs in ascending order of length. base nil means that the model was trained
-// with plain RoPE. The error is Validate's.
+// NewLadder makes a ladder for r from rungs in ascending order of length. base nil means that the
+// model was trained with plain RoPE. The error is Validate's.
 func NewLadder(r Rope, base *Rung, rungs ...Rung) (*Ladder, error) {
 	l := &Ladder{
 		Version:               LadderVersion,
@@ -68,14 +72,18 @@ func NewLadder(r Rope, base *Rung, rungs ...Rung) (*Ladder, error) {
 	return l, l.Validate()
 }
 
-// Validate reports the first thing that makes the ladder unusable, naming the rung (counted from 1, as rows are) and
-// the field. Factors need not be monotone: the authors' ft_mis_128k is not. A ladder without rungs is valid and is
-// the model's own RoPE at every length.
+// Validate reports the first thing that makes the ladder unusable, naming the rung (counted from 1,
+// as rows are) and the field. Factors need not be monotone: the authors' ft_mis_128k is not. A
+// ladder without rungs is valid and is the model's own RoPE at every length.
 func (l *Ladder) Validate() error {
 	if l.Version != LadderVersion {
-		return fmt.Errorf("ladder: version is %d, this program reads version %d", l.Version, LadderVersion)
+		return fmt.Errorf("ladder: version is %d, this program reads version %d", l.Version,
+			LadderVersion)
 	}
-	r := Rope{Dims: l.RopeDimensionCount, FreqBase: 10000, OriginalContextLength: l.OriginalContextLength}
+	r := Rope{
+		Dims: l.RopeDimensionCount, FreqBase: 10000,
+		OriginalContextLength: l.OriginalContextLength,
+	}
 	if err := r.Validate(); err != nil {
 		return fmt.Errorf("ladder: %w", err)
 	}
@@ -92,13 +100,16 @@ func (l *Ladder) Validate() error {
 			return fmt.Errorf("ladder: rung %d: %w", i+1, err)
 		}
 		if g.Length < 1 || g.Length > maxLength {
-			return fmt.Errorf("ladder: rung %d: length is %d, want 1 to %d", i+1, g.Length, maxLength)
+			return fmt.Errorf("ladder: rung %d: length is %d, want 1 to %d", i+1, g.Length,
+				maxLength)
 		}
 		if g.StartWindow < 0 || g.StartWindow >= g.Length {
-			return fmt.Errorf("ladder: rung %d: start_window is %d, want 0 to below the length %d", i+1, g.StartWindow, g.Length)
+			return fmt.Errorf("ladder: rung %d: start_window is %d, want 0 to below the length %d",
+				i+1, g.StartWindow, g.Length)
 		}
 		if i > 0 && g.Length <= l.Rungs[i-1].Length {
-			return fmt.Errorf("ladder: rung %d: length %d does not exceed rung %d's %d; order the rungs by length",
+			return fmt.Errorf("ladder: rung %d: length %d does not exceed rung %d's %d; order "+
+				"the rungs by length",
 				i+1, g.Length, i, l.Rungs[i-1].Length)
 		}
 	}
@@ -108,7 +119,8 @@ func (l *Ladder) Validate() error {
 // check tests what row 0 and every rung have in common.
 func (g *Rung) check(pairs int) error {
 	if len(g.Factors) != pairs {
-		return fmt.Errorf("%d factors, want %d (half of rope_dimension_count)", len(g.Factors), pairs)
+		return fmt.Errorf("%d factors, want %d (half of rope_dimension_count)", len(g.Factors),
+			pairs)
 	}
 	for i, f := range g.Factors {
 		if !usable(f) {
@@ -116,7 +128,8 @@ func (g *Rung) check(pairs int) error {
 		}
 	}
 	if !usable(g.AttentionFactor) {
-		return fmt.Errorf("attention_factor is %g, want a positive finite number", g.AttentionFactor)
+		return fmt.Errorf("attention_factor is %g, want a positive finite number",
+			g.AttentionFactor)
 	}
 	return nil
 }
@@ -127,9 +140,10 @@ func usable(f float64) bool {
 	return g > 0 && !math.IsInf(g, 0)
 }
 
-// RungFor returns the row index of the rung for a sequence of n tokens: 0 is the model's own RoPE, r is Rungs[r-1].
-// It is the smallest rung with Length >= n; but up to the original context length the model's own RoPE serves,
-// unless a rung of at most that length does (a short_factor). Longer than the last rung gets the last.
+// RungFor returns the row index of the rung for a sequence of n tokens: 0 is the model's own RoPE,
+// r is Rungs[r-1]. It is the smallest rung with Length >= n; but up to the original context length
+// the model's own RoPE serves, unless a rung of at most that length does (a short_factor). Longer
+// than the last rung gets the last.
 func (l *Ladder) RungFor(n int) int {
 	for i, g := range l.Rungs {
 		if g.Length >= n {
@@ -145,8 +159,8 @@ func (l *Ladder) RungFor(n int) int {
 	return len(l.Rungs)
 }
 
-// Serves returns the lengths of the sequences that RungFor puts on a row, in tokens: first > last if there are none.
-// Sequences longer than the last rung are on it, too.
+// Serves returns the lengths of the sequences that RungFor puts on a row, in tokens: first > last
+// if there are none. Sequences longer than the last rung are on it, too.
 func (l *Ladder) Serves(row int) (first, last int) {
 	ends := []int{0, l.OriginalContextLength}
 	for _, g := range l.Rungs {
@@ -166,8 +180,8 @@ func (l *Ladder) Serves(row int) (first, last int) {
 	return first, last
 }
 
-// Row returns the row for the token at position pos of a sequence on the given rung: 0 below the rung's start window,
-// the rung from there on. It panics when rung is not 0 to len(Rungs).
+// Row returns the row for the token at position pos of a sequence on the given rung: 0 below the
+// rung's start window, the rung from there on. It panics when rung is not 0 to len(Rungs).
 func (l *Ladder) Row(rung, pos int) int {
 	if rung == 0 || pos < l.Rungs[rung-1].StartWindow {
 		return 0
@@ -175,8 +189,8 @@ func (l *Ladder) Row(rung, pos int) int {
 	return rung
 }
 
-// At returns the factors of a row: the model's own RoPE for 0, Rungs[row-1] otherwise. It panics when row is not
-// 0 to len(Rungs).
+// At returns the factors of a row: the model's own RoPE for 0, Rungs[row-1] otherwise. It panics
+// when row is not 0 to len(Rungs).
 func (l *Ladder) At(row int) Rung {
 	switch {
 	case row > 0:
@@ -187,8 +201,8 @@ func (l *Ladder) At(row int) Rung {
 	return Rope{Dims: l.RopeDimensionCount}.Identity(l.OriginalContextLength)
 }
 
-// Rows returns what the engine gets: a matrix with one row per rung and row 0 first, each of d/2 factors and then the
-// attention factor, and the rungs' start windows in tokens (0 for row 0).
+// Rows returns what the engine gets: a matrix with one row per rung and row 0 first, each of d/2
+// factors and then the attention factor, and the rungs' start windows in tokens (0 for row 0).
 func (l *Ladder) Rows() (rows [][]float32, startWindows []int32) {
 	rows = make([][]float32, len(l.Rungs)+1)
 	startWindows = make([]int32, len(rows))
@@ -204,9 +218,13 @@ func (l *Ladder) Rows() (rows [][]float32, startWindows []int32) {
 	return rows, startWindows
 }
 
-// Digest identifies what the ladder does, sha256:… of its JSON without provenance and unknown fields. Results carry it.
+// Digest identifies what the ladder does, sha256:… of its JSON without provenance and unknown
+// fields. Results carry it.
 func (l *Ladder) Digest() string {
-	bare := Ladder{Version: l.Version, OriginalContextLength: l.OriginalContextLength, RopeDimensionCount: l.RopeDimensionCount}
+	bare := Ladder{
+		Version: l.Version, OriginalContextLength: l.OriginalContextLength,
+		RopeDimensionCount: l.RopeDimensionCount,
+	}
 	for i := range len(l.Rungs) + 1 {
 		g := l.At(i)
 		g.Extra = nil
@@ -225,9 +243,10 @@ func (l *Ladder) Digest() string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// Over returns rung g as it acts on a model whose own RoPE is base: factors and attention factors multiply. Methods
-// scale the angles that the model was trained with, so a model with scaling of its own (Llama 3 rope_freqs, linear,
-// YaRN) gets Over(base), which is absolute. base nil returns g.
+// Over returns rung g as it acts on a model whose own RoPE is base: factors and attention factors
+// multiply. Methods scale the angles that the model was trained with, so a model with scaling of
+// its own (Llama 3 rope_freqs, linear, YaRN) gets Over(base), which is absolute. base nil returns
+// g.
 func (g Rung) Over(base *Rung) Rung {
 	if base == nil {
 		return g
@@ -241,8 +260,8 @@ func (g Rung) Over(base *Rung) Rung {
 	return g
 }
 
-// Relative is the inverse of Over: rung g, which is absolute, as it acts on top of base. base nil returns
-// g.
+// Relative is the inverse of Over: rung g, which is absolute, as it acts on top of base. base nil
+// returns g.
 func (g Rung) Relative(base *Rung) Rung {
 	if base == nil {
 		return g
@@ -256,7 +275,8 @@ func (g Rung) Relative(base *Rung) Rung {
 	return g
 }
 
-// Key identifies what a rung does, to the last bit: two rungs with one key give every token one rotation. It is not text.
+// Key identifies what a rung does, to the last bit: two rungs with one key give every token one
+// rotation. It is not text.
 func (g Rung) Key() string {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(g.Length))
 	b = binary.LittleEndian.AppendUint64(b, uint64(g.StartWindow))

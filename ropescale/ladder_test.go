@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// small is a valid ladder with a rung below L, one above it with a start window, and factors that are not monotone.
+// small is a valid ladder with a rung below L, one above it with a start window, and factors that
+// are not monotone.
 func small() *Ladder {
 	return &Ladder{Version: 1, OriginalContextLength: 256, RopeDimensionCount: 4, Rungs: []Rung{
 		{Length: 128, AttentionFactor: 1, Factors: []float64{1, 1}},
@@ -29,27 +30,54 @@ func TestValidate(t *testing.T) {
 	base := func(b Rung) func(*Ladder) { return func(l *Ladder) { l.Base = &b } }
 	for want, change := range map[string]func(*Ladder){
 		"version is 2, this program reads version 1": func(l *Ladder) { l.Version = 2 },
-		"version is 0":                                    func(l *Ladder) { l.Version = 0 },
-		"original_context_length is 0":                    func(l *Ladder) { l.OriginalContextLength = 0 },
-		"rope_dimension_count is 5":                       func(l *Ladder) { l.RopeDimensionCount = 5 },
-		"rope_dimension_count is 1073741824":              func(l *Ladder) { l.RopeDimensionCount = 1 << 30 },
-		"rung 1: 1 factors, want 2":                       func(l *Ladder) { l.Rungs[0].Factors = []float64{1} },
-		"rung 2: factor 1 is 0,":                          func(l *Ladder) { l.Rungs[1].Factors[1] = 0 },
-		"rung 2: factor 0 is -1,":                         func(l *Ladder) { l.Rungs[1].Factors[0] = -1 },
-		"rung 2: factor 0 is NaN":                         func(l *Ladder) { l.Rungs[1].Factors[0] = math.NaN() },
-		"rung 2: factor 0 is +Inf":                        func(l *Ladder) { l.Rungs[1].Factors[0] = math.Inf(1) },
-		"rung 2: factor 0 is 1e+300":                      func(l *Ladder) { l.Rungs[1].Factors[0] = 1e300 }, // Inf as float32
-		"rung 2: factor 0 is 1e-300":                      func(l *Ladder) { l.Rungs[1].Factors[0] = 1e-300 },
-		"rung 3: attention_factor is 0":                   func(l *Ladder) { l.Rungs[2].AttentionFactor = 0 },
-		"rung 3: length 1024 does not exceed rung 2's":    func(l *Ladder) { l.Rungs[2].Length = 1024 },
-		"rung 1: length is 0":                             func(l *Ladder) { l.Rungs[0].Length = 0 },
-		"rung 2: start_window is 1024, want 0 to below":   func(l *Ladder) { l.Rungs[1].StartWindow = 1024 },
-		"rung 2: start_window is -1":                      func(l *Ladder) { l.Rungs[1].StartWindow = -1 },
-		"base: start_window is 4":                         base(Rung{StartWindow: 4, AttentionFactor: 1, Factors: []float64{1, 1}}),
-		"base: 0 factors":                                 base(Rung{AttentionFactor: 1}),
-		"base: attention_factor is NaN":                   base(Rung{AttentionFactor: math.NaN(), Factors: []float64{1, 1}}),
-		fmt.Sprintf("rung 3: length is %d", maxLength+1):  func(l *Ladder) { l.Rungs[2].Length = maxLength + 1 },
-		"original_context_length is 1, want 2 to 2147483": func(l *Ladder) { l.OriginalContextLength = 1 },
+		"version is 0":                       func(l *Ladder) { l.Version = 0 },
+		"original_context_length is 0":       func(l *Ladder) { l.OriginalContextLength = 0 },
+		"rope_dimension_count is 5":          func(l *Ladder) { l.RopeDimensionCount = 5 },
+		"rope_dimension_count is 1073741824": func(l *Ladder) { l.RopeDimensionCount = 1 << 30 },
+		"rung 1: 1 factors, want 2":          func(l *Ladder) { l.Rungs[0].Factors = []float64{1} },
+		"rung 2: factor 1 is 0,":             func(l *Ladder) { l.Rungs[1].Factors[1] = 0 },
+		"rung 2: factor 0 is -1,":            func(l *Ladder) { l.Rungs[1].Factors[0] = -1 },
+		"rung 2: factor 0 is NaN": func(l *Ladder) {
+			l.Rungs[1].Factors[0] = math.NaN()
+		},
+		"rung 2: factor 0 is +Inf": func(l *Ladder) {
+			l.Rungs[1].Factors[0] = math.Inf(1)
+		},
+		// Inf as float32
+		"rung 2: factor 0 is 1e+300": func(l *Ladder) {
+			l.Rungs[1].Factors[0] = 1e300
+		},
+		"rung 2: factor 0 is 1e-300": func(l *Ladder) {
+			l.Rungs[1].Factors[0] = 1e-300
+		},
+		"rung 3: attention_factor is 0": func(l *Ladder) {
+			l.Rungs[2].AttentionFactor = 0
+		},
+		"rung 3: length 1024 does not exceed rung 2's": func(l *Ladder) {
+			l.Rungs[2].Length = 1024
+		},
+		"rung 1: length is 0": func(l *Ladder) { l.Rungs[0].Length = 0 },
+		"rung 2: start_window is 1024, want 0 to below": func(l *Ladder) {
+			l.Rungs[1].StartWindow = 1024
+		},
+		"rung 2: start_window is -1": func(l *Ladder) {
+			l.Rungs[1].StartWindow = -1
+		},
+		"base: start_window is 4": base(Rung{
+			StartWindow:     4,
+			AttentionFactor: 1, Factors: []float64{1, 1},
+		}),
+		"base: 0 factors": base(Rung{AttentionFactor: 1}),
+		"base: attention_factor is NaN": base(Rung{
+			AttentionFactor: math.NaN(),
+			Factors:         []float64{1, 1},
+		}),
+		fmt.Sprintf("rung 3: length is %d", maxLength+1): func(l *Ladder) {
+			l.Rungs[2].Length = maxLength + 1
+		},
+		"original_context_length is 1, want 2 to 2147483": func(l *Ladder) {
+			l.OriginalContextLength = 1
+		},
 	} {
 		l := small()
 		change(l)
@@ -59,14 +87,20 @@ func TestValidate(t *testing.T) {
 
 func TestRungForAndRow(t *testing.T) {
 	l := small()
-	for n, want := range map[int]int{0: 1, 1: 1, 128: 1, 129: 0, 256: 0, 257: 2, 1024: 2, 1025: 3, 2048: 3, 2049: 3, 1 << 30: 3} {
+	for n, want := range map[int]int{
+		0: 1, 1: 1, 128: 1, 129: 0, 256: 0, 257: 2, 1024: 2, 1025: 3,
+		2048: 3, 2049: 3, 1 << 30: 3,
+	} {
 		assert.Equal(t, want, l.RungFor(n), "%d tokens", n)
 	}
 	l.Rungs = l.Rungs[1:]
 	for n, want := range map[int]int{1: 0, 256: 0, 257: 1, 2048: 2, 2049: 2} {
 		assert.Equal(t, want, l.RungFor(n), "%d tokens, no short rung", n)
 	}
-	assert.Equal(t, []int{0, 0, 1, 1}, []int{l.Row(1, 0), l.Row(1, 15), l.Row(1, 16), l.Row(1, 2047)})
+	assert.Equal(t, []int{0, 0, 1, 1}, []int{
+		l.Row(1, 0), l.Row(1, 15), l.Row(1, 16),
+		l.Row(1, 2047),
+	})
 	assert.Equal(t, []int{2, 0}, []int{l.Row(2, 0), l.Row(0, 100)})
 	assert.Panics(t, func() { l.Row(3, 0) })
 	l.Rungs = nil
@@ -104,8 +138,14 @@ func TestFactorsDefaults(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 1.0, l.Base.AttentionFactor)
 	assert.Equal(t, []float64{1, LongRoPEAttentionFactor(2048, 256), 1.5},
-		[]float64{l.Rungs[0].AttentionFactor, l.Rungs[1].AttentionFactor, l.Rungs[2].AttentionFactor})
-	assert.Equal(t, []int{0, 0, 8}, []int{l.Rungs[0].StartWindow, l.Rungs[1].StartWindow, l.Rungs[2].StartWindow})
+		[]float64{
+			l.Rungs[0].AttentionFactor, l.Rungs[1].AttentionFactor,
+			l.Rungs[2].AttentionFactor,
+		})
+	assert.Equal(t, []int{0, 0, 8}, []int{
+		l.Rungs[0].StartWindow, l.Rungs[1].StartWindow,
+		l.Rungs[2].StartWindow,
+	})
 	assert.Nil(t, l.Source)
 }
 
@@ -129,21 +169,24 @@ func TestFactorsKeepUnknownFields(t *testing.T) {
 	assert.Equal(t, out.String(), twice.String())
 
 	l.Rungs[0].Factors[0] = 0
-	assert.ErrorContains(t, l.WriteFactors(&out), "factor 0 is 0", "what cannot be read is not written")
+	assert.ErrorContains(t, l.WriteFactors(&out), "factor 0 is 0",
+		"what cannot be read is not written")
 }
 
 func TestReadFactorsErrors(t *testing.T) {
+	head := `{"version": 1, "original_context_length": 256, "rope_dimension_count": 4`
 	for want, in := range map[string]string{
-		"not json: line 1":              "",
-		"not json: line 2":              "{\n\"version\": 1,,}",
-		"not json":                      `{"version": 1} trailing`,
-		"cannot unmarshal":              `{"version": "one"}`,
-		"version is 0":                  `{}`,
-		"version is 9":                  `{"version": 9}`,
-		`"rungs" is missing or empty`:   `{"version": 1, "original_context_length": 256, "rope_dimension_count": 4}`,
-		"rung 1: 1 factors, want 2":     `{"version": 1, "original_context_length": 256, "rope_dimension_count": 4, "rungs": [{"length": 512, "factors": [1]}]}`,
-		"rung 1: attention_factor is 0": `{"version": 1, "original_context_length": 256, "rope_dimension_count": 4, "rungs": [{"length": 512, "attention_factor": 0, "factors": [1, 1]}]}`,
-		"bytes; this is not a factors":  strings.Repeat(" ", maxFactorsFile+1),
+		"not json: line 1":            "",
+		"not json: line 2":            "{\n\"version\": 1,,}",
+		"not json":                    `{"version": 1} trailing`,
+		"cannot unmarshal":            `{"version": "one"}`,
+		"version is 0":                `{}`,
+		"version is 9":                `{"version": 9}`,
+		`"rungs" is missing or empty`: head + "}",
+		"rung 1: 1 factors, want 2":   head + `, "rungs": [{"length": 512, "factors": [1]}]}`,
+		"rung 1: attention_factor is 0": head + `, "rungs": [{"length": 512,
+			"attention_factor": 0, "factors": [1, 1]}]}`,
+		"bytes; this is not a factors": strings.Repeat(" ", maxFactorsFile+1),
 	} {
 		_, err := ReadFactors(strings.NewReader(in))
 		assert.ErrorContains(t, err, want)
@@ -184,7 +227,8 @@ func TestReadFactorsCSV(t *testing.T) {
 
 func FuzzReadFactors(f *testing.F) {
 	f.Add([]byte(withUnknownFields))
-	f.Add([]byte(`{"version":1,"original_context_length":2,"rope_dimension_count":2,"base":{"factors":[1e30]},"rungs":[{"length":3,"factors":[1e-30],"a":[-1]}],"source":{}}`))
+	f.Add([]byte(`{"version":1,"original_context_length":2,"rope_dimension_count":2,
+		"base":{"factors":[1e30]},"rungs":[{"length":3,"factors":[1e-30],"a":[-1]}],"source":{}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l, err := ReadFactors(bytes.NewReader(b))
 		if err != nil {

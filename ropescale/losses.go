@@ -6,7 +6,8 @@ import (
 	"math"
 )
 
-// Losses are numbers of which some may be infinite, which JSON has no word for: there they are "inf".
+// Losses are numbers of which some may be infinite, which JSON has no word for: there they are
+// "inf".
 type Losses []float64
 
 // MarshalJSON writes +Inf as "inf".

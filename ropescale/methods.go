@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// A Method computes the rung that takes a model to a longer context. The table below is the only list
-// of them: what names, labels, orders or offers methods reads it.
+// A Method computes the rung that takes a model to a longer context. The table below is the only
+// list of them: what names, labels, orders or offers methods reads it.
 type Method struct {
 	// Name is the method's name in flags, files and results.
 	Name string
 	// Label is its name in tables and pictures.
 	Label string
-	// Rung computes the rung that takes a model with RoPE r to target tokens. Its factors act on the
-	// frequencies that the model was trained with; use Rung.Over for a model with scaling of its own.
-	// The error names the argument that does not fit.
+	// Rung computes the rung that takes a model with RoPE r to target tokens. Its factors act on
+	// the frequencies that the model was trained with; use Rung.Over for a model with scaling of
+	// its own. The error names the argument that does not fit.
 	Rung func(r Rope, target int, o MethodOptions) (Rung, error)
 	// Laws are those that its rungs obey with the zero MethodOptions.
 	Laws Laws
@@ -51,13 +51,15 @@ const (
 // Has says whether all of uses are among u.
 func (u Uses) Has(uses Uses) bool { return u&uses == uses }
 
-// methods have Hugging Face's names (modeling_rope_utils.py, ROPE_INIT_FUNCTIONS) where they have one.
-// Their order is that of tables and legends, and that in which a study evaluates its seeds.
+// methods have Hugging Face's names (modeling_rope_utils.py, ROPE_INIT_FUNCTIONS) where they have
+// one. Their order is that of tables and legends, and that in which a study evaluates its seeds.
 var methods = []Method{
 	{"linear", "PI", Linear, Monotone | IdentityToL | EndsAtScale, ClosedForm | Seed},
 	{"ntk", "NTK", NTK, Monotone | IdentityToL | EndsAtScale, ClosedForm | Seed},
-	{"dynamic", "dynamic NTK", DynamicNTK, Monotone | IdentityToL | EndsAtScale,
-		ClosedForm | EachLength},
+	{
+		"dynamic", "dynamic NTK", DynamicNTK, Monotone | IdentityToL | EndsAtScale,
+		ClosedForm | EachLength,
+	},
 	{"yarn", "YaRN", YaRN, Monotone | IdentityToL | EndsAtScale, ClosedForm | Seed},
 	{"longrope", "searched", LongRoPE, 0, 0},
 	{"own", "own RoPE", ownRope, Monotone | IdentityToL, 0},
@@ -76,8 +78,8 @@ func MethodNames(uses Uses) (names []string) {
 	return names
 }
 
-// SeedNames are the names of the methods that a study for target tokens evaluates first. Up to L these
-// are all the own RoPE, which is then the only one.
+// SeedNames are the names of the methods that a study for target tokens evaluates first. Up to L
+// these are all the own RoPE, which is then the only one.
 func SeedNames(r Rope, target int) []string {
 	if target <= r.OriginalContextLength {
 		return []string{ownMethod}
@@ -98,7 +100,8 @@ func MethodByName(name string) (Method, error) {
 	return methods[i], nil
 }
 
-// MethodLabel is a method's name in tables and pictures; a name that is no method's is its own label.
+// MethodLabel is a method's name in tables and pictures; a name that is no method's is its own
+// label.
 func MethodLabel(name string) string {
 	if m, err := MethodByName(name); err == nil {
 		return m.Label
@@ -106,7 +109,8 @@ func MethodLabel(name string) string {
 	return name
 }
 
-// MethodOptions are the parameters of the methods; the zero value is each method's published default.
+// MethodOptions are the parameters of the methods; the zero value is each method's published
+// default.
 type MethodOptions struct {
 	// AttentionFactor replaces the method's own; 0 keeps it.
 	AttentionFactor float64
@@ -114,15 +118,17 @@ type MethodOptions struct {
 	Factors []float64
 	// StartWindow is n-hat in tokens, below the target.
 	StartWindow int
-	// BetaFast and BetaSlow are YaRN's ramp in rotations within L: pairs that turn more than BetaFast times are kept,
-	// those that turn less than BetaSlow times are interpolated. 0 means 32 and 1.
+	// BetaFast and BetaSlow are YaRN's ramp in rotations within L: pairs that turn more than
+	// BetaFast times are kept, those that turn less than BetaSlow times are interpolated. 0 means
+	// 32 and 1.
 	BetaFast, BetaSlow float64
-	// ExactRamp leaves the ends of YaRN's ramp where the formula puts them, instead of rounding them outwards to whole
-	// pairs as the reference code does (Hugging Face truncate=false).
+	// ExactRamp leaves the ends of YaRN's ramp where the formula puts them, instead of rounding
+	// them outwards to whole pairs as the reference code does (Hugging Face truncate=false).
 	ExactRamp bool
 }
 
-// begin checks the arguments that all methods share and returns the identity rung for target, and s.
+// begin checks the arguments that all methods share and returns the identity rung for target, and
+// s.
 func begin(r Rope, target int, o MethodOptions) (g Rung, s float64, err error) {
 	if err := r.Validate(); err != nil {
 		return Rung{}, 0, err
@@ -131,10 +137,12 @@ func begin(r Rope, target int, o MethodOptions) (g Rung, s float64, err error) {
 		return Rung{}, 0, fmt.Errorf("target length is %d, want 1 to %d", target, maxLength)
 	}
 	if o.StartWindow < 0 || o.StartWindow >= target {
-		return Rung{}, 0, fmt.Errorf("start window is %d, want 0 to below the target length %d", o.StartWindow, target)
+		return Rung{}, 0, fmt.Errorf("start window is %d, want 0 to below the target length %d",
+			o.StartWindow, target)
 	}
 	if o.AttentionFactor != 0 && !usable(o.AttentionFactor) {
-		return Rung{}, 0, fmt.Errorf("attention factor is %g, want a positive finite number", o.AttentionFactor)
+		return Rung{}, 0, fmt.Errorf("attention factor is %g, want a positive finite number",
+			o.AttentionFactor)
 	}
 	g = r.Identity(target)
 	g.StartWindow = o.StartWindow
@@ -144,7 +152,8 @@ func begin(r Rope, target int, o MethodOptions) (g Rung, s float64, err error) {
 	return g, r.Scale(target), nil
 }
 
-// Linear is position interpolation (PI, arXiv 2306.15595, eq. 4): lambda_i = s, attention factor 1. (eq. 4)
+// Linear is position interpolation (PI, arXiv 2306.15595, eq. 4): lambda_i = s, attention factor 1.
+// (eq. 4)
 func Linear(r Rope, target int, o MethodOptions) (Rung, error) {
 	g, s, err := begin(r, target, o)
 	if err != nil || s <= 1 {
@@ -156,9 +165,9 @@ func Linear(r Rope, target int, o MethodOptions) (Rung, error) {
 	return g, nil
 }
 
-// NTK is NTK-aware interpolation (YaRN, arXiv 2309.00071, section 3.1): the base becomes b*s^(d/(d-2)), so pair 0
-// keeps its frequency, the last pair is interpolated by exactly s, and lambda_i = s^(2i/(d-2)) between. Attention
-// factor 1. It needs two pairs at least. (eq. 5)
+// NTK is NTK-aware interpolation (YaRN, arXiv 2309.00071, section 3.1): the base becomes
+// b*s^(d/(d-2)), so pair 0 keeps its frequency, the last pair is interpolated by exactly s, and
+// lambda_i = s^(2i/(d-2)) between. Attention factor 1. It needs two pairs at least. (eq. 5)
 func NTK(r Rope, target int, o MethodOptions) (Rung, error) {
 	g, s, err := begin(r, target, o)
 	if err != nil || s <= 1 {
@@ -177,9 +186,10 @@ func NTK(r Rope, target int, o MethodOptions) (Rung, error) {
 // (transformers, "dynamic"). The rung at n tokens is NTK's for n. Attention factor 1. (eq. 6)
 func DynamicNTK(r Rope, target int, o MethodOptions) (Rung, error) { return NTK(r, target, o) }
 
-// YaRN interpolates by parts (arXiv 2309.00071, section 3.2): omega_i/lambda_i = omega_i*(gamma_i + (1-gamma_i)/s),
-// gamma_i falling from 1 to 0 over the pairs that turn between BetaFast and BetaSlow times in L tokens; attention factor
-// YaRNAttentionFactor (section 3.3). The ramp is the reference code's, linear in the pair's index. (eq. 7, 8)
+// YaRN interpolates by parts (arXiv 2309.00071, section 3.2): omega_i/lambda_i = omega_i*(gamma_i +
+// (1-gamma_i)/s), gamma_i falling from 1 to 0 over the pairs that turn between BetaFast and
+// BetaSlow times in L tokens; attention factor YaRNAttentionFactor (section 3.3). The ramp is the
+// reference code's, linear in the pair's index. (eq. 7, 8)
 func YaRN(r Rope, target int, o MethodOptions) (Rung, error) {
 	g, s, err := begin(r, target, o)
 	if err != nil || s <= 1 {
@@ -187,13 +197,15 @@ func YaRN(r Rope, target int, o MethodOptions) (Rung, error) {
 	}
 	fast, slow := orDefault(o.BetaFast, 32), orDefault(o.BetaSlow, 1)
 	if !usable(fast) || !usable(slow) || fast < slow {
-		return Rung{}, fmt.Errorf("yarn: beta_fast is %g and beta_slow is %g, want beta_fast >= beta_slow > 0", fast, slow)
+		return Rung{}, fmt.Errorf("yarn: beta_fast is %g and beta_slow is %g, want beta_fast >= "+
+			"beta_slow > 0", fast, slow)
 	}
 	low, high := r.pairTurning(fast), r.pairTurning(slow)
 	if !o.ExactRamp {
 		low, high = math.Floor(low), math.Ceil(high)
 	}
-	low, high = max(low, 0), min(high, float64(r.Dims-1)) // d-1 and not d/2-1: so in the reference code
+	// d-1 and not d/2-1: so in the reference code
+	low, high = max(low, 0), min(high, float64(r.Dims-1))
 	if low == high {
 		high += 0.001 // a step instead of a division by zero, also theirs
 	}
@@ -210,17 +222,20 @@ func YaRN(r Rope, target int, o MethodOptions) (Rung, error) {
 // pairTurning returns the fractional index of the pair that turns n times within L tokens:
 // d*ln(L/(2*pi*n)) / (2*ln b). (eq. 8)
 func (r Rope) pairTurning(n float64) float64 {
-	return float64(r.Dims) * math.Log(float64(r.OriginalContextLength)/(2*math.Pi*n)) / (2 * math.Log(r.FreqBase))
+	turns := float64(r.OriginalContextLength) / (2 * math.Pi * n)
+	return float64(r.Dims) * math.Log(turns) / (2 * math.Log(r.FreqBase))
 }
 
-// ownRope is the model's own RoPE at any length, with the options' start window and attention factor.
+// ownRope is the model's own RoPE at any length, with the options' start window and attention
+// factor.
 func ownRope(r Rope, target int, o MethodOptions) (Rung, error) {
 	g, _, err := begin(r, target, o)
 	return g, err
 }
 
-// LongRoPE takes factors that were found by search or published with a model (arXiv 2402.13753); they also count at or
-// below L, where they are a short_factor. The attention factor is LongRoPEAttentionFactor's. (eq. 2, 9)
+// LongRoPE takes factors that were found by search or published with a model (arXiv 2402.13753);
+// they also count at or below L, where they are a short_factor. The attention factor is
+// LongRoPEAttentionFactor's. (eq. 2, 9)
 func LongRoPE(r Rope, target int, o MethodOptions) (Rung, error) {
 	g, _, err := begin(r, target, o)
 	if err != nil {
@@ -236,8 +251,8 @@ func LongRoPE(r Rope, target int, o MethodOptions) (Rung, error) {
 	return g, nil
 }
 
-// LongRoPEAttentionFactor is sqrt(1 + ln s/ln L) for s = length/L > 1, and 1 up to L: the authors' "su" scaling, and
-// what Hugging Face takes for a longrope model without attention_factor. (eq. 9)
+// LongRoPEAttentionFactor is sqrt(1 + ln s/ln L) for s = length/L > 1, and 1 up to L: the authors'
+// "su" scaling, and what Hugging Face takes for a longrope model without attention_factor. (eq. 9)
 func LongRoPEAttentionFactor(length, originalContextLength int) float64 {
 	if length <= originalContextLength {
 		return 1
@@ -246,8 +261,8 @@ func LongRoPEAttentionFactor(length, originalContextLength int) float64 {
 	return math.Sqrt(1 + math.Log(float64(length)/l)/math.Log(l))
 }
 
-// YaRNAttentionFactor is 0.1*ln s + 1 for s > 1, and 1 otherwise (arXiv 2309.00071, section 3.3, where it is written
-// sqrt(1/t)). (eq. 10)
+// YaRNAttentionFactor is 0.1*ln s + 1 for s > 1, and 1 otherwise (arXiv 2309.00071, section 3.3,
+// where it is written sqrt(1/t)). (eq. 10)
 func YaRNAttentionFactor(s float64) float64 {
 	if s <= 1 {
 		return 1

@@ -1,14 +1,14 @@
 package ropescale
 
-// Reading is one thing that candidates are scored on: a sequence of tokens of which some count, such
-// as a window of text or a prompt with a hidden key. Its content is not the study's business.
+// Reading is one thing that candidates are scored on: a sequence of tokens of which some count,
+// such as a window of text or a prompt with a hidden key. Its content is not the study's business.
 type Reading struct {
 	Name string `json:"name"` // for the record
 	// Kind of reading, such as "text" or "key": cma scores a generation on one of each.
 	Kind string `json:"kind,omitempty"`
-	// Tokens is how many the model evaluates for it; 0 for a reading that is made of the sequence of
-	// the one before it, such as the key that is hidden in a window of text. The two are always asked
-	// for together.
+	// Tokens is how many the model evaluates for it; 0 for a reading that is made of the sequence
+	// of the one before it, such as the key that is hidden in a window of text. The two are always
+	// asked for together.
 	Tokens int `json:"tokens"`
 	// Weight of its loss in the fitness, above 0.
 	Weight float64 `json:"weight"`
@@ -49,24 +49,25 @@ func places(readings []Reading, use Use) (places []int) {
 	return places
 }
 
-// Options say what a study searches for. All but Readings, Budget, Starts, Params and the provenance
-// are needed. With every default filled in they are the header of the study's journal, and a study is
-// resumed with the options that it was started with only.
+// Options say what a study searches for. All but Readings, Budget, Starts, Params and the
+// provenance are needed. With every default filled in they are the header of the study's journal,
+// and a study is resumed with the options that it was started with only.
 type Options struct {
 	// Rope is the model's RoPE.
 	Rope Rope `json:"rope"`
 	// Base is the model's own scaling, row 0; nil for plain RoPE. Candidates are composed with it
-	// (Rung.Over). A model that was fine-tuned with a rung is stretched further from that: then Base is
-	// the rung, and its length is the Rope's original context length.
+	// (Rung.Over). A model that was fine-tuned with a rung is stretched further from that: then
+	// Base is the rung, and its length is the Rope's original context length.
 	Base *Rung `json:"base,omitempty"`
 	// Target is the length in tokens to find factors for, above Rope.OriginalContextLength.
 	Target int `json:"target"`
-	// Stretch is how far factors reach, in place of Target/L, above 1; 0 is Target/L. A rung that is
-	// readjusted for shorter texts after the model was fine-tuned for longer ones may have factors up
-	// to the longer rung's. Only then Target may be up to L, and the only seed is the own RoPE.
+	// Stretch is how far factors reach, in place of Target/L, above 1; 0 is Target/L. A rung that
+	// is readjusted for shorter texts after the model was fine-tuned for longer ones may have
+	// factors up to the longer rung's. Only then Target may be up to L, and the only seed is the
+	// own RoPE.
 	Stretch float64 `json:"stretch,omitempty"`
-	// Algorithm is "cma" (also when empty), "longrope" (the paper's), "dim-mono" or "dim-piece-mono"
-	// (the authors' released ones).
+	// Algorithm is "cma" (also when empty), "longrope" (the paper's), "dim-mono" or
+	// "dim-piece-mono" (the authors' released ones).
 	Algorithm string `json:"algorithm"`
 	// Seed determines every candidate, together with the losses told.
 	Seed uint64 `json:"seed"`
@@ -76,13 +77,13 @@ type Options struct {
 	Texts       []string `json:"texts"`
 	// Readings are what candidates are scored on; nil is a single one, of one token and weight 1.
 	Readings []Reading `json:"readings"`
-	// Budget is how many tokens are evaluated at most. 0 means the algorithm's own: enough for eighteen
-	// generations of cma, its finals and Params.Retries, the paper's 3+64+40*32 times all readings for
-	// the others.
+	// Budget is how many tokens are evaluated at most. 0 means the algorithm's own: enough for
+	// eighteen generations of cma, its finals and Params.Retries, the paper's 3+64+40*32 times all
+	// readings for the others.
 	Budget int `json:"budget"`
-	// Starts are further candidates to start from, relative to the model's own RoPE, in addition to the
-	// seeds: the factors of a shorter rung, or those published for a relative. The released algorithms
-	// take none.
+	// Starts are further candidates to start from, relative to the model's own RoPE, in addition to
+	// the seeds: the factors of a shorter rung, or those published for a relative. The released
+	// algorithms take none.
 	Starts []Candidate `json:"starts,omitempty"`
 	Params Params      `json:"params"`
 
@@ -92,19 +93,19 @@ type Options struct {
 // Params are the settings of the search algorithms that a user has reasons to change. A field of
 // another algorithm is ignored.
 type Params struct {
-	// StartWindows are the values that n-hat may take; nil means 0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32,
-	// 64, 128, 256. Values at or above the target are dropped.
+	// StartWindows are the values that n-hat may take; nil means 0, 1, 2, 4, 8, 12, 16, 20, 24, 28,
+	// 32, 64, 128, 256. Values at or above the target are dropped.
 	StartWindows []int `json:"start_windows"`
-	// Attention is "fixed" (every candidate has LongRoPEAttentionFactor) or "search"; "" means fixed
-	// for longrope, search for cma.
+	// Attention is "fixed" (every candidate has LongRoPEAttentionFactor) or "search"; "" means
+	// fixed for longrope, search for cma.
 	Attention string `json:"attention"`
-	// Population is the size of the first generation of longrope and the released algorithms (0: the
-	// paper's 64, or what the budget allows) and of every generation of cma (0: 8).
+	// Population is the size of the first generation of longrope and the released algorithms (0:
+	// the paper's 64, or what the budget allows) and of every generation of cma (0: 8).
 	Population int `json:"population"`
 	// Knots is the number of increments of log lambda in cma; 0 means 8 (never more than d/2).
 	Knots int `json:"knots"`
-	// Retries is how often cma restarts, at the start that won, where no mean is as good as a start at
-	// the final readings.
+	// Retries is how often cma restarts, at the start that won, where no mean is as good as a start
+	// at the final readings.
 	Retries int `json:"retries,omitempty"`
 }
 

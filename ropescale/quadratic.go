@@ -2,11 +2,12 @@ package ropescale
 
 import "math"
 
-// quadratic is a regression on all quadratic functions of a few variables, with a normal prior on the coefficients, from
-// groups of points whose values have an unknown shift in common: candidates that were scored on the same readings. In the
-// terms of Gaussian processes its kernel is (1 + <a-c, b-c>/rho^2)^2 around a center c, plus a constant for two points of a
-// group, plus noise; values are in units of their standard deviation. It only chooses between draws, so its constants are
-// no more than about right.
+// quadratic is a regression on all quadratic functions of a few variables, with a normal prior on
+// the coefficients, from groups of points whose values have an unknown shift in common: candidates
+// that were scored on the same readings. In the terms of Gaussian processes its kernel is (1 +
+// <a-c, b-c>/rho^2)^2 around a center c, plus a constant for two points of a group, plus noise;
+// values are in units of their standard deviation. It only chooses between draws, so its constants
+// are no more than about right.
 type quadratic struct {
 	points [][]float64
 	values []float64
@@ -21,14 +22,18 @@ const (
 	quadraticReach = 0.5  // rho, in variables
 	quadraticNoise = 0.02 // variance of a value
 	quadraticShift = 1    // variance of a group's shift
-	quadraticMost  = 100  // points; older ones, which are farther away, are forgotten, since fit takes the cube of their number
+	// points; older ones, which are farther away, are forgotten, since fit takes the cube of their
+	// number
+	quadraticMost = 100
 )
 
-// add takes a group of points. A value that is not finite has no place in a sum of squares: it is left out.
+// add takes a group of points. A value that is not finite has no place in a sum of squares: it is
+// left out.
 func (q *quadratic) add(points [][]float64, values []float64) {
 	for i, v := range values {
 		if !math.IsInf(v, 0) {
-			q.points, q.values, q.group = append(q.points, points[i]), append(q.values, v), append(q.group, q.groups)
+			q.points, q.values, q.group = append(q.points, points[i]), append(q.values, v),
+				append(q.group, q.groups)
 		}
 	}
 	q.groups++
@@ -74,7 +79,8 @@ func (q *quadratic) fit(center []float64) {
 				v -= l[i][k] * l[j][k]
 			}
 			if i == j {
-				l[i][i] = math.Sqrt(max(v, quadraticNoise/2)) // at least the noise, but for rounding
+				// at least the noise, but for rounding
+				l[i][i] = math.Sqrt(max(v, quadraticNoise/2))
 			} else {
 				l[i][j] = v / l[j][j]
 			}

@@ -6,18 +6,22 @@ import (
 	"slices"
 )
 
-// released is the search as the authors released it (github.com/microsoft/LongRoPE, evolution/algorithms), which is not the
-// paper's: it starts from YaRN's factors alone, crosses one gene at a time, and never searches n-hat. It is here to compare
-// with, so its habits are kept, the odd ones too:
+// released is the search as the authors released it (github.com/microsoft/LongRoPE,
+// evolution/algorithms), which is not the paper's: it starts from YaRN's factors alone, crosses one
+// gene at a time, and never searches n-hat. It is here to compare with, so its habits are kept, the
+// odd ones too:
 //
 //   - the first population is YaRN's factors and mutants of these (run_genetic_algorithm);
-//   - a mutant is redrawn, gene by gene on top of what came before, until it is monotone and new (mutate);
-//   - lambda_i is drawn at steps from its lower neighbour, so not on a grid of its own; the last goes up to 1 + s and part of a step, not to 1.25 s;
+//   - a mutant is redrawn, gene by gene on top of what came before, until it is monotone and new
+//     (mutate);
+//   - lambda_i is drawn at steps from its lower neighbour, so not on a grid of its own; the last
+//     goes up to 1 + s and part of a step, not to 1.25 s;
 //   - a child is the better parent with, as a rule, a single gene of the other (crossover);
-//   - dim-piece-mono has two genes more, alpha and beta: redrawn lambda_i up to alpha become 1, those above beta s. The
-//     last two lambda_i never change there.
+//   - dim-piece-mono has two genes more, alpha and beta: redrawn lambda_i up to alpha become 1,
+//     those above beta s. The last two lambda_i never change there.
 //
-// After PI, NTK and YaRN as published, which every study evaluates, come its 64 + 40*32 = 1,344 candidates.
+// After PI, NTK and YaRN as published, which every study evaluates, come its 64 + 40*32 = 1,344
+// candidates.
 type released struct {
 	*space
 	piece      bool
@@ -36,7 +40,8 @@ type genes struct {
 	parents []int
 }
 
-// maxRedraws ends a mutation that finds nothing new; the authors' goes on for ever. The study drops the repetition.
+// maxRedraws ends a mutation that finds nothing new; the authors' never ends. The study drops
+// the repetition.
 const maxRedraws = 1000
 
 // crossoverTries is the authors' max_crossover_try.
@@ -53,7 +58,10 @@ func (e *released) Ask() []Candidate {
 		return e.seeds()
 	case e.phase == 1:
 		seeds := e.seeds() // the last is YaRN, or the own RoPE; there are no further starts
-		yarn := genes{x: append([]float64{0, 0}, seeds[len(seeds)-1].Rung.Factors...), origin: seeds[len(seeds)-1].Origin}
+		yarn := genes{
+			x:      append([]float64{0, 0}, seeds[len(seeds)-1].Rung.Factors...),
+			origin: seeds[len(seeds)-1].Origin,
+		}
 		e.ask(yarn)
 		for len(e.asked) < e.Population {
 			e.ask(e.mutant(yarn))
@@ -68,7 +76,10 @@ func (e *released) Ask() []Candidate {
 	}
 	var c []Candidate
 	for _, g := range e.asked {
-		c = append(c, Candidate{Rung: e.rung(slices.Clone(g.x[2:]), 0, e.attentionFactor), Origin: g.origin, Parents: g.parents})
+		c = append(c, Candidate{
+			Rung:   e.rung(slices.Clone(g.x[2:]), 0, e.attentionFactor),
+			Origin: g.origin, Parents: g.parents,
+		})
 	}
 	return c
 }
@@ -98,7 +109,10 @@ func (e *released) Tell(batch []result) {
 			g.id, g.fitness = r.Candidate, r.Fitness
 			e.population = append(e.population, g)
 		}
-		slices.SortStableFunc(e.population, func(a, b genes) int { return cmp.Compare(a.fitness, b.fitness) })
+		slices.SortStableFunc(e.population, func(a, b genes) int {
+			return cmp.Compare(a.fitness,
+				b.fitness)
+		})
 		e.population = e.population[:min(len(e.population), e.parents)]
 	}
 	e.phase++
@@ -106,7 +120,8 @@ func (e *released) Tell(batch []result) {
 
 // valid is the condition under which mutate and crossover take new genes.
 func (e *released) valid(x []float64) bool {
-	return slices.IsSorted(x[2:]) && x[0] <= x[1] && !slices.ContainsFunc(e.history, func(h []float64) bool { return allClose(x, h) })
+	return slices.IsSorted(x[2:]) && x[0] <= x[1] && !slices.ContainsFunc(e.history,
+		func(h []float64) bool { return allClose(x, h) })
 }
 
 // allClose is numpy's, with its defaults.
@@ -169,8 +184,8 @@ func (e *released) redraw(x []float64) {
 	}
 }
 
-// steps is the length of numpy's arange(lo, hi+step, step): where hi is no whole number of steps away, the last value is above
-// it, and the pass that draws it is not the last.
+// steps is the length of numpy's arange(lo, hi+step, step): where hi is no whole number of steps
+// away, the last value is above it, and the pass that draws it is not the last.
 func steps(lo, hi, step float64) int {
 	return int(math.Ceil((hi-lo)/step + 1 - 1e-9))
 }
@@ -186,8 +201,8 @@ func (e *released) redrawPiece(x []float64) {
 	}
 }
 
-// child copies genes of the worse of two parents to the better one, one after the other, until what it has is monotone and
-// new.
+// child copies genes of the worse of two parents to the better one, one after the other, until what
+// it has is monotone and new.
 func (e *released) child() genes {
 	i, j := e.two(len(e.population))
 	if i == j {

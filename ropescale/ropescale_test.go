@@ -44,7 +44,8 @@ func goldenVectors(t testing.TB) []vector {
 	require.NoError(t, json.Unmarshal(b, &doc))
 	require.Greater(t, len(doc.Cases), 30)
 	for i := range doc.Cases {
-		doc.Cases[i].madeBy = fmt.Sprintf("made by %s with transformers %s", doc.Command, doc.Transformers)
+		doc.Cases[i].madeBy = fmt.Sprintf("made by %s with transformers %s", doc.Command,
+			doc.Transformers)
 	}
 	return doc.Cases
 }
@@ -80,8 +81,8 @@ func TestMethodsAgreeWithTransformers(t *testing.T) {
 			for _, v := range c.Rotated {
 				y := append([]float64(nil), v.X...)
 				r.Rotate(y, v.Position, g, NeoX)
-				// A float32 angle p*omega is off by up to 2^-23*p from the frequency and half as much from rounding;
-				// elements are below 2.
+				// A float32 angle p*omega is off by up to 2^-23*p from the frequency and half as
+				// much from rounding; elements are below 2.
 				tol := 2*2e-6*float64(v.Position) + 1e-5
 				for i := range y {
 					d := math.Abs(y[i] - v.Y[i])
@@ -91,7 +92,8 @@ func TestMethodsAgreeWithTransformers(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("%d cases: inverse frequencies within %.2g relative, rotations within %.2g of their tolerance", len(cases), worstFreq, worstTurn)
+	t.Logf("%d cases: inverse frequencies within %.2g relative, rotations within %.2g of their "+
+		"tolerance", len(cases), worstFreq, worstTurn)
 }
 
 func randomHead(rng *rand.Rand, n int) []float64 {
@@ -138,17 +140,27 @@ func TestRotationLaws(t *testing.T) {
 
 					assert.Equal(t, x, rotated(tiny, x, 0, unit, layout), "R(0) is the identity")
 					assert.InDeltaSlice(t, rotated(tiny, x, p+q, unit, layout),
-						rotated(tiny, rotated(tiny, x, p, unit, layout), q, unit, layout), 1e-9, "R(p)R(q) = R(p+q)")
-					assert.InDeltaSlice(t, x, rotated(tiny, rotated(tiny, x, p, unit, layout), -p, unit, layout), 1e-9, "R(-p) undoes R(p)")
-					assert.InDelta(t, dot(x, x), dot(rotated(tiny, x, p, unit, layout), rotated(tiny, x, p, unit, layout)), 1e-9, "lengths are kept")
-					assert.Equal(t, x[tiny.Dims:], rotated(tiny, x, p, g, layout)[tiny.Dims:], "beyond n_dims nothing changes")
+						rotated(tiny, rotated(tiny, x, p, unit, layout), q, unit, layout), 1e-9,
+						"R(p)R(q) = R(p+q)")
+					assert.InDeltaSlice(t, x, rotated(tiny, rotated(tiny, x, p, unit, layout), -p,
+						unit, layout), 1e-9, "R(-p) undoes R(p)")
+					assert.InDelta(t, dot(x, x), dot(rotated(tiny, x, p, unit, layout),
+						rotated(tiny, x, p, unit, layout)), 1e-9, "lengths are kept")
+					assert.Equal(t, x[tiny.Dims:], rotated(tiny, x, p, g, layout)[tiny.Dims:],
+						"beyond n_dims nothing changes")
 
 					shift := rng.IntN(4096)
-					assert.InDelta(t, dot(rotated(tiny, x, p, g, layout), rotated(tiny, y, q, g, layout)),
-						dot(rotated(tiny, x, p+shift, g, layout), rotated(tiny, y, q+shift, g, layout)), 1e-8, "logits depend on p-q only")
-					one := dot(rotated(tiny, x[:64], p, unit, layout), rotated(tiny, y[:64], q, unit, layout))
-					a := dot(rotated(tiny, x[:64], p, g, layout), rotated(tiny, y[:64], q, g, layout))
-					assert.InDelta(t, one*g.AttentionFactor*g.AttentionFactor, a, 1e-9, "logits grow with the attention factor's square")
+					assert.InDelta(t, dot(rotated(tiny, x, p, g, layout),
+						rotated(tiny, y, q, g, layout)),
+						dot(rotated(tiny, x, p+shift, g, layout),
+							rotated(tiny, y, q+shift, g, layout)), 1e-8,
+						"logits depend on p-q only")
+					one := dot(rotated(tiny, x[:64], p, unit, layout),
+						rotated(tiny, y[:64], q, unit, layout))
+					a := dot(rotated(tiny, x[:64], p, g, layout),
+						rotated(tiny, y[:64], q, g, layout))
+					assert.InDelta(t, one*g.AttentionFactor*g.AttentionFactor, a, 1e-9,
+						"logits grow with the attention factor's square")
 				}
 			})
 		}
@@ -161,8 +173,10 @@ func TestIdentityRungIsPlainRope(t *testing.T) {
 	x := []float64{1, 2, 3, 4, 5}
 	const p = 3
 	s0, c0, s1, c1 := math.Sin(p), math.Cos(p), math.Sin(p*0.1), math.Cos(p*0.1)
-	assert.InDeltaSlice(t, []float64{c0 - 2*s0, s0 + 2*c0, 3*c1 - 4*s1, 3*s1 + 4*c1, 5}, rotated(r, x, p, r.Identity(16), Normal), 1e-12)
-	assert.InDeltaSlice(t, []float64{c0 - 3*s0, 2*c1 - 4*s1, s0 + 3*c0, 2*s1 + 4*c1, 5}, rotated(r, x, p, r.Identity(16), NeoX), 1e-12)
+	assert.InDeltaSlice(t, []float64{c0 - 2*s0, s0 + 2*c0, 3*c1 - 4*s1, 3*s1 + 4*c1, 5},
+		rotated(r, x, p, r.Identity(16), Normal), 1e-12)
+	assert.InDeltaSlice(t, []float64{c0 - 3*s0, 2*c1 - 4*s1, s0 + 3*c0, 2*s1 + 4*c1, 5},
+		rotated(r, x, p, r.Identity(16), NeoX), 1e-12)
 	assert.InDeltaSlice(t, []float64{2 * math.Pi, 20 * math.Pi}, r.Wavelengths(), 1e-12)
 }
 
@@ -212,7 +226,8 @@ func TestMethodLaws(t *testing.T) {
 				if obeys(EndsAtScale) {
 					assert.GreaterOrEqual(t, slices.Min(g.Factors), 1.0)
 					assert.LessOrEqual(t, slices.Max(g.Factors), s*(1+1e-12))
-					assert.InDelta(t, s, g.Factors[31], s*1e-9, "the slowest pair is interpolated in full")
+					assert.InDelta(t, s, g.Factors[31], s*1e-9,
+						"the slowest pair is interpolated in full")
 				}
 				assert.GreaterOrEqual(t, g.AttentionFactor, 1.0)
 			}
@@ -225,10 +240,14 @@ func TestMethodLaws(t *testing.T) {
 				big := Rope{Dims: 64, FreqBase: 10000, OriginalContextLength: 1 << 20}
 				g, err := m.Rung(big, 1<<20+1, o)
 				require.NoError(t, err)
-				assert.InDeltaSlice(t, big.Identity(0).Factors, g.Factors, 1e-5, "s to 1 gives the identity")
+				assert.InDeltaSlice(t, big.Identity(0).Factors, g.Factors, 1e-5,
+					"s to 1 gives the identity")
 				assert.InDelta(t, 1, g.AttentionFactor, 1e-6)
 			}
-			g, err := m.Rung(tiny, 2048, MethodOptions{Factors: some, AttentionFactor: 1.5, StartWindow: 8})
+			g, err := m.Rung(tiny, 2048, MethodOptions{
+				Factors: some, AttentionFactor: 1.5,
+				StartWindow: 8,
+			})
 			require.NoError(t, err)
 			assert.Equal(t, 1.5, g.AttentionFactor)
 			assert.Equal(t, 8, g.StartWindow)
@@ -239,12 +258,24 @@ func TestMethodLaws(t *testing.T) {
 				o      MethodOptions
 				want   string
 			}{
-				{Rope{Dims: 63, FreqBase: 1e4, OriginalContextLength: 256}, 512, o, "rope_dimension_count is 63"},
-				{Rope{Dims: 64, FreqBase: math.NaN(), OriginalContextLength: 256}, 512, o, "freq_base is NaN"},
+				{
+					Rope{Dims: 63, FreqBase: 1e4, OriginalContextLength: 256},
+					512, o,
+					"rope_dimension_count is 63",
+				},
+				{
+					Rope{Dims: 64, FreqBase: math.NaN(), OriginalContextLength: 256},
+					512, o,
+					"freq_base is NaN",
+				},
 				{Rope{Dims: 64, FreqBase: 1e4}, 512, o, "original_context_length is 0"},
 				{tiny, 0, o, "target length is 0"},
 				{tiny, 512, MethodOptions{Factors: some, StartWindow: 512}, "start window is 512"},
-				{tiny, 512, MethodOptions{Factors: some, AttentionFactor: -1}, "attention factor is -1"},
+				{
+					tiny, 512,
+					MethodOptions{Factors: some, AttentionFactor: -1},
+					"attention factor is -1",
+				},
 			} {
 				_, err := m.Rung(bad.r, bad.target, bad.o)
 				assert.ErrorContains(t, err, bad.want)
@@ -255,8 +286,9 @@ func TestMethodLaws(t *testing.T) {
 	assert.ErrorContains(t, err, "known: linear, ntk, dynamic, yarn, longrope, own")
 }
 
-// The table is whole: every method has a name and a label of its own, laws where it is a closed form, and
-// golden vectors; the seeds are closed forms and, with the own RoPE, all that a study can begin with.
+// The table is whole: every method has a name and a label of its own, laws where it is a closed
+// form, and golden vectors; the seeds are closed forms and, with the own RoPE, all that a study can
+// begin with.
 func TestMethodTable(t *testing.T) {
 	golden := map[string]bool{}
 	for _, c := range goldenVectors(t) {
@@ -272,7 +304,8 @@ func TestMethodTable(t *testing.T) {
 		}
 		if m.Use.Has(ClosedForm) {
 			assert.Equal(t, Monotone|IdentityToL|EndsAtScale, m.Laws, m.Name)
-			assert.True(t, golden[m.Name], "%s has golden vectors; add some to testdata/vectors.py", m.Name)
+			assert.True(t, golden[m.Name], "%s has golden vectors; add some to testdata/vectors.py",
+				m.Name)
 		}
 		if m.Use.Has(Seed) || m.Use.Has(EachLength) {
 			assert.True(t, m.Use.Has(ClosedForm), m.Name)
@@ -303,7 +336,8 @@ func TestMethodArguments(t *testing.T) {
 	assert.InDelta(t, 1+0.1*math.Log(8), YaRNAttentionFactor(8), 1e-15)
 }
 
-// ropeYarn is ggml's rope_yarn with the angle's factors pulled out, float64 and term by term as in the C.
+// ropeYarn is ggml's rope_yarn with the angle's factors pulled out, float64 and term by term as in
+// the C.
 func ropeYarn(theta, freqScale, low, high float64, i0 int, ext, mscale float64) (angle, m float64) {
 	interp := freqScale * theta
 	angle = interp
@@ -326,13 +360,17 @@ func TestOwnIsWhatTheOpComputes(t *testing.T) {
 		{FreqScale: 0.25},
 		{FreqFactors: ff},
 		{FreqScale: 1.0 / 32, ExtFactor: 1},
-		{FreqScale: 1.0 / 32, ExtFactor: 1, AttnFactor: 1.1, BetaFast: 16, BetaSlow: 2, OriginalContextLength: 2048},
+		{
+			FreqScale: 1.0 / 32, ExtFactor: 1, AttnFactor: 1.1, BetaFast: 16, BetaSlow: 2,
+			OriginalContextLength: 2048,
+		},
 		{FreqScale: 0.5, ExtFactor: 0.3, FreqFactors: ff},
 		{FreqScale: 0.5, AttnFactor: 1.2},
 	} {
 		g, err := Own(llama2, p)
 		require.NoError(t, err)
-		scale, fast, slow, orig := orDefault(p.FreqScale, 1), orDefault(p.BetaFast, 32), orDefault(p.BetaSlow, 1), p.OriginalContextLength
+		scale, fast, slow, orig := orDefault(p.FreqScale, 1), orDefault(p.BetaFast, 32),
+			orDefault(p.BetaSlow, 1), p.OriginalContextLength
 		if orig == 0 {
 			orig = 4096
 		}
@@ -345,20 +383,26 @@ func TestOwnIsWhatTheOpComputes(t *testing.T) {
 			if p.FreqFactors != nil {
 				f = float64(ff[i])
 			}
-			angle, m := ropeYarn(1000*w/f, scale, low, high, 2*i, p.ExtFactor, orDefault(p.AttnFactor, 1))
+			angle, m := ropeYarn(1000*w/f, scale, low, high, 2*i, p.ExtFactor,
+				orDefault(p.AttnFactor, 1))
 			assert.InEpsilon(t, angle, 1000*w/g.Factors[i], 1e-12)
 			assert.InEpsilon(t, m, g.AttentionFactor, 1e-12)
 		}
 	}
-	// What llama.cpp passes for a plain YaRN model makes the op's total the paper's attention factor.
+	// What llama.cpp passes for a plain YaRN model makes the op's total the paper's attention
+	// factor.
 	for _, s := range []float64{2, 8, 40} {
-		g, err := Own(llama2, OpParams{FreqScale: 1 / s, ExtFactor: 1, AttnFactor: HostAttnFactor(0, 1/s, 1, 0)})
+		g, err := Own(llama2, OpParams{
+			FreqScale: 1 / s, ExtFactor: 1,
+			AttnFactor: HostAttnFactor(0, 1/s, 1, 0),
+		})
 		require.NoError(t, err)
 		assert.InDelta(t, YaRNAttentionFactor(s), g.AttentionFactor, 1e-12)
 		y, err := YaRN(llama2, int(4096*s), MethodOptions{})
 		require.NoError(t, err)
 		assert.InDeltaSlice(t, y.Factors, g.Factors, 1e-9, "and the factors are YaRN's")
-		assert.InDelta(t, (0.1*math.Log(s)+1)/(0.1*0.707*math.Log(s)+1)/(0.1*math.Log(s)+1), HostAttnFactor(0, 1/s, 1, 0.707), 1e-12)
+		assert.InDelta(t, (0.1*math.Log(s)+1)/(0.1*0.707*math.Log(s)+1)/(0.1*math.Log(s)+1),
+			HostAttnFactor(0, 1/s, 1, 0.707), 1e-12)
 	}
 	assert.Equal(t, 1.3, HostAttnFactor(1.3, 0.25, 0, 0))
 	for want, p := range map[string]OpParams{
@@ -372,7 +416,10 @@ func TestOwnIsWhatTheOpComputes(t *testing.T) {
 		_, err := Own(llama2, p)
 		assert.ErrorContains(t, err, want)
 	}
-	_, err := Llama3(llama2, Llama3Params{Factor: 8, LowFreqFactor: 4, HighFreqFactor: 1, OriginalContextLength: 8192})
+	_, err := Llama3(llama2, Llama3Params{
+		Factor: 8, LowFreqFactor: 4, HighFreqFactor: 1,
+		OriginalContextLength: 8192,
+	})
 	assert.ErrorContains(t, err, "high above low")
 }
 
@@ -393,7 +440,8 @@ func TestOver(t *testing.T) {
 func ExampleYaRN() {
 	r := Rope{Dims: 64, FreqBase: 10000, OriginalContextLength: 256}
 	g, _ := YaRN(r, 2048, MethodOptions{})
-	fmt.Printf("lambda_0 %.2f, lambda_6 %.2f, lambda_31 %.2f, attention factor %.3f\n", g.Factors[0], g.Factors[6], g.Factors[31], g.AttentionFactor)
+	fmt.Printf("lambda_0 %.2f, lambda_6 %.2f, lambda_31 %.2f, attention factor %.3f\n",
+		g.Factors[0], g.Factors[6], g.Factors[31], g.AttentionFactor)
 	// Output: lambda_0 1.00, lambda_6 1.68, lambda_31 8.00, attention factor 1.208
 }
 
@@ -404,7 +452,8 @@ func ExampleLadder_RungFor() {
 	l, _ := NewLadder(r, nil, short, long)
 	for _, n := range []int{256, 257, 1500, 9999} {
 		rung := l.RungFor(n)
-		fmt.Printf("%d tokens: rung %d, rows of the first and last token %d %d\n", n, rung, l.Row(rung, 0), l.Row(rung, n-1))
+		fmt.Printf("%d tokens: rung %d, rows of the first and last token %d %d\n", n, rung,
+			l.Row(rung, 0), l.Row(rung, n-1))
 	}
 	// Output:
 	// 256 tokens: rung 0, rows of the first and last token 0 0
@@ -427,11 +476,18 @@ func ExampleReadFactors() {
 
 // Pairs from half the critical dimension on are those whose wavelength exceeds L.
 func TestCriticalDimension(t *testing.T) {
-	for _, r := range []Rope{{64, 10000, 256}, {128, 10000, 4096}, {128, 500000, 8192}, {96, 10000, 4096}, {64, 100000, 8192}} {
+	for _, r := range []Rope{
+		{64, 10000, 256},
+		{128, 10000, 4096},
+		{128, 500000, 8192},
+		{96, 10000, 4096},
+		{64, 100000, 8192},
+	} {
 		critical := r.CriticalDimension()
 		require.Zero(t, critical%2)
 		for i, wavelength := range r.Wavelengths() {
-			assert.Equal(t, i >= critical/2, wavelength >= float64(r.OriginalContextLength), "%+v, pair %d of wavelength %g", r, i, wavelength)
+			assert.Equal(t, i >= critical/2, wavelength >= float64(r.OriginalContextLength),
+				"%+v, pair %d of wavelength %g", r, i, wavelength)
 		}
 	}
 	// LongRoPE2 (arXiv 2502.20082, table 1) counts pairs: 31 for Phi3-mini, 35 for LLaMA3-8B.

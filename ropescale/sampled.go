@@ -8,26 +8,27 @@ import (
 	"strings"
 )
 
-// sampledSearch is CMA-ES on a curve of factors, made for evaluations that are dear and can be had in
-// parts:
+// sampledSearch is CMA-ES on a curve of factors, made for evaluations that are dear and can be had
+// in parts:
 //
-//  1. The seeds as published, and what other starts there are, are scored on all that the fitness is
-//     made of. The search starts at the best.
-//  2. A generation is scored on one reading of each kind only, of those for generations where there are
-//     any: the next of a deck that is shuffled again when all were dealt. Where a sequence gives several
-//     kinds, they are dealt together. All candidates of a generation get the same, so their differences
-//     are paired, and all that CMA-ES takes is their ranking. No window comes often enough to be fitted.
-//  3. From the second generation on, each candidate is the best of four draws by a quadratic model of all
-//     that was told so far.
-//  4. The mean of the distribution is scored on all that the fitness is made of at the end, and on the
-//     way each time that the tokens spent have grown by half. Only these and the starts can be the best:
-//     a candidate that happened to look good on one reading cannot.
+//  1. The seeds as published, and what other starts there are, are scored on all that the fitness
+//     is made of. The search starts at the best.
+//  2. A generation is scored on one reading of each kind only, of those for generations where there
+//     are any: the next of a deck that is shuffled again when all were dealt. Where a sequence
+//     gives several kinds, they are dealt together. All candidates of a generation get the same, so
+//     their differences are paired, and all that CMA-ES takes is their ranking. No window comes
+//     often enough to be fitted.
+//  3. From the second generation on, each candidate is the best of four draws by a quadratic model
+//     of all that was told so far.
+//  4. The mean of the distribution is scored on all that the fitness is made of at the end, and on
+//     the way each time that the tokens spent have grown by half. Only these and the starts can be
+//     the best: a candidate that happened to look good on one reading cannot.
 //  5. The two best starts and the two best means are finalists: they are scored on the readings for
-//     finalists too, which decide between them (Study.Best). The best of a handful is the luckiest of
-//     them where few keys tell them apart; more keys for all would cost too much.
+//     finalists too, which decide between them (Study.Best). The best of a handful is the luckiest
+//     of them where few keys tell them apart; more keys for all would cost too much.
 //  6. Where a start wins, the search restarts there, if it may (Params.Retries).
-//  7. A search that is to end early (Study.SetEnding) scores the mean and has its finals then, and can
-//     resume from where it was.
+//  7. A search that is to end early (Study.SetEnding) scores the mean and has its finals then, and
+//     can resume from where it was.
 type sampledSearch struct {
 	curve
 	starts []result
@@ -89,8 +90,10 @@ const (
 )
 
 func newSampledSearch(sp *space) algorithm {
-	return &sampledSearch{curve: newCurve(sp), decks: newDecks(sp.readings), tries: sp.Retries,
-		limit: sp.budget - sp.Retries*sp.retry}
+	return &sampledSearch{
+		curve: newCurve(sp), decks: newDecks(sp.readings), tries: sp.Retries,
+		limit: sp.budget - sp.Retries*sp.retry,
+	}
 }
 
 // deck deals sequences that give readings of the same kinds, all of them before one comes again.
@@ -213,7 +216,10 @@ func (s *sampledSearch) finalists() (c []Candidate) {
 		best = append(bestOf(s.starts, finalStarts), best...)
 	}
 	for _, r := range best {
-		c = append(c, Candidate{Rung: r.Rung, Origin: originFinal, Readings: places(s.readings, ForFinalists)})
+		c = append(c, Candidate{
+			Rung: r.Rung, Origin: originFinal,
+			Readings: places(s.readings, ForFinalists),
+		})
 	}
 	return c
 }
@@ -221,7 +227,10 @@ func (s *sampledSearch) finalists() (c []Candidate) {
 // bestOf returns at most n results with the lowest fitness, the earliest of equals first.
 func bestOf(results []result, n int) []result {
 	sorted := slices.Clone(results)
-	slices.SortStableFunc(sorted, func(a, b result) int { return cmp.Compare(a.Fitness, b.Fitness) })
+	slices.SortStableFunc(sorted, func(a, b result) int {
+		return cmp.Compare(a.Fitness,
+			b.Fitness)
+	})
 	return sorted[:min(n, len(sorted))]
 }
 
@@ -325,8 +334,8 @@ func (s *sampledSearch) Tell(batch []result) {
 	}
 }
 
-// learn moves the distribution by a generation. One that is not whole, which an earlier version of the
-// program may have left, only informs the model.
+// learn moves the distribution by a generation. One that is not whole, which an earlier version of
+// the program may have left, only informs the model.
 func (s *sampledSearch) learn(batch []result) {
 	value := make([]float64, len(batch))
 	for i, r := range batch {

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// space is what an algorithm searches in: the problem, the resolved parameters and settings, the budget
-// and the random numbers.
+// space is what an algorithm searches in: the problem, the resolved parameters and settings, the
+// budget and the random numbers.
 type space struct {
 	Params
 	settings
@@ -63,7 +63,8 @@ func newSpace(opts Options) (*space, Options, error) {
 	} else {
 		opts.Budget = cmp.Or(opts.Budget, set.evolutionDefaults(p, opts.Budget/full)*full)
 		if set.parents > p.Population {
-			return fail(fmt.Errorf("%d parents exceed the population of %d", set.parents, p.Population))
+			return fail(fmt.Errorf("%d parents exceed the population of %d", set.parents,
+				p.Population))
 		}
 	}
 	if opts.released() {
@@ -86,14 +87,15 @@ func newSpace(opts Options) (*space, Options, error) {
 		final:     final,
 		starts:    opts.Starts,
 		maxFactor: max(1, set.maxScale*s),
-		rng:       rand.New(rand.NewPCG(opts.Seed, 0x6c6f6e67726f7065)), // the stream spells longrope
+		// the stream spells longrope
+		rng: rand.New(rand.NewPCG(opts.Seed, 0x6c6f6e67726f7065)),
 	}
 	opts.Budget = sp.divide(opts.Budget)
 	return sp, opts, nil
 }
 
-// divide gives retries and finals their part of the budget, where it has room for them, and returns it;
-// 0 is what cma needs.
+// divide gives retries and finals their part of the budget, where it has room for them, and returns
+// it; 0 is what cma needs.
 func (sp *space) divide(budget int) int {
 	once := 4*sp.full + CMAGenerations*sp.generationTokens()
 	sp.retry = once + finalMeans*sp.final
@@ -115,7 +117,8 @@ func (o *Options) checkProblem() error {
 	case o.Stretch != 0 && (!usable(o.Stretch) || o.Stretch <= 1):
 		return fmt.Errorf("stretch is %g, want a finite number above 1, "+
 			"or 0 (the target over the original context length)", o.Stretch)
-	case o.Target < 2 || o.Target > maxLength, o.Target <= r.OriginalContextLength && o.Stretch == 0:
+	case o.Target < 2 || o.Target > maxLength, o.Target <= r.OriginalContextLength &&
+		o.Stretch == 0:
 		return fmt.Errorf("target length is %d, want more than the original context length %d "+
 			"and at most %d", o.Target, r.OriginalContextLength, maxLength)
 	case r.Dims < 4:
@@ -151,7 +154,8 @@ func (o *Options) checkReadings() error {
 // checkSearch refuses an algorithm or settings of it that no default can mend.
 func (o *Options) checkSearch() error {
 	if _, ok := algorithms[o.Algorithm]; !ok {
-		return fmt.Errorf("unknown algorithm %q; known: %s", o.Algorithm, strings.Join(algorithmNames(), ", "))
+		return fmt.Errorf("unknown algorithm %q; known: %s", o.Algorithm,
+			strings.Join(algorithmNames(), ", "))
 	}
 	if err := o.Params.check(); err != nil {
 		return err
@@ -223,8 +227,8 @@ func (p *Params) cmaDefaults(pairs int) {
 	p.Population = max(cmp.Or(p.Population, 8), 2)
 }
 
-// two draws the places of two parents in a population of n that is sorted, the better first; twice 0
-// where n is 1.
+// two draws the places of two parents in a population of n that is sorted, the better first; twice
+// 0 where n is 1.
 func (sp *space) two(n int) (i, j int) {
 	i = sp.rng.IntN(n)
 	if n == 1 {
@@ -262,12 +266,15 @@ func (sp *space) seeds() []Candidate {
 
 // rung is a candidate's rung in this space.
 func (sp *space) rung(factors []float64, window int, attention float64) Rung {
-	return Rung{Length: sp.target, StartWindow: window, AttentionFactor: attention, Factors: factors}
+	return Rung{
+		Length: sp.target, StartWindow: window, AttentionFactor: attention,
+		Factors: factors,
+	}
 }
 
 // settings are the algorithms' own numbers. The zero value is the published ones: LongRoPE's (arXiv
-// 2402.13753, section 3.3 and appendix A.1), which are those of the released algorithms too, and Hansen's
-// for cma.
+// 2402.13753, section 3.3 and appendix A.1), which are those of the released algorithms too, and
+// Hansen's for cma.
 type settings struct {
 	maxScale        float64 // bounds every lambda by maxScale*s; 0: 1.25
 	attentionFactor float64 // the fixed one; 0: LongRoPEAttentionFactor's
@@ -281,9 +288,13 @@ type settings struct {
 }
 
 func (s *settings) check() error {
-	for _, v := range []float64{s.maxScale, s.attentionFactor, s.sigma, s.step, s.mutationProbability} {
+	for _, v := range []float64{
+		s.maxScale, s.attentionFactor, s.sigma, s.step,
+		s.mutationProbability,
+	} {
 		if v != 0 && !usable(v) {
-			return fmt.Errorf("a setting is %g, want a positive finite number or 0 (the default)", v)
+			return fmt.Errorf("a setting is %g, want a positive finite number or 0 (the default)",
+				v)
 		}
 	}
 	if s.mutationProbability > 1 || s.step != 0 && s.step < 1e-6 {
@@ -292,16 +303,17 @@ func (s *settings) check() error {
 	return nil
 }
 
-// paperTrials is what the paper's settings evaluate: three seeds, 64 candidates, 40 generations of 32.
+// paperTrials is what the paper's settings evaluate: three seeds, 64 candidates, 40 generations of
+// 32.
 const paperTrials = 3 + 64 + 40*(16+16)
 
-// CMAGenerations is what the default budget of cma is made for, in addition to the starts and four scores
-// of the mean on all readings, on the way and at the end.
+// CMAGenerations is what the default budget of cma is made for, in addition to the starts and four
+// scores of the mean on all readings, on the way and at the end.
 const CMAGenerations = 18
 
 // evolutionDefaults fills in the paper's sizes. Under a budget of B evaluations the sizes left at 0
-// shrink by sqrt(B/1347), so that the number of generations shrinks likewise, and what remains of B after
-// the first generation sets iterations. It returns how many evaluations these settings take.
+// shrink by sqrt(B/1347), so that the number of generations shrinks likewise, and what remains of B
+// after the first generation sets iterations. It returns how many evaluations these settings take.
 func (s *settings) evolutionDefaults(p *Params, budget int) int {
 	f := 1.0
 	if budget > 0 {

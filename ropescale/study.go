@@ -13,25 +13,26 @@ import (
 type result struct {
 	Candidate int  // its id: that of its first trial
 	Rung      Rung // relative to the model's own RoPE
-	// Losses are the mean NLL, in nats, of every reading: NaN where it was not evaluated, +Inf where the
-	// evaluation failed.
+	// Losses are the mean NLL, in nats, of every reading: NaN where it was not evaluated, +Inf
+	// where the evaluation failed.
 	Losses Losses
-	// Fitness is exp of the weighted sum of the losses that it is made of; NaN while any is missing.
+	// Fitness is exp of the weighted sum of the losses that it is made of; NaN while any is
+	// missing.
 	Fitness float64
 }
 
-// An algorithm proposes candidates a batch at a time. It must depend on nothing but its space and the
-// losses told, so that a replay proposes the same again.
+// An algorithm proposes candidates a batch at a time. It must depend on nothing but its space and
+// the losses told, so that a replay proposes the same again.
 type algorithm interface {
-	// Ask returns the next batch, in which no candidate is twice with different readings; none when the
-	// search is over. To ask when it is over changes nothing.
+	// Ask returns the next batch, in which no candidate is twice with different readings; none when
+	// the search is over. To ask when it is over changes nothing.
 	Ask() []Candidate
-	// Adopt puts another batch in the place of the one that was last asked for, or of none: what another
-	// version of the algorithm proposed there. Its candidates are valid rungs, but need not lie in the
-	// algorithm's space.
+	// Adopt puts another batch in the place of the one that was last asked for, or of none: what
+	// another version of the algorithm proposed there. Its candidates are valid rungs, but need not
+	// lie in the algorithm's space.
 	Adopt(batch []Candidate)
-	// Tell gives the algorithm what is known of the candidates of the batch at hand, in the same order.
-	// A candidate that was evaluated before comes with its earlier losses too.
+	// Tell gives the algorithm what is known of the candidates of the batch at hand, in the same
+	// order. A candidate that was evaluated before comes with its earlier losses too.
 	Tell(batch []result)
 }
 
@@ -45,8 +46,8 @@ var algorithms = map[string]func(*space) algorithm{
 // algorithmNames are the names that Options.Algorithm takes.
 func algorithmNames() []string { return slices.Sorted(maps.Keys(algorithms)) }
 
-// Trial is one evaluation: of one candidate, on some readings. A candidate may have several, never on
-// the same reading.
+// Trial is one evaluation: of one candidate, on some readings. A candidate may have several, never
+// on the same reading.
 type Trial struct {
 	ID         int    `json:"id"`         // from 0, in the order of asking
 	Candidate  int    `json:"candidate"`  // the ID of the candidate's first trial
@@ -57,20 +58,20 @@ type Trial struct {
 	Rung Rung `json:"rung"`
 	// Readings are the places in Options.Readings of what is to be scored, ascending.
 	Readings []int `json:"readings"`
-	// Losses are what was told: the mean NLL of each of Readings, in nats; +Inf for an evaluation that
-	// failed (in JSON: "inf").
+	// Losses are what was told: the mean NLL of each of Readings, in nats; +Inf for an evaluation
+	// that failed (in JSON: "inf").
 	Losses Losses `json:"losses"`
 	// Tokens is how many tokens the evaluation took.
 	Tokens int  `json:"tokens"`
 	Told   bool `json:"-"`
-	// Fitness is the candidate's, once this trial or one before it told the last of all readings; NaN
-	// until then.
+	// Fitness is the candidate's, once this trial or one before it told the last of all readings;
+	// NaN until then.
 	Fitness float64 `json:"-"`
 }
 
-// Study is one search. Ask for trials, evaluate them in any order and on as many engines as there are,
-// and tell their losses; the order of the tells within a batch changes nothing. Its methods may be
-// called concurrently.
+// Study is one search. Ask for trials, evaluate them in any order and on as many engines as there
+// are, and tell their losses; their order within a batch changes nothing. Its methods
+// may be called concurrently.
 type Study struct {
 	mu         sync.Mutex
 	opts       Options
@@ -91,10 +92,11 @@ type Study struct {
 	pending   int
 	truncated bool // the budget cut it
 
-	asGiven  Options  // before defaults were filled in
-	journal  *os.File // nil in memory
-	stored   bool     // the journal has the current batch
-	diverged int      // the first trial that this version would have proposed differently; -1 if none
+	asGiven Options  // before defaults were filled in
+	journal *os.File // nil in memory
+	stored  bool     // the journal has the current batch
+	// the first trial that this version would have proposed differently; -1 if none
+	diverged int
 }
 
 // NewStudy starts a study in memory. The error names the option that does not fit.
@@ -104,8 +106,10 @@ func NewStudy(opts Options) (*Study, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Study{opts: opts, asGiven: given, algorithm: algorithms[opts.Algorithm](sp),
-		candidates: map[int]*result{}, byKey: map[string]int{}, diverged: -1}
+	s := &Study{
+		opts: opts, asGiven: given, algorithm: algorithms[opts.Algorithm](sp),
+		candidates: map[int]*result{}, byKey: map[string]int{}, diverged: -1,
+	}
 	s.advance()
 	return s, nil
 }
@@ -113,9 +117,9 @@ func NewStudy(opts Options) (*Study, error) {
 // Options returns the study's options with every default filled in.
 func (s *Study) Options() Options { return s.opts }
 
-// Diverged is the first trial that this version of the program would have proposed differently than the
-// journal says that an earlier one did; false where there is none. The study resumes from what was
-// proposed and told.
+// Diverged is the first trial that this version of the program would have proposed differently than
+// the journal says that an earlier one did; false where there is none. The study resumes from what
+// was proposed and told.
 func (s *Study) Diverged() (trial int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,8 +129,8 @@ func (s *Study) Diverged() (trial int, ok bool) {
 // maxRepetitions in a row of batches that were all told before mean that the space is exhausted.
 const maxRepetitions = 100
 
-// advance asks for batches until one has something to evaluate. A batch of repetitions only is told at
-// once.
+// advance asks for batches until one has something to evaluate. A batch of repetitions only is told
+// at once.
 func (s *Study) advance() {
 	for range maxRepetitions {
 		batch := s.algorithm.Ask()
@@ -141,8 +145,8 @@ func (s *Study) advance() {
 	s.done = true
 }
 
-// open makes a batch the current one, with a trial for each candidate that is to be evaluated. It is
-// false where none is, because all was told before.
+// open makes a batch the current one, with a trial for each candidate that is to be evaluated. It
+// is false where none is, because all was told before.
 func (s *Study) open(batch []Candidate) bool {
 	s.proposed, s.stored = batch, false
 	s.batch, s.opened, s.before = s.batch[:0], len(s.trials), s.spent
@@ -157,8 +161,8 @@ func (s *Study) open(batch []Candidate) bool {
 	return s.truncated || s.pending > 0
 }
 
-// replace puts a batch that another version of the program proposed in the place of the current one,
-// of which nothing was told.
+// replace puts a batch that another version of the program proposed in the place of the current
+// one, of which nothing was told.
 func (s *Study) replace(batch []Candidate) {
 	if s.diverged < 0 {
 		s.diverged = len(s.trials)
@@ -177,13 +181,15 @@ func (s *Study) replace(batch []Candidate) {
 	}
 }
 
-// ask opens a trial for the readings that c asks for and has not got, if there are any. It is false
+// ask opens a trial for the readings that c asks for and lacks, if there are any. It is false
 // when the budget does not allow it.
 func (s *Study) ask(c Candidate) bool {
 	key := c.Rung.Key()
 	id, known := s.byKey[key]
-	t := Trial{ID: len(s.trials), Candidate: len(s.trials), Generation: s.number, Origin: c.Origin,
-		Parents: c.Parents, Rung: c.Rung.Over(s.opts.Base), Fitness: math.NaN()}
+	t := Trial{
+		ID: len(s.trials), Candidate: len(s.trials), Generation: s.number, Origin: c.Origin,
+		Parents: c.Parents, Rung: c.Rung.Over(s.opts.Base), Fitness: math.NaN(),
+	}
 	if known {
 		t.Candidate = id
 	}
@@ -209,8 +215,10 @@ func (s *Study) ask(c Candidate) bool {
 	if !known {
 		id = t.ID
 		s.byKey[key] = id
-		s.candidates[id] = &result{Candidate: id, Rung: c.Rung, Fitness: math.NaN(),
-			Losses: slices.Repeat(Losses{math.NaN()}, len(s.opts.Readings))}
+		s.candidates[id] = &result{
+			Candidate: id, Rung: c.Rung, Fitness: math.NaN(),
+			Losses: slices.Repeat(Losses{math.NaN()}, len(s.opts.Readings)),
+		}
 	}
 	s.batch = append(s.batch, id)
 	return true
@@ -249,9 +257,9 @@ func (s *Study) Ask() []Trial {
 	return open
 }
 
-// Tell records the loss of each reading of a trial, lower is better, and how many tokens they took. A
-// failed evaluation is +Inf. With a journal it returns after the line is on disk; when that fails, the
-// trial stays open and may be told again.
+// Tell records the loss of each reading of a trial, lower is better, and how many tokens they took.
+// A failed evaluation is +Inf. With a journal it returns after the line is on disk; when that
+// fails, the trial stays open and may be told again.
 func (s *Study) Tell(id int, losses []float64, tokens int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -282,7 +290,8 @@ func (s *Study) told(id int, losses []float64, tokens int) (Trial, error) {
 	}
 	for _, x := range losses {
 		if math.IsNaN(x) || math.IsInf(x, -1) {
-			return t, fmt.Errorf("a loss of trial %d is %g; tell +Inf for an evaluation that failed", id, x)
+			return t, fmt.Errorf("a loss of trial %d is %g; "+
+				"tell +Inf for an evaluation that failed", id, x)
 		}
 	}
 	t.Losses, t.Tokens, t.Told = slices.Clone(losses), tokens, true

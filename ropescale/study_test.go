@@ -15,8 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// bowl is a smooth fitness with a known optimum: the best log lambda rises from 0 to ln s between pairs 3 and 20 along a
-// smooth step, the best attention factor is 1.06 and the best start window 16. Its minimum is 1.
+// bowl is a smooth fitness with a known optimum: the best log lambda rises from 0 to ln s between
+// pairs 3 and 20 along a smooth step, the best attention factor is 1.06 and the best start window
+// 16. Its minimum is 1.
 func bowl(g Rung) float64 {
 	f := 1.0
 	for i, lambda := range g.Factors {
@@ -29,18 +30,22 @@ func bowl(g Rung) float64 {
 	return f + 4*a*a + 1e-3*w*w
 }
 
-// run tells a study everything it asks for, a reading's loss being the logarithm of the fitness.
+// run gives a study everything it asks for, a reading's loss being the logarithm of the fitness.
 func run(t testing.TB, s *Study, fitness func(Rung) float64, limit int, shuffle *rand.Rand) {
 	tell(t, s, limit, shuffle, func(trial Trial) ([]float64, int) {
-		return slices.Repeat([]float64{math.Log(fitness(trial.Rung))}, len(trial.Readings)), 100 + trial.ID
+		return slices.Repeat([]float64{math.Log(fitness(trial.Rung))}, len(trial.Readings)),
+			100 + trial.ID
 	})
 	if s.Done() {
 		require.Empty(t, s.Ask())
 	}
 }
 
-// tell evaluates what a study asks for, shuffling each batch, until it is done or limit trials are told (0: never).
-func tell(t testing.TB, s *Study, limit int, shuffle *rand.Rand, evaluate func(Trial) (losses []float64, tokens int)) {
+// tell evaluates what a study asks for, shuffling each batch, until it is done or limit trials are
+// told (0: never).
+func tell(t testing.TB, s *Study, limit int, shuffle *rand.Rand,
+	evaluate func(Trial) (losses []float64, tokens int),
+) {
 	for told := 0; !s.Done(); {
 		open := s.Ask()
 		require.NotEmpty(t, open)
@@ -69,11 +74,18 @@ func TestSearchApproachesKnownOptimum(t *testing.T) {
 		opts  Options
 		limit float64
 	}{
-		// The distance left is the knots' (they are coarse between pairs 6 and 18), not the search's.
+		// The distance left is the knots' (they are coarse between pairs 6 and 18), not the
+		// search's.
 		{"cma", Options{Algorithm: "cma"}, 1.03},
 		{"cma, 300 trials", Options{Algorithm: "cma", Budget: 300}, 1.012},
-		{"longrope, attention searched", Options{Algorithm: "longrope", Params: Params{Attention: "search"}}, 1.02},
-		{"longrope, attention right", Options{Algorithm: "longrope", settings: settings{attentionFactor: 1.06}}, 1.02},
+		{"longrope, attention searched", Options{
+			Algorithm: "longrope",
+			Params:    Params{Attention: "search"},
+		}, 1.02},
+		{"longrope, attention right", Options{
+			Algorithm: "longrope",
+			settings:  settings{attentionFactor: 1.06},
+		}, 1.02},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for seed := range uint64(3) {
@@ -85,8 +97,10 @@ func TestSearchApproachesKnownOptimum(t *testing.T) {
 				seeds := s.Seeds()
 				require.Len(t, seeds, 3)
 				start := min(seeds["linear"].Fitness, seeds["ntk"].Fitness, seeds["yarn"].Fitness)
-				t.Logf("seed %d: best seed %.4f, found %.4f in %d trials, window %d, attention %.3f", seed+1, start,
-					best.Fitness, len(s.History()), best.Rung.StartWindow, best.Rung.AttentionFactor)
+				t.Logf("seed %d: best seed %.4f, found %.4f in %d trials, window %d, "+
+					"attention %.3f", seed+1, start,
+					best.Fitness, len(s.History()), best.Rung.StartWindow,
+					best.Rung.AttentionFactor)
 				assert.Less(t, best.Fitness, c.limit)
 				assert.Less(t, best.Fitness-1, (start-1)/3)
 			}
@@ -94,8 +108,9 @@ func TestSearchApproachesKnownOptimum(t *testing.T) {
 	}
 }
 
-// checkInvariants runs a study under random fitness, which drives the search into every corner, and checks every
-// candidate: new, a valid rung, monotone, within the bounds and, for longrope, on the grid.
+// checkInvariants runs a study under random fitness, which drives the search into every corner, and
+// checks every candidate: new, a valid rung, monotone, within the bounds and, for longrope, on the
+// grid.
 func checkInvariants(t testing.TB, c Options) {
 	s := newStudy(t, c)
 	sp, opts, err := newSpace(c)
@@ -133,7 +148,8 @@ func checkInvariants(t testing.TB, c Options) {
 		}
 		if opts.Algorithm == "longrope" {
 			for _, f := range g.Factors {
-				require.InDelta(t, math.Round((f-1)/sp.step), (f-1)/sp.step, 1e-3, "trial %d is off the grid", trial.ID)
+				require.InDelta(t, math.Round((f-1)/sp.step), (f-1)/sp.step, 1e-3,
+					"trial %d is off the grid", trial.ID)
 			}
 		}
 	}
@@ -142,18 +158,41 @@ func checkInvariants(t testing.TB, c Options) {
 func TestSearchInvariants(t *testing.T) {
 	for _, c := range []Options{
 		{Algorithm: "longrope", Rope: tiny, Target: 2048},
-		{Algorithm: "longrope", Rope: tiny, Target: 2048, Params: Params{Attention: "search"}, Budget: 200},
-		{Algorithm: "longrope", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 9, Budget: 400}, // a tiny space
+		{
+			Algorithm: "longrope", Rope: tiny, Target: 2048, Params: Params{Attention: "search"},
+			Budget: 200,
+		},
+		// a tiny space
+		{
+			Algorithm: "longrope", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8},
+			Target: 9, Budget: 400,
+		},
 		{Algorithm: "longrope", Rope: llama2, Target: 1 << 21, Budget: 50},
 		{Algorithm: "dim-mono", Rope: tiny, Target: 2048, Budget: 300},
-		{Algorithm: "dim-mono", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 9, Budget: 400},
+		{
+			Algorithm: "dim-mono", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8},
+			Target: 9, Budget: 400,
+		},
 		{Algorithm: "dim-piece-mono", Rope: tiny, Target: 2048, Budget: 300},
-		{Algorithm: "dim-piece-mono", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 9, Budget: 400},
+		{
+			Algorithm: "dim-piece-mono",
+			Rope:      Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8},
+			Target:    9, Budget: 400,
+		},
 		{Algorithm: "dim-mono", Rope: llama2, Target: 1 << 21, Budget: 50},
 		{Algorithm: "cma", Rope: tiny, Target: 300},
-		{Algorithm: "cma", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 100},
-		{Algorithm: "cma", Rope: llama2, Target: 1 << 21, Budget: 40, Params: Params{Attention: "fixed"}},
-		{Algorithm: "cma", Rope: tiny, Target: 2048, Params: Params{Knots: 1, StartWindows: []int{32}}},
+		{
+			Algorithm: "cma", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8},
+			Target: 100,
+		},
+		{
+			Algorithm: "cma", Rope: llama2, Target: 1 << 21, Budget: 40,
+			Params: Params{Attention: "fixed"},
+		},
+		{Algorithm: "cma", Rope: tiny, Target: 2048, Params: Params{
+			Knots:        1,
+			StartWindows: []int{32},
+		}},
 	} {
 		for c.Seed = range 2 {
 			checkInvariants(t, c)
@@ -162,11 +201,20 @@ func TestSearchInvariants(t *testing.T) {
 }
 
 func FuzzSearchInvariants(f *testing.F) {
-	f.Add(uint64(1), uint16(60), uint16(32), uint16(256), uint16(2048), 1.25, 0.01, 0.3, true, false)
+	f.Add(uint64(1), uint16(60), uint16(32), uint16(256), uint16(2048), 1.25, 0.01, 0.3, true,
+		false)
 	f.Add(uint64(2), uint16(90), uint16(2), uint16(2), uint16(3), 0.5, 0.5, 1.0, false, true)
-	f.Fuzz(func(t *testing.T, seed uint64, budget, pairs, length, target uint16, maxScale, step, p float64, cma, attention bool) {
-		opts := Options{Rope: Rope{Dims: 2 * int(pairs%128), FreqBase: 10000, OriginalContextLength: int(length)}, Target: int(target), Seed: seed,
-			Budget: 3 + int(budget%150), Algorithm: "longrope", settings: settings{maxScale: maxScale, step: step, mutationProbability: p}}
+	f.Fuzz(func(t *testing.T, seed uint64, budget, pairs, length, target uint16, maxScale, step,
+		p float64, cma, attention bool,
+	) {
+		opts := Options{
+			Rope: Rope{
+				Dims: 2 * int(pairs%128), FreqBase: 10000,
+				OriginalContextLength: int(length),
+			}, Target: int(target), Seed: seed,
+			Budget: 3 + int(budget%150), Algorithm: "longrope",
+			settings: settings{maxScale: maxScale, step: step, mutationProbability: p},
+		}
 		if cma {
 			opts.Algorithm, opts.Params.Knots = "cma", int(pairs%11)
 			opts.settings = settings{maxScale: maxScale, sigma: step}
@@ -185,8 +233,14 @@ func TestPaperBudget(t *testing.T) {
 	s := newStudy(t, Options{Algorithm: "longrope", Rope: tiny, Target: 2048})
 	p, _, err := newSpace(Options{Algorithm: "longrope", Rope: tiny, Target: 2048})
 	require.NoError(t, err)
-	assert.Equal(t, []int{64, 16, 16, 32, 40}, []int{p.Population, p.mutations, p.crossovers, p.parents, p.iterations})
-	assert.Equal(t, []float64{1.25, 0.01, 0.3}, []float64{p.maxScale, p.step, p.mutationProbability})
+	assert.Equal(t, []int{64, 16, 16, 32, 40}, []int{
+		p.Population, p.mutations, p.crossovers,
+		p.parents, p.iterations,
+	})
+	assert.Equal(t, []float64{1.25, 0.01, 0.3}, []float64{
+		p.maxScale, p.step,
+		p.mutationProbability,
+	})
 	assert.Equal(t, LongRoPEAttentionFactor(2048, 256), p.attentionFactor)
 	assert.Equal(t, []int{0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 64, 128, 256}, p.StartWindows)
 	assert.Equal(t, paperTrials, s.Options().Budget)
@@ -248,15 +302,22 @@ func TestReleased(t *testing.T) {
 		}
 		assert.Greater(t, crossed, 300, name)
 		assert.Greater(t, float64(single)/float64(crossed), 0.5, name)
-		t.Logf("%s: %d trials, %d crossovers, %.0f %% of one gene, %.1f genes moved a mutant", name, len(history), crossed,
+		t.Logf("%s: %d trials, %d crossovers, %.0f %% of one gene, %.1f genes moved a mutant", name,
+			len(history), crossed,
 			100*float64(single)/float64(crossed), float64(moved)/float64(mutants))
-		_, err := NewStudy(Options{Algorithm: name, Rope: tiny, Target: 2048, Params: Params{Attention: "search"}})
+		_, err := NewStudy(Options{
+			Algorithm: name, Rope: tiny, Target: 2048,
+			Params: Params{Attention: "search"},
+		})
 		assert.ErrorContains(t, err, "cannot search one")
 	}
 }
 
 func TestWindowsThatDoNotFit(t *testing.T) {
-	s := newStudy(t, Options{Rope: Rope{Dims: 8, FreqBase: 100, OriginalContextLength: 12}, Target: 24, Budget: 200})
+	s := newStudy(t, Options{
+		Rope:   Rope{Dims: 8, FreqBase: 100, OriginalContextLength: 12},
+		Target: 24, Budget: 200,
+	})
 	assert.Equal(t, []int{0, 1, 2, 4, 8, 12, 16, 20}, s.Options().Params.StartWindows)
 	run(t, s, bowl, 0, nil)
 	best, _ := s.Best()
@@ -270,13 +331,17 @@ func TestOrderOfTellsDoesNotMatter(t *testing.T) {
 		run(t, a, bowl, 0, nil)
 		run(t, b, bowl, 0, rand.New(rand.NewPCG(1, 1)))
 		assert.Equal(t, a.History(), b.History())
-		parts := Options{Rope: tiny, Target: 2048, Algorithm: algorithm, Seed: 7, Readings: windowsAndKeys(), Budget: 1 << 19}
+		parts := Options{
+			Rope: tiny, Target: 2048, Algorithm: algorithm, Seed: 7,
+			Readings: windowsAndKeys(), Budget: 1 << 19,
+		}
 		want := newStudy(t, parts)
 		tellNoisy(t, want, 0, nil)
 		for order := range uint64(3) {
 			got := newStudy(t, parts)
 			tellNoisy(t, got, 0, rand.New(rand.NewPCG(order, 1)))
-			require.Equal(t, fmt.Sprint(want.History()), fmt.Sprint(got.History())) // as text: NaN is not equal to NaN
+			// as text: NaN is not equal to NaN
+			require.Equal(t, fmt.Sprint(want.History()), fmt.Sprint(got.History()))
 		}
 		opts.Seed = 8
 		c := newStudy(t, opts)
@@ -317,14 +382,28 @@ func TestOptionsErrors(t *testing.T) {
 		`unknown algorithm "pso"`:                 func(o *Options) { o.Algorithm = "pso" },
 		"the budget is 2 tokens, want at least 3": func(o *Options) { o.Budget = 2 },
 		"the budget is -1 tokens":                 func(o *Options) { o.Budget = -1 },
-		"base: 1 factors":                         func(o *Options) { o.Base = &Rung{AttentionFactor: 1, Factors: []float64{1}} },
-		"population is -1":                        func(o *Options) { o.Params.Population = -1 },
-		"a setting is NaN":                        func(o *Options) { o.settings.sigma = math.NaN() },
-		"want a probability of at most 1":         func(o *Options) { o.settings.mutationProbability = 2 },
-		"knots is -3":                             func(o *Options) { o.Params.Retries, o.Params.Knots = -1, -3 },
-		"start window -4 is negative":             func(o *Options) { o.Params.StartWindows = []int{-4} },
-		`attention is "yes"`:                      func(o *Options) { o.Params.Attention = "yes" },
-		"9 parents exceed the population of 8":    func(o *Options) { o.Algorithm = "longrope"; o.settings.parents, o.Params.Population = 9, 8 },
+		"base: 1 factors": func(o *Options) {
+			o.Base = &Rung{AttentionFactor: 1, Factors: []float64{1}}
+		},
+		"population is -1": func(o *Options) { o.Params.Population = -1 },
+		"a setting is NaN": func(o *Options) {
+			o.settings.sigma = math.NaN()
+		},
+		"want a probability of at most 1": func(o *Options) {
+			o.settings.mutationProbability = 2
+		},
+		"knots is -3": func(o *Options) {
+			o.Params.Retries,
+				o.Params.Knots = -1, -3
+		},
+		"start window -4 is negative": func(o *Options) {
+			o.Params.StartWindows = []int{-4}
+		},
+		`attention is "yes"`: func(o *Options) { o.Params.Attention = "yes" },
+		"9 parents exceed the population of 8": func(o *Options) {
+			o.Algorithm = "longrope"
+			o.settings.parents, o.Params.Population = 9, 8
+		},
 	} {
 		opts := Options{Rope: tiny, Target: 2048}
 		change(&opts)
@@ -334,7 +413,10 @@ func TestOptionsErrors(t *testing.T) {
 }
 
 func TestHistoryAndCurve(t *testing.T) {
-	s := newStudy(t, Options{Rope: tiny, Target: 2048, Seed: 5, Budget: 60, ModelDigest: "sha256:cd", Fitness: "bowl"})
+	s := newStudy(t, Options{
+		Rope: tiny, Target: 2048, Seed: 5, Budget: 60,
+		ModelDigest: "sha256:cd", Fitness: "bowl",
+	})
 	run(t, s, bowl, 0, nil)
 	history, curve := s.History(), s.Curve()
 	require.Len(t, curve, len(history))
@@ -354,7 +436,10 @@ func TestHistoryAndCurve(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, best, l.Source.Fitness)
 	assert.Equal(t, tokens, l.Source.Tokens)
-	assert.Equal(t, []string{"linear", "ntk", "yarn"}, []string{history[0].Origin, history[1].Origin, history[2].Origin})
+	assert.Equal(t, []string{"linear", "ntk", "yarn"}, []string{
+		history[0].Origin,
+		history[1].Origin, history[2].Origin,
+	})
 	assert.Equal(t, s.Seeds()["yarn"], history[2])
 	var out bytes.Buffer
 	require.NoError(t, l.WriteFactors(&out))
@@ -366,7 +451,10 @@ func TestHistoryAndCurve(t *testing.T) {
 func ExampleStudy() {
 	// loss would be the mean NLL of the model with this rung, on a text.
 	loss := func(g Rung) float64 { return math.Log(bowl(g)) }
-	s, err := NewStudy(Options{Rope: Rope{Dims: 64, FreqBase: 10000, OriginalContextLength: 256}, Target: 2048, Seed: 1})
+	s, err := NewStudy(Options{
+		Rope:   Rope{Dims: 64, FreqBase: 10000, OriginalContextLength: 256},
+		Target: 2048, Seed: 1,
+	})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -380,12 +468,14 @@ func ExampleStudy() {
 		}
 	}
 	best, _ := s.Best()
-	fmt.Println(len(s.History()), "trials, better than YaRN:", best.Fitness < s.Seeds()["yarn"].Fitness)
+	fmt.Println(len(s.History()), "trials, better than YaRN:",
+		best.Fitness < s.Seeds()["yarn"].Fitness)
 	// Output: 145 trials, better than YaRN: true
 }
 
-// A rung that is readjusted for a short text, up to L or above it, may have factors up to those of the rung that the model was
-// fine-tuned with, and not above MaxScale times these. Up to L the own RoPE is what there is to beat.
+// A rung that is readjusted for a short text, up to L or above it, may have factors up to those of
+// the rung that the model was fine-tuned with, and not above MaxScale times these. Up to L the own
+// RoPE is what there is to beat.
 func TestStretch(t *testing.T) {
 	const stretch = 8
 	short := func(g Rung) float64 { // the best lambda rises to 3
@@ -399,10 +489,16 @@ func TestStretch(t *testing.T) {
 	}
 	trained, err := NTK(tiny, 2048, MethodOptions{StartWindow: 8, AttentionFactor: 1.1})
 	require.NoError(t, err)
-	for _, target := range []int{tiny.OriginalContextLength / 2, tiny.OriginalContextLength, 2 * tiny.OriginalContextLength} {
+	for _, target := range []int{
+		tiny.OriginalContextLength / 2, tiny.OriginalContextLength,
+		2 * tiny.OriginalContextLength,
+	} {
 		for _, algorithm := range algorithmNames() {
 			t.Run(fmt.Sprint(target, " ", algorithm), func(t *testing.T) {
-				opts := Options{Rope: tiny, Target: target, Stretch: stretch, Algorithm: algorithm, Seed: 1, Budget: 120}
+				opts := Options{
+					Rope: tiny, Target: target, Stretch: stretch, Algorithm: algorithm,
+					Seed: 1, Budget: 120,
+				}
 				seeds := 3
 				if target <= tiny.OriginalContextLength {
 					seeds = 1
@@ -421,7 +517,8 @@ func TestStretch(t *testing.T) {
 					require.Equal(t, target, trial.Rung.Length)
 					require.Less(t, trial.Rung.StartWindow, target)
 					for _, f := range trial.Rung.Factors {
-						require.False(t, math.IsNaN(f) || f < 1 || f > 1.25*stretch+0.01, "trial %d: %v", trial.ID, trial.Rung.Factors)
+						require.False(t, math.IsNaN(f) || f < 1 || f > 1.25*stretch+0.01,
+							"trial %d: %v", trial.ID, trial.Rung.Factors)
 						top = max(top, f)
 					}
 				}
@@ -429,7 +526,8 @@ func TestStretch(t *testing.T) {
 				best, ok := s.Best()
 				require.True(t, ok)
 				if algorithm == "cma" {
-					assert.Less(t, best.Fitness-1, (s.Seeds()[SeedNames(tiny, target)[0]].Fitness-1)/5)
+					assert.Less(t, best.Fitness-1, (s.Seeds()[SeedNames(tiny,
+						target)[0]].Fitness-1)/5)
 				}
 				if len(opts.Starts) > 0 {
 					assert.Equal(t, "2k", s.History()[seeds].Origin)

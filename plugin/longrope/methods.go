@@ -31,9 +31,14 @@ func ladderFrom(m *convert.ModelInfo, paths []string, o factorsOptions) (*ropesc
 		part := f.ladder
 		if f.factors != nil {
 			if len(lengths) == 0 {
-				return nil, fmt.Errorf("%s: a csv file does not say for which length it is; give --length, e.g. --length 128k", path)
+				return nil, fmt.Errorf("%s: a csv file does not say for which length it is; give "+
+					"--length, e.g. --length 128k", path)
 			}
-			g, err := ropescale.LongRoPE(m.Rope(), lengths[0], ropescale.MethodOptions{Factors: f.factors, StartWindow: o.startWindow, AttentionFactor: o.attentionFactor})
+			g, err := ropescale.LongRoPE(m.Rope(), lengths[0],
+				ropescale.MethodOptions{
+					Factors: f.factors, StartWindow: o.startWindow,
+					AttentionFactor: o.attentionFactor,
+				})
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", path, err)
 			}
@@ -45,7 +50,8 @@ func ladderFrom(m *convert.ModelInfo, paths []string, o factorsOptions) (*ropesc
 		}
 		for _, g := range part.Rungs {
 			if other, ok := from[g.Length]; ok {
-				return nil, fmt.Errorf("%s: it has a rung for %s tokens, and so has %s; leave one out", path, size(g.Length), other)
+				return nil, fmt.Errorf("%s: it has a rung for %s tokens, and so has %s; leave "+
+					"one out", path, size(g.Length), other)
 			}
 			from[g.Length] = path
 		}
@@ -58,7 +64,8 @@ func ladderFrom(m *convert.ModelInfo, paths []string, o factorsOptions) (*ropesc
 		}
 	}
 	if len(lengths) > 0 {
-		return nil, fmt.Errorf("--length: %d more than there are csv files; factors.json says its lengths itself", len(lengths))
+		return nil, fmt.Errorf("--length: %d more than there are csv files; factors.json says "+
+			"its lengths itself", len(lengths))
 	}
 	return l, l.Validate()
 }
@@ -67,15 +74,18 @@ func ladderFrom(m *convert.ModelInfo, paths []string, o factorsOptions) (*ropesc
 func merge(a, b *ropescale.Ladder) (*ropescale.Ladder, error) {
 	switch {
 	case a.OriginalContextLength != b.OriginalContextLength:
-		return nil, fmt.Errorf("original_context_length is %d, the file before has %d; they are for different models", b.OriginalContextLength, a.OriginalContextLength)
+		return nil, fmt.Errorf("original_context_length is %d, the file before has %d; they are "+
+			"for different models", b.OriginalContextLength, a.OriginalContextLength)
 	case a.RopeDimensionCount != b.RopeDimensionCount:
-		return nil, fmt.Errorf("rope_dimension_count is %d, the file before has %d; they are for different models", b.RopeDimensionCount, a.RopeDimensionCount)
+		return nil, fmt.Errorf("rope_dimension_count is %d, the file before has %d; they are for "+
+			"different models", b.RopeDimensionCount, a.RopeDimensionCount)
 	}
 	m := *a
 	if m.Base == nil {
 		m.Base = b.Base
 	}
-	m.Rungs = slices.SortedFunc(slices.Values(append(slices.Clone(a.Rungs), b.Rungs...)), func(x, y ropescale.Rung) int { return x.Length - y.Length })
+	m.Rungs = slices.SortedFunc(slices.Values(append(slices.Clone(a.Rungs), b.Rungs...)),
+		func(x, y ropescale.Rung) int { return x.Length - y.Length })
 	// One source cannot speak for several files: what they agree on stays.
 	if a.Source != nil && b.Source != nil {
 		s := *a.Source
@@ -97,8 +107,11 @@ func merge(a, b *ropescale.Ladder) (*ropescale.Ladder, error) {
 	return &m, nil
 }
 
-// ladderBy makes the ladder of a method that needs no search. A dynamic method has a rung for each length.
-func ladderBy(m *convert.ModelInfo, name string, lengths []int, o factorsOptions) (*ropescale.Ladder, error) {
+// ladderBy makes the ladder of a method that needs no search. A dynamic method has a rung for each
+// length.
+func ladderBy(m *convert.ModelInfo, name string, lengths []int,
+	o factorsOptions,
+) (*ropescale.Ladder, error) {
 	method, err := ropescale.MethodByName(name)
 	if err != nil || !method.Use.Has(ropescale.ClosedForm) {
 		known := ropescale.MethodNames(ropescale.ClosedForm)
@@ -110,7 +123,10 @@ func ladderBy(m *convert.ModelInfo, name string, lengths []int, o factorsOptions
 		if n <= m.OriginalContextLength {
 			continue
 		}
-		g, err := method.Rung(m.Rope(), n, ropescale.MethodOptions{StartWindow: o.startWindow, AttentionFactor: o.attentionFactor})
+		g, err := method.Rung(m.Rope(), n, ropescale.MethodOptions{
+			StartWindow:     o.startWindow,
+			AttentionFactor: o.attentionFactor,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -137,7 +153,11 @@ func eachLength(name string) bool {
 
 // stockLadder is the model's own RoPE at every length.
 func stockLadder(m *convert.ModelInfo) *ropescale.Ladder {
-	return &ropescale.Ladder{Version: ropescale.LadderVersion, OriginalContextLength: m.OriginalContextLength, RopeDimensionCount: m.RopeDimensionCount, Base: m.Base}
+	return &ropescale.Ladder{
+		Version:               ropescale.LadderVersion,
+		OriginalContextLength: m.OriginalContextLength, RopeDimensionCount: m.RopeDimensionCount,
+		Base: m.Base,
+	}
 }
 
 // carried is the name of what the model file itself carries among the methods.
@@ -146,8 +166,9 @@ const carried = "model"
 // asRun is the name of what transformers makes of a checkpoint: one long rung, no start window.
 const asRun = "transformers"
 
-// methodsFor makes the methods of --methods, for sequences of up to target tokens. Rungs for lengths in between are made
-// for dynamic NTK only: the others are what somebody gets who sets a factor.
+// methodsFor makes the methods of --methods, for sequences of up to target tokens. Rungs for
+// lengths in between are made for dynamic NTK only: the others are what somebody gets who sets a
+// factor.
 func methodsFor(m *model, names []string, target int, lengths []int) ([]evals.Method, error) {
 	if len(names) == 0 {
 		names = append([]string{"stock"}, ropescale.MethodNames(ropescale.Seed)...)
@@ -176,17 +197,20 @@ func methodsFor(m *model, names []string, target int, lengths []int) ([]evals.Me
 			}
 		case name == carried:
 			if m.info.Ladder == nil {
-				return nil, fmt.Errorf("--methods %s: %s carries no factors; stock is what it is", carried, m.name)
+				return nil, fmt.Errorf("--methods %s: %s carries no factors; stock is what it is",
+					carried, m.name)
 			}
 			method.Name = "longrope"
 		case name == asRun:
 			if m.info.Transformers == nil {
-				return nil, fmt.Errorf("--methods %s: %s is no checkpoint folder with factors", asRun, m.name)
+				return nil, fmt.Errorf("--methods %s: %s is no checkpoint folder with factors",
+					asRun, m.name)
 			}
 			method.Ladder = m.info.Transformers
 		case isFactors(name):
 			if strings.EqualFold(filepath.Ext(name), ".csv") {
-				method.Ladder, err = ladderFrom(m.info, []string{name}, factorsOptions{lengths: []int{target}})
+				method.Ladder, err = ladderFrom(m.info, []string{name},
+					factorsOptions{lengths: []int{target}})
 			} else {
 				method.Ladder, err = ladderFrom(m.info, []string{name}, factorsOptions{})
 			}
@@ -208,11 +232,13 @@ func methodsFor(m *model, names []string, target int, lengths []int) ([]evals.Me
 			method.Ladder, err = ladderBy(m.info, name, ends, factorsOptions{})
 		}
 		if err != nil {
-			return nil, fmt.Errorf("--methods: %w; stock, %s and factors files (.json, .csv) too", err, carried)
+			return nil, fmt.Errorf("--methods: %w; stock, %s and factors files (.json, .csv) too",
+				err, carried)
 		}
 		for _, other := range methods {
 			if other.Name == method.Name {
-				return nil, fmt.Errorf("--methods: two would be called %q in the results; rename a file or leave one out", method.Name)
+				return nil, fmt.Errorf("--methods: two would be called %q in the results; rename "+
+					"a file or leave one out", method.Name)
 			}
 		}
 		methods = append(methods, method)
@@ -223,10 +249,12 @@ func methodsFor(m *model, names []string, target int, lengths []int) ([]evals.Me
 // fits says whether factors can be used with a model, before it is loaded.
 func fits(m *convert.ModelInfo, l *ropescale.Ladder) error {
 	if l.RopeDimensionCount != m.RopeDimensionCount {
-		return fmt.Errorf("the factors are for %d rotary dimensions, the model has %d", l.RopeDimensionCount, m.RopeDimensionCount)
+		return fmt.Errorf("the factors are for %d rotary dimensions, the model has %d",
+			l.RopeDimensionCount, m.RopeDimensionCount)
 	}
 	if l.OriginalContextLength != m.OriginalContextLength {
-		return fmt.Errorf("the factors are for a model trained for %d tokens, this one was for %d", l.OriginalContextLength, m.OriginalContextLength)
+		return fmt.Errorf("the factors are for a model trained for %d tokens, this one was for %d",
+			l.OriginalContextLength, m.OriginalContextLength)
 	}
 	return nil
 }

@@ -6,12 +6,13 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// scores are what a candidate is worth by kind of reading: the perplexity of the search text, the NLL of hidden keys in nats, and
-// that of the further keys which finalists look for. nil: the search has none of that kind, or it was not all read, or is not finite.
+// scores are what a candidate is worth by kind of reading: the perplexity of the search text, the
+// NLL of hidden keys in nats, and that of the further keys which finalists look for. nil: the
+// search has none of that kind, or it was not all read, or is not finite.
 type scores struct{ text, keys, further *float64 }
 
-// scoresOf are those of all candidates of a study. A fitness of text and keys is no perplexity, and not to be compared with
-// that of held-out text; the text's part of it is.
+// scoresOf are those of all candidates of a study. A fitness of text and keys is no perplexity, and
+// not to be compared with that of held-out text; the text's part of it is.
 func scoresOf(s *ropescale.Study) map[int]scores {
 	const text, keys, further, generation = 0, 1, 2, 3
 	kind := func(r ropescale.Reading) int {

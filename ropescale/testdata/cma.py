@@ -3,12 +3,13 @@
 
     python3 cma.py > cma.json      # needs cmaes and numpy; the versions used are recorded inside
 
-Each case minimises a function and records, for every generation, the points, their ranks as function
-values, and the state after the update: mean, step size, evolution paths and covariance matrix.
+Each case minimises a function and records, for every generation, the points, their function values,
+and the state after the update: mean, step size, evolution paths and covariance matrix.
 
-cmaes counts generations from 1 in the exponent of h_sigma's normalisation, where the tutorial (arXiv
-1604.00772, below eq. 45) counts from 0. Its counter is set back by one, so that the exponent is the
-tutorial's. Beyond that it adds 1e-8 to ||C^-1/2 y||^2 in eq. 46, which is the tolerance of the test.
+cmaes counts generations from 1 in the exponent of h_sigma's normalisation, where the tutorial
+(arXiv 1604.00772, below eq. 45) counts from 0. Its counter is set back by one, so that the exponent
+is the tutorial's. Beyond that it adds 1e-8 to ||C^-1/2 y||^2 in eq. 46: the tolerance of the test
+allows it.
 """
 import importlib.metadata
 import json
@@ -43,8 +44,9 @@ def case(name, f, n, population, sigma, generations):
         before = opt._pc.copy()
         opt.tell(list(zip(xs, values)))
         stalled += np.allclose(opt._pc, (1 - opt._cc) * before)
-        steps.append({"points": [x.tolist() for x in xs], "values": values, "mean": opt._mean.tolist(),
-                      "sigma": float(opt._sigma), "p_sigma": opt._p_sigma.tolist(), "p_c": opt._pc.tolist(),
+        steps.append({"points": [x.tolist() for x in xs], "values": values,
+                      "mean": opt._mean.tolist(), "sigma": float(opt._sigma),
+                      "p_sigma": opt._p_sigma.tolist(), "p_c": opt._pc.tolist(),
                       "c": opt._C.tolist()})
     return {"name": name, "mean": [0.5] * n, "sigma": sigma, "population": population,
             "stalled": int(stalled), "generations": steps}
