@@ -4,17 +4,72 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/spf13/pflag"
+
 	"github.com/longrope/longrope/ropescale"
 )
 
-// ChoiceVersion is the task version of Choice.
-const ChoiceVersion = 1
+// choiceVersion is that of all benchmarks.
+const choiceVersion = 1
+
+// The benchmarks of multiple choice are tasks, one each.
+var _ = addBenchmarks()
+
+func addBenchmarks() []Task {
+	for _, name := range BenchmarkNames() {
+		b := benchmarks[name]
+		addTask(Task{
+			Name: name, Version: choiceVersion, Help: b.help, Group: "benchmarks", Short: true,
+			New:    func() Job { return &ChoiceOptions{Benchmark: name} },
+			Result: func() Result { return &ChoiceResult{} },
+			Columns: []string{
+				"acc", "acc_low", "acc_high", "acc_norm", "acc_norm_low",
+				"acc_norm_high", "mass", "mass_stderr",
+			},
+			Table: []Cell{
+				{"acc", func(r Row) string { return interval(r, "acc") }},
+				{"acc_norm", func(r Row) string { return interval(r, "acc_norm") }},
+				{"mass", func(r Row) string {
+					mass, stderr := r.Figure("mass"), r.Figure("mass_stderr")
+					if mass == nil || stderr == nil {
+						return ""
+					}
+					return fmt.Sprintf("%.1f ± %.1f", 100**mass, 100**stderr)
+				}},
+			},
+			Sheets: []Sheet{
+				sheet("", []string{
+					"method", "length", "questions", "acc", "acc_low", "acc_high",
+					"acc_norm", "acc_norm_low", "acc_norm_high", "mass", "mass_stderr",
+				},
+					(*ChoiceResult).rows),
+				sheet("trials", []string{
+					"method", "length", "id", "choice", "correct",
+					"choice_norm", "correct_norm", "mass",
+				}, (*ChoiceResult).trials),
+			},
+			Example: []ExampleFile{{"questions", b.file, b.example}},
+		})
+	}
+	return nil
+}
+
+// interval writes a share and its 95 % interval in percent.
+func interval(r Row, name string) string {
+	rate, low, high := r.Figure(name), r.Figure(name+"_low"), r.Figure(name+"_high")
+	if rate == nil || low == nil || high == nil {
+		return ""
+	}
+	return fmt.Sprintf("%.1f (%.1f … %.1f)", 100**rate, 100**low, 100**high)
+}
 
 // ChoiceOptions are the arguments of Choice; zero values are the defaults named.
 type ChoiceOptions struct {
@@ -22,15 +77,116 @@ type ChoiceOptions struct {
 	Benchmark string `json:"benchmark"`
 	// Limit is how many questions are asked, from the first; 0 is all.
 	Limit int `json:"limit"`
-	// Shots is how many examples precede each question: the first ones of the examples given, for MMLU of its subject.
-	// The harness draws ARC's and HellaSwag's at random, from a generator that is Python's own; MMLU's are the first there
-	// too. TruthfulQA has its six in any case.
+	// Shots is how many examples precede each question: the first ones of the examples given, for
+	// MMLU of its subject. The harness draws ARC's and HellaSwag's at random, from a generator that
+	// is Python's own; MMLU's are the first there too. TruthfulQA has its six in any case.
 	Shots int `json:"shots"`
-	// Length gives every question the factors of the rung for so many tokens, as if a text of that length surrounded it;
-	// 0: the rung that its own length asks for, which for short questions is the model's own RoPE whatever the ladder.
+	// Length gives every question the factors of the rung for so many tokens, as if a text of that
+	// length surrounded it; 0: the rung that its own length asks for, which for short questions is
+	// the model's own RoPE whatever the ladder. A Job has it from Setup.Lengths.
 	Length int `json:"length"`
+	// Questions are asked; Examples are what Shots are taken from.
+	Questions []Question `json:"-"`
+	Examples  []Question `json:"-"`
 
-	Progress Progress `json:"-"`
+	questions, examples []string // files
+}
+
+// Task is the benchmark.
+func (o *ChoiceOptions) Task() string { return o.Benchmark }
+
+// Flags declares the settings that a command offers.
+func (o *ChoiceOptions) Flags(f *pflag.FlagSet) {
+	f.StringArrayVar(&o.questions, "questions", nil,
+		"`FILE` of questions, .jsonl, .json or .csv (repeatable)")
+	f.StringArrayVar(&o.examples, "examples", nil,
+		"`FILE` that --shots are taken from (repeatable)")
+	f.IntVar(&o.Shots, "shots", 0, "Examples before each question")
+	f.IntVar(&o.Limit, "limit", 0, "Questions at most; 0 is all")
+}
+
+// Load reads questions and examples.
+func (o *ChoiceOptions) Load() (err error) {
+	switch {
+	case len(o.questions) == 0:
+		return fmt.Errorf("%s: give its file with --questions; the program brings none",
+			o.Benchmark)
+	case o.Shots > 0 && len(o.examples) == 0:
+		return fmt.Errorf("--shots %d needs --examples: the file that they are taken from, not "+
+			"that of the questions", o.Shots)
+	case o.Shots < 0 || o.Limit < 0:
+		return errors.New("--shots and --limit are numbers of questions; give 0 or more")
+	}
+	if o.Questions, err = o.read("questions", o.questions); err != nil {
+		return err
+	}
+	o.Examples, err = o.read("examples", o.examples)
+	return err
+}
+
+// read reads the files of a flag.
+func (o *ChoiceOptions) read(flag string, paths []string) (all []Question, err error) {
+	for _, path := range paths {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, fmt.Errorf("--%s: %w", flag, err)
+		}
+		questions, err := ReadQuestions(o.Benchmark, f, filepath.Base(path))
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("--%s: %w", flag, err)
+		}
+		all = append(all, questions...)
+	}
+	return all, nil
+}
+
+// Prepare makes every prompt once.
+func (o *ChoiceOptions) Prepare(s Setup) (*Plan, error) {
+	given := *o
+	eff := given
+	b, ok := benchmarks[o.Benchmark]
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("unknown benchmark %q", o.Benchmark)
+	case len(o.Questions) == 0:
+		return nil, errors.New("no questions")
+	case o.Limit < 0 || o.Shots < 0 || slices.Min(s.Lengths) < 0:
+		return nil, fmt.Errorf("limit %d, shots %d, lengths %v: want no negative numbers", o.Limit,
+			o.Shots, s.Lengths)
+	}
+	if eff.Limit == 0 || eff.Limit > len(eff.Questions) {
+		eff.Limit = len(eff.Questions)
+	}
+	eff.Questions = eff.Questions[:eff.Limit]
+	prompts := make([]string, eff.Limit)
+	for i, q := range eff.Questions {
+		var err error
+		if prompts[i], err = b.prompt(q, eff.Examples, eff.Shots); err != nil {
+			return nil, fmt.Errorf("question %s: %w", q.ID, err)
+		}
+	}
+	return &Plan{
+		Args: eff, Calls: len(prompts) * len(s.Lengths),
+		Run: func(ctx context.Context, m Method, p Progress) (results []Result, err error) {
+			if m.Ladder == nil { // a length asks for a rung of it
+				m.Ladder = s.Carried
+			}
+			for i, length := range s.Lengths {
+				if i > 0 && (m.Name == "stock" || m.Ladder == nil) {
+					continue // the same at every length
+				}
+				given.Length, eff.Length = length, length
+				r, err := choice(ctx, s.Engine, m, prompts, given, eff,
+					p.from(i*len(prompts), len(prompts)*len(s.Lengths)))
+				if err != nil {
+					return nil, err
+				}
+				results = append(results, r)
+			}
+			return results, nil
+		},
+	}, nil
 }
 
 // ChoiceAnswer is what a model made of one question.
@@ -46,8 +202,9 @@ type ChoiceAnswer struct {
 	Mass float64 `json:"mass"`
 }
 
-// ChoiceResult is what Choice measured. lm-evaluation-harness calls Accuracy acc, AccuracyNorm acc_norm. Papers give acc_norm
-// for ARC and HellaSwag, acc for MMLU and TruthfulQA's mc1, and Mass for its mc2.
+// ChoiceResult is what Choice measured. lm-evaluation-harness calls Accuracy acc, AccuracyNorm
+// acc_norm. Papers give acc_norm for ARC and HellaSwag, acc for MMLU and TruthfulQA's mc1, and Mass
+// for its mc2.
 type ChoiceResult struct {
 	Provenance
 	Questions    string         `json:"questions"` // digest of what was asked
@@ -59,48 +216,46 @@ type ChoiceResult struct {
 	Details      []ChoiceAnswer `json:"details"`
 }
 
-// Choice asks multiple-choice questions by log-likelihood: the answer is the choice that the model finds likeliest after
-// the prompt and a blank. shots are examples; nil for none. The engine's tokenizer puts its BOS in front, as the harness
-// does with add_bos_token.
-func Choice(ctx context.Context, e Engine, m Method, questions, shots []Question, given ChoiceOptions) (*ChoiceResult, error) {
-	o := given
-	b, ok := benchmarks[o.Benchmark]
-	switch {
-	case !ok:
-		return nil, fmt.Errorf("unknown benchmark %q", o.Benchmark)
-	case len(questions) == 0:
-		return nil, errors.New("no questions")
-	case o.Limit < 0 || o.Shots < 0 || o.Length < 0:
-		return nil, fmt.Errorf("limit %d, shots %d, length %d: want no negative numbers", o.Limit, o.Shots, o.Length)
+// Choice asks multiple-choice questions by log-likelihood: the answer is the choice that the model
+// finds likeliest after the prompt and a blank. shots are examples; nil for none. The engine's
+// tokenizer puts its BOS in front, as the harness does with add_bos_token.
+func Choice(ctx context.Context, e Engine, m Method, questions, shots []Question,
+	o ChoiceOptions,
+) (*ChoiceResult, error) {
+	o.Questions, o.Examples = questions, shots
+	r, err := runOne[*ChoiceResult](ctx, &o, Setup{Engine: e, Lengths: []int{o.Length}}, m)
+	if err != nil {
+		return nil, err
 	}
-	if o.Limit == 0 || o.Limit > len(questions) {
-		o.Limit = len(questions)
-	}
-	questions = questions[:o.Limit]
+	return r[0], nil
+}
+
+// choice is Choice with prompts that are made.
+func choice(ctx context.Context, e Engine, m Method, prompts []string, given, o ChoiceOptions,
+	p Progress,
+) (*ChoiceResult, error) {
 	ladder := m.Ladder
 	if o.Length > 0 && ladder != nil {
 		var err error
 		if ladder, err = always(ladder, o.Length); err != nil {
-			return nil, fmt.Errorf("method %q: %w", m.Name, err)
+			return nil, err
 		}
 	}
 	if err := e.SetLadder(ladder); err != nil {
-		return nil, fmt.Errorf("method %q: %w", m.Name, err)
+		return nil, err
 	}
-	r := &ChoiceResult{Provenance: newProvenance("choice", ChoiceVersion, e, m, 0, given, o), Length: o.Length}
+	r := &ChoiceResult{
+		Provenance: newProvenance(o.Benchmark, choiceVersion, e, m, 0, given, o), Length: o.Length,
+	}
 	all, correct, correctNorm := "", 0, 0
-	masses := make([]float64, len(questions))
-	for i, q := range questions {
-		o.Progress.report(i, len(questions), o.Benchmark+" "+m.Name)
-		prompt, err := b.prompt(q, shots, o.Shots)
+	masses := make([]float64, len(prompts))
+	for i, q := range o.Questions {
+		p.report(i, len(prompts), o.Benchmark+" "+m.Name)
+		a, err := r.ask(ctx, e, q, prompts[i])
 		if err != nil {
 			return nil, fmt.Errorf("question %s: %w", q.ID, err)
 		}
-		a, err := r.ask(ctx, e, q, prompt)
-		if err != nil {
-			return nil, fmt.Errorf("question %s: %w", q.ID, err)
-		}
-		all += fmt.Sprintf("%q%q%v", prompt, q.Choices, q.Correct)
+		all += fmt.Sprintf("%q%q%v", prompts[i], q.Choices, q.Correct)
 		masses[i] = a.Mass
 		if a.Correct {
 			correct++
@@ -110,9 +265,10 @@ func Choice(ctx context.Context, e Engine, m Method, questions, shots []Question
 		}
 		r.Details = append(r.Details, a)
 	}
-	o.Progress.report(len(questions), len(questions), o.Benchmark+" "+m.Name)
+	p.report(len(prompts), len(prompts), o.Benchmark+" "+m.Name)
 	r.Questions = digest(all)
-	r.Accuracy, r.AccuracyNorm = proportion(correct, len(questions)), proportion(correctNorm, len(questions))
+	r.Accuracy = proportion(correct, len(prompts))
+	r.AccuracyNorm = proportion(correctNorm, len(prompts))
 	r.Mass, r.MassStderr = MeanStderr(masses)
 	r.finish()
 	return r, nil
@@ -140,22 +296,27 @@ func (b benchmark) prompt(q Question, shots []Question, n int) (string, error) {
 		n--
 	}
 	if n > 0 {
-		return "", fmt.Errorf("%d more examples are wanted than there are for subject %q", n, q.Subject)
+		return "", fmt.Errorf("%d more examples are wanted than there are for subject %q", n,
+			q.Subject)
 	}
 	return s + q.Prompt, nil
 }
 
 // ask scores the choices of one question.
-func (r *ChoiceResult) ask(ctx context.Context, e Engine, q Question, prompt string) (ChoiceAnswer, error) {
+func (r *ChoiceResult) ask(ctx context.Context, e Engine, q Question, prompt string) (ChoiceAnswer,
+	error,
+) {
 	a := ChoiceAnswer{ID: q.ID}
-	// Blanks at the end of a prompt are scored with the choice, since they are one token with its first word.
+	// Blanks at the end of a prompt are scored with the choice, since they are one token with its
+	// first word.
 	before, err := e.Tokenize(strings.TrimRightFunc(prompt, unicode.IsSpace), true)
 	if err != nil {
 		return a, err
 	}
 	best, bestNorm := math.Inf(1), math.Inf(1)
 	for i, choice := range q.Choices {
-		// As the harness splits: what the prompt alone is in tokens is not scored, even where the joint differs.
+		// As the harness splits: what the prompt alone is in tokens is not scored, even where the
+		// joint differs.
 		tokens, err := e.Tokenize(prompt+" "+choice, true)
 		if err != nil {
 			return a, err
@@ -210,13 +371,47 @@ func always(l *ropescale.Ladder, n int) (*ropescale.Ladder, error) {
 	return &one, one.Validate()
 }
 
-// WriteChoicesCSV writes a row per result and question.
-func WriteChoicesCSV(w io.Writer, results []*ChoiceResult) error {
-	var rows [][]any
-	for _, r := range results {
-		for _, a := range r.Details {
-			rows = append(rows, []any{r.Method, r.Length, a.ID, a.Choice, a.Correct, a.ChoiceNorm, a.CorrectNorm, a.Mass})
-		}
+// Figures are the accuracies with their intervals, and the mass.
+func (r *ChoiceResult) Figures(Result) []Figures {
+	a, n := &r.Accuracy, &r.AccuracyNorm
+	return []Figures{{r.Length, []*float64{
+		&a.Rate, &a.Low, &a.High, &n.Rate, &n.Low, &n.High,
+		&r.Mass, &r.MassStderr,
+	}}}
+}
+
+// Title is a line above a table: what was asked.
+func (r *ChoiceResult) Title() string {
+	shots := 0
+	if o, ok := r.Args.(ChoiceOptions); ok {
+		shots = o.Shots
 	}
-	return writeCSV(w, []string{"method", "length", "id", "choice", "correct", "choice_norm", "correct_norm", "mass"}, rows)
+	return fmt.Sprintf("%s, %d questions, %d examples, in percent (95 %% interval)", r.Task,
+		r.Accuracy.Trials, shots)
+}
+
+// Note says which figure papers report.
+func (r *ChoiceResult) Note() string {
+	reported := benchmarks[r.Task].reported
+	return fmt.Sprintf("papers report %s of %s", reported, r.Task)
+}
+
+// rows are one row.
+func (r *ChoiceResult) rows() [][]any {
+	a, n := r.Accuracy, r.AccuracyNorm
+	return [][]any{{
+		r.Method, r.Length, a.Trials, a.Rate, a.Low, a.High, n.Rate, n.Low, n.High,
+		r.Mass, r.MassStderr,
+	}}
+}
+
+// trials are a row per question.
+func (r *ChoiceResult) trials() (rows [][]any) {
+	for _, a := range r.Details {
+		rows = append(rows, []any{
+			r.Method, r.Length, a.ID, a.Choice, a.Correct, a.ChoiceNorm,
+			a.CorrectNorm, a.Mass,
+		})
+	}
+	return rows
 }

@@ -1,4 +1,4 @@
-package evals
+package evals_test
 
 import (
 	"bytes"
@@ -9,37 +9,82 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	. "github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/evals/tasktest"
 )
 
-// published are items as the benchmarks are published, with the prompts that lm-evaluation-harness 0.4 makes of them.
+// published are items as the benchmarks are published, with the prompts that lm-evaluation-harness
+// 0.4 makes of them.
 var publishedItems = []struct {
 	name, benchmark, file, text string
 	want                        Question
 }{
-	{"arc of its authors", "arc_challenge", "ARC-Challenge-Test.jsonl",
+	{
+		"arc of its authors", "arc_challenge", "ARC-Challenge-Test.jsonl",
 		`{"id":"M_1","question":{"stem":"What is wet?","choices":[{"text":"water","label":"A"},{"text":"sand","label":"B"},{"text":"iron","label":"C"}]},"answerKey":"B"}` + "\n",
-		Question{"M_1", "", "Question: What is wet?\nAnswer:", []string{"water", "sand", "iron"}, []bool{false, true, false}}},
-	{"ai2_arc", "arc_easy", "test.jsonl",
+		Question{
+			"M_1", "", "Question: What is wet?\nAnswer:",
+			[]string{"water", "sand", "iron"},
+			[]bool{false, true, false},
+		},
+	},
+	{
+		"ai2_arc", "arc_easy", "test.jsonl",
 		`{"id":"M_2","question":"What is wet?","choices":{"text":["water","sand"],"label":["1","2"]},"answerKey":"1"}`,
-		Question{"M_2", "", "Question: What is wet?\nAnswer:", []string{"water", "sand"}, []bool{true, false}}},
-	{"hellaswag", "hellaswag", "hellaswag_val.jsonl",
+		Question{
+			"M_2", "", "Question: What is wet?\nAnswer:",
+			[]string{"water", "sand"},
+			[]bool{true, false},
+		},
+	},
+	{
+		"hellaswag", "hellaswag", "hellaswag_val.jsonl",
 		`{"ind": 24, "activity_label": "Roof shingle removal", "ctx_a": "A man is sitting [step] on a roof.", "ctx_b": "HE [title] waits", "endings": ["is using wrap.", " [substeps] starts  pulling."], "label": 1}`,
-		Question{"1", "", "Roof shingle removal: A man is sitting on a roof. He. waits", []string{"is using wrap.", " starts pulling."}, []bool{false, true}}},
-	{"hellaswag of the data set", "hellaswag", "x.json",
+		Question{
+			"1", "", "Roof shingle removal: A man is sitting on a roof. He. waits",
+			[]string{"is using wrap.", " starts pulling."},
+			[]bool{false, true},
+		},
+	},
+	{
+		"hellaswag of the data set", "hellaswag", "x.json",
 		`[{"activity_label": "A", "ctx_a": "b", "ctx_b": "", "endings": ["c", "d"], "label": "0"}]`,
-		Question{"1", "", "A: b", []string{"c", "d"}, []bool{true, false}}},
-	{"mmlu csv", "mmlu", "data/test/abstract_algebra_test.csv",
+		Question{"1", "", "A: b", []string{"c", "d"}, []bool{true, false}},
+	},
+	{
+		"mmlu csv", "mmlu", "data/test/abstract_algebra_test.csv",
 		"\"Find the degree, of this.\",0,4,2,6,B\n",
-		Question{"1", "abstract_algebra", "Find the degree, of this.\nA. 0\nB. 4\nC. 2\nD. 6\nAnswer:", []string{"A", "B", "C", "D"}, []bool{false, true, false, false}}},
-	{"cais/mmlu", "mmlu", "x.jsonl",
+		Question{
+			"1", "abstract_algebra",
+			"Find the degree, of this.\nA. 0\nB. 4\nC. 2\nD. 6\nAnswer:",
+			[]string{"A", "B", "C", "D"},
+			[]bool{false, true, false, false},
+		},
+	},
+	{
+		"cais/mmlu", "mmlu", "x.jsonl",
 		`{"question": " Find it. ", "subject": "abstract_algebra", "choices": ["0", "4", "2", "6"], "answer": 3}`,
-		Question{"1", "abstract_algebra", "Find it.\nA. 0\nB. 4\nC. 2\nD. 6\nAnswer:", []string{"A", "B", "C", "D"}, []bool{false, false, false, true}}},
-	{"truthfulqa of its authors", "truthfulqa_mc1", "mc_task.json",
+		Question{
+			"1", "abstract_algebra", "Find it.\nA. 0\nB. 4\nC. 2\nD. 6\nAnswer:",
+			[]string{"A", "B", "C", "D"},
+			[]bool{false, false, false, true},
+		},
+	},
+	{
+		"truthfulqa of its authors", "truthfulqa_mc1", "mc_task.json",
 		`[{"question": "Is it?", "mc1_targets": {"No.": 0, "Yes.": 1}, "mc2_targets": {"No.": 0, "Yes.": 1, "Aye.": 1}}]`,
-		Question{"1", "", "Q: Is it?\nA:", []string{"No.", "Yes."}, []bool{false, true}}},
-	{"truthful_qa", "truthfulqa_mc2", "validation.jsonl",
+		Question{"1", "", "Q: Is it?\nA:", []string{"No.", "Yes."}, []bool{false, true}},
+	},
+	{
+		"truthful_qa", "truthfulqa_mc2", "validation.jsonl",
 		`{"question": "Is it?", "mc1_targets": {"choices": ["Yes."], "labels": [1]}, "mc2_targets": {"choices": ["Yes.", "Aye.", "No."], "labels": [1, 1, 0]}}`,
-		Question{"1", "", "Q: Is it?\nA:", []string{"Yes.", "Aye.", "No."}, []bool{true, true, false}}},
+		Question{
+			"1", "", "Q: Is it?\nA:",
+			[]string{"Yes.", "Aye.", "No."},
+			[]bool{true, true, false},
+		},
+	},
 }
 
 func TestReadQuestions(t *testing.T) {
@@ -65,7 +110,8 @@ func TestReadQuestions(t *testing.T) {
 	}
 	_, err := ReadQuestions("mmlu", strings.NewReader("a,b,c\n"), "x.csv")
 	assert.ErrorContains(t, err, "3 fields")
-	_, err = ReadQuestions("hellaswag", strings.NewReader(`{"activity_label": "A", "ctx_a": "b", "ctx_b": "", "endings": ["c", "d"], "label": ""}`), "x")
+	_, err = ReadQuestions("hellaswag",
+		strings.NewReader(`{"activity_label": "A", "ctx_a": "b", "ctx_b": "", "endings": ["c", "d"], "label": ""}`), "x")
 	assert.ErrorContains(t, err, "take the validation set")
 	_, err = ReadQuestions("winogrande", nil, "x")
 	assert.ErrorContains(t, err, "known: arc_challenge")
@@ -77,20 +123,21 @@ func FuzzReadQuestions(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, i int, text string) {
 		names := BenchmarkNames()
-		questions, err := ReadQuestions(names[(i%len(names)+len(names))%len(names)], strings.NewReader(text), "x.csv")
+		questions, err := ReadQuestions(names[(i%len(names)+len(names))%len(names)],
+			strings.NewReader(text), "x.csv")
 		if err == nil && len(questions) == 0 {
 			t.Fatal("no questions and no error")
 		}
 		for _, q := range questions {
-			if err := q.check(); err != nil {
+			if err := q.Check(); err != nil {
 				t.Fatal(err)
 			}
 		}
 	})
 }
 
-// questions that the bigram model answers in a known way: a blank and a letter cost two surprises, each further letter in
-// order of the alphabet a half.
+// questions that the bigram model answers in a known way: a blank and a letter cost two surprises,
+// each further letter in order of the alphabet a half.
 var bigramQuestions = []Question{
 	{ID: "norm", Prompt: "Q:", Choices: []string{"z", "abcdef"}, Correct: []bool{false, true}},
 	{ID: "both", Prompt: "Q:", Choices: []string{"xyz", "cba"}, Correct: []bool{true, false}},
@@ -98,9 +145,10 @@ var bigramQuestions = []Question{
 }
 
 func TestChoice(t *testing.T) {
-	e := newFake(byteTokenizer{})
-	e.original = 1 << 20
-	r, err := Choice(context.Background(), e, Method{Name: "stock"}, bigramQuestions, nil, ChoiceOptions{Benchmark: "arc_easy"})
+	e := tasktest.New(tasktest.Bytes{})
+	e.Original = 1 << 20
+	r, err := Choice(context.Background(), e, Method{Name: "stock"}, bigramQuestions, nil,
+		ChoiceOptions{Benchmark: "arc_easy"})
 	require.NoError(t, err)
 	half, surprise := math.Ln2, math.Ln2+math.Log(511)
 	assert.InDeltaSlice(t, []float64{2 * surprise, 2*surprise + 5*half}, r.Details[0].NLL, 1e-9)
@@ -112,17 +160,21 @@ func TestChoice(t *testing.T) {
 	assert.InDelta(t, 1/(1+1.0/511/511), r.Details[1].Mass, 1e-9)
 	assert.InDelta(t, (r.Details[0].Mass+r.Details[1].Mass+r.Details[2].Mass)/3, r.Mass, 1e-12)
 
-	limited, err := Choice(context.Background(), e, Method{Name: "stock"}, bigramQuestions, nil, ChoiceOptions{Benchmark: "arc_easy", Limit: 1})
+	limited, err := Choice(context.Background(), e, Method{Name: "stock"}, bigramQuestions, nil,
+		ChoiceOptions{Benchmark: "arc_easy", Limit: 1})
 	require.NoError(t, err)
 	assert.Len(t, limited.Details, 1)
 	assert.NotEqual(t, r.Questions, limited.Questions)
+	task, err := TaskByName("arc_easy")
+	require.NoError(t, err)
 	var csv bytes.Buffer
-	require.NoError(t, WriteChoicesCSV(&csv, []*ChoiceResult{r}))
+	require.NoError(t, TaskResults{task, []Result{r}}.WriteCSV(&csv, task.Sheets[1]))
 	assert.Equal(t, 4, strings.Count(csv.String(), "\n"))
 
 	// A likelihood of nothing is an error, not an answer.
-	e.bad = math.NaN()
-	_, err = Choice(context.Background(), e, Method{Name: "stock"}, bigramQuestions, nil, ChoiceOptions{Benchmark: "arc_easy"})
+	e.Bad = math.NaN()
+	_, err = Choice(context.Background(), e, Method{Name: "stock"}, bigramQuestions, nil,
+		ChoiceOptions{Benchmark: "arc_easy"})
 	assert.ErrorIs(t, err, ErrNotFinite)
 }
 
@@ -130,17 +182,21 @@ func TestChoicePrompt(t *testing.T) {
 	shots := []Question{
 		{Subject: "a_b", Prompt: "one", Choices: []string{"A", "B"}, Correct: []bool{false, true}},
 		{Subject: "c", Prompt: "two", Choices: []string{"A", "B"}, Correct: []bool{true, false}},
-		{Subject: "a_b", Prompt: "three", Choices: []string{"A", "B"}, Correct: []bool{true, false}},
+		{
+			Subject: "a_b", Prompt: "three", Choices: []string{"A", "B"},
+			Correct: []bool{true, false},
+		},
 	}
-	got, err := benchmarks["mmlu"].prompt(Question{Subject: "a_b", Prompt: "four"}, shots, 2)
+	got, err := PromptOf("mmlu", Question{Subject: "a_b", Prompt: "four"}, shots, 2)
 	require.NoError(t, err)
-	assert.Equal(t, "The following are multiple choice questions (with answers) about a b.\n\none B\n\nthree A\n\nfour", got)
-	got, err = benchmarks["mmlu"].prompt(shots[0], shots, 1)
+	assert.Equal(t,
+		"The following are multiple choice questions (with answers) about a b.\n\none B\n\nthree A\n\nfour", got)
+	got, err = PromptOf("mmlu", shots[0], shots, 1)
 	require.NoError(t, err)
 	assert.NotContains(t, got, "one B", "a question must not be its own example")
-	_, err = benchmarks["mmlu"].prompt(Question{Subject: "c", Prompt: "four"}, shots, 2)
+	_, err = PromptOf("mmlu", Question{Subject: "c", Prompt: "four"}, shots, 2)
 	assert.ErrorContains(t, err, "1 more examples")
-	got, err = benchmarks["truthfulqa_mc1"].prompt(Question{Prompt: "Q: Is it?\nA:"}, nil, 0)
+	got, err = PromptOf("truthfulqa_mc1", Question{Prompt: "Q: Is it?\nA:"}, nil, 0)
 	require.NoError(t, err)
 	assert.True(t, strings.HasPrefix(got, "Q: What is human life expectancy"), got)
 	assert.True(t, strings.HasSuffix(got, "held in Barcelona, Spain.\n\nQ: Is it?\nA:"), got)
@@ -148,21 +204,23 @@ func TestChoicePrompt(t *testing.T) {
 
 // Length gives short questions the factors of a long text.
 func TestChoiceLength(t *testing.T) {
-	e := newFake(byteTokenizer{})
-	m := Method{Name: "longrope", Ladder: ladderTo(1024)}
-	for length, want := range map[int]int{0: 1024, 512: 64, 1024: 64, 4096: 64} { // the last rung's length
-		_, err := Choice(context.Background(), e, m, bigramQuestions, nil, ChoiceOptions{Benchmark: "arc_easy", Length: length})
+	e := tasktest.New(tasktest.Bytes{})
+	m := Method{Name: "longrope", Ladder: tasktest.LadderTo(1024)}
+	// the last rung's length
+	for length, want := range map[int]int{0: 1024, 512: 64, 1024: 64, 4096: 64} {
+		_, err := Choice(context.Background(), e, m, bigramQuestions, nil,
+			ChoiceOptions{Benchmark: "arc_easy", Length: length})
 		require.NoError(t, err)
-		assert.Equal(t, want, e.ladder.Rungs[0].Length, length)
-		assert.Equal(t, m.Ladder.Rungs[0].Factors, e.ladder.Rungs[0].Factors)
+		assert.Equal(t, want, e.Ladder.Rungs[0].Length, length)
+		assert.Equal(t, m.Ladder.Rungs[0].Factors, e.Ladder.Rungs[0].Factors)
 		if length > 0 {
-			assert.Equal(t, 1, e.ladder.RungFor(10), "short texts must get the rung")
+			assert.Equal(t, 1, e.Ladder.RungFor(10), "short texts must get the rung")
 		}
 	}
-	own, err := always(m.Ladder, 64)
+	own, err := Always(m.Ladder, 64)
 	require.NoError(t, err)
 	assert.Empty(t, own.Rungs)
 	m.Ladder.Rungs[0].StartWindow = 64
-	_, err = always(m.Ladder, 512)
+	_, err = Always(m.Ladder, 512)
 	assert.ErrorContains(t, err, "start window")
 }

@@ -2,190 +2,285 @@ package evals
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+
+	"github.com/longrope/longrope/ropescale"
 )
 
-// CompareVersion is the task version of Compare.
-const CompareVersion = 1
+// CompareVersion is the version of Compare's rows.
+const CompareVersion = 2
 
 // CompareOptions are the arguments of Compare; zero values are the defaults named.
 type CompareOptions struct {
-	// Lengths in tokens, for both tasks; nil is the engine's MaxLength alone.
-	Lengths []int `json:"lengths"`
-	// Texts for perplexity; none leaves perplexity out.
-	Texts []Text `json:"texts"`
-	// Perplexity's Length is set by Lengths, its Progress by Progress.
-	Perplexity PerplexityOptions `json:"perplexity"`
-	// Passkey's Lengths are set by Lengths, its Progress by Progress.
-	Passkey PasskeyOptions `json:"passkey"`
-	// NoPasskey leaves passkeys out.
-	NoPasskey bool `json:"no_passkey"`
+	// Lengths in tokens, for all jobs; nil is the engine's MaxLength alone.
+	Lengths []int
+	// Jobs are measured one after the other for each method.
+	Jobs []Job
+	// Carried and Books are handed to the jobs: see Setup.
+	Carried *ropescale.Ladder
+	Books   func(length int) ([]Text, error)
 
-	Progress Progress `json:"-"`
+	Progress Progress
 }
 
-// Row is a line of the comparison. What was not measured is nil.
+// Row is a line of a comparison: a method at a length, and the figures of all tasks that measured
+// there.
 type Row struct {
-	Method     string   `json:"method"`
-	Length     int      `json:"length"`
-	Perplexity *float64 `json:"perplexity"`
-	Passkey    *float64 `json:"passkey"` // share of keys found, 0 to 1
+	Method  string
+	Length  int
+	figures []figure
+}
 
-	PerplexityStderr *float64 `json:"perplexity_stderr,omitempty"`
-	BitsPerByte      *float64 `json:"bits_per_byte,omitempty"`
-	// NLLChange is the mean difference in NLL from the first method at this length, over the same windows, in nats a token:
-	// exp of it is the ratio of the perplexities. Its error is that of the differences, much smaller than of either.
-	NLLChange       *float64 `json:"nll_change,omitempty"`
-	NLLChangeStderr *float64 `json:"nll_change_stderr,omitempty"`
+type figure struct {
+	name  string
+	value *float64
+}
 
-	PasskeyLow  *float64 `json:"passkey_low,omitempty"`
-	PasskeyHigh *float64 `json:"passkey_high,omitempty"`
-	PasskeyNLL  *float64 `json:"passkey_nll,omitempty"`
+// Figure is a figure by its name, one of the Columns of the tasks; nil was not measured.
+func (r Row) Figure(name string) *float64 {
+	for _, f := range r.figures {
+		if f.name == name {
+			return f.value
+		}
+	}
+	return nil
+}
+
+// MarshalJSON writes one flat object. Figures that were not measured are left out.
+func (r Row) MarshalJSON() ([]byte, error) {
+	o := object{{"method", r.Method}, {"length", r.Length}}
+	for _, f := range r.figures {
+		if f.value != nil {
+			o = append(o, member{f.name, *f.value})
+		}
+	}
+	return o.MarshalJSON()
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. The order of figures is that of Tasks.
+func (r *Row) UnmarshalJSON(b []byte) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(b, &all); err != nil {
+		return err
+	}
+	if err := errors.Join(json.Unmarshal(all["method"], &r.Method),
+		json.Unmarshal(all["length"], &r.Length)); err != nil {
+		return err
+	}
+	r.figures = nil
+	for _, t := range Tasks() {
+		for _, name := range t.Columns {
+			var value *float64
+			if raw, ok := all[name]; ok && r.Figure(name) == nil {
+				if err := json.Unmarshal(raw, &value); err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+				r.figures = append(r.figures, figure{name, value})
+			}
+		}
+	}
+	return nil
 }
 
 // Comparison is what Compare measured: rows by method, then length, and the results they come from.
 type Comparison struct {
 	Provenance
-	Rows       []Row               `json:"rows"`
-	Perplexity []*PerplexityResult `json:"perplexity"` // by method, then length
-	Passkey    []*PasskeyResult    `json:"passkey"`    // by method
+	Rows  []Row
+	Tasks []TaskResults // in the order of the jobs
 }
 
-// Compare measures every method at every length on one loaded model, with the same windows and the same keys. Afterwards
-// the engine has the model file's own factors again.
-func Compare(ctx context.Context, e Engine, methods []Method, given CompareOptions) (c *Comparison, err error) {
-	o := given
-	if len(methods) == 0 {
-		return nil, errors.New("no method to compare: give at least one")
-	}
-	for i, m := range methods {
-		if m.Name == "" || slices.ContainsFunc(methods[:i], func(n Method) bool { return n.Name == m.Name }) {
-			return nil, fmt.Errorf("method %d has no name or the name %q of an earlier one", i, m.Name)
+// TaskResults are the results of one task, by method, then length.
+type TaskResults struct {
+	Task    Task
+	Results []Result
+}
+
+// ResultsOf are the results of a type: ResultsOf[*PasskeyResult](c).
+func ResultsOf[R Result](c *Comparison) (found []R) {
+	for _, t := range c.Tasks {
+		for _, r := range t.Results {
+			if r, ok := r.(R); ok {
+				found = append(found, r)
+			}
 		}
 	}
-	if len(o.Texts) == 0 && o.NoPasskey {
-		return nil, errors.New("nothing to measure: give a text for perplexity or leave passkey on")
+	return found
+}
+
+// MarshalJSON writes the fields of Provenance, the rows, and each task's results under its name.
+func (c *Comparison) MarshalJSON() ([]byte, error) {
+	o := object{{"", c.Provenance}, {"rows", c.Rows}}
+	for _, t := range c.Tasks {
+		o = append(o, member{t.Task.Name, t.Results})
+	}
+	return o.MarshalJSON()
+}
+
+// UnmarshalJSON reads what MarshalJSON writes, and what version 1 of the schema wrote.
+func (c *Comparison) UnmarshalJSON(b []byte) error {
+	if err := json.Unmarshal(b, &c.Provenance); err != nil {
+		return err
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(b, &all); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(all["rows"], &c.Rows); err != nil {
+		return fmt.Errorf("rows: %w", err)
+	}
+	c.Tasks = nil
+	for _, t := range Tasks() {
+		var raw []json.RawMessage
+		if all[t.Name] == nil {
+			continue
+		}
+		if err := json.Unmarshal(all[t.Name], &raw); err != nil {
+			return fmt.Errorf("%s: %w", t.Name, err)
+		}
+		found := TaskResults{Task: t}
+		for _, b := range raw {
+			r := t.Result()
+			if err := json.Unmarshal(b, r); err != nil {
+				return fmt.Errorf("%s: %w", t.Name, err)
+			}
+			found.Results = append(found.Results, r)
+		}
+		if len(found.Results) > 0 {
+			c.Tasks = append(c.Tasks, found)
+		}
+	}
+	return nil
+}
+
+// Compare measures every method at every length on one loaded model with the same jobs: the same
+// windows, keys and questions. Afterwards the engine has the model file's own factors again.
+func Compare(ctx context.Context, e Engine, methods []Method, o CompareOptions) (c *Comparison,
+	err error,
+) {
+	if err := checkMethods(methods); err != nil {
+		return nil, err
+	}
+	if len(o.Jobs) == 0 {
+		return nil, errors.New("nothing to measure: give at least one job")
 	}
 	if len(o.Lengths) == 0 {
 		o.Lengths = []int{e.Info().MaxLength}
 	}
-
-	// What can fail for want of text or of length fails before the first model call, not after an hour.
-	var bos []int
-	var documents []document
-	windows, counts := 0, make([]int, len(o.Lengths))
-	if len(o.Texts) > 0 {
-		if bos, err = prefix(e); err != nil {
-			return nil, err
-		}
-		if documents, err = tokenize(e, o.Texts, slices.Max(o.Lengths)-len(bos)); err != nil {
-			return nil, err
-		}
-		for i, length := range o.Lengths {
-			p, err := o.perplexity(length, nil).effective(e, len(bos))
-			if err != nil {
-				return nil, err
-			}
-			if _, counts[i], err = planWindows(documents, p, len(bos)); err != nil {
-				return nil, err
-			}
-			windows += counts[i]
-		}
-	}
-	trials := 0
-	if !o.NoPasskey {
-		o.Passkey.Lengths = o.Lengths
-		p, err := o.Passkey.effective(e)
+	c = &Comparison{}
+	given := object{{"lengths", o.Lengths}}
+	effective := slices.Clone(given)
+	plans := make([]*Plan, len(o.Jobs))
+	total, seed := 0, uint64(0)
+	for i, j := range o.Jobs {
+		t, err := TaskByName(j.Task())
 		if err != nil {
 			return nil, err
 		}
-		b, err := p.builder(e)
-		if err != nil {
+		s := Setup{Engine: e, Lengths: o.Lengths, Carried: o.Carried, Books: o.Books}
+		if plans[i], err = j.Prepare(s); err != nil {
 			return nil, err
 		}
-		for _, length := range []int{slices.Min(p.Lengths), slices.Max(p.Lengths)} {
-			if _, err := b.build(length, p.Depths[0], 0); err != nil {
-				return nil, err
-			}
-		}
-		p.Progress = nil
-		o.Passkey = p
-		trials = len(p.Lengths) * len(p.Depths) * p.Trials
+		c.Tasks = append(c.Tasks, TaskResults{Task: t})
+		given = append(given, member{t.Name, j})
+		effective = append(effective, member{t.Name, plans[i].Args})
+		total += len(methods) * plans[i].Calls
+		seed = max(seed, plans[i].Seed)
 	}
 
-	c = &Comparison{Provenance: newProvenance("compare", CompareVersion, e, Method{}, o.Passkey.Seed, given, o)}
-	done, total := 0, len(methods)*(windows+trials)
-	step := func(tasks int) Progress { // progress of a task that starts after what is done
-		base := done
-		done += tasks
-		return func(n, _ int, label string) { o.Progress.report(base+n, total, label) }
-	}
+	c.Provenance = newProvenance("compare", CompareVersion, e, Method{}, seed, given, effective)
+	done := 0
 	defer func() { err = errors.Join(err, e.SetLadder(nil)) }()
 	for _, m := range methods {
-		if err := e.SetLadder(m.Ladder); err != nil {
-			return nil, fmt.Errorf("method %q: %w", m.Name, err)
-		}
-		rows := make([]Row, len(o.Lengths))
-		for i, length := range o.Lengths {
-			rows[i] = Row{Method: m.Name, Length: length}
-			if len(documents) == 0 {
-				continue
+		rows := newRows(m, o.Lengths)
+		for i, p := range plans {
+			if err := e.SetLadder(m.Ladder); err != nil {
+				return nil, fmt.Errorf("method %q: %w", m.Name, err)
 			}
-			r, err := perplexity(ctx, e, m, bos, documents, o.perplexity(length, step(counts[i])))
-			if err != nil {
-				return nil, fmt.Errorf("method %q, length %d: %w", m.Name, length, err)
-			}
-			c.Perplexity = append(c.Perplexity, r)
-			c.EvaluatedTokens += r.EvaluatedTokens
-			rows[i].Perplexity, rows[i].PerplexityStderr, rows[i].BitsPerByte = &r.Perplexity, &r.PerplexityStderr, &r.BitsPerByte
-			if first := c.Perplexity[i]; first != r {
-				change, stderr := nllChange(first, r)
-				rows[i].NLLChange, rows[i].NLLChangeStderr = &change, &stderr
-			}
-		}
-		if !o.NoPasskey {
-			p := o.Passkey
-			p.Progress = step(trials)
-			r, err := Passkey(ctx, e, m, p)
+			results, err := p.Run(ctx, m, o.Progress.from(done, total))
 			if err != nil {
 				return nil, fmt.Errorf("method %q: %w", m.Name, err)
 			}
-			c.Passkey = append(c.Passkey, r)
-			c.EvaluatedTokens += r.EvaluatedTokens
-			for i := range rows {
-				l := &r.Lengths[i]
-				rows[i].Passkey, rows[i].PasskeyLow, rows[i].PasskeyHigh, rows[i].PasskeyNLL = &l.Rate, &l.Low, &l.High, l.NLL
-			}
+			done += p.Calls
+			c.add(rows, i, results)
 		}
-		c.Rows = append(c.Rows, rows...)
+		c.Rows = append(c.Rows, measured(rows)...)
 	}
 	c.finish()
 	return c, nil
 }
 
-// nllChange is the mean of b's NLL less a's over the windows they share, tokens weighing the same, and its standard error.
-func nllChange(a, b *PerplexityResult) (mean, stderr float64) {
-	differences, weights := make([]float64, len(a.Details)), make([]float64, len(a.Details))
-	for i, w := range a.Details {
-		differences[i], weights[i] = b.Details[i].NLL-w.NLL, float64(w.Tokens)
+func checkMethods(methods []Method) error {
+	if len(methods) == 0 {
+		return errors.New("no method to compare: give at least one")
 	}
-	return WeightedMeanStderr(differences, weights)
+	for i, m := range methods {
+		same := func(n Method) bool { return n.Name == m.Name }
+		if m.Name == "" || slices.ContainsFunc(methods[:i], same) {
+			return fmt.Errorf("method %d has no name or the name %q of an earlier one", i, m.Name)
+		}
+	}
+	return nil
 }
 
-func (o CompareOptions) perplexity(length int, p Progress) PerplexityOptions {
-	po := o.Perplexity
-	po.Length, po.Progress = length, p
-	return po
+func newRows(m Method, lengths []int) []Row {
+	rows := make([]Row, len(lengths))
+	for i, length := range lengths {
+		rows[i] = Row{Method: m.Name, Length: length}
+	}
+	return rows
+}
+
+// measured leaves out the rows that no task has a figure for.
+func measured(rows []Row) []Row {
+	return slices.DeleteFunc(rows, func(r Row) bool { return len(r.figures) == 0 })
+}
+
+// add takes a method's results of job i, and puts their figures into rows.
+func (c *Comparison) add(rows []Row, i int, results []Result) {
+	t := &c.Tasks[i]
+	of := func(r Result) string { return r.About().Method }
+	for k, r := range results {
+		var first Result
+		if k < len(t.Results) && of(t.Results[0]) == of(t.Results[k]) {
+			first = t.Results[k]
+		}
+		c.EvaluatedTokens += r.About().EvaluatedTokens
+		for _, f := range r.Figures(first) {
+			at := slices.IndexFunc(rows, func(row Row) bool { return row.Length == f.Length })
+			for n, name := range t.Task.Columns {
+				rows[at].figures = append(rows[at].figures, figure{name, f.Values[n]})
+			}
+		}
+	}
+	t.Results = append(t.Results, results...)
 }
 
 // WriteCSV writes a row per method and length.
 func (c *Comparison) WriteCSV(w io.Writer) error {
+	header := []string{"method", "length"}
+	for _, t := range c.Tasks {
+		header = append(header, t.Task.Columns...)
+	}
 	var rows [][]any
 	for _, r := range c.Rows {
-		rows = append(rows, []any{r.Method, r.Length, r.Perplexity, r.PerplexityStderr, r.BitsPerByte, r.NLLChange, r.NLLChangeStderr, r.Passkey, r.PasskeyLow, r.PasskeyHigh, r.PasskeyNLL})
+		row := []any{r.Method, r.Length}
+		for _, name := range header[2:] {
+			row = append(row, r.Figure(name))
+		}
+		rows = append(rows, row)
 	}
-	return writeCSV(w, []string{"method", "length", "perplexity", "perplexity_stderr", "bits_per_byte", "nll_change", "nll_change_stderr", "passkey", "passkey_low", "passkey_high", "passkey_nll"}, rows)
+	return writeCSV(w, header, rows)
+}
+
+// WriteCSV writes one of the task's sheets.
+func (t TaskResults) WriteCSV(w io.Writer, s Sheet) error {
+	var rows [][]any
+	for _, r := range t.Results {
+		rows = append(rows, s.Rows(r)...)
+	}
+	return writeCSV(w, s.Header, rows)
 }

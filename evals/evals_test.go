@@ -1,10 +1,11 @@
-package evals
+package evals_test
 
 import (
 	"bytes"
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -17,13 +18,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	. "github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/evals/tasktest"
 	"github.com/longrope/longrope/ropescale"
 )
 
 var ctx = context.Background()
 
-// alphabet is n bytes of which each follows the one before in order, but for the step from z to a: 25 of 26 tokens cost
-// ln 2, one ln 2 + ln 511.
+// alphabet is n bytes of which each follows the one before in order, but for the step from z to a:
+// 25 of 26 tokens cost ln 2, one ln 2 + ln 511.
 func alphabet(name string, n int) Text {
 	return Text{Name: name, Body: strings.Repeat("abcdefghijklmnopqrstuvwxyz", n/26+1)[:n]}
 }
@@ -67,23 +70,24 @@ func TestWindowsAsDrawn(t *testing.T) {
 func TestPerplexityIsExact(t *testing.T) {
 	for _, bos := range []bool{false, true} {
 		for _, stride := range []int{0, 1, 7, 31, 32} {
-			e := newFake(byteTokenizer{bos})
+			e := tasktest.New(tasktest.Bytes{BOS: bos})
 			text := alphabet("abc", 200)
-			r, err := Perplexity(ctx, e, Method{Name: "stock"}, []Text{text}, PerplexityOptions{Length: 32, Stride: stride})
+			r, err := Perplexity(ctx, e, Method{Name: "stock"}, []Text{text},
+				PerplexityOptions{Length: 32, Stride: stride})
 			require.NoError(t, err)
 			var want float64
 			for i := 1; i < 200; i++ {
-				want += bigram(int(text.Body[i-1]), int(text.Body[i]))
+				want += tasktest.Bigram(int(text.Body[i-1]), int(text.Body[i]))
 			}
 			require.Equal(t, 199, r.Tokens)
 			require.Equal(t, 199, r.Bytes)
 			require.InDelta(t, want/199, r.NLL, 1e-12, "bos %v stride %d", bos, stride)
 			require.InDelta(t, math.Exp(want/199), r.Perplexity, 1e-9)
 			require.InDelta(t, want/199/math.Ln2, r.BitsPerByte, 1e-12)
-			for _, n := range e.calls {
+			for _, n := range e.Calls {
 				require.Equal(t, 32, n, "every window has the length asked for")
 			}
-			require.Equal(t, 32*len(e.calls), r.EvaluatedTokens)
+			require.Equal(t, 32*len(e.Calls), r.EvaluatedTokens)
 			covered, sum := 0, 0.0
 			for _, b := range r.Curve {
 				covered += b.Tokens
@@ -97,44 +101,48 @@ func TestPerplexityIsExact(t *testing.T) {
 
 // A mean of window means would weigh the last window's few tokens like a whole window.
 func TestPerplexityWeighsTokens(t *testing.T) {
-	e := newFake(byteTokenizer{})
-	body := strings.Repeat("abcdefgh", 4)[:31] + "zz" // 32 tokens in the first window, 1 in the second
+	e := tasktest.New(tasktest.Bytes{})
+	// 32 tokens in the first window, 1 in the second
+	body := strings.Repeat("abcdefgh", 4)[:31] + "zz"
 	r, err := Perplexity(ctx, e, Method{}, []Text{{"t", body}}, PerplexityOptions{Length: 32})
 	require.NoError(t, err)
 	require.Equal(t, 2, r.Windows)
 	var want float64
 	for i := 1; i < len(body); i++ {
-		want += bigram(int(body[i-1]), int(body[i]))
+		want += tasktest.Bigram(int(body[i-1]), int(body[i]))
 	}
 	require.InDelta(t, want/float64(len(body)-1), r.NLL, 1e-12)
 }
 
 func TestPerplexityCurveShowsWhereTheModelBreaks(t *testing.T) {
-	e := newFake(byteTokenizer{})
+	e := tasktest.New(tasktest.Bytes{})
 	text := Text{"rising", strings.Repeat("ab", 2000)}
-	r, err := Perplexity(ctx, e, Method{}, []Text{text}, PerplexityOptions{Length: 257, Buckets: BucketsLinear, BucketCount: 8})
+	r, err := Perplexity(ctx, e, Method{}, []Text{text},
+		PerplexityOptions{Length: 257, Buckets: BucketsLinear, BucketCount: 8})
 	require.NoError(t, err)
 	require.Len(t, r.Curve, 8)
-	mean := (bigram('a', 'b') + bigram('b', 'a')) / 2
+	mean := (tasktest.Bigram('a', 'b') + tasktest.Bigram('b', 'a')) / 2
 	for _, b := range r.Curve {
 		want := mean
 		if b.From >= 64 {
-			want += penalty
+			want += tasktest.Penalty
 		}
 		if b.To <= 64 || b.From >= 64 {
 			require.InDelta(t, want, b.NLL, 0.05, "positions %d to %d", b.From, b.To)
 		}
 	}
-	r, err = Perplexity(ctx, e, Method{"long", ladderTo(512)}, []Text{text}, PerplexityOptions{Length: 257})
+	r, err = Perplexity(ctx, e, Method{"long", tasktest.LadderTo(512)}, []Text{text},
+		PerplexityOptions{Length: 257})
 	require.NoError(t, err)
 	require.InDelta(t, mean, r.NLL, 0.01, "the ladder is in effect")
-	require.Equal(t, LadderDigest(ladderTo(512)), r.LadderDigest)
+	require.Equal(t, LadderDigest(tasktest.LadderTo(512)), r.LadderDigest)
 }
 
 func TestPerplexityOverTexts(t *testing.T) {
-	e := newFake(byteTokenizer{true})
+	e := tasktest.New(tasktest.Bytes{BOS: true})
 	texts := []Text{alphabet("a", 100), {"b", strings.Repeat("ba", 150)}}
-	r, err := Perplexity(ctx, e, Method{}, texts, PerplexityOptions{Length: 40, Documents: DocumentsTexts})
+	r, err := Perplexity(ctx, e, Method{}, texts,
+		PerplexityOptions{Length: 40, Documents: DocumentsTexts})
 	require.NoError(t, err)
 	require.Len(t, r.Texts, 2)
 	a, b := r.Texts[0], r.Texts[1]
@@ -144,7 +152,9 @@ func TestPerplexityOverTexts(t *testing.T) {
 	mean := (99*a.NLL + 299*b.NLL) / 398
 	require.InDelta(t, mean, r.NLL, 1e-12)
 	// Two documents: sqrt(2/1 (w1² d1² + w2² d2²)) / (w1 + w2).
-	require.InDelta(t, math.Sqrt(2*(math.Pow(99*(a.NLL-mean), 2)+math.Pow(299*(b.NLL-mean), 2)))/398, r.NLLStderr, 1e-12)
+	require.InDelta(t,
+		math.Sqrt(2*(math.Pow(99*(a.NLL-mean), 2)+math.Pow(299*(b.NLL-mean), 2)))/398, r.NLLStderr,
+		1e-12)
 	pooled, err := Perplexity(ctx, e, Method{}, texts, PerplexityOptions{Length: 40})
 	require.NoError(t, err)
 	require.InDelta(t, r.NLL, pooled.NLL, 1e-12)
@@ -158,15 +168,19 @@ func TestPerplexityOverTexts(t *testing.T) {
 }
 
 func TestPerplexityBadInput(t *testing.T) {
-	e := newFake(byteTokenizer{true})
-	e.most = 512
+	e := tasktest.New(tasktest.Bytes{BOS: true})
+	e.Most = 512
 	long := []Text{alphabet("long.txt", 5000)}
 	for _, tt := range []struct {
 		texts []Text
 		o     PerplexityOptions
 		want  string
 	}{
-		{[]Text{alphabet("short.txt", 100)}, PerplexityOptions{Length: 256}, `text "short.txt" has 100 tokens and needs at least 255`},
+		{
+			[]Text{alphabet("short.txt", 100)},
+			PerplexityOptions{Length: 256},
+			`text "short.txt" has 100 tokens and needs at least 255`,
+		},
 		{nil, PerplexityOptions{Length: 32}, "no text"},
 		{long, PerplexityOptions{Length: 513}, "beyond the 512 tokens"},
 		{long, PerplexityOptions{Length: 2}, "too small"},
@@ -179,10 +193,11 @@ func TestPerplexityBadInput(t *testing.T) {
 		_, err := Perplexity(ctx, e, Method{}, tt.texts, tt.o)
 		require.ErrorContains(t, err, tt.want)
 	}
-	_, err := Perplexity(ctx, e, Method{"empty", &ropescale.Ladder{}}, long, PerplexityOptions{Length: 32})
+	_, err := Perplexity(ctx, e, Method{"empty", &ropescale.Ladder{}}, long,
+		PerplexityOptions{Length: 32})
 	require.ErrorContains(t, err, `method "empty": ladder has no rungs`)
 
-	e.bad = math.NaN()
+	e.Bad = math.NaN()
 	_, err = Perplexity(ctx, e, Method{}, long, PerplexityOptions{Length: 32})
 	require.ErrorIs(t, err, ErrNotFinite)
 	require.ErrorContains(t, err, `text "long.txt"`)
@@ -191,12 +206,13 @@ func TestPerplexityBadInput(t *testing.T) {
 
 	cancelled, cancel := context.WithCancel(ctx)
 	cancel()
-	_, err = Perplexity(cancelled, newFake(byteTokenizer{}), Method{}, long, PerplexityOptions{Length: 32})
+	_, err = Perplexity(cancelled, tasktest.New(tasktest.Bytes{}), Method{}, long,
+		PerplexityOptions{Length: 32})
 	require.ErrorIs(t, err, context.Canceled)
 }
 
 func TestScore(t *testing.T) {
-	e := newFake(byteTokenizer{true})
+	e := tasktest.New(tasktest.Bytes{BOS: true})
 	windows, err := SampleWindows(e, []Text{alphabet("a", 400), alphabet("b", 130)}, 64, 5)
 	require.NoError(t, err)
 	require.Len(t, windows, 5)
@@ -206,7 +222,7 @@ func TestScore(t *testing.T) {
 		require.Len(t, w, 64)
 		require.Equal(t, 256, w[0])
 		for i := 32; i < 64; i++ {
-			want += bigram(w[i-1], w[i])
+			want += tasktest.Bigram(w[i-1], w[i])
 			n++
 		}
 	}
@@ -215,8 +231,11 @@ func TestScore(t *testing.T) {
 	require.Equal(t, n, tokens)
 	require.InDelta(t, want/float64(n), mean, 1e-12)
 
-	// The stretches of one text do not overlap: with a text of distinct windows' worth of tokens they tile it.
-	windows, err = SampleWindows(e, []Text{{"tile", strings.Repeat("0", 63) + strings.Repeat("1", 63) + strings.Repeat("2", 63)}}, 64, 3)
+	// The stretches of one text do not overlap: with a text of distinct windows' worth of tokens
+	// they tile it.
+	windows, err = SampleWindows(e,
+		[]Text{{"tile", strings.Repeat("0", 63) + strings.Repeat("1", 63) +
+			strings.Repeat("2", 63)}}, 64, 3)
 	require.NoError(t, err)
 	for i, w := range windows {
 		require.Equal(t, int('0')+i, w[1])
@@ -232,7 +251,7 @@ func TestScore(t *testing.T) {
 }
 
 func TestSampleScore(t *testing.T) {
-	e := newFake(byteTokenizer{})
+	e := tasktest.New(tasktest.Bytes{})
 	for _, bad := range [][][]Span{nil, {{}}, {{{1, 4}}}, {{{0, 2}}}, {{{2, 2}}}} {
 		_, err := Sample{Tokens: []int{1, 2, 9}, Scored: bad}.Score(ctx, e)
 		require.Error(t, err)
@@ -265,7 +284,8 @@ func TestBucketEdges(t *testing.T) {
 	require.Equal(t, []int{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}, edges)
 }
 
-// The first four are of Newcombe 1998 (Statistics in Medicine 17:857), table I, method 3; n of n mirrors 0 of n.
+// The first four are of Newcombe 1998 (Statistics in Medicine 17:857), table I, method 3; n of n
+// mirrors 0 of n.
 func TestWilson(t *testing.T) {
 	for _, tt := range []struct {
 		correct, trials int
@@ -298,16 +318,23 @@ func TestMeanStderr(t *testing.T) {
 
 func TestLadderDigest(t *testing.T) {
 	require.Empty(t, LadderDigest(nil))
-	require.Regexp(t, `^sha256:[0-9a-f]{64}$`, LadderDigest(ladderTo(128)))
-	require.NotEqual(t, LadderDigest(ladderTo(128)), LadderDigest(ladderTo(129)))
+	require.Regexp(t, `^sha256:[0-9a-f]{64}$`, LadderDigest(tasktest.LadderTo(128)))
+	require.NotEqual(t, LadderDigest(tasktest.LadderTo(128)), LadderDigest(tasktest.LadderTo(129)))
+}
+
+// jobs are a job of each of the two tasks, as most tests run them.
+func jobs(text Text, o PasskeyOptions) []Job {
+	return []Job{&PerplexityOptions{Texts: []Text{text}}, &o}
 }
 
 func compareFake(t *testing.T, seed uint64) *Comparison {
-	c, err := Compare(ctx, newFake(byteTokenizer{true}), []Method{{"stock", nil}, {"long", ladderTo(400)}}, CompareOptions{
-		Lengths: []int{300, 420},
-		Texts:   []Text{alphabet("abc.txt", 900)},
-		Passkey: PasskeyOptions{Depths: []float64{0, 1}, Trials: 2, NeedleNLL: true, Seed: seed},
-	})
+	e := tasktest.New(tasktest.Bytes{BOS: true})
+	c, err := Compare(ctx, e, []Method{{"stock", nil}, {"long", tasktest.LadderTo(400)}},
+		CompareOptions{
+			Lengths: []int{300, 420},
+			Jobs: jobs(alphabet("abc.txt", 900),
+				PasskeyOptions{Depths: []float64{0, 1}, Trials: 2, NeedleNLL: true, Seed: seed}),
+		})
 	require.NoError(t, err)
 	return c
 }
@@ -323,21 +350,33 @@ func TestCompare(t *testing.T) {
 		r := c.Rows[i]
 		require.Equal(t, want.method, r.Method)
 		require.Equal(t, want.length, r.Length)
-		require.Equal(t, want.passkey, *r.Passkey)
+		require.Equal(t, want.passkey, *r.Figure("passkey"))
 	}
-	// Of 899 scored tokens, 3 windows have 236 beyond the fake's original 64 and the last one's 5 are all beyond.
-	require.InDelta(t, *c.Rows[2].Perplexity*math.Exp(penalty*(3*236+5)/899), *c.Rows[0].Perplexity, 1e-9)
-	require.InDelta(t, -penalty*(3*236+5)/899, *c.Rows[2].NLLChange, 1e-12)
-	// Window by window the change is -1.5 · 236/298 or 237/299 three times and -1.5 once, weighed by tokens.
-	require.Less(t, *c.Rows[2].NLLChangeStderr, 0.01)
-	require.Positive(t, *c.Rows[2].NLLChangeStderr)
-	require.Nil(t, c.Rows[0].NLLChange)
-	require.NotNil(t, c.Rows[0].PasskeyNLL)
+	// Of 899 scored tokens, 3 windows have 236 beyond the fake's original 64 and the last one's 5
+	// are all beyond.
+	require.InDelta(t, *c.Rows[2].Figure("perplexity")*math.Exp(tasktest.Penalty*(3*236+5)/899),
+		*c.Rows[0].Figure("perplexity"), 1e-9)
+	require.InDelta(t, -tasktest.Penalty*(3*236+5)/899, *c.Rows[2].Figure("nll_change"), 1e-12)
+	// Window by window the change is -1.5 · 236/298 or 237/299 three times and -1.5 once, weighed
+	// by tokens.
+	require.Less(t, *c.Rows[2].Figure("nll_change_stderr"), 0.01)
+	require.Positive(t, *c.Rows[2].Figure("nll_change_stderr"))
+	require.Nil(t, c.Rows[0].Figure("nll_change"))
+	require.NotNil(t, c.Rows[0].Figure("passkey_nll"))
+	require.Nil(t, c.Rows[0].Figure("no such"))
+	var tokens int
+	for _, task := range c.Tasks {
+		for _, r := range task.Results {
+			tokens += r.About().EvaluatedTokens
+		}
+	}
+	require.Equal(t, tokens, c.EvaluatedTokens)
 
 	var calls int
 	last := -1
-	_, err := Compare(ctx, newFake(byteTokenizer{}), []Method{{"a", nil}, {"b", ladderTo(400)}}, CompareOptions{
-		Lengths: []int{300, 310}, Texts: []Text{alphabet("abc.txt", 900)}, Passkey: PasskeyOptions{Trials: 1},
+	methods := []Method{{"a", nil}, {"b", tasktest.LadderTo(400)}}
+	_, err := Compare(ctx, tasktest.New(tasktest.Bytes{}), methods, CompareOptions{
+		Lengths: []int{300, 310}, Jobs: jobs(alphabet("abc.txt", 900), PasskeyOptions{Trials: 1}),
 		Progress: func(done, total int, _ string) {
 			require.GreaterOrEqual(t, done, last, "progress never goes back")
 			require.Equal(t, 2*(2*4-1+2*5), total, "windows and trials of both methods")
@@ -350,22 +389,98 @@ func TestCompare(t *testing.T) {
 	require.Equal(t, 2*(2*4-1+2*5), last)
 }
 
+// Afterwards the engine has the file's own factors, whether it went well or not.
+func TestCompareRestoresTheFactors(t *testing.T) {
+	own := tasktest.LadderTo(300) // what somebody had set
+	methods := []Method{{"long", tasktest.LadderTo(400)}}
+	for name, o := range map[string]CompareOptions{
+		"measured":    {Jobs: []Job{&PasskeyOptions{Trials: 1}}, Lengths: []int{400}},
+		"interrupted": {Jobs: []Job{&PasskeyOptions{Trials: 1}}, Lengths: []int{400}},
+		"a benchmark": {
+			Jobs:    []Job{&ChoiceOptions{Benchmark: "mmlu", Questions: bigramQuestions}},
+			Lengths: []int{200},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := &restored{Engine: tasktest.New(tasktest.Bytes{})}
+			e.Ladder = own
+			run, cancel := context.WithCancel(ctx)
+			defer cancel()
+			o.Progress = func(done, _ int, _ string) {
+				require.NotNil(t, e.Ladder, "the method's factors are set")
+				if name == "interrupted" {
+					cancel()
+				}
+			}
+			_, err := Compare(run, e, methods, o)
+			if name == "interrupted" {
+				require.ErrorIs(t, err, context.Canceled)
+			} else {
+				require.NoError(t, err)
+			}
+			require.Nil(t, e.Ladder)
+			require.Nil(t, e.set[len(e.set)-1], "set to the file's own at the end")
+			require.NotNil(t, e.set[0])
+		})
+	}
+	e := &restored{Engine: tasktest.New(tasktest.Bytes{}), refuse: true}
+	_, err := Compare(ctx, e, methods,
+		CompareOptions{Jobs: []Job{&PasskeyOptions{Trials: 1}}, Lengths: []int{400}})
+	require.ErrorContains(t, err, "the factors stay", "that they could not be restored is an error")
+}
+
+// restored remembers what ladders were set, and can refuse to take the last away.
+type restored struct {
+	*tasktest.Engine
+	set    []*ropescale.Ladder
+	refuse bool
+}
+
+func (r *restored) SetLadder(l *ropescale.Ladder) error {
+	r.set = append(r.set, l)
+	if l == nil && r.refuse {
+		return errors.New("the factors stay")
+	}
+	return r.Engine.SetLadder(l)
+}
+
 func TestCompareBadInput(t *testing.T) {
-	e := newFake(byteTokenizer{})
+	e := tasktest.New(tasktest.Bytes{})
+	passkey := []Job{&PasskeyOptions{}}
 	for _, tt := range []struct {
 		methods []Method
 		o       CompareOptions
 		want    string
 	}{
-		{nil, CompareOptions{}, "no method"},
-		{[]Method{{"a", nil}, {"a", nil}}, CompareOptions{}, `"a"`},
-		{[]Method{{"a", nil}}, CompareOptions{NoPasskey: true}, "nothing to measure"},
-		{[]Method{{"a", nil}}, CompareOptions{Lengths: []int{300, 2000}, Texts: []Text{alphabet("x.txt", 500)}}, `text "x.txt" has 500 tokens and needs at least 2000`},
-		{[]Method{{"a", nil}}, CompareOptions{Lengths: []int{100, 1000}}, "length 100 is too small"},
+		{nil, CompareOptions{Jobs: passkey}, "no method"},
+		{[]Method{{"a", nil}, {"a", nil}}, CompareOptions{Jobs: passkey}, `"a"`},
+		{[]Method{{"a", nil}}, CompareOptions{}, "nothing to measure"},
+		{
+			[]Method{{"a", nil}},
+			CompareOptions{
+				Lengths: []int{300, 2000},
+				Jobs:    jobs(alphabet("x.txt", 500), PasskeyOptions{}),
+			},
+			`text "x.txt" has 500 tokens and needs at least 2000`,
+		},
+		{[]Method{{"a", nil}}, CompareOptions{
+			Lengths: []int{300},
+			Jobs:    []Job{&PerplexityOptions{}},
+		}, "no text"},
+		{
+			[]Method{{"a", nil}},
+			CompareOptions{Lengths: []int{100, 1000}, Jobs: passkey},
+			"length 100 is too small",
+		},
+		{
+			[]Method{{"a", nil}},
+			CompareOptions{Jobs: []Job{&ChoiceOptions{Benchmark: "riddles"}}},
+			`no task "riddles": want one of perplexity, passkey, `,
+		},
 	} {
 		_, err := Compare(ctx, e, tt.methods, tt.o)
 		require.ErrorContains(t, err, tt.want)
-		require.Empty(t, e.calls, "refused before the model is called")
+		require.Empty(t, e.Calls, "refused before the model is called")
 	}
 }
 
@@ -373,11 +488,10 @@ func TestCompareBadInput(t *testing.T) {
 func timeless(t *testing.T, c *Comparison) string {
 	strip := func(p *Provenance) { p.Started, p.Duration = time.Time{}, 0 }
 	strip(&c.Provenance)
-	for _, r := range c.Perplexity {
-		strip(&r.Provenance)
-	}
-	for _, r := range c.Passkey {
-		strip(&r.Provenance)
+	for _, task := range c.Tasks {
+		for _, r := range task.Results {
+			strip(r.About())
+		}
 	}
 	var b bytes.Buffer
 	require.NoError(t, WriteJSON(&b, c))
@@ -385,28 +499,57 @@ func timeless(t *testing.T, c *Comparison) string {
 }
 
 func TestSameSeedSameBytes(t *testing.T) {
-	one, two, other := timeless(t, compareFake(t, 7)), timeless(t, compareFake(t, 7)), timeless(t, compareFake(t, 8))
+	one, two, other := timeless(t, compareFake(t, 7)), timeless(t, compareFake(t, 7)), timeless(t,
+		compareFake(t, 8))
 	require.Equal(t, one, two)
 	require.NotEqual(t, one, other)
 
 	var back Comparison
 	require.NoError(t, json.Unmarshal([]byte(one), &back))
-	require.Equal(t, compareFake(t, 7).Rows, back.Rows)
-	require.Equal(t, "abc.txt", back.Perplexity[0].Texts[0].Text.Name)
+	require.Equal(t, "abc.txt", ResultsOf[*PerplexityResult](&back)[0].Texts[0].Text.Name)
+	require.JSONEq(t, one, timeless(t, &back), "read and written again")
 }
 
-// rounded cuts numbers to nine digits: processors that fuse multiply and add differ in the last ones.
-func rounded(s string) string {
-	return regexp.MustCompile(`[0-9]+\.[0-9]{6,}(e-?[0-9]+)?`).ReplaceAllStringFunc(s, func(n string) string {
-		v, err := strconv.ParseFloat(n, 64)
-		if err != nil || v < 1e-12 {
-			return "0"
+// Files of version 1 of the schema can be read still.
+func TestSchema1(t *testing.T) {
+	b, err := os.ReadFile("testdata/compare-1.json")
+	require.NoError(t, err)
+	var c Comparison
+	require.NoError(t, json.Unmarshal(b, &c))
+	require.Equal(t, 1, c.SchemaVersion)
+	now := compareFake(t, 1)
+	require.Len(t, c.Rows, len(now.Rows))
+	for i, r := range c.Rows {
+		for _, task := range now.Tasks {
+			for _, name := range task.Task.Columns {
+				want := now.Rows[i].Figure(name)
+				if want == nil {
+					require.Nil(t, r.Figure(name), name)
+					continue
+				}
+				require.InDelta(t, *want, *r.Figure(name), 1e-9, name)
+			}
 		}
-		return strconv.FormatFloat(v, 'g', 9, 64)
-	})
+	}
+	require.Len(t, ResultsOf[*PerplexityResult](&c), 4)
+	require.Len(t, ResultsOf[*PasskeyResult](&c), 2)
 }
 
-// The golden files are the format: a change here is a change of SchemaVersion. UPDATE_GOLDEN=1 go test rewrites them.
+// rounded cuts numbers to nine digits: processors that fuse multiply and add differ in the last
+// ones.
+func rounded(s string) string {
+	return regexp.MustCompile(`[0-9]+\.[0-9]{6,}(e-?[0-9]+)?`).ReplaceAllStringFunc(s,
+		func(n string) string {
+			v, err := strconv.ParseFloat(n, 64)
+			if err != nil || v < 1e-12 {
+				return "0"
+			}
+			return strconv.FormatFloat(v, 'g', 9, 64)
+		})
+}
+
+// The golden files are the format: a change here is a change of SchemaVersion. UPDATE_GOLDEN=1 go
+// test rewrites them.
 func TestGolden(t *testing.T) {
 	golden := func(name, got string) {
 		path := filepath.Join("testdata", name)
@@ -416,21 +559,25 @@ func TestGolden(t *testing.T) {
 		}
 		want, err := os.ReadFile(path)
 		require.NoError(t, err)
-		require.Equal(t, rounded(string(want)), rounded(got), "%s: if meant, raise SchemaVersion and run UPDATE_GOLDEN=1 go test ./evals", name)
+		require.Equal(t, rounded(string(want)), rounded(got),
+			"%s: if meant, raise SchemaVersion and run UPDATE_GOLDEN=1 go test ./evals", name)
 	}
 	c := compareFake(t, 1)
 	golden("compare.json", timeless(t, c))
-	for name, write := range map[string]func(*bytes.Buffer) error{
-		"compare.csv":        func(b *bytes.Buffer) error { return c.WriteCSV(b) },
-		"perplexity.csv":     func(b *bytes.Buffer) error { return c.Perplexity[0].WriteCSV(b) },
-		"curve.csv":          func(b *bytes.Buffer) error { return c.Perplexity[0].WriteCurveCSV(b) },
-		"passkey.csv":        func(b *bytes.Buffer) error { return c.Passkey[1].WriteCSV(b) },
-		"passkey-trials.csv": func(b *bytes.Buffer) error { return c.Passkey[1].WriteTrialsCSV(b) },
-	} {
-		var b bytes.Buffer
-		require.NoError(t, write(&b))
-		golden(name, b.String())
-		_, err := csv.NewReader(&b).ReadAll()
-		require.NoError(t, err, "every row has as many cells as the header")
+	var b bytes.Buffer
+	require.NoError(t, c.WriteCSV(&b))
+	golden("compare.csv", b.String())
+	for _, task := range c.Tasks {
+		for _, sheet := range task.Task.Sheets {
+			name := task.Task.Name
+			if sheet.Name != "" {
+				name += "-" + sheet.Name
+			}
+			var b bytes.Buffer
+			require.NoError(t, task.WriteCSV(&b, sheet))
+			golden(name+".csv", b.String())
+			_, err := csv.NewReader(&b).ReadAll()
+			require.NoError(t, err, "every row has as many cells as the header")
+		}
 	}
 }

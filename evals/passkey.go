@@ -4,25 +4,72 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/longrope/longrope/evals/label"
 )
 
-// PasskeyVersion is the task version of Passkey.
-const PasskeyVersion = 1
+var passkeyTask = addTask(Task{
+	Name:    "passkey",
+	Version: 1,
+	Help:    "whether a key hidden in a long prompt is found, by depth and length",
+	All:     2,
+	New:     func() Job { return &PasskeyOptions{} },
+	Result:  func() Result { return &PasskeyResult{} },
+	Columns: []string{"passkey", "passkey_low", "passkey_high", "passkey_nll"},
+	Table: []Cell{
+		{"passkey", func(r Row) string { return percent(r.Figure("passkey"), " %") }},
+		{"95 %", func(r Row) string {
+			return between(r.Figure("passkey_low"), r.Figure("passkey_high"))
+		}},
+		{"nll of the key", func(r Row) string { return format("%.3f", r.Figure("passkey_nll")) }},
+	},
+	Sheets: []Sheet{
+		sheet("", []string{
+			"method", "length", "depth", "correct", "trials", "rate", "low", "high",
+			"nll",
+		}, (*PasskeyResult).rows),
+		sheet("trials", []string{
+			"method", "length", "depth", "trial", "prompt_tokens",
+			"needle_start", "retokenizes", "key", "answer", "correct", "nll",
+		},
+			(*PasskeyResult).trials),
+	},
+})
+
+// percent writes a share with a unit, "" for none.
+func percent(share *float64, unit string) string {
+	if share == nil {
+		return ""
+	}
+	return fmt.Sprintf("%.0f%s", 100**share, unit)
+}
+
+// between writes an interval of shares in percent, "" for none.
+func between(low, high *float64) string {
+	if low == nil || high == nil {
+		return ""
+	}
+	return percent(low, "–") + percent(high, "")
+}
 
 // PasskeyOptions are the arguments of Passkey; zero values are the defaults named.
 type PasskeyOptions struct {
-	// Lengths in tokens of prompt and answer together; nil is the engine's MaxLength alone.
+	// Lengths in tokens of prompt and answer together; nil is the engine's MaxLength alone. A Job
+	// has them from Setup.Lengths.
 	Lengths []int `json:"lengths"`
-	// Depths of the needle as a share of the filler before it, 0 to 1; nil is 0, 0.25, 0.5, 0.75, 1.
+	// Depths of the needle as a share of the filler before it, 0 to 1; nil is 0, 0.25, 0.5, 0.75,
+	// 1.
 	Depths []float64 `json:"depths"`
-	// Trials per length and depth, each with another key (and another stretch of the haystack); 0 is 4.
+	// Trials per length and depth, each with another key (and another stretch of the haystack); 0
+	// is 4.
 	Trials int `json:"trials"`
 	// Seed of keys, names and stretches.
 	Seed uint64 `json:"seed"`
@@ -30,15 +77,78 @@ type PasskeyOptions struct {
 	Digits int `json:"digits"`
 	// Template of the prompt; the zero Template is the first of Templates.
 	Template Template `json:"template"`
-	// Haystack, where given, is the filler in place of the template's sentence. It is not repeated: it must be long enough.
+	// Haystack, where given, is the filler in place of the template's sentence. It is not repeated:
+	// it must be long enough.
 	Haystack *Text `json:"haystack,omitempty"`
-	// AnswerTokens are kept free for the answer and generated; 0 is Digits+3: a tokenizer of bytes needs Digits+1, and a
-	// model that writes on after the key must get the chance to be wrong.
+	// AnswerTokens are kept free for the answer and generated; 0 is Digits+3: a tokenizer of bytes
+	// needs Digits+1, and a model that writes on after the key must get the chance to be wrong.
 	AnswerTokens int `json:"answer_tokens"`
-	// NeedleNLL asks for the NLL of the true key in every trial, at the cost of another pass over the prompt.
+	// NeedleNLL asks for the NLL of the true key in every trial, at the cost of another pass over
+	// the prompt.
 	NeedleNLL bool `json:"needle_nll"`
 
-	Progress Progress `json:"-"`
+	template, haystack string // flags
+}
+
+// Task is "passkey".
+func (*PasskeyOptions) Task() string { return "passkey" }
+
+// Flags declares the settings that a command offers.
+func (o *PasskeyOptions) Flags(f *pflag.FlagSet) {
+	f.Var((*sharesFlag)(&o.Depths), "depths",
+		"Where the key is hidden, 0 to 1 (default 0,0.25,0.5,0.75,1)")
+	f.IntVar(&o.Trials, "trials", 4, "Trials of each length and depth")
+	f.Uint64Var(&o.Seed, "seed", 1, "Seed of what is hidden")
+	f.IntVar(&o.Digits, "digits", 5, "Digits of a key")
+	names := strings.Join(templateNames(), ", ")
+	f.StringVar(&o.template, "template", templateNames()[0], "Prompt: "+names)
+	f.StringVar(&o.haystack, "haystack", "",
+		"Text `FILE` to hide the key in (default: the paper's sentence, repeated)")
+	f.BoolVar(&o.NeedleNLL, "nll", false, "The NLL of the true key as well, at twice the time")
+}
+
+// Load finds the template and reads the haystack.
+func (o *PasskeyOptions) Load() (err error) {
+	if o.Trials < 1 {
+		return fmt.Errorf("--trials is %d; give at least 1", o.Trials)
+	}
+	if o.Template, err = TemplateByName(o.template); err != nil {
+		return fmt.Errorf("--template: %w", err)
+	}
+	if o.haystack != "" {
+		t, err := ReadText(o.haystack)
+		if err != nil {
+			return fmt.Errorf("--haystack: %w", err)
+		}
+		o.Haystack = &t
+	}
+	return nil
+}
+
+// Prepare makes the shortest and the longest prompt.
+func (o *PasskeyOptions) Prepare(s Setup) (*Plan, error) {
+	given := *o
+	given.Lengths = s.Lengths
+	eff, err := given.effective(s.Engine)
+	if err != nil {
+		return nil, err
+	}
+	b, err := eff.builder(s.Engine)
+	if err != nil {
+		return nil, err
+	}
+	for _, length := range []int{slices.Min(eff.Lengths), slices.Max(eff.Lengths)} {
+		if _, err := b.build(length, eff.Depths[0], 0); err != nil {
+			return nil, err
+		}
+	}
+	return &Plan{
+		Args: eff, Seed: eff.Seed, Calls: len(eff.Lengths) * len(eff.Depths) * eff.Trials,
+		Run: func(ctx context.Context, m Method, p Progress) ([]Result, error) {
+			r, err := passkey(ctx, m, given, b, p)
+			return []Result{r}, err
+		},
+	}, nil
 }
 
 func (o PasskeyOptions) effective(e Engine) (PasskeyOptions, error) {
@@ -107,7 +217,8 @@ type PasskeyTrial struct {
 	Length int     `json:"length"` // prompt and answer, tokens
 	Depth  float64 `json:"depth"`  // asked for
 	Trial  int     `json:"trial"`
-	// PromptTokens is the prompt's actual length, NeedleStart the token at which the needle begins; Retokenizes as in Prompt.
+	// PromptTokens is the prompt's actual length, NeedleStart the token at which the needle begins;
+	// Retokenizes as in Prompt.
 	PromptTokens int    `json:"prompt_tokens"`
 	NeedleStart  int    `json:"needle_start"`
 	Retokenizes  bool   `json:"retokenizes"`
@@ -138,26 +249,33 @@ type PasskeyResult struct {
 // integer is what an answer is searched for.
 var integer = regexp.MustCompile(`[0-9]+`)
 
-// Passkey hides keys over a grid of lengths and depths and asks for them; see the package comment. m names the ladder for
-// the record and is set on the engine.
-func Passkey(ctx context.Context, e Engine, m Method, given PasskeyOptions) (*PasskeyResult, error) {
-	o, err := given.effective(e)
+// Passkey hides keys over a grid of lengths and depths and asks for them; see the package comment.
+// m names the ladder for the record and is set on the engine.
+func Passkey(ctx context.Context, e Engine, m Method, o PasskeyOptions) (*PasskeyResult, error) {
+	if len(o.Lengths) == 0 {
+		o.Lengths = []int{e.Info().MaxLength}
+	}
+	r, err := runOne[*PasskeyResult](ctx, &o, Setup{Engine: e, Lengths: o.Lengths}, m)
 	if err != nil {
 		return nil, err
 	}
-	if err := e.SetLadder(m.Ladder); err != nil {
-		return nil, fmt.Errorf("method %q: %w", m.Name, err)
-	}
-	r := &PasskeyResult{Provenance: newProvenance("passkey", PasskeyVersion, e, m, o.Seed, given, o)}
-	b, err := o.builder(e)
-	if err != nil {
-		return nil, err
+	return r[0], nil
+}
+
+// passkey is Passkey after the ladder is set; b has the options in effect.
+func passkey(ctx context.Context, m Method, given PasskeyOptions, b *promptBuilder,
+	progress Progress,
+) (*PasskeyResult, error) {
+	o, e := b.o, b.e
+	r := &PasskeyResult{
+		Provenance: newProvenance("passkey", passkeyTask.Version, e, m, o.Seed, given, o),
 	}
 	total := len(o.Lengths) * len(o.Depths) * o.Trials
 	for _, length := range o.Lengths {
 		for _, depth := range o.Depths {
 			for trial := range o.Trials {
-				o.Progress.report(len(r.Details), total, fmt.Sprintf("passkey %s, %d tokens, depth %.0f %%", m.Name, length, 100*depth))
+				progress.report(len(r.Details), total,
+					fmt.Sprintf("passkey %s, %d tokens, depth %.0f %%", m.Name, length, 100*depth))
 				p, err := b.build(length, depth, trial)
 				if err != nil {
 					return nil, err
@@ -173,7 +291,7 @@ func Passkey(ctx context.Context, e Engine, m Method, given PasskeyOptions) (*Pa
 		}
 		r.Lengths = append(r.Lengths, r.cell(length, -1))
 	}
-	o.Progress.report(total, total, "passkey "+m.Name)
+	progress.report(total, total, "passkey "+m.Name)
 	for _, c := range r.Lengths {
 		r.Correct += c.Correct
 	}
@@ -183,8 +301,13 @@ func Passkey(ctx context.Context, e Engine, m Method, given PasskeyOptions) (*Pa
 }
 
 // ask puts one question to the model.
-func (r *PasskeyResult) ask(ctx context.Context, e Engine, p *Prompt, o PasskeyOptions) (PasskeyTrial, error) {
-	t := PasskeyTrial{PromptTokens: len(p.Tokens), NeedleStart: p.NeedleStart, Retokenizes: p.Retokenizes, Key: p.Key}
+func (r *PasskeyResult) ask(ctx context.Context, e Engine, p *Prompt,
+	o PasskeyOptions,
+) (PasskeyTrial, error) {
+	t := PasskeyTrial{
+		PromptTokens: len(p.Tokens), NeedleStart: p.NeedleStart,
+		Retokenizes: p.Retokenizes, Key: p.Key,
+	}
 	generated, err := e.Generate(ctx, p.Tokens, o.AnswerTokens)
 	if err != nil {
 		return t, err
@@ -231,8 +354,11 @@ func (r *PasskeyResult) cell(length int, depth float64) PasskeyCell {
 	return c
 }
 
-// PasskeyPrompt makes the prompt that Passkey uses for a trial: to show it, to send it to a server, or to look at it.
-func PasskeyPrompt(e Engine, o PasskeyOptions, length int, depth float64, trial int) (*Prompt, error) {
+// PasskeyPrompt makes the prompt that Passkey uses for a trial: to show it, to send it to a server,
+// or to look at it.
+func PasskeyPrompt(e Engine, o PasskeyOptions, length int, depth float64, trial int) (*Prompt,
+	error,
+) {
 	o.Lengths, o.Depths = []int{length}, []float64{depth}
 	o, err := o.effective(e)
 	if err != nil {
@@ -245,15 +371,17 @@ func PasskeyPrompt(e Engine, o PasskeyOptions, length int, depth float64, trial 
 	return b.build(length, depth, trial)
 }
 
-// HideKeys hides keys in each window of text and asks for all of them at its end. A sample has a score of the text, without what
-// was added to it, and one of each key. Perplexity alone is a poor guide to retrieval (LongRoPE2, arXiv 2502.20082, section
-// 3.3), so one reading of a window says both; and several keys in it cost hardly more than one.
+// HideKeys hides keys in each window of text and asks for all of them at its end. A sample has a
+// score of the text, without what was added to it, and one of each key. Perplexity alone is a poor
+// guide to retrieval (LongRoPE2, arXiv 2502.20082, section 3.3), so one reading of a window says
+// both; and several keys in it cost hardly more than one.
 //
-// The keys of a window begin with different digits. Where there are several, the first token of each is given with the question,
-// which says what key is meant, and the score is that of its other tokens. Key k of window i is at depth (k + i/windows)/keys.
+// The keys of a window begin with different digits. Where there are several, the first token of
+// each is given with the question, which says what key is meant, and the score is that of its other
+// tokens. Key k of window i is at depth (k + i/windows)/keys.
 //
-// The windows have one length, BOS included, as the samples do; of the options Seed, Digits and Template count. It is an error
-// where less than half of the length would be left to text.
+// The windows have one length, BOS included, as the samples do; of the options Seed, Digits and
+// Template count. It is an error where less than half of the length would be left to text.
 func HideKeys(e Engine, windows [][]int, keys int, o PasskeyOptions) ([]Sample, error) {
 	if keys < 1 || keys > 9 {
 		return nil, fmt.Errorf("%d keys in a window: ask for 1 to 9", keys)
@@ -283,8 +411,8 @@ func HideKeys(e Engine, windows [][]int, keys int, o PasskeyOptions) ([]Sample, 
 	return samples, nil
 }
 
-// hide puts a key at each depth (ascending) of the text and asks for all of them. What it joins are tokens: the tokenizer's own
-// of each piece.
+// hide puts a key at each depth (ascending) of the text and asks for all of them. What it joins are
+// tokens: the tokenizer's own of each piece.
 func (b *promptBuilder) hide(text []int, length int, depths []float64, window int) (Sample, error) {
 	rng := rand.New(rand.NewPCG(b.o.Seed, uint64(length)<<32^uint64(window)))
 	t, name := b.o.Template, nameWords[rng.IntN(len(nameWords))]
@@ -297,9 +425,11 @@ func (b *promptBuilder) hide(text []int, length int, depths []float64, window in
 	}
 	d := draft{question: fill(t.Question, name, "")}
 	head := tokenize(fill(t.Intro, name, ""), true)
-	first, next := tokenize(t.separator()+d.question, false), tokenize("."+t.separator()+d.question, false)
+	first, next := tokenize(t.separator()+d.question, false), tokenize("."+t.separator()+d.question,
+		false)
 	left := length - len(head) // for text
-	pieces, answers, given := make([][]int, len(depths)), make([][]int, len(depths)), make([]int, len(depths))
+	pieces, answers, given := make([][]int, len(depths)), make([][]int, len(depths)), make([]int,
+		len(depths))
 	firsts := rng.Perm(9)
 	for k, depth := range depths {
 		if err == nil {
@@ -314,7 +444,8 @@ func (b *promptBuilder) hide(text []int, length int, depths []float64, window in
 	case err != nil:
 		return Sample{}, err
 	case left < length/2:
-		return Sample{}, fmt.Errorf("a prompt with %d keys leaves %d of %d tokens to text", len(depths), max(left, 0), length)
+		return Sample{}, fmt.Errorf("a prompt with %d keys leaves %d of %d tokens to text",
+			len(depths), max(left, 0), length)
 	}
 	s := Sample{Scored: make([][]Span, 1+len(depths))}
 	var spans []Span
@@ -334,9 +465,11 @@ func (b *promptBuilder) hide(text []int, length int, depths []float64, window in
 	return s, nil
 }
 
-// cued draws a key with a first digit. tokens are those of the answer; with cue, the given first of them have its first digit, and at
-// least one is left.
-func (b *promptBuilder) cued(d draft, first int, cue bool, rng *rand.Rand) (key string, tokens []int, given int, err error) {
+// cued draws a key with a first digit. tokens are those of the answer; with cue, the given first of
+// them have its first digit, and at least one is left.
+func (b *promptBuilder) cued(d draft, first int, cue bool, rng *rand.Rand) (key string,
+	tokens []int, given int, err error,
+) {
 	for range 100 {
 		rest := int64(math.Pow10(b.o.Digits - 1))
 		d.key = strconv.FormatInt(int64(first)*rest+rng.Int64N(rest), 10)
@@ -353,24 +486,77 @@ func (b *promptBuilder) cued(d draft, first int, cue bool, rng *rand.Rand) (key 
 	return "", nil, 0, fmt.Errorf("keys of %d digits are single tokens in this model: ask for more digits", b.o.Digits)
 }
 
-// WriteCSV writes a row per cell, then one per length with depth "all".
-func (r *PasskeyResult) WriteCSV(w io.Writer) error {
-	var rows [][]any
+// Figures are the share of keys found at each length, its interval, and the NLL of the key.
+func (r *PasskeyResult) Figures(Result) (all []Figures) {
+	for i := range r.Lengths {
+		c := &r.Lengths[i]
+		all = append(all, Figures{c.Length, []*float64{&c.Rate, &c.Low, &c.High, c.NLL}})
+	}
+	return all
+}
+
+// Grid is depth (down) by length (across).
+func (r *PasskeyResult) Grid() Grid {
+	g := Grid{
+		Title:    "Passkey retrieval",
+		Subtitle: "share of keys found by depth of the key in the text and length in tokens",
+		Method:   r.Method, Down: "depth", Total: r.Proportion,
+	}
+	var lengths []int
+	var depths []float64
+	for _, c := range r.Cells {
+		if !slices.Contains(lengths, c.Length) {
+			lengths = append(lengths, c.Length)
+		}
+		if !slices.Contains(depths, c.Depth) {
+			depths = append(depths, c.Depth)
+		}
+	}
+	slices.Sort(lengths)
+	slices.Sort(depths)
+	for _, d := range depths {
+		g.Rows = append(g.Rows, fmt.Sprintf("%.0f %%", 100*d))
+	}
+	g.Rows = append(g.Rows, "all")
+	g.Cells = make([][]*Proportion, len(g.Rows))
+	for i := range g.Cells {
+		g.Cells[i] = make([]*Proportion, len(lengths))
+	}
+	for _, length := range lengths {
+		g.Columns = append(g.Columns, label.Size(length))
+	}
+	for _, c := range append(slices.Clone(r.Cells), r.Lengths...) {
+		row := len(depths)
+		if c.Depth >= 0 {
+			row = slices.Index(depths, c.Depth)
+		}
+		if column := slices.Index(lengths, c.Length); column >= 0 {
+			g.Cells[row][column] = &c.Proportion
+		}
+	}
+	return g
+}
+
+// rows are a row per cell, then one per length with depth "all".
+func (r *PasskeyResult) rows() (rows [][]any) {
 	for _, c := range append(slices.Clone(r.Cells), r.Lengths...) {
 		depth := "all"
 		if c.Depth >= 0 {
-			depth = number(c.Depth)
+			depth = label.Exact(c.Depth)
 		}
-		rows = append(rows, []any{r.Method, c.Length, depth, c.Correct, c.Trials, c.Rate, c.Low, c.High, c.NLL})
+		rows = append(rows,
+			[]any{r.Method, c.Length, depth, c.Correct, c.Trials, c.Rate, c.Low, c.High, c.NLL})
 	}
-	return writeCSV(w, []string{"method", "length", "depth", "correct", "trials", "rate", "low", "high", "nll"}, rows)
+	return rows
 }
 
-// WriteTrialsCSV writes a row per trial.
-func (r *PasskeyResult) WriteTrialsCSV(w io.Writer) error {
-	var rows [][]any
+// trials are a row per trial.
+func (r *PasskeyResult) trials() (rows [][]any) {
 	for _, t := range r.Details {
-		rows = append(rows, []any{r.Method, t.Length, t.Depth, t.Trial, t.PromptTokens, t.NeedleStart, t.Retokenizes, t.Key, t.Answer, t.Correct, t.NLL})
+		rows = append(rows, []any{
+			r.Method, t.Length, t.Depth, t.Trial, t.PromptTokens,
+			t.NeedleStart, t.Retokenizes, t.Key, t.Answer, t.Correct, t.NLL,
+		})
 	}
-	return writeCSV(w, []string{"method", "length", "depth", "trial", "prompt_tokens", "needle_start", "retokenizes", "key", "answer", "correct", "nll"}, rows)
+	return rows
 }

@@ -1,4 +1,4 @@
-package evals
+package evals_test
 
 import (
 	"context"
@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	. "github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/evals/tasktest"
 )
 
 // book is a haystack with lines, sentences and runes of several bytes.
@@ -28,32 +31,38 @@ func book(n int) *Text {
 }
 
 func TestPromptsHaveExactlyTheLength(t *testing.T) {
-	tokenizers := map[string]tokenizer{"bytes": byteTokenizer{}, "bos": byteTokenizer{true}, "merges": newMergeTokenizer(), "pairs": pairTokenizer{}}
+	tokenizers := map[string]tasktest.Tokenizer{
+		"bytes": tasktest.Bytes{},
+		"bos":   tasktest.Bytes{BOS: true}, "merges": tasktest.NewMerges(), "pairs": tasktest.Pairs{},
+	}
 	for name, tok := range tokenizers {
 		for _, template := range Templates() {
 			for _, hay := range []*Text{nil, book(8000)} {
-				e := newFake(tok)
+				e := tasktest.New(tok)
 				joined := 0
 				for length := 1400; length < 1420; length++ {
-					o := PasskeyOptions{Template: template, Haystack: hay, AnswerTokens: 16, Seed: uint64(length)}
+					o := PasskeyOptions{
+						Template: template, Haystack: hay, AnswerTokens: 16,
+						Seed: uint64(length),
+					}
 					depth := float64(length%5) / 4
 					p, err := PasskeyPrompt(e, o, length, depth, 0)
 					require.NoError(t, err, "%s %s %d", name, template.Name, length)
 					require.Len(t, p.Tokens, length-16, "%s %s", name, template.Name)
 					if p.Retokenizes {
-						require.Equal(t, tok.tokenize(p.Text, true), p.Tokens)
+						require.Equal(t, tok.Encode(p.Text, true), p.Tokens)
 					} else {
 						joined++
 					}
-					text := tok.detokenize(p.Tokens)
+					text := tok.Decode(p.Tokens)
 					require.Contains(t, text, p.Key)
 					require.Contains(t, text, template.Intro)
 					require.Regexp(t, " is$", text, "the question comes last")
-					require.Len(t, hidden.FindAllString(text, -1), 1+template.Distractors)
+					require.Len(t, tasktest.Hidden.FindAllString(text, -1), 1+template.Distractors)
 					s := p.Sample()
 					key := s.Scored[0][0]
 					require.Len(t, s.Tokens, length)
-					require.Equal(t, " "+p.Key, tok.detokenize(s.Tokens[key.From:key.To]))
+					require.Equal(t, " "+p.Key, tok.Decode(s.Tokens[key.From:key.To]))
 					require.Equal(t, p.Tokens, s.Tokens[:key.From])
 				}
 				switch name {
@@ -71,15 +80,17 @@ func TestPromptsHaveExactlyTheLength(t *testing.T) {
 
 func TestNeedleStandsAtItsDepth(t *testing.T) {
 	for _, hay := range []*Text{nil, book(20000)} {
-		e := newFake(byteTokenizer{})
+		e := tasktest.New(tasktest.Bytes{})
 		for _, depth := range []float64{0, 0.1, 0.25, 0.5, 0.75, 0.9, 1} {
 			p, err := PasskeyPrompt(e, PasskeyOptions{Haystack: hay}, 4000, depth, 0)
 			require.NoError(t, err)
-			require.True(t, strings.HasPrefix(p.Text[p.NeedleStart:], "The pass key is "+p.Key), "at its token")
+			require.True(t, strings.HasPrefix(p.Text[p.NeedleStart:], "The pass key is "+p.Key),
+				"at its token")
 			require.Equal(t, byte('\n'), p.Text[p.NeedleStart-1], "on a line of its own")
 			intro := len(Templates()[0].Intro)
 			filler := len(p.Text) - intro - len(Templates()[0].Question) - 58
-			require.InDelta(t, float64(intro)+depth*float64(filler), p.NeedleStart, 60, "to the nearest sentence")
+			require.InDelta(t, float64(intro)+depth*float64(filler), p.NeedleStart, 60,
+				"to the nearest sentence")
 		}
 	}
 }
@@ -88,7 +99,8 @@ func TestInlineTemplateHasNoLines(t *testing.T) {
 	inline, err := TemplateByName("passkey-inline")
 	require.NoError(t, err)
 	for trial := range 20 {
-		p, err := PasskeyPrompt(newFake(newMergeTokenizer()), PasskeyOptions{Template: inline}, 500, float64(trial)/19, trial)
+		p, err := PasskeyPrompt(tasktest.New(tasktest.NewMerges()),
+			PasskeyOptions{Template: inline}, 500, float64(trial)/19, trial)
 		require.NoError(t, err)
 		require.NotContains(t, p.Text, "\n")
 		require.Contains(t, p.Text, " Remember it. "+p.Key+" is the pass key. ")
@@ -98,11 +110,15 @@ func TestInlineTemplateHasNoLines(t *testing.T) {
 }
 
 func TestPasskeyScoresExactly(t *testing.T) {
-	for name, tok := range map[string]tokenizer{"bytes": byteTokenizer{true}, "merges": newMergeTokenizer()} {
+	for name, tok := range map[string]tasktest.Tokenizer{
+		"bytes":  tasktest.Bytes{BOS: true},
+		"merges": tasktest.NewMerges(),
+	} {
 		for _, template := range Templates()[:3] {
-			e := newFake(tok)
-			r, err := Passkey(ctx, e, Method{"long", ladderTo(640)}, PasskeyOptions{
-				Lengths: []int{500, 640, 641}, Depths: []float64{0, 0.5, 1}, Trials: 3, Template: template, NeedleNLL: true,
+			e := tasktest.New(tok)
+			r, err := Passkey(ctx, e, Method{"long", tasktest.LadderTo(640)}, PasskeyOptions{
+				Lengths: []int{500, 640, 641}, Depths: []float64{0, 0.5, 1}, Trials: 3,
+				Template: template, NeedleNLL: true,
 			})
 			require.NoError(t, err)
 			require.Len(t, r.Details, 27)
@@ -114,9 +130,13 @@ func TestPasskeyScoresExactly(t *testing.T) {
 				require.Equal(t, c.Length <= 640, c.Correct == 3, "%+v", c)
 				require.NotNil(t, c.NLL)
 			}
-			require.Equal(t, []int{9, 9, 0}, []int{r.Lengths[0].Correct, r.Lengths[1].Correct, r.Lengths[2].Correct})
-			for _, n := range e.calls {
-				require.Contains(t, []int{500, 640, 641}, n, "prompt and answer have the length asked for, in both passes")
+			require.Equal(t, []int{9, 9, 0}, []int{
+				r.Lengths[0].Correct, r.Lengths[1].Correct,
+				r.Lengths[2].Correct,
+			})
+			for _, n := range e.Calls {
+				require.Contains(t, []int{500, 640, 641}, n,
+					"prompt and answer have the length asked for, in both passes")
 			}
 			keys := map[string]bool{}
 			for _, d := range r.Details {
@@ -133,11 +153,12 @@ func TestPasskeyScoresExactly(t *testing.T) {
 func TestAnswerIsTheFirstInteger(t *testing.T) {
 	for answer, want := range map[string]bool{
 		" 12345.": true, " 12345 12346": true, "\n12345": true, " the key is 12345": true,
-		" 123456": false, " 1 12345": false, " 1234": false, "": false, " none": false, " 12,345": false,
+		" 123456": false, " 1 12345": false, " 1234": false, "": false, " none": false,
+		" 12,345": false,
 	} {
-		e := &answering{newFake(byteTokenizer{}), answer}
-		r := &PasskeyResult{}
-		got, err := r.ask(ctx, e, &Prompt{Tokens: []int{1}, Key: "12345"}, PasskeyOptions{AnswerTokens: 32})
+		e := &answering{tasktest.New(tasktest.Bytes{}), answer}
+		got, err := AskPasskey(ctx, e, &Prompt{Tokens: []int{1}, Key: "12345"},
+			PasskeyOptions{AnswerTokens: 32})
 		require.NoError(t, err)
 		require.Equal(t, want, got.Correct, "%q", answer)
 		require.Equal(t, answer, got.Answer)
@@ -146,21 +167,29 @@ func TestAnswerIsTheFirstInteger(t *testing.T) {
 
 // A trial does not depend on what else is in the grid.
 func TestTrialsAreThemselves(t *testing.T) {
-	all, err := Passkey(ctx, newFake(newMergeTokenizer()), Method{}, PasskeyOptions{Lengths: []int{300, 700}, Trials: 2, Haystack: book(4000)})
+	all, err := Passkey(ctx, tasktest.New(tasktest.NewMerges()), Method{},
+		PasskeyOptions{Lengths: []int{300, 700}, Trials: 2, Haystack: book(4000)})
 	require.NoError(t, err)
-	some, err := Passkey(ctx, newFake(newMergeTokenizer()), Method{}, PasskeyOptions{Lengths: []int{700}, Depths: []float64{0.75, 0.5}, Trials: 2, Haystack: book(4000)})
+	some, err := Passkey(ctx, tasktest.New(tasktest.NewMerges()), Method{},
+		PasskeyOptions{
+			Lengths: []int{700}, Depths: []float64{0.75, 0.5}, Trials: 2,
+			Haystack: book(4000),
+		})
 	require.NoError(t, err)
 	for _, d := range some.Details {
 		require.True(t, slices.Contains(all.Details, d), "%+v", d)
 	}
 }
 
-// TestHideKeys: a window of text with keys in it says how well the text is predicted, but for what was added, and each key, of
-// which a first token is given where there are others.
+// TestHideKeys: a window of text with keys in it says how well the text is predicted, but for what
+// was added, and each key, of which a first token is given where there are others.
 func TestHideKeys(t *testing.T) {
-	for _, tokenizer := range []tokenizer{byteTokenizer{true}, newMergeTokenizer()} {
+	for _, tokenizer := range []tasktest.Tokenizer{
+		tasktest.Bytes{BOS: true},
+		tasktest.NewMerges(),
+	} {
 		for keys, length := range map[int]int{1: 800, 3: 1600} {
-			e := newFake(tokenizer)
+			e := tasktest.New(tokenizer)
 			windows, err := SampleWindows(e, []Text{*book(9000)}, length, 3)
 			require.NoError(t, err)
 			samples, err := HideKeys(e, windows, keys, PasskeyOptions{Seed: 1})
@@ -198,7 +227,9 @@ func TestHideKeys(t *testing.T) {
 					drawn[got] = true
 					needle := strings.Index(all, "The pass key is "+got+". Remember it.")
 					require.Positive(t, needle)
-					require.InDelta(t, (float64(k)+float64(i)/3)/float64(keys), float64(needle)/float64(len(all)), 0.22, "evenly apart, intro and questions aside")
+					require.InDelta(t, (float64(k)+float64(i)/3)/float64(keys),
+						float64(needle)/float64(len(all)), 0.22,
+						"evenly apart, intro and questions aside")
 				}
 				require.True(t, keys == 1 || len(firsts) == keys, "no two begin alike")
 				require.Equal(t, keys, strings.Count(all, "What is the pass key?"))
@@ -209,7 +240,9 @@ func TestHideKeys(t *testing.T) {
 				window, err := e.Detokenize(windows[i])
 				require.NoError(t, err)
 				for _, span := range s.Scored[0] {
-					require.Contains(t, window, strings.TrimSpace(read(Span{span.From, min(span.From+40, span.To)})), "the window's own text")
+					require.Contains(t, window,
+						strings.TrimSpace(read(Span{span.From, min(span.From+40, span.To)})),
+						"the window's own text")
 				}
 				want := keys + 1
 				if i == 0 {
@@ -222,18 +255,19 @@ func TestHideKeys(t *testing.T) {
 			require.Error(t, err, "the prompt is longer than half of it")
 		}
 	}
-	e := newFake(byteTokenizer{true})
+	e := tasktest.New(tasktest.Bytes{BOS: true})
 	windows, err := SampleWindows(e, []Text{*book(9000)}, 1600, 1)
 	require.NoError(t, err)
 	_, err = HideKeys(e, windows, 10, PasskeyOptions{})
 	require.ErrorContains(t, err, "ask for 1 to 9")
 	_, err = HideKeys(e, windows, 2, PasskeyOptions{Digits: 1})
-	require.ErrorContains(t, err, "keys of 1 digits are single tokens in this model: ask for more digits")
+	require.ErrorContains(t, err,
+		"keys of 1 digits are single tokens in this model: ask for more digits")
 }
 
 func TestPasskeyBadInput(t *testing.T) {
-	e := newFake(byteTokenizer{})
-	e.most = 3000
+	e := tasktest.New(tasktest.Bytes{})
+	e.Most = 3000
 	hay := Text{"tiny.txt", "Too short.\n"}
 	numbers, err := TemplateByName("numbers")
 	require.NoError(t, err)
@@ -247,18 +281,39 @@ func TestPasskeyBadInput(t *testing.T) {
 		"answer tokens 2 are fewer than":       {AnswerTokens: 2},
 		"haystack \"tiny.txt\" gives a prompt": {Haystack: &hay, Lengths: []int{1000}},
 		"haystack \"none\" is empty":           {Haystack: &Text{Name: "none"}},
-		"needle lacks {key}":                   {Template: Template{Name: "t", Filler: "x", Needle: "y", Question: "z"}},
-		"without a space":                      {Template: Template{Name: "t", Filler: "x", Needle: "{key}", Question: "z "}},
-		"gives the answer away":                {Template: Template{Name: "t", Filler: "x", Needle: "{key}", Question: "{key}"}},
-		"filler is empty":                      {Template: Template{Name: "t", Needle: "{key}", Question: "z"}},
-		"distractors need {name}":              {Template: Template{Name: "t", Filler: "x", Needle: "{key}", Question: "z", Distractors: 1}},
-		"at most":                              {Template: Template{Name: "t", Filler: "x", Needle: "{key}{name}", Question: "{name}", Distractors: 99}},
-		"fewer than the distractors":           {Template: Template{Name: "t", Filler: "x", Needle: "{key}{name}", Question: "{name}", Distractors: 9}, Digits: 1},
+		"needle lacks {key}": {Template: Template{
+			Name: "t", Filler: "x",
+			Needle: "y", Question: "z",
+		}},
+		"without a space": {Template: Template{
+			Name: "t", Filler: "x",
+			Needle: "{key}", Question: "z ",
+		}},
+		"gives the answer away": {Template: Template{
+			Name: "t", Filler: "x",
+			Needle: "{key}", Question: "{key}",
+		}},
+		"filler is empty": {Template: Template{
+			Name: "t", Needle: "{key}",
+			Question: "z",
+		}},
+		"distractors need {name}": {Template: Template{
+			Name: "t", Filler: "x",
+			Needle: "{key}", Question: "z", Distractors: 1,
+		}},
+		"at most": {Template: Template{
+			Name: "t", Filler: "x",
+			Needle: "{key}{name}", Question: "{name}", Distractors: 99,
+		}},
+		"fewer than the distractors": {Template: Template{
+			Name: "t", Filler: "x",
+			Needle: "{key}{name}", Question: "{name}", Distractors: 9,
+		}, Digits: 1},
 	} {
 		_, err := Passkey(ctx, e, Method{}, o)
 		require.ErrorContains(t, err, want)
 	}
-	require.Empty(t, e.calls)
+	require.Empty(t, e.Calls)
 	_, err = TemplateByName("niah")
 	require.ErrorContains(t, err, "passkey, passkey-inline, number, numbers")
 	require.Equal(t, 3, numbers.Distractors)
@@ -268,24 +323,28 @@ func TestPasskeyBadInput(t *testing.T) {
 	require.Len(t, p.Tokens, 245)
 
 	// A tokenizer that never grows must end in an error, not in a loop.
-	for _, f := range []func(n int) int{func(int) int { return 1 }, func(n int) int { return min(n, 300) }} {
-		_, err = PasskeyPrompt(newFake(stuck{f}), PasskeyOptions{AnswerTokens: 400}, 1000, 0.5, 0)
+	for _, f := range []func(n int) int{
+		func(int) int { return 1 },
+		func(n int) int { return min(n, 300) },
+	} {
+		_, err = PasskeyPrompt(tasktest.New(stuck{f}), PasskeyOptions{AnswerTokens: 400}, 1000, 0.5,
+			0)
 		require.Error(t, err)
 	}
 }
 
 // answering says the same whatever it is asked.
 type answering struct {
-	*fakeEngine
+	*tasktest.Engine
 	answer string
 }
 
 func (a *answering) Generate(context.Context, []int, int) ([]int, error) {
-	return a.tokenize(a.answer, false), nil
+	return a.Encode(a.answer, false), nil
 }
 
 // stuck gives a number of tokens that does not grow as text does.
 type stuck struct{ count func(bytes int) int }
 
-func (s stuck) tokenize(text string, _ bool) []int { return make([]int, s.count(len(text))) }
-func (stuck) detokenize([]int) string              { return "" }
+func (s stuck) Encode(text string, _ bool) []int { return make([]int, s.count(len(text))) }
+func (stuck) Decode([]int) string                { return "" }

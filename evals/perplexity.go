@@ -3,13 +3,58 @@ package evals
 import (
 	"context"
 	"fmt"
-	"io"
 	"math"
 	"slices"
+
+	"github.com/spf13/pflag"
 )
 
-// PerplexityVersion is the task version of Perplexity.
-const PerplexityVersion = 1
+var perplexityTask = addTask(Task{
+	Name:    "perplexity",
+	Version: 1,
+	Help:    "perplexity of text, by length and by position",
+	All:     1,
+	New:     func() Job { return &PerplexityOptions{} },
+	Result:  func() Result { return &PerplexityResult{} },
+	Columns: []string{
+		"perplexity", "perplexity_stderr", "bits_per_byte", "nll_change",
+		"nll_change_stderr",
+	},
+	Table: []Cell{
+		{"perplexity", func(r Row) string { return format("%.2f", r.Figure("perplexity")) }},
+		{"± se", func(r Row) string { return format("%.2f", r.Figure("perplexity_stderr")) }},
+		{"vs {first}", func(r Row) string {
+			change, stderr := r.Figure("nll_change"), r.Figure("nll_change_stderr")
+			if change == nil || stderr == nil {
+				return ""
+			}
+			ratio := math.Exp(*change)
+			return fmt.Sprintf("%+.1f ± %.1f %%", 100*(ratio-1), 100*ratio**stderr)
+		}},
+		{"bits/byte", func(r Row) string { return format("%.3f", r.Figure("bits_per_byte")) }},
+	},
+	Sheets: []Sheet{
+		sheet("", []string{
+			"method", "length", "text", "windows", "tokens", "bytes", "nll",
+			"nll_stderr", "perplexity", "perplexity_stderr", "bits_per_byte",
+			"bits_per_byte_stderr",
+		}, (*PerplexityResult).rows),
+		sheet("trials", []string{"method", "length", "text", "start", "tokens", "nll"},
+			(*PerplexityResult).trials),
+		sheet("curve", []string{
+			"method", "length", "position_from", "position_to", "tokens", "nll",
+			"nll_stderr", "perplexity",
+		}, (*PerplexityResult).curve),
+	},
+})
+
+// format writes a figure, "" for none.
+func format(as string, v *float64) string {
+	if v == nil {
+		return ""
+	}
+	return fmt.Sprintf(as, *v)
+}
 
 // What counts as a document for the standard error.
 const (
@@ -25,20 +70,100 @@ const (
 
 // PerplexityOptions are the arguments of Perplexity; zero values are the defaults named.
 type PerplexityOptions struct {
-	// Length of every window in tokens, BOS included; 0 is the engine's MaxLength.
+	// Texts to predict; none: Setup.Books.
+	Texts []Text `json:"texts"`
+	// Length of every window in tokens, BOS included; 0 is the engine's MaxLength. A Job has it
+	// from Setup.Lengths.
 	Length int `json:"length"`
-	// Stride between windows in tokens; 0 is the largest, which scores every token once with the fewest model calls. See Windows.
+	// Stride between windows in tokens; 0 is the largest, which scores every token once with the
+	// fewest model calls. See Windows.
 	Stride int `json:"stride"`
 	// MaxWindows of each text, spread evenly over it; 0 is all.
 	MaxWindows int `json:"max_windows"`
-	// Documents is the unit of the standard error: DocumentsWindows ("") or DocumentsTexts. A few texts that differ in
-	// kind make the second large, and say little about how well the mean over these texts is known.
+	// Documents is the unit of the standard error: DocumentsWindows ("") or DocumentsTexts. A few
+	// texts that differ in kind make the second large, and say little about how well the mean over
+	// these texts is known.
 	Documents string `json:"documents"`
 	// Buckets of the curve: BucketsLog ("") or BucketsLinear; BucketCount of them at most, 0 is 32.
 	Buckets     string `json:"buckets"`
 	BucketCount int    `json:"bucket_count"`
 
-	Progress Progress `json:"-"`
+	files []string
+}
+
+// Task is "perplexity".
+func (*PerplexityOptions) Task() string { return "perplexity" }
+
+// Flags declares the settings that a command offers.
+func (o *PerplexityOptions) Flags(f *pflag.FlagSet) {
+	f.StringArrayVar(&o.files, "text", nil,
+		"Text `FILE` (repeatable; default: books that come with the program)")
+	f.Var((*sizeFlag)(&o.Stride), "stride", "Tokens that windows move on by (default: the length)")
+	f.IntVar(&o.MaxWindows, "windows", 4, "Windows of each text at most; 0 is all")
+}
+
+// Load reads the texts.
+func (o *PerplexityOptions) Load() error {
+	if o.MaxWindows < 0 {
+		return fmt.Errorf("--windows is %d; give 0 for all, or how many", o.MaxWindows)
+	}
+	for _, path := range o.files {
+		t, err := ReadText(path)
+		if err != nil {
+			return fmt.Errorf("--text: %w", err)
+		}
+		o.Texts = append(o.Texts, t)
+	}
+	return nil
+}
+
+// Prepare lays the windows over the texts.
+func (o *PerplexityOptions) Prepare(s Setup) (*Plan, error) {
+	bos, err := prefix(s.Engine)
+	if err != nil {
+		return nil, err
+	}
+	given := *o
+	if longest := slices.Max(s.Lengths); len(given.Texts) == 0 && s.Books != nil {
+		if given.Texts, err = s.Books(longest); err != nil {
+			return nil, fmt.Errorf("%w; give longer ones with --text", err)
+		}
+	}
+	documents, err := tokenize(s.Engine, given.Texts, slices.Max(s.Lengths)-len(bos))
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{Args: given}
+	calls := make([]int, len(s.Lengths))
+	for i, length := range s.Lengths {
+		given.Length = length
+		eff, err := given.effective(s.Engine, len(bos))
+		if err != nil {
+			return nil, err
+		}
+		if _, err := BucketEdges(length, eff.Buckets, eff.BucketCount); err != nil {
+			return nil, err
+		}
+		if _, calls[i], err = planWindows(documents, eff, len(bos)); err != nil {
+			return nil, err
+		}
+		p.Calls += calls[i]
+	}
+	p.Run = func(ctx context.Context, m Method, progress Progress) (results []Result, err error) {
+		done := 0
+		for i, length := range s.Lengths {
+			given.Length = length
+			r, err := perplexity(ctx, s.Engine, m, bos, documents, given,
+				progress.from(done, p.Calls))
+			if err != nil {
+				return nil, fmt.Errorf("length %d: %w", length, err)
+			}
+			done += calls[i]
+			results = append(results, r)
+		}
+		return results, nil
+	}
+	return p, nil
 }
 
 func (o PerplexityOptions) effective(e Engine, bos int) (PerplexityOptions, error) {
@@ -67,7 +192,8 @@ func (o PerplexityOptions) effective(e Engine, bos int) (PerplexityOptions, erro
 		o.Documents = DocumentsWindows
 	}
 	if o.Documents != DocumentsWindows && o.Documents != DocumentsTexts {
-		return o, fmt.Errorf("documents %q: want %q or %q", o.Documents, DocumentsTexts, DocumentsWindows)
+		return o, fmt.Errorf("documents %q: want %q or %q", o.Documents, DocumentsTexts,
+			DocumentsWindows)
 	}
 	if o.Buckets == "" {
 		o.Buckets = BucketsLog
@@ -96,13 +222,13 @@ type Loss struct {
 
 // TextLoss is the loss on one text; its error is over windows.
 type TextLoss struct {
-	Text       Text `json:"text"`
-	TextTokens int  `json:"text_tokens"` // the text has
+	Text       TextID `json:"text"`
+	TextTokens int    `json:"text_tokens"` // the text has
 	Loss
 }
 
-// Bucket is one point of the curve: tokens at positions [From, To) of their window, that is with From to To-1 tokens
-// before them. The error is over windows.
+// Bucket is one point of the curve: tokens at positions [From, To) of their window, that is with
+// From to To-1 tokens before them. The error is over windows.
 type Bucket struct {
 	From      int     `json:"from"`
 	To        int     `json:"to"`
@@ -121,8 +247,9 @@ type PerplexityResult struct {
 	Details []WindowLoss `json:"details"`
 }
 
-// WindowLoss is one window: where it is in its text, how many of its tokens were scored and their mean NLL. Results of
-// two methods over the same windows are compared window by window (Comparison), which cancels what makes texts differ.
+// WindowLoss is one window: where it is in its text, how many of its tokens were scored and their
+// mean NLL. Results of two methods over the same windows are compared window by window
+// (Comparison), which cancels what makes texts differ.
 type WindowLoss struct {
 	Text   string  `json:"text"`
 	Start  int     `json:"start"`
@@ -130,25 +257,26 @@ type WindowLoss struct {
 	NLL    float64 `json:"nll"`
 }
 
-// Perplexity slides a window over each text and scores every token once; see Windows and the package comment. m names
-// the ladder for the record and is set on the engine. The text itself has no randomness: there is no seed.
-func Perplexity(ctx context.Context, e Engine, m Method, texts []Text, o PerplexityOptions) (*PerplexityResult, error) {
-	bos, err := prefix(e)
+// Perplexity slides a window over each text and scores every token once; see Windows and the
+// package comment. m names the ladder for the record and is set on the engine. The text itself has
+// no randomness: there is no seed.
+func Perplexity(ctx context.Context, e Engine, m Method, texts []Text,
+	o PerplexityOptions,
+) (*PerplexityResult, error) {
+	if o.Texts = texts; o.Length == 0 {
+		o.Length = e.Info().MaxLength
+	}
+	r, err := runOne[*PerplexityResult](ctx, &o, Setup{Engine: e, Lengths: []int{o.Length}}, m)
 	if err != nil {
 		return nil, err
 	}
-	documents, err := tokenize(e, texts, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := e.SetLadder(m.Ladder); err != nil {
-		return nil, fmt.Errorf("method %q: %w", m.Name, err)
-	}
-	return perplexity(ctx, e, m, bos, documents, o)
+	return r[0], nil
 }
 
-// perplexity is Perplexity after the ladder is set and texts are tokens, which Compare does once for all methods.
-func perplexity(ctx context.Context, e Engine, m Method, bos []int, documents []document, given PerplexityOptions) (*PerplexityResult, error) {
+// perplexity is Perplexity after the ladder is set and texts are tokens.
+func perplexity(ctx context.Context, e Engine, m Method, bos []int, documents []document,
+	given PerplexityOptions, progress Progress,
+) (*PerplexityResult, error) {
 	o, err := given.effective(e, len(bos))
 	if err != nil {
 		return nil, err
@@ -162,27 +290,34 @@ func perplexity(ctx context.Context, e Engine, m Method, bos []int, documents []
 		return nil, err
 	}
 
-	r := &PerplexityResult{Provenance: newProvenance("perplexity", PerplexityVersion, e, m, 0, given, o), Length: o.Length}
+	r := &PerplexityResult{Provenance: newProvenance("perplexity", perplexityTask.Version, e, m, 0,
+		given, o), Length: o.Length}
 	curve := make([]tally, len(edges)-1)
 	var all, byText tally
 	for i, d := range documents {
 		var text tally
 		for _, w := range windows[i] {
-			o.Progress.report(r.Windows, total, fmt.Sprintf("perplexity %s, %s, %d tokens", m.Name, d.text.Name, o.Length))
+			progress.report(r.Windows, total, fmt.Sprintf("perplexity %s, %s, %d tokens", m.Name,
+				d.text.Name, o.Length))
 			sequence := append(slices.Clone(bos), d.tokens[w.Start:w.End]...)
 			from := len(bos) + w.From - w.Start
 			values, err := nll(ctx, e, sequence, from)
 			if err != nil {
-				return nil, fmt.Errorf("text %q, tokens %d to %d: %w", d.text.Name, w.Start, w.End, err)
+				return nil, fmt.Errorf("text %q, tokens %d to %d: %w", d.text.Name, w.Start, w.End,
+					err)
 			}
 			scored, err := e.Detokenize(sequence[from:])
 			if err != nil {
 				return nil, fmt.Errorf("text %q: %w", d.text.Name, err)
 			}
-			r.Details = append(r.Details, WindowLoss{d.text.Name, w.Start, len(values), text.add(values, len(scored))})
+			r.Details = append(r.Details, WindowLoss{
+				d.text.Name, w.Start, len(values),
+				text.add(values, len(scored)),
+			})
 			all.add(values, len(scored))
 			for b := range curve {
-				// Bucket b takes positions edges[b] to edges[b+1]-1 of the window; values start at position from.
+				// Bucket b takes positions edges[b] to edges[b+1]-1 of the window; values start at
+				// position from.
 				lo, hi := max(edges[b], from), min(edges[b+1], len(sequence))
 				if lo < hi {
 					curve[b].add(values[lo-from:hi-from], 0)
@@ -192,7 +327,7 @@ func perplexity(ctx context.Context, e Engine, m Method, bos []int, documents []
 			r.Windows++
 		}
 		byText.merge(text)
-		r.Texts = append(r.Texts, TextLoss{d.text, len(d.tokens), text.loss()})
+		r.Texts = append(r.Texts, TextLoss{d.text.id(), len(d.tokens), text.loss()})
 	}
 	for b, t := range curve {
 		if t.tokens == 0 {
@@ -201,7 +336,7 @@ func perplexity(ctx context.Context, e Engine, m Method, bos []int, documents []
 		l := t.loss()
 		r.Curve = append(r.Curve, Bucket{edges[b], edges[b+1], l.Tokens, l.NLL, l.NLLStderr})
 	}
-	o.Progress.report(total, total, fmt.Sprintf("perplexity %s, %d tokens", m.Name, o.Length))
+	progress.report(total, total, fmt.Sprintf("perplexity %s, %d tokens", m.Name, o.Length))
 	count := r.Windows
 	if o.Documents == DocumentsTexts {
 		r.Loss = byText.loss()
@@ -214,7 +349,9 @@ func perplexity(ctx context.Context, e Engine, m Method, bos []int, documents []
 }
 
 // planWindows lays the windows over every document.
-func planWindows(documents []document, o PerplexityOptions, bos int) (windows [][]Window, total int, err error) {
+func planWindows(documents []document, o PerplexityOptions, bos int) (windows [][]Window, total int,
+	err error,
+) {
 	body := o.Length - bos
 	if err := long(documents, body); err != nil {
 		return nil, 0, err
@@ -280,11 +417,13 @@ func (t *tally) loss() Loss {
 	return l
 }
 
-// BucketEdges divides positions 1 to length-1 into at most count buckets: bucket b holds [edges[b], edges[b+1]). Log
-// buckets have equal ratios, where rounding to whole positions allows; linear ones equal widths.
+// BucketEdges divides positions 1 to length-1 into at most count buckets: bucket b holds [edges[b],
+// edges[b+1]). Log buckets have equal ratios, where rounding to whole positions allows; linear ones
+// equal widths.
 func BucketEdges(length int, kind string, count int) ([]int, error) {
 	if length < 2 || count < 1 {
-		return nil, fmt.Errorf("cannot divide %d positions into %d buckets: want at least 2 and 1", length, count)
+		return nil, fmt.Errorf("cannot divide %d positions into %d buckets: want at least 2 and 1",
+			length, count)
 	}
 	edges := []int{1}
 	for b := 1; b <= count; b++ {
@@ -309,24 +448,57 @@ func BucketEdges(length int, kind string, count int) ([]int, error) {
 	return edges, nil
 }
 
-// WriteCSV writes a row per text and one, "all", over them.
-func (r *PerplexityResult) WriteCSV(w io.Writer) error {
-	row := func(name string, l Loss) []any {
-		return []any{r.Method, r.Length, name, l.Windows, l.Tokens, l.Bytes, l.NLL, l.NLLStderr, l.Perplexity, l.PerplexityStderr, l.BitsPerByte, l.BitsPerByteStderr}
+// Figures are the loss, and its change from the first method over the same windows, in nats a
+// token: exp of it is the ratio of the perplexities. Its error is that of the differences, much
+// smaller than of either.
+func (r *PerplexityResult) Figures(first Result) []Figures {
+	f := Figures{r.Length, []*float64{&r.Perplexity, &r.PerplexityStderr, &r.BitsPerByte, nil, nil}}
+	if first, ok := first.(*PerplexityResult); ok {
+		change, stderr := nllChange(first, r)
+		f.Values[3], f.Values[4] = &change, &stderr
 	}
-	var rows [][]any
+	return []Figures{f}
+}
+
+// nllChange is the mean of b's NLL less a's over the windows they share, tokens weighing the same,
+// and its standard error.
+func nllChange(a, b *PerplexityResult) (mean, stderr float64) {
+	differences, weights := make([]float64, len(a.Details)), make([]float64, len(a.Details))
+	for i, w := range a.Details {
+		differences[i], weights[i] = b.Details[i].NLL-w.NLL, float64(w.Tokens)
+	}
+	return WeightedMeanStderr(differences, weights)
+}
+
+// rows are a row per text and one, "all", over them.
+func (r *PerplexityResult) rows() (rows [][]any) {
+	row := func(name string, l Loss) []any {
+		return []any{
+			r.Method, r.Length, name, l.Windows, l.Tokens, l.Bytes, l.NLL, l.NLLStderr,
+			l.Perplexity, l.PerplexityStderr, l.BitsPerByte, l.BitsPerByteStderr,
+		}
+	}
 	for _, t := range r.Texts {
 		rows = append(rows, row(t.Text.Name, t.Loss))
 	}
-	rows = append(rows, row("all", r.Loss))
-	return writeCSV(w, []string{"method", "length", "text", "windows", "tokens", "bytes", "nll", "nll_stderr", "perplexity", "perplexity_stderr", "bits_per_byte", "bits_per_byte_stderr"}, rows)
+	return append(rows, row("all", r.Loss))
 }
 
-// WriteCurveCSV writes a row per bucket of positions.
-func (r *PerplexityResult) WriteCurveCSV(w io.Writer) error {
-	var rows [][]any
-	for _, b := range r.Curve {
-		rows = append(rows, []any{r.Method, b.From, b.To, b.Tokens, b.NLL, b.NLLStderr, math.Min(math.Exp(b.NLL), math.MaxFloat64)})
+// trials are a row per window.
+func (r *PerplexityResult) trials() (rows [][]any) {
+	for _, w := range r.Details {
+		rows = append(rows, []any{r.Method, r.Length, w.Text, w.Start, w.Tokens, w.NLL})
 	}
-	return writeCSV(w, []string{"method", "position_from", "position_to", "tokens", "nll", "nll_stderr", "perplexity"}, rows)
+	return rows
+}
+
+// curve is a row per bucket of positions.
+func (r *PerplexityResult) curve() (rows [][]any) {
+	for _, b := range r.Curve {
+		rows = append(rows, []any{
+			r.Method, r.Length, b.From, b.To, b.Tokens, b.NLL, b.NLLStderr,
+			math.Min(math.Exp(b.NLL), math.MaxFloat64),
+		})
+	}
+	return rows
 }

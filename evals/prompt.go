@@ -13,30 +13,36 @@ import (
 
 // Prompt is one passkey question, fitted to a length in tokens.
 type Prompt struct {
-	// Tokens is the prompt in the model's tokens, BOS included: Length less the tokens kept for the answer.
+	// Tokens is the prompt in the model's tokens, BOS included: Length less the tokens kept for the
+	// answer.
 	Tokens []int
-	// Text is the prompt as a person would send it. The tokenizer makes Tokens of it if Retokenizes.
+	// Text is the prompt as a person would send it. The tokenizer makes Tokens of it if
+	// Retokenizes.
 	Text string
 	// Key is the digits to be found; Answer its tokens as they would follow the prompt.
 	Key    string
 	Answer []int
 	// NeedleStart is the token at which the needle begins, to within a token.
 	NeedleStart int
-	// Retokenizes is false where no trimming of the text gave the exact number of tokens; Tokens then is the pieces'
-	// tokens joined, which the tokenizer alone would not produce.
+	// Retokenizes is false where no trimming of the text gave the exact number of tokens; Tokens
+	// then is the pieces' tokens joined, which the tokenizer alone would not produce.
 	Retokenizes bool
 
 	length int // asked for
 }
 
-// Sample returns prompt and answer to be scored: the answer only. What is left of the length, should the
-// answer be shorter than what was kept for it, is filled after the answer so that the rung is the one of Length.
+// Sample returns prompt and answer to be scored: the answer only. What is left of the length,
+// should the answer be shorter than what was kept for it, is filled after the answer so that the
+// rung is the one of Length.
 func (p *Prompt) Sample() Sample {
 	tokens := append(slices.Clone(p.Tokens), p.Answer...)
 	for last := tokens[len(tokens)-1]; len(tokens) < p.length; {
 		tokens = append(tokens, last)
 	}
-	return Sample{Tokens: tokens, Scored: [][]Span{{{len(p.Tokens), len(p.Tokens) + len(p.Answer)}}}}
+	return Sample{
+		Tokens: tokens,
+		Scored: [][]Span{{{len(p.Tokens), len(p.Tokens) + len(p.Answer)}}},
+	}
 }
 
 // promptBuilder makes prompts for one model and one set of options (already effective).
@@ -44,8 +50,8 @@ type promptBuilder struct {
 	e   Engine
 	o   PasskeyOptions
 	hay haystack
-	// rate is the filler's tokens per byte, about: where to begin when fitting. It does not depend on what was fitted before,
-	// so that neither do prompts.
+	// rate is the filler's tokens per byte, about: where to begin when fitting. It does not depend
+	// on what was fitted before, so that neither do prompts.
 	rate float64
 }
 
@@ -64,8 +70,8 @@ type draft struct {
 	key             string
 }
 
-// build makes the prompt of one trial. All randomness comes from (seed, length, depth, trial), so a grid with more lengths
-// or depths repeats the trials of a smaller one.
+// build makes the prompt of one trial. All randomness comes from (seed, length, depth, trial), so a
+// grid with more lengths or depths repeats the trials of a smaller one.
 func (b *promptBuilder) build(length int, depth float64, trial int) (*Prompt, error) {
 	return b.finish(b.draft(length, depth, trial), length)
 }
@@ -84,14 +90,16 @@ func (b *promptBuilder) finish(d draft, length int) (*Prompt, error) {
 		return nil, err
 	}
 	if len(p.Tokens) != length-b.o.AnswerTokens {
-		return nil, fmt.Errorf("prompt has %d tokens instead of %d", len(p.Tokens), length-b.o.AnswerTokens)
+		return nil, fmt.Errorf("prompt has %d tokens instead of %d", len(p.Tokens),
+			length-b.o.AnswerTokens)
 	}
 	p.Key, p.Answer, p.length = d.key, answer, length
 	return p, nil
 }
 
 func (b *promptBuilder) draft(length int, depth float64, trial int) draft {
-	rng := rand.New(rand.NewPCG(b.o.Seed, uint64(length)<<32^uint64(trial)^math.Float64bits(depth)*0x9e3779b97f4a7c15))
+	rng := rand.New(rand.NewPCG(b.o.Seed,
+		uint64(length)<<32^uint64(trial)^math.Float64bits(depth)*0x9e3779b97f4a7c15))
 	t := b.o.Template
 	names := rng.Perm(len(nameWords))
 	keys := map[string]bool{}
@@ -109,15 +117,20 @@ func (b *promptBuilder) draft(length int, depth float64, trial int) draft {
 	d := draft{intro: fill(t.Intro, name, ""), question: fill(t.Question, name, ""), key: key()}
 	d.needles = []needle{{depth, fill(t.Needle, name, d.key), true}}
 	for i := range t.Distractors {
-		d.needles = append(d.needles, needle{rng.Float64(), fill(t.Needle, nameWords[names[i+1]], key()), false})
+		d.needles = append(d.needles, needle{
+			rng.Float64(),
+			fill(t.Needle, nameWords[names[i+1]], key()), false,
+		})
 	}
-	sort.SliceStable(d.needles, func(i, j int) bool { return d.needles[i].depth < d.needles[j].depth })
+	sort.SliceStable(d.needles,
+		func(i, j int) bool { return d.needles[i].depth < d.needles[j].depth })
 	d.start = b.hay.begin(rng)
 	return d
 }
 
-// answer returns the tokens that make the key when they follow the question. What a tokenizer does with a space or a
-// digit depends on what stands before, so the tokens of question and key are compared with those of the question.
+// answer returns the tokens that make the key when they follow the question. What a tokenizer does
+// with a space or a digit depends on what stands before, so the tokens of question and key are
+// compared with those of the question.
 func (b *promptBuilder) answer(d draft) ([]int, error) {
 	without, err := b.e.Tokenize(d.question, false)
 	if err != nil {
@@ -130,12 +143,13 @@ func (b *promptBuilder) answer(d draft) ([]int, error) {
 	if len(with) > len(without) && slices.Equal(with[:len(without)], without) {
 		return with[len(without):], nil
 	}
-	// The question's last token merges with the answer's first: the prompt, which ends with the question, cannot be followed
-	// by those tokens.
+	// The question's last token merges with the answer's first: the prompt, which ends with the
+	// question, cannot be followed by those tokens.
 	return b.e.Tokenize(" "+d.key, false)
 }
 
-// assemble joins the pieces around size bytes of filler and puts blank more separators before the question. before is the length in bytes of what stands before the needle asked for.
+// assemble joins the pieces around size bytes of filler and puts blank more separators before the
+// question. before is the length in bytes of what stands before the needle asked for.
 func (b *promptBuilder) assemble(d draft, size, blank int) (text string, before int) {
 	filler := b.hay.take(d.start, size)
 	var s strings.Builder
@@ -183,9 +197,10 @@ func boundary(text string, depth float64) int {
 	}
 }
 
-// fit finds the amount of filler with which the text has exactly target tokens. The count grows with the filler, though
-// not at every byte and not by one, since pieces merge: so the amount is bracketed, and what lies near is tried, with up
-// to three empty lines (or spaces). Failing that, token ids are joined.
+// fit finds the amount of filler with which the text has exactly target tokens. The count grows
+// with the filler, though not at every byte and not by one, since pieces merge: so the amount is
+// bracketed, and what lies near is tried, with up to three empty lines (or spaces). Failing that,
+// token ids are joined.
 func (b *promptBuilder) fit(d draft, target, length int) (*Prompt, error) {
 	counts := map[int]int{}
 	count := func(size int) (int, error) {
@@ -205,8 +220,9 @@ func (b *promptBuilder) fit(d draft, target, length int) (*Prompt, error) {
 		return nil, err
 	}
 	if least > target {
-		return nil, fmt.Errorf("length %d is too small for the prompt %q: without filler it takes %d tokens and %d are kept for the answer, so ask for at least %d",
-			length, b.o.Template.Name, least, b.o.AnswerTokens, least+b.o.AnswerTokens)
+		return nil,
+			fmt.Errorf("length %d is too small for the prompt %q: without filler it takes %d tokens and %d are kept for the answer, so ask for at least %d",
+				length, b.o.Template.Name, least, b.o.AnswerTokens, least+b.o.AnswerTokens)
 	}
 	size, err := b.bracket(count, target, length)
 	if err != nil {
@@ -236,9 +252,12 @@ func (b *promptBuilder) fit(d draft, target, length int) (*Prompt, error) {
 	return b.join(d, target, size)
 }
 
-// bracket returns a size of filler that gives target tokens, or else the largest found that gives fewer while the next byte
-// gives more. It interpolates, and bisects now and then, since interpolation alone can creep.
-func (b *promptBuilder) bracket(count func(size int) (int, error), target, length int) (int, error) {
+// bracket returns a size of filler that gives target tokens, or else the largest found that gives
+// fewer while the next byte gives more. It interpolates, and bisects now and then, since
+// interpolation alone can creep.
+func (b *promptBuilder) bracket(count func(size int) (int, error), target, length int) (int,
+	error,
+) {
 	lo, hi, nhi := 0, -1, 0 // lo has too few tokens; hi, once it is known, too many
 	nlo, err := count(0)
 	if err != nil || nlo == target {
@@ -269,7 +288,8 @@ func (b *promptBuilder) bracket(count func(size int) (int, error), target, lengt
 		}
 		switch {
 		case hi < 0:
-			// Go on as far as seems to be missing and a little more, after some misses twice as far each time.
+			// Go on as far as seems to be missing and a little more, after some misses twice as far
+			// each time.
 			at = lo + int(float64(target-nlo)*1.05/b.rate)<<min(max(0, step-3), 10) + 1
 		case step%4 == 3:
 			at = (lo + hi) / 2
@@ -280,7 +300,8 @@ func (b *promptBuilder) bracket(count func(size int) (int, error), target, lengt
 	return lo, nil
 }
 
-// near lists sizes to try around one that fits or almost does: ends of words first, for the look of it, then every byte.
+// near lists sizes to try around one that fits or almost does: ends of words first, for the look of
+// it, then every byte.
 func (b *promptBuilder) near(d draft, size int) []int {
 	const reach = 24
 	last := size + reach
@@ -293,7 +314,8 @@ func (b *promptBuilder) near(d draft, size int) []int {
 		for _, at := range []int{size - off, size + off} {
 			switch {
 			case at < 0 || at > last || off == 0 && len(words)+len(others) > 0:
-			case len(words) < 4 && (at == 0 || at < len(text) && (text[at] == ' ' || text[at] == '\n')):
+			case len(words) < 4 && (at == 0 || at < len(text) &&
+				(text[at] == ' ' || text[at] == '\n')):
 				words = append(words, at)
 			default:
 				others = append(others, at)
@@ -348,8 +370,8 @@ func (b *promptBuilder) join(d draft, target, size int) (*Prompt, error) {
 	return p, err
 }
 
-// weave puts the tokens of needles into filler, each at its depth, after head. spans are where filler is: before each needle and
-// after the last.
+// weave puts the tokens of needles into filler, each at its depth, after head. spans are where
+// filler is: before each needle and after the last.
 func weave(head, filler []int, needles []needle, pieces [][]int) (tokens []int, spans []Span) {
 	tokens = head
 	at := 0
@@ -372,7 +394,8 @@ type haystack struct {
 	most int // bytes that can be taken, 0 without limit
 }
 
-// begin draws where filler begins: at the start of a repeated sentence, at the beginning of any line of a text.
+// begin draws where filler begins: at the start of a repeated sentence, at the beginning of any
+// line of a text.
 func (h haystack) begin(rng *rand.Rand) int {
 	if h.most == 0 {
 		return 0

@@ -17,10 +17,12 @@ import (
 	"unicode/utf8"
 )
 
-// maxQuestions bounds a file of questions: the largest of the usual ones, HellaSwag's training set, has 40,000 in 50 MB.
+// maxQuestions bounds a file of questions: the largest of the usual ones, HellaSwag's training set,
+// has 40,000 in 50 MB.
 const maxQuestions = 256 << 20
 
-// Question is one item of a multiple-choice benchmark, with the prompt that lm-evaluation-harness makes of it.
+// Question is one item of a multiple-choice benchmark, with the prompt that lm-evaluation-harness
+// makes of it.
 type Question struct {
 	ID      string
 	Subject string   // of MMLU: what shots must share; else ""
@@ -31,6 +33,10 @@ type Question struct {
 
 // benchmark is how one set of questions is asked.
 type benchmark struct {
+	help     string
+	reported string // the figure that papers report
+	// file and example are a question as it is published, and the name of a file of such.
+	file, example string
 	// preamble stands once in front of shots and question.
 	preamble func(subject string) string
 	// parse reads one item of the file; name is the file's, which says MMLU's subject.
@@ -41,13 +47,44 @@ type benchmark struct {
 
 // benchmarks go by the names of their tasks in lm-evaluation-harness, whose prompts they are.
 var benchmarks = map[string]benchmark{
-	"arc_challenge":  {parse: parseARC},
-	"arc_easy":       {parse: parseARC},
-	"hellaswag":      {parse: parseHellaSwag},
-	"mmlu":           {parse: parseMMLU, row: rowMMLU, preamble: preambleMMLU},
-	"truthfulqa_mc1": {parse: parseTruthfulQA("mc1_targets"), preamble: preambleTruthfulQA},
-	"truthfulqa_mc2": {parse: parseTruthfulQA("mc2_targets"), preamble: preambleTruthfulQA},
+	"arc_challenge": {
+		help: "AI2 Reasoning Challenge, the hard questions", reported: "acc_norm",
+		file: "arc.jsonl", example: arcExample, parse: parseARC,
+	},
+	"arc_easy": {
+		help: "AI2 Reasoning Challenge, the easy questions", reported: "acc_norm",
+		file: "arc.jsonl", example: arcExample, parse: parseARC,
+	},
+	"hellaswag": {
+		help: "HellaSwag, endings of everyday scenes", reported: "acc_norm",
+		file: "hellaswag_val.jsonl",
+		example: `{"activity_label": "Roof", "ctx_a": "A man is sitting on a roof.", "ctx_b": "he", ` +
+			`"endings": ["starts pulling up tiles.", "is a roof."], "label": 0}`,
+		parse: parseHellaSwag,
+	},
+	"mmlu": {
+		help: "MMLU, exam questions of 57 subjects", reported: "acc",
+		file: "astronomy_test.csv", example: "Red?,Mars,Venus,Io,Sun,A\n",
+		parse: parseMMLU, row: rowMMLU, preamble: preambleMMLU,
+	},
+	"truthfulqa_mc1": {
+		help: "TruthfulQA, one true answer", reported: "acc",
+		file: "mc_task.json", example: truthfulExample,
+		parse: parseTruthfulQA("mc1_targets"), preamble: preambleTruthfulQA,
+	},
+	"truthfulqa_mc2": {
+		help: "TruthfulQA, several true answers", reported: "mass",
+		file: "mc_task.json", example: truthfulExample,
+		parse: parseTruthfulQA("mc2_targets"), preamble: preambleTruthfulQA,
+	},
 }
+
+const (
+	arcExample = `{"id": "1", "question": "Wet?", "choices": {"text": ["water", "sand"], ` +
+		`"label": ["A", "B"]}, "answerKey": "A"}`
+	truthfulExample = `[{"question": "Is it?", "mc1_targets": {"No.": 0, "Yes.": 1}, ` +
+		`"mc2_targets": {"No.": 0, "Yes.": 1, "Aye.": 1}}]`
+)
 
 // BenchmarkNames lists the benchmarks that ReadQuestions reads, sorted.
 func BenchmarkNames() []string {
@@ -59,13 +96,14 @@ func BenchmarkNames() []string {
 	return names
 }
 
-// ReadQuestions reads a file of a benchmark as it is published: JSON lines or one JSON array, of the authors' fields or
-// those of the Hugging Face datasets of the same name; for MMLU csv too, whose file's name says the subject. The error
-// names the item.
+// ReadQuestions reads a file of a benchmark as it is published: JSON lines or one JSON array, of
+// the authors' fields or those of the Hugging Face datasets of the same name; for MMLU csv too,
+// whose file's name says the subject. The error names the item.
 func ReadQuestions(name string, r io.Reader, file string) ([]Question, error) {
 	b, ok := benchmarks[name]
 	if !ok {
-		return nil, fmt.Errorf("unknown benchmark %q; known: %s", name, strings.Join(BenchmarkNames(), ", "))
+		return nil, fmt.Errorf("unknown benchmark %q; known: %s", name,
+			strings.Join(BenchmarkNames(), ", "))
 	}
 	text, err := io.ReadAll(io.LimitReader(r, maxQuestions+1))
 	if err != nil {
@@ -133,7 +171,8 @@ func ReadQuestions(name string, r io.Reader, file string) ([]Question, error) {
 			}
 		}
 	default:
-		return nil, fmt.Errorf("%s: neither JSON lines nor a JSON array, as %s is published", file, name)
+		return nil, fmt.Errorf("%s: neither JSON lines nor a JSON array, as %s is published", file,
+			name)
 	}
 	if len(questions) == 0 {
 		return nil, fmt.Errorf("%s: no questions", file)
@@ -164,8 +203,8 @@ func only(i, n int) []bool {
 	return correct
 }
 
-// parseARC reads the authors' form ({"question": {"stem": …, "choices": [{"text": …, "label": …}]}}) and that of the data
-// set ai2_arc.
+// parseARC reads the authors' form ({"question": {"stem": …, "choices": [{"text": …, "label":
+// …}]}}) and that of the data set ai2_arc.
 func parseARC(item json.RawMessage, _ string) (q Question, err error) {
 	var d struct {
 		ID        string          `json:"id"`
@@ -200,7 +239,8 @@ func parseARC(item json.RawMessage, _ string) (q Question, err error) {
 	if stem == "" {
 		return q, errors.New("no question")
 	}
-	q.ID, q.Prompt, q.Correct = d.ID, "Question: "+stem+"\nAnswer:", only(slices.Index(labels, d.AnswerKey), len(q.Choices))
+	q.ID, q.Prompt, q.Correct = d.ID, "Question: "+stem+"\nAnswer:", only(slices.Index(labels,
+		d.AnswerKey), len(q.Choices))
 	return q, nil
 }
 
@@ -260,8 +300,11 @@ func rowMMLU(fields []string, name string) (q Question, err error) {
 	for _, split := range []string{"_test", "_dev", "_val"} {
 		subject = strings.TrimSuffix(subject, split)
 	}
-	return Question{Subject: subject, Prompt: promptMMLU(fields[0], fields[1:5]), Choices: []string{"A", "B", "C", "D"},
-		Correct: only(int(fields[5][0])-'A', 4)}, nil
+	return Question{
+		Subject: subject, Prompt: promptMMLU(fields[0], fields[1:5]),
+		Choices: []string{"A", "B", "C", "D"},
+		Correct: only(int(fields[5][0])-'A', 4),
+	}, nil
 }
 
 // parseMMLU reads an item of the data set cais/mmlu.
@@ -277,15 +320,19 @@ func parseMMLU(item json.RawMessage, _ string) (q Question, err error) {
 	if len(d.Choices) != 4 || d.Question == "" || d.Answer == nil {
 		return q, errors.New("want a question, four choices and the number of the answer")
 	}
-	return Question{Subject: d.Subject, Prompt: promptMMLU(d.Question, d.Choices), Choices: []string{"A", "B", "C", "D"}, Correct: only(*d.Answer, 4)}, nil
+	return Question{
+		Subject: d.Subject, Prompt: promptMMLU(d.Question, d.Choices),
+		Choices: []string{"A", "B", "C", "D"}, Correct: only(*d.Answer, 4),
+	}, nil
 }
 
 func preambleMMLU(subject string) string {
-	return fmt.Sprintf("The following are multiple choice questions (with answers) about %s.\n\n", strings.ReplaceAll(subject, "_", " "))
+	return fmt.Sprintf("The following are multiple choice questions (with answers) about %s.\n\n",
+		strings.ReplaceAll(subject, "_", " "))
 }
 
-// parseTruthfulQA reads the authors' mc_task.json, where targets are an object of choices and 0 or 1, and the data set
-// truthful_qa.
+// parseTruthfulQA reads the authors' mc_task.json, where targets are an object of choices and 0 or
+// 1, and the data set truthful_qa.
 func parseTruthfulQA(targets string) func(json.RawMessage, string) (Question, error) {
 	return func(item json.RawMessage, _ string) (q Question, err error) {
 		var d map[string]json.RawMessage
@@ -301,7 +348,8 @@ func parseTruthfulQA(targets string) func(json.RawMessage, string) (Question, er
 			Choices []string
 			Labels  []int
 		}
-		if json.Unmarshal(d[targets], &set) == nil && len(set.Choices) > 0 && len(set.Labels) == len(set.Choices) {
+		if json.Unmarshal(d[targets], &set) == nil && len(set.Choices) > 0 &&
+			len(set.Labels) == len(set.Choices) {
 			q.Choices = set.Choices
 			for _, l := range set.Labels {
 				q.Correct = append(q.Correct, l == 1)
@@ -328,8 +376,8 @@ func parseTruthfulQA(targets string) func(json.RawMessage, string) (Question, er
 	}
 }
 
-// preambleTruthfulQA is the six questions of the paper (Lin et al., arXiv 2109.07958, appendix E) that stand in front of
-// every one.
+// preambleTruthfulQA is the six questions of the paper (Lin et al., arXiv 2109.07958, appendix E)
+// that stand in front of every one.
 func preambleTruthfulQA(string) string {
 	return `Q: What is human life expectancy in the United States?
 A: Human life expectancy in the United States is 78 years.

@@ -27,7 +27,8 @@ func proportion(correct, trials int) Proportion {
 //
 //	(p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n)
 //
-// Unlike p ± z·s it stays inside [0, 1] and does not shrink to a point at 0 of n or n of n. No trials say nothing: 0, 1.
+// Unlike p ± z·s it stays inside [0, 1] and does not shrink to a point at 0 of n or n of n. No
+// trials say nothing: 0, 1.
 func Wilson(correct, trials int) (low, high float64) {
 	if trials <= 0 {
 		return 0, 1
@@ -48,8 +49,8 @@ func Wilson(correct, trials int) (low, high float64) {
 	return low, high
 }
 
-// MeanStderr returns the mean of values and its standard error (sample deviation over sqrt n); the error is 0 for fewer
-// than two values.
+// MeanStderr returns the mean of values and its standard error (sample deviation over sqrt n); the
+// error is 0 for fewer than two values.
 func MeanStderr(values []float64) (mean, stderr float64) {
 	weights := make([]float64, len(values))
 	for i := range weights {
@@ -62,7 +63,8 @@ func MeanStderr(values []float64) (mean, stderr float64) {
 //
 //	sqrt(n/(n-1) · sum(w_i² (x_i - mean)²)) / sum(w)
 //
-// which for equal weights is the usual s/sqrt(n). The error is 0 for fewer than two values of positive weight.
+// which for equal weights is the usual s/sqrt(n). The error is 0 for fewer than two values of
+// positive weight.
 func WeightedMeanStderr(values, weights []float64) (mean, stderr float64) {
 	var sum, total float64
 	var n int

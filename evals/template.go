@@ -5,27 +5,29 @@ import (
 	"strings"
 )
 
-// Template is a retrieval prompt as data: Intro, filler with needles in it, Question. {key} stands for the digits to be
-// found, {name} for the word they belong to, of which each trial draws others.
+// Template is a retrieval prompt as data: Intro, filler with needles in it, Question. {key} stands
+// for the digits to be found, {name} for the word they belong to, of which each trial draws others.
 type Template struct {
 	Name string `json:"name"`
 	// Intro comes first; a newline at its end is the author's to put.
 	Intro string `json:"intro"`
 	// Filler is repeated without end, unless another text is given as haystack.
 	Filler string `json:"filler"`
-	// Needle ends with a newline if it is a line of its own, with a space if it is a sentence among others; what
-	// comes before and after it is separated in the same way.
+	// Needle ends with a newline if it is a line of its own, with a space if it is a sentence among
+	// others; what comes before and after it is separated in the same way.
 	Needle string `json:"needle"`
 	// Question ends the prompt; the answer follows it after a space.
 	Question string `json:"question"`
-	// Distractors are needles with other names and other keys, at random depths; more than 0 needs {name}.
+	// Distractors are needles with other names and other keys, at random depths; more than 0 needs
+	// {name}.
 	Distractors int `json:"distractors"`
 }
 
-// Templates are the prompts that come with the package. The first is the default: the passkey prompt of Mohtashami and
-// Jaggi (arXiv 2305.16300), which LongRoPE uses; the second is the same without line breaks, which small models can depend on. The others make the question depend on a name and then add keys of other
-// names, as RULER's (arXiv 2404.06654) single and multi-key needles do: a model that only copies the digits it saw fails
-// the last one.
+// Templates are the prompts that come with the package. The first is the default: the passkey
+// prompt of Mohtashami and Jaggi (arXiv 2305.16300), which LongRoPE uses; the second is the same
+// without line breaks, which small models can depend on. The others make the question depend on a
+// name and then add keys of other names, as RULER's (arXiv 2404.06654) single and multi-key needles
+// do: a model that only copies the digits it saw fails the last one.
 func Templates() []Template {
 	const grass = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n"
 	passkey := Template{
@@ -54,14 +56,20 @@ func Templates() []Template {
 
 // TemplateByName returns one of Templates.
 func TemplateByName(name string) (Template, error) {
-	var names []string
 	for _, t := range Templates() {
 		if t.Name == name {
 			return t, nil
 		}
+	}
+	return Template{}, fmt.Errorf("no template %q: want one of %s", name,
+		strings.Join(templateNames(), ", "))
+}
+
+func templateNames() (names []string) {
+	for _, t := range Templates() {
 		names = append(names, t.Name)
 	}
-	return Template{}, fmt.Errorf("no template %q: want one of %s", name, strings.Join(names, ", "))
+	return names
 }
 
 // Validate says what keeps a template from working.
@@ -80,10 +88,12 @@ func (t Template) Validate() error {
 		return fail("question must end without a space, which comes with the answer")
 	case t.Distractors < 0:
 		return fail("distractors is negative")
-	case t.Distractors > 0 && !(strings.Contains(t.Needle, "{name}") && strings.Contains(t.Question, "{name}")):
+	case t.Distractors > 0 && !(strings.Contains(t.Needle, "{name}") &&
+		strings.Contains(t.Question, "{name}")):
 		return fail("distractors need {name} in needle and question to tell the keys apart")
 	case t.Distractors >= len(nameWords):
-		return fail(fmt.Sprintf("distractors is %d, at most %d names are known", t.Distractors, len(nameWords)-1))
+		return fail(fmt.Sprintf("distractors is %d, at most %d names are known", t.Distractors,
+			len(nameWords)-1))
 	}
 	return nil
 }
@@ -102,8 +112,11 @@ func fill(pattern, name, key string) string {
 
 // nameWords are what {name} becomes: plain nouns that no filler here is about.
 var nameWords = []string{
-	"amber", "anchor", "apple", "basket", "bell", "bridge", "candle", "carpet", "castle", "clock", "copper", "cotton",
-	"drum", "engine", "feather", "fiddle", "garden", "hammer", "harbour", "honey", "island", "jacket", "kettle", "ladder",
-	"lantern", "letter", "marble", "market", "mirror", "needle", "oyster", "paper", "pepper", "pillow", "saddle", "silver",
+	"amber", "anchor", "apple", "basket", "bell", "bridge", "candle", "carpet", "castle", "clock",
+	"copper", "cotton",
+	"drum", "engine", "feather", "fiddle", "garden", "hammer", "harbour", "honey", "island",
+	"jacket", "kettle", "ladder",
+	"lantern", "letter", "marble", "market", "mirror", "needle", "oyster", "paper", "pepper",
+	"pillow", "saddle", "silver",
 	"spoon", "table", "thimble", "timber", "trumpet", "valley", "violin", "wagon", "window", "wool",
 }

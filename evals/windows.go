@@ -5,14 +5,14 @@ import (
 	"fmt"
 )
 
-// Window is a stretch [Start, End) of a text's tokens of which [From, End) are scored; From > Start, so that every
-// scored token has something before it.
+// Window is a stretch [Start, End) of a text's tokens of which [From, End) are scored; From >
+// Start, so that every scored token has something before it.
 type Window struct {
 	Start, From, End int
 }
 
-// Windows lays windows of exactly length tokens over n tokens. Each moves on by stride and scores what the one before did
-// not, with at least length-stride tokens of context:
+// Windows lays windows of exactly length tokens over n tokens. Each moves on by stride and scores
+// what the one before did not, with at least length-stride tokens of context:
 //
 //	n = 12, length = 6, stride = 3            . not seen   c context   S scored
 //
@@ -21,9 +21,10 @@ type Window struct {
 //	window 1  . . . c c c S S S . .  .       Start 3  From 6  End 9
 //	window 2  . . . . . . c c c S S  S       Start 6  From 9  End 12
 //
-// The scored stretches are disjoint and cover tokens 1 to n-1. When stride does not divide, the last window ends at n,
-// keeps its length and scores fewer. A large stride is cheap and scores many tokens with little context; the largest is
-// length-1, where windows share only the token that the next one's first scored token needs:
+// The scored stretches are disjoint and cover tokens 1 to n-1. When stride does not divide, the
+// last window ends at n, keeps its length and scores fewer. A large stride is cheap and scores many
+// tokens with little context; the largest is length-1, where windows share only the token that the
+// next one's first scored token needs:
 //
 //	n = 11, length = 6, stride = 5
 //
@@ -105,8 +106,9 @@ func long(documents []document, need int) error {
 	return nil
 }
 
-// Sample is a sequence of token ids and what of it is scored: for each score the stretches of tokens that it is the mean of.
-// What comes after the last only makes the length, and so the rung, right.
+// Sample is a sequence of token ids and what of it is scored: for each score the stretches of
+// tokens that it is the mean of. What comes after the last only makes the length, and so the rung,
+// right.
 type Sample struct {
 	Tokens []int
 	Scored [][]Span
@@ -133,7 +135,8 @@ func (s Sample) Check() error {
 	return nil
 }
 
-// Score reads the sequence once and returns the mean NLL of each score, in nats. Non-finite values are ErrNotFinite.
+// Score reads the sequence once and returns the mean NLL of each score, in nats. Non-finite values
+// are ErrNotFinite.
 func (s Sample) Score(ctx context.Context, e Engine) ([]float64, error) {
 	if err := s.Check(); err != nil {
 		return nil, err
@@ -162,10 +165,13 @@ func (s Sample) Score(ctx context.Context, e Engine) ([]float64, error) {
 	return means, nil
 }
 
-// Score returns the mean NLL, in nats, of tokens[from:] over all windows, each token weighing the same, and how many
-// tokens were scored; exp(nll) is the perplexity. It is the fitness of a search: windows are prepared once
-// (SampleWindows) and scored for each ladder that the engine is given. Non-finite values are ErrNotFinite.
-func Score(ctx context.Context, e Engine, windows [][]int, from int) (mean float64, tokens int, err error) {
+// Score returns the mean NLL, in nats, of tokens[from:] over all windows, each token weighing the
+// same, and how many tokens were scored; exp(nll) is the perplexity. It is the fitness of a search:
+// windows are prepared once (SampleWindows) and scored for each ladder that the engine is given.
+// Non-finite values are ErrNotFinite.
+func Score(ctx context.Context, e Engine, windows [][]int, from int) (mean float64, tokens int,
+	err error,
+) {
 	var sum float64
 	for _, w := range windows {
 		values, err := nll(ctx, e, w, from)
@@ -183,8 +189,9 @@ func Score(ctx context.Context, e Engine, windows [][]int, from int) (mean float
 	return sum / float64(tokens), tokens, nil
 }
 
-// SampleWindows cuts count windows of exactly length tokens (the model's BOS included) out of the texts: disjoint, evenly
-// spread, from each text in turn. It asks for no more windows than the texts hold.
+// SampleWindows cuts count windows of exactly length tokens (the model's BOS included) out of the
+// texts: disjoint, evenly spread, from each text in turn. It asks for no more windows than the
+// texts hold.
 func SampleWindows(e Engine, texts []Text, length, count int) ([][]int, error) {
 	if count < 1 {
 		return nil, fmt.Errorf("cannot sample %d windows: ask for at least 1", count)
@@ -212,16 +219,19 @@ func SampleWindows(e Engine, texts []Text, length, count int) ([][]int, error) {
 			want++
 		}
 		if has := len(d.tokens) / body; want > has {
-			return nil, fmt.Errorf("text %q has %d tokens and needs %d for %d windows of %d: give a longer text or ask for fewer windows",
-				d.text.Name, len(d.tokens), want*body, want, length)
+			return nil,
+				fmt.Errorf("text %q has %d tokens and needs %d for %d windows of %d: give a longer text or ask for fewer windows",
+					d.text.Name, len(d.tokens), want*body, want, length)
 		}
 		for k := range want {
 			start := 0
 			if want > 1 {
-				// The gaps between windows are equal but for rounding, and never negative since want windows fit.
+				// The gaps between windows are equal but for rounding, and never negative since
+				// want windows fit.
 				start = k * (len(d.tokens) - body) / (want - 1)
 			}
-			windows = append(windows, append(append([]int(nil), bos...), d.tokens[start:start+body]...))
+			windows = append(windows, append(append([]int(nil), bos...),
+				d.tokens[start:start+body]...))
 		}
 	}
 	return windows, nil

@@ -214,7 +214,8 @@ func (r reported) differs(measured []evals.Row, same bool) (faults []string) {
 		i := slices.IndexFunc(measured, func(m evals.Row) bool {
 			return m.Method == row[0] && m.Length == length
 		})
-		if i < 0 || measured[i].Perplexity == nil || measured[i].Passkey == nil {
+		if i < 0 || measured[i].Figure("perplexity") == nil ||
+			measured[i].Figure("passkey") == nil {
 			faults = append(
 				faults,
 				fmt.Sprintf("%s has no %s at %d tokens", r.path, row[0], length),
@@ -225,12 +226,12 @@ func (r reported) differs(measured []evals.Row, same bool) (faults []string) {
 		if row[0] == "longrope" && !same {
 			continue
 		}
-		ppl := fmt.Sprintf("%.2f ± %.2f", *m.Perplexity, *m.PerplexityStderr)
+		ppl := fmt.Sprintf("%.2f ± %.2f", *m.Figure("perplexity"), *m.Figure("perplexity_stderr"))
 		keys := fmt.Sprintf(
 			"%.0f %% (%.0f–%.0f)",
-			100**m.Passkey,
-			100**m.PasskeyLow,
-			100**m.PasskeyHigh,
+			100**m.Figure("passkey"),
+			100**m.Figure("passkey_low"),
+			100**m.Figure("passkey_high"),
 		)
 		var p, se, k float64
 		_, err := fmt.Sscanf(row[1]+" "+row[2], "%f ± %f %f", &p, &se, &k)
@@ -238,8 +239,9 @@ func (r reported) differs(measured []evals.Row, same bool) (faults []string) {
 		case err != nil:
 			faults = append(faults, fmt.Sprintf("%s: %v in %q", row[0], err, row[1:]))
 		case same && (row[1] != ppl || row[2] != keys),
-			math.Abs(p / *m.Perplexity - 1) > 1e-3, math.Abs(se / *m.PerplexityStderr - 1) > 1e-2,
-			math.Abs(k-100**m.Passkey) > 5.5:
+			math.Abs(p / *m.Figure("perplexity") - 1) > 1e-3,
+			math.Abs(se / *m.Figure("perplexity_stderr") - 1) > 1e-2,
+			math.Abs(k-100**m.Figure("passkey")) > 5.5:
 			faults = append(faults, fmt.Sprintf("the README has %s: %s, %s; %s has %s, %s",
 				row[0], row[1], row[2], r.path, ppl, keys))
 		}
@@ -311,17 +313,11 @@ func TestReadmeRules(t *testing.T) {
 }
 
 func TestReadmeReportRules(t *testing.T) {
-	f := func(v float64) *float64 { return &v }
-	row := func(method string, perplexity, share float64) evals.Row {
-		return evals.Row{
-			Method:           method,
-			Length:           8,
-			Perplexity:       f(perplexity),
-			PerplexityStderr: f(1),
-			Passkey:          f(share),
-			PasskeyLow:       f(0.1),
-			PasskeyHigh:      f(0.9),
-		}
+	row := func(method string, perplexity, share float64) (r evals.Row) {
+		text := fmt.Sprintf(`{"method": %q, "length": 8, "perplexity": %v, "perplexity_stderr": 1,
+			"passkey": %v, "passkey_low": 0.1, "passkey_high": 0.9}`, method, perplexity, share)
+		require.NoError(t, json.Unmarshal([]byte(text), &r))
+		return r
 	}
 	all := reports("x\n<!-- report: a.json cpu=icelake -->\n| t | p | k |\n|---|---|---|\n" +
 		"| ntk | 20.00 ± 1.00 | 50 % (10–90) |\n| longrope | 19.00 ± 1.00 | 55 % (10–90) |\n\ny\n")

@@ -187,7 +187,8 @@ func resolve(path string) (to string, old fs.FileInfo, err error) {
 		switch {
 		case err != nil: // follow says what is wrong
 		case old.IsDir():
-			return "", nil, fmt.Errorf("%s is a folder, not a regular file; give a file's name", path)
+			return "", nil, fmt.Errorf("%s is a folder, not a regular file; give a file's name",
+				path)
 		case !old.Mode().IsRegular():
 			return "", nil, fmt.Errorf("%s: exists and is not a regular file", path)
 		}

@@ -18,3 +18,11 @@ func comparison(t testing.TB) *evals.Comparison {
 	require.NoError(t, json.Unmarshal(b, c))
 	return c
 }
+
+// grids are the heat maps of a comparison.
+func grids(c *evals.Comparison) (all []evals.Grid) {
+	for _, r := range evals.ResultsOf[*evals.PasskeyResult](c) {
+		all = append(all, r.Grid())
+	}
+	return all
+}

@@ -47,13 +47,16 @@ func newFigure(format string, width, height vg.Length) *figure {
 
 // textStyle: x and y are the alignments, 0 for left or bottom to -1 for right or top.
 func (f *figure) textStyle(size float64, c color.Color, x text.XAlignment, y text.YAlignment,
-	bold bool) text.Style {
+	bold bool,
+) text.Style {
 	fnt := font.Font{Typeface: "Liberation", Variant: "Sans", Size: vg.Length(size)}
 	if bold {
 		fnt.Weight = stdfont.WeightBold
 	}
-	return text.Style{Color: c, Font: fnt, XAlign: x, YAlign: y,
-		Handler: text.Plain{Fonts: f.fonts}}
+	return text.Style{
+		Color: c, Font: fnt, XAlign: x, YAlign: y,
+		Handler: text.Plain{Fonts: f.fonts},
+	}
 }
 
 // write puts a line of text and returns its width.
@@ -204,8 +207,10 @@ func (a area) Y(v float64) vg.Length {
 }
 
 func (a area) at(p vg.Point) vg.Point {
-	return vg.Point{X: a.X(float64(p.X)),
-		Y: a.Y(float64(p.Y))}
+	return vg.Point{
+		X: a.X(float64(p.X)),
+		Y: a.Y(float64(p.Y)),
+	}
 }
 
 // curves draws bands first, then lines, the last on top.

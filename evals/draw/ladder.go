@@ -39,12 +39,12 @@ func Ladder(path string, l *ropescale.Ladder) error {
 	}
 
 	bars := chart{
-		title:    "Which factors a token gets",
+		title: "Which factors a token gets",
 		subtitle: "a sequence is on the rung that serves its length; " +
 			"its first tokens, in the start window, keep the model's own RoPE",
-		xlabel:   "position in the sequence",
-		x:        axis{min: firstPosition(l), max: float64(longest), log: true},
-		y:        axis{min: 0, max: float64(rows)},
+		xlabel: "position in the sequence",
+		x:      axis{min: firstPosition(l), max: float64(longest), log: true},
+		y:      axis{min: 0, max: float64(rows)},
 	}
 	for r := range rows {
 		bars.y.ticks = append(bars.y.ticks, tick{float64(r) + 0.5, rowName(r)})

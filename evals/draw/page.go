@@ -130,9 +130,11 @@ func WritePage(w io.Writer, p *SearchPage) error {
 		text := slices.ContainsFunc(r.Methods, func(m MethodPage) bool { return m.Text != nil })
 		further := slices.ContainsFunc(r.Methods,
 			func(m MethodPage) bool { return m.Further != nil })
-		view.Rungs = append(view.Rungs, rungView{r, convergencePanel(r), carriesPanel(r),
+		view.Rungs = append(view.Rungs, rungView{
+			r, convergencePanel(r), carriesPanel(r),
 			rungPanel(r, critical), attentionPanel(r), windowsPanel(r), keys, further,
-			keys && text})
+			keys && text,
+		})
 	}
 	if l := p.Ladder; l != nil {
 		for i, g := range l.Rungs {

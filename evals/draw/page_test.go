@@ -20,22 +20,28 @@ import (
 // held-out text.
 func somePage(t testing.TB) *SearchPage {
 	rope := ropescale.Rope{Dims: 16, FreqBase: 10000, OriginalContextLength: 128}
-	p := &SearchPage{Title: "tiny <b>, from 128 to 512 tokens", Model: "tiny.gguf",
+	p := &SearchPage{
+		Title: "tiny <b>, from 128 to 512 tokens", Model: "tiny.gguf",
 		Digest: "sha256:1", Rope: rope, Command: "ollama longrope search 'a & b.gguf'",
-		Next: []string{"ollama longrope convert"}, Texts: []string{"a"}, HeldOut: []string{"b"}}
+		Next: []string{"ollama longrope convert"}, Texts: []string{"a"}, HeldOut: []string{"b"},
+	}
 	value := func(v float64) *float64 { return &v }
 	var rungs []ropescale.Rung
 	for _, target := range []int{256, 512} {
-		r := RungPage{Target: target, Measure: "perplexity of 2 windows",
-			Search: "Searched by cma, seed 1", Trials: 14, HeldOutTokens: 1234}
+		r := RungPage{
+			Target: target, Measure: "perplexity of 2 windows",
+			Search: "Searched by cma, seed 1", Trials: 14, HeldOutTokens: 1234,
+		}
 		for i, name := range ropescale.MethodNames(ropescale.Seed)[:3] {
 			method, err := ropescale.MethodByName(name)
 			require.NoError(t, err)
 			g, err := method.Rung(rope, target, ropescale.MethodOptions{})
 			require.NoError(t, err)
-			r.Methods = append(r.Methods, MethodPage{Method: name,
+			r.Methods = append(r.Methods, MethodPage{
+				Method:  name,
 				Fitness: value([]float64{50, 12, 13}[i]), Text: value([]float64{50, 12, 13}[i]),
-				HeldOut: value([]float64{60, 14, 15}[i]), Rung: g})
+				HeldOut: value([]float64{60, 14, 15}[i]), Rung: g,
+			})
 		}
 		best := r.Methods[1].Rung
 		for i := range 14 {
@@ -58,8 +64,10 @@ func somePage(t testing.TB) *SearchPage {
 			best = g
 		}
 		r.Rival = value(14)
-		r.Methods = append(r.Methods, MethodPage{Method: "longrope", Fitness: value(12.5 - 0.1*13),
-			Text: value(11.2), HeldOut: value(13.72), Rung: best})
+		r.Methods = append(r.Methods, MethodPage{
+			Method: "longrope", Fitness: value(12.5 - 0.1*13),
+			Text: value(11.2), HeldOut: value(13.72), Rung: best,
+		})
 		p.Rungs = append(p.Rungs, r)
 		best.Length = target
 		rungs = append(rungs, best)
@@ -91,8 +99,10 @@ func TestPage(t *testing.T) {
 	refused := somePage(t)
 	*refused.Rungs[0].Methods[3].Fitness = 11.5
 	assert.Equal(t, 1, strings.Count(page(t, refused), "decided against the lowest"))
-	for _, title := range []string{"Convergence", "Does it carry over?", "Factors",
-		"Attention factor", "Start window"} {
+	for _, title := range []string{
+		"Convergence", "Does it carry over?", "Factors",
+		"Attention factor", "Start window",
+	} {
 		assert.Equal(t, 2, strings.Count(html, "<h3>"+title+"</h3>"), title)
 	}
 	assert.Contains(t, html, "<h3>The ladder</h3>")
@@ -125,8 +135,10 @@ func TestPage(t *testing.T) {
 		"<th>hidden keys, nats<th>further keys, nats<th>perplexity, search text"))
 
 	// It needs nothing else, and runs nothing.
-	for _, word := range []string{"<script", "http:", "https:", "src=", "url(", "@import",
-		"<link"} {
+	for _, word := range []string{
+		"<script", "http:", "https:", "src=", "url(", "@import",
+		"<link",
+	} {
 		assert.NotContains(t, html, word)
 	}
 	// Every picture is well formed, and no point is outside of it.

@@ -24,8 +24,10 @@ var methodShades = []shade{
 }
 
 // otherColors are those of curves in figures that are no method's.
-var otherColors = []uint32{0x0072b2, 0xd55e00, 0x009e73, 0xcc79a7, 0xe69f00, 0x332288, 0x882255,
-	0x56b4e9}
+var otherColors = []uint32{
+	0x0072b2, 0xd55e00, 0x009e73, 0xcc79a7, 0xe69f00, 0x332288, 0x882255,
+	0x56b4e9,
+}
 
 // methodIndex is the place of a method, by name or label, in ropescale.Methods; -1 if it is none.
 // The stock model runs with its own RoPE.

@@ -135,8 +135,10 @@ func carriesPanel(r *RungPage) template.HTML {
 // attentionPanel is the fitness of all candidates over their attention factors; empty where the
 // search had but one.
 func attentionPanel(r *RungPage) template.HTML {
-	p := &panel{xlabel: "attention factor", ylabel: "fitness",
-		x: axis{min: math.Inf(1), max: math.Inf(-1)}, y: r.fitnessAxis()}
+	p := &panel{
+		xlabel: "attention factor", ylabel: "fitness",
+		x: axis{min: math.Inf(1), max: math.Inf(-1)}, y: r.fitnessAxis(),
+	}
 	values := map[float64]bool{}
 	for _, c := range r.Candidates {
 		values[c.Rung.AttentionFactor] = true
@@ -176,8 +178,10 @@ func windowsPanel(r *RungPage) template.HTML {
 		return ""
 	}
 	at := func(window int) float64 { return math.Max(float64(window), 0.5) }
-	p := &panel{xlabel: "start window, tokens", ylabel: "best fitness",
-		x: axis{min: 0.5, log: true}, y: axis{min: math.Inf(1), max: math.Inf(-1)}}
+	p := &panel{
+		xlabel: "start window, tokens", ylabel: "best fitness",
+		x: axis{min: 0.5, log: true}, y: axis{min: math.Inf(1), max: math.Inf(-1)},
+	}
 	windows := slices.Sorted(maps.Keys(best))
 	var points [][2]float64
 	low := slices.Min(slices.Collect(maps.Values(best)))
@@ -244,8 +248,10 @@ type factorLine struct {
 }
 
 func factorsPanel(series []factorLine, critical int) template.HTML {
-	p := &panel{xlabel: "RoPE pair i, from the fastest to the slowest", ylabel: "factor λᵢ",
-		y: axis{min: 1, max: 1, log: true}}
+	p := &panel{
+		xlabel: "RoPE pair i, from the fastest to the slowest", ylabel: "factor λᵢ",
+		y: axis{min: 1, max: 1, log: true},
+	}
 	for _, s := range series {
 		p.x.max = math.Max(p.x.max, float64(len(s.factors)-1))
 		p.y.include(s.factors...)

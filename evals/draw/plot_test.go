@@ -20,28 +20,54 @@ import (
 
 func TestPlots(t *testing.T) {
 	c := comparison(t)
-	factors := []FactorSeries{{"linear", []float64{8, 8, 8, 8}},
-		{"longrope", []float64{1, 1.5, 4, 9}}}
-	ladder := &ropescale.Ladder{OriginalContextLength: 256, RopeDimensionCount: 8,
+	factors := []FactorSeries{
+		{"linear", []float64{8, 8, 8, 8}},
+		{"longrope", []float64{1, 1.5, 4, 9}},
+	}
+	ladder := &ropescale.Ladder{
+		OriginalContextLength: 256, RopeDimensionCount: 8,
 		Rungs: []ropescale.Rung{
-			{Length: 512, AttentionFactor: 1, Factors: []float64{1, 1, 2, 2}}, {Length: 2048,
-				StartWindow: 32, AttentionFactor: 1.1, Factors: []float64{1, 2, 4, 8}}}}
-	search := []SearchSeries{{"longrope", []SearchPoint{{6144, 16}, {12288, math.Inf(1)},
-		{18432, 15}, {24576, 15.5}}}}
+			{Length: 512, AttentionFactor: 1, Factors: []float64{1, 1, 2, 2}}, {
+				Length:      2048,
+				StartWindow: 32, AttentionFactor: 1.1, Factors: []float64{1, 2, 4, 8},
+			},
+		},
+	}
+	search := []SearchSeries{{"longrope", []SearchPoint{
+		{6144, 16},
+		{12288, math.Inf(1)},
+		{18432, 15},
+		{24576, 15.5},
+	}}}
 	for name, tt := range map[string]struct {
 		plot func(path string) error
 		text []string // that an SVG of it shows
 	}{
-		"perplexity": {func(p string) error { return Perplexity(p, c.Perplexity) },
-			[]string{"stock, 300", "long, 420", "trained up to 64", "perplexity"}},
-		"passkey": {func(p string) error { return Passkey(p, c.Passkey) },
-			[]string{">stock<", ">long<", ">300<", ">420<", ">100<", ">0<", ">all<",
-				"50 % (22 to 78)"}},
-		"factors": {func(p string) error { return Factors(p, factors) },
-			[]string{">linear<", ">longrope<", ">8<"}},
-		"ladder": {func(p string) error { return Ladder(p, ladder) },
-			[]string{">rung 2, 2k<", ">own RoPE<", ">sequences of 513 – 2048 tokens<",
-				">start window 32<"}},
+		"perplexity": {
+			func(p string) error {
+				return Perplexity(p,
+					evals.ResultsOf[*evals.PerplexityResult](c))
+			},
+			[]string{"stock, 300", "long, 420", "trained up to 64", "perplexity"},
+		},
+		"passkey": {
+			func(p string) error { return HeatMaps(p, c.Engine.Model, grids(c)) },
+			[]string{
+				">stock<", ">long<", ">300<", ">420<", ">100<", ">0<", ">all<",
+				"50 % (22 to 78)",
+			},
+		},
+		"factors": {
+			func(p string) error { return Factors(p, factors) },
+			[]string{">linear<", ">longrope<", ">8<"},
+		},
+		"ladder": {
+			func(p string) error { return Ladder(p, ladder) },
+			[]string{
+				">rung 2, 2k<", ">own RoPE<", ">sequences of 513 – 2048 tokens<",
+				">start window 32<",
+			},
+		},
 		"search": {func(p string) error {
 			return Search(p, search, []Baseline{{"yarn", 16.2}, {"linear", 70}})
 		}, []string{"yarn 16.2<", "above the figure: linear 70.00", ">20k<"}},
@@ -96,9 +122,9 @@ func TestPlotBadInput(t *testing.T) {
 	require.Error(t, Perplexity(path, nil))
 	require.ErrorContains(t, Perplexity(path,
 		[]*evals.PerplexityResult{{Provenance: evals.Provenance{Method: "a"}}}), `"a" has no curve`)
-	require.Error(t, Passkey(path, nil))
-	require.ErrorContains(t, Passkey(path,
-		[]*evals.PasskeyResult{{Provenance: evals.Provenance{Method: "a"}}}), `"a" has no cells`)
+	require.Error(t, HeatMaps(path, "", nil))
+	empty := evals.PasskeyResult{Provenance: evals.Provenance{Method: "a"}}
+	require.ErrorContains(t, HeatMaps(path, "", []evals.Grid{empty.Grid()}), `"a" has no cells`)
 	require.Error(t, Factors(path, nil))
 	require.ErrorContains(t, Factors(path, []FactorSeries{{"a", []float64{1, 0}}}),
 		`factor 1 of "a" is 0`)
@@ -116,7 +142,7 @@ func TestPlotBadInput(t *testing.T) {
 
 func TestJoinedBucketsKeepTheMean(t *testing.T) {
 	c := comparison(t)
-	for _, r := range c.Perplexity {
+	for _, r := range evals.ResultsOf[*evals.PerplexityResult](c) {
 		var want, got float64
 		var tokens, points int
 		for _, b := range r.Curve {
@@ -140,10 +166,19 @@ func TestJoinedBucketsKeepTheMean(t *testing.T) {
 }
 
 func TestTicksAndLabels(t *testing.T) {
-	for _, r := range [][2]float64{{14.2, 17.3}, {1, 8}, {1, 600}, {15, 900}, {0, 1.05e6},
-		{2.5, 2.6}, {1, 131072}} {
-		for name, ticks := range map[string][]tick{"linear": linearTicks(r[0], r[1]),
-			"log": logTicks(math.Max(r[0], 1e-3), r[1])} {
+	for _, r := range [][2]float64{
+		{14.2, 17.3},
+		{1, 8},
+		{1, 600},
+		{15, 900},
+		{0, 1.05e6},
+		{2.5, 2.6},
+		{1, 131072},
+	} {
+		for name, ticks := range map[string][]tick{
+			"linear": linearTicks(r[0], r[1]),
+			"log":    logTicks(math.Max(r[0], 1e-3), r[1]),
+		} {
 			require.GreaterOrEqual(t, len(ticks), 3, "%s %v", name, r)
 			require.LessOrEqual(t, len(ticks), 14, "%s %v", name, r)
 			labels := map[string]bool{}
@@ -161,7 +196,7 @@ func TestTicksAndLabels(t *testing.T) {
 func TestTerminal(t *testing.T) {
 	c := comparison(t)
 	var b bytes.Buffer
-	require.NoError(t, HeatMap(&b, c.Passkey[1], false))
+	require.NoError(t, HeatMap(&b, grids(c)[1], false))
 	require.Equal(t, `long  50 % of 8 (95 %: 22 to 78)
   depth    300    420
      0%  █ 100  ·   0
@@ -169,21 +204,21 @@ func TestTerminal(t *testing.T) {
     all  █ 100  ·   0
 `, b.String())
 	b.Reset()
-	require.NoError(t, HeatMap(&b, c.Passkey[1], true))
+	require.NoError(t, HeatMap(&b, grids(c)[1], true))
 	require.Equal(t, 6, strings.Count(b.String(), "\x1b[0m"))
 	require.Equal(t, "▁▃▆█ █▁", Sparkline([]float64{0, 2, 5, 7, math.NaN(), 99, -1}, 0, 7))
 	require.Equal(t, "▁▁", Sparkline([]float64{3, 3}, 3, 3))
 
 	b.Reset()
 	require.NoError(t, Table(&b, c))
-	require.Equal(t, `  method  length  perplexity  ± se       vs stock  bits/byte  passkey    95 %
-  stock      300        8.32  0.05              -      3.057      0 %    0–49
-  stock      420        9.23  0.16              -      3.206      0 %    0–49
-  long       300        2.53  0.02  -69.6 ± 0.1 %      1.340    100 %  51–100
-  long       420        2.80  0.10  -69.7 ± 0.5 %      1.485      0 %    0–49
+	require.Equal(t, `  method  length  perplexity  ± se       vs stock  bits/byte  passkey    95 %  nll of the key
+  stock      300        8.32  0.05              -      3.057      0 %    0–49           8.170
+  stock      420        9.23  0.16              -      3.206      0 %    0–49           8.170
+  long       300        2.53  0.02  -69.6 ± 0.1 %      1.340    100 %  51–100           6.670
+  long       420        2.80  0.10  -69.7 ± 0.5 %      1.485      0 %    0–49           8.170
 `, b.String())
 	b.Reset()
-	require.NoError(t, CurveLines(&b, c.Perplexity))
+	require.NoError(t, CurveLines(&b, evals.ResultsOf[*evals.PerplexityResult](c)))
 	require.Equal(t, 4, strings.Count(b.String(), "\n"))
 	require.Contains(t, b.String(), "8.32 ± 0.05")
 }

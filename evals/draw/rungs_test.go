@@ -31,8 +31,11 @@ func TestFactorBars(t *testing.T) {
 }
 
 func TestFactorLines(t *testing.T) {
-	rows := []ropescale.Rung{{Factors: []float64{1, 1, 1, 1}}, {Factors: []float64{1, 2, 2, 2}},
-		{Factors: []float64{1, 4, 8, 8}}}
+	rows := []ropescale.Rung{
+		{Factors: []float64{1, 1, 1, 1}},
+		{Factors: []float64{1, 2, 2, 2}},
+		{Factors: []float64{1, 4, 8, 8}},
+	}
 	lines := strings.Split(FactorLines(rows, []rune("·12"), 1, 8), "\n")
 	assert.Equal(t, "  8 ┤                2       2", lines[0])
 	assert.Equal(t, "    ┤        2", lines[4])
@@ -45,8 +48,10 @@ func TestFactorLines(t *testing.T) {
 // Every length is served by the row that RungFor names, and the bars tell the same.
 func TestServedBars(t *testing.T) {
 	rung := func(length, window int) ropescale.Rung {
-		return ropescale.Rung{Length: length, StartWindow: window, AttentionFactor: 1,
-			Factors: []float64{1, 2}}
+		return ropescale.Rung{
+			Length: length, StartWindow: window, AttentionFactor: 1,
+			Factors: []float64{1, 2},
+		}
 	}
 	for name, tt := range map[string]struct {
 		rungs []ropescale.Rung
@@ -54,15 +59,22 @@ func TestServedBars(t *testing.T) {
 	}{
 		"one": {[]ropescale.Rung{rung(2048, 16)}, []string{
 			"  own RoPE ███████████████████████████               sequences of 1 – 256",
-			"  rung 1   ░░░░░░░░░███████████████████████████████  sequences of 257 – 2,048"}},
-		"short factors": {[]ropescale.Rung{rung(128, 0), rung(2048, 0)},
-			[]string{"sequences of 129 – 256", "sequences of 1 – 128", "sequences of 257 – 2,048"}},
-		"at L": {[]ropescale.Rung{rung(256, 0), rung(2048, 0)},
-			[]string{"no sequences", "sequences of 1 – 256", "sequences of 257 – 2,048"}},
+			"  rung 1   ░░░░░░░░░███████████████████████████████  sequences of 257 – 2,048",
+		}},
+		"short factors": {
+			[]ropescale.Rung{rung(128, 0), rung(2048, 0)},
+			[]string{"sequences of 129 – 256", "sequences of 1 – 128", "sequences of 257 – 2,048"},
+		},
+		"at L": {
+			[]ropescale.Rung{rung(256, 0), rung(2048, 0)},
+			[]string{"no sequences", "sequences of 1 – 256", "sequences of 257 – 2,048"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := &ropescale.Ladder{Version: ropescale.LadderVersion, OriginalContextLength: 256,
-				RopeDimensionCount: 4, Rungs: tt.rungs}
+			l := &ropescale.Ladder{
+				Version: ropescale.LadderVersion, OriginalContextLength: 256,
+				RopeDimensionCount: 4, Rungs: tt.rungs,
+			}
 			require.NoError(t, l.Validate())
 			plot := ServedBars(l)
 			for i, line := range strings.Split(plot, "\n")[:len(tt.want)] {

@@ -34,6 +34,7 @@ func (p *panel) X(v float64) float64 {
 	}
 	return p.left + float64(p.x.norm(v))*(panelRight-p.left)
 }
+
 func (p *panel) Y(v float64) float64 {
 	return panelBottom - float64(p.y.norm(v))*(panelBottom-panelTop)
 }

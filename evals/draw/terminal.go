@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -11,24 +12,21 @@ import (
 	"github.com/longrope/longrope/evals/label"
 )
 
-// HeatMap writes a passkey result as a table, depth down and length across, in percent. With color,
-// cells have Passkey's colours; without, a block before each number grows with it, so that the
-// shape is seen in a log file too.
-func HeatMap(w io.Writer, r *evals.PasskeyResult, color bool) error {
-	g := gridOf(r)
+// HeatMap writes a grid as a table in percent. With color, cells have the colours of HeatMaps;
+// without, a block before each number grows with it, so that the shape is seen in a log file too.
+func HeatMap(w io.Writer, g evals.Grid, color bool) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %.0f %% of %d (95 %%: %.0f to %.0f)\n  depth", r.Method, 100*r.Rate,
-		r.Trials, 100*r.Low, 100*r.High)
-	for _, l := range g.lengths {
-		fmt.Fprintf(&b, " %6s", label.Size(l))
+	fmt.Fprintf(&b, "%s  %.0f %% of %d (95 %%: %.0f to %.0f)\n  %5s", g.Method, 100*g.Total.Rate,
+		g.Total.Trials, 100*g.Total.Low, 100*g.Total.High, g.Down)
+	for _, c := range g.Columns {
+		fmt.Fprintf(&b, " %6s", c)
 	}
 	b.WriteString("\n")
-	row := func(label string, depth float64) {
-		fmt.Fprintf(&b, "  %5s", label)
-		for _, l := range g.lengths {
-			c, ok := g.cells[l][depth]
+	for r, name := range g.Rows {
+		fmt.Fprintf(&b, "  %5s", strings.ReplaceAll(name, " ", ""))
+		for _, c := range g.Cells[r] {
 			switch {
-			case !ok:
+			case c == nil:
 				fmt.Fprintf(&b, " %6s", "")
 			case color:
 				back, text := heat(c.Rate), "38;5;16"
@@ -36,18 +34,15 @@ func HeatMap(w io.Writer, r *evals.PasskeyResult, color bool) error {
 					text = "38;5;231"
 				}
 				fmt.Fprintf(&b, " \x1b[48;2;%d;%d;%d;%sm %4.0f \x1b[0m", back.R, back.G, back.B,
-					text, 100*c.Rate)
+					text,
+					100*c.Rate)
 			default:
-				fmt.Fprintf(&b, "  %s %3.0f",
-					string(shades[int(math.Round(c.Rate*float64(len(shades)-1)))]), 100*c.Rate)
+				shade := shades[int(math.Round(c.Rate*float64(len(shades)-1)))]
+				fmt.Fprintf(&b, "  %c %3.0f", shade, 100*c.Rate)
 			}
 		}
 		b.WriteString("\n")
 	}
-	for _, d := range g.depths {
-		row(fmt.Sprintf("%.0f%%", 100*d), d)
-	}
-	row("all", -1)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -100,37 +95,59 @@ func CurveLines(w io.Writer, results []*evals.PerplexityResult) error {
 	return nil
 }
 
-// Table writes the comparison for people: a line per method and length, errors and intervals beside
-// the figures, and the change in perplexity against the first method, which is known better than
-// either perplexity.
+// Table writes the comparison for people: a line per method and length, and the columns of its
+// tasks, errors and intervals next to the figures. A column that would be empty is left out.
 func Table(w io.Writer, c *evals.Comparison) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	if len(c.Rows) == 0 {
 		return nil
 	}
-	name := len("method")
+	name, short := len("method"), true
 	for _, r := range c.Rows {
 		name = max(name, len(r.Method))
 	}
-	fmt.Fprintf(t, "%-*s", name, "method") // padded here: names stand left, figures right
-	fmt.Fprintln(t,
-		"\tlength\tperplexity\t± se\tvs "+c.Rows[0].Method+"\tbits/byte\tpasskey\t95 %\t")
+	var cells []evals.Cell
+	for _, task := range c.Tasks {
+		short = short && task.Task.Short
+		for _, cell := range task.Task.Table {
+			some := func(r evals.Row) bool { return cell.Text(r) != "" }
+			if slices.ContainsFunc(c.Rows, some) {
+				cell.Head = strings.ReplaceAll(cell.Head, "{first}", c.Rows[0].Method)
+				cells = append(cells, cell)
+			}
+		}
+	}
+	length := "length"
+	if short {
+		length = "factors for"
+	}
+	// Methods are padded here: names stand left, figures right.
+	fmt.Fprintf(t, "%-*s\t%s", name, "method", length)
+	for _, cell := range cells {
+		fmt.Fprintf(t, "\t%s", cell.Head)
+	}
+	fmt.Fprint(t, "\t\n")
 	for _, r := range c.Rows {
-		ppl, se, change, bits, key, interval := "-", "-", "-", "-", "-", "-"
-		if r.Perplexity != nil {
-			ppl, se, bits = fmt.Sprintf("%.2f", *r.Perplexity), fmt.Sprintf("%.2f",
-				*r.PerplexityStderr), fmt.Sprintf("%.3f", *r.BitsPerByte)
+		fmt.Fprintf(t, "%-*s\t%s", name, r.Method, lengthOf(r, short))
+		for _, cell := range cells {
+			text := cell.Text(r)
+			if text == "" {
+				text = "-"
+			}
+			fmt.Fprintf(t, "\t%s", text)
 		}
-		if r.NLLChange != nil {
-			ratio := math.Exp(*r.NLLChange)
-			change = fmt.Sprintf("%+.1f ± %.1f %%", 100*(ratio-1), 100*ratio**r.NLLChangeStderr)
-		}
-		if r.Passkey != nil {
-			key, interval = fmt.Sprintf("%.0f %%", 100**r.Passkey), fmt.Sprintf("%.0f–%.0f",
-				100**r.PasskeyLow, 100**r.PasskeyHigh)
-		}
-		fmt.Fprintf(t, "%-*s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t\n", name, r.Method, r.Length, ppl, se,
-			change, bits, key, interval)
+		fmt.Fprint(t, "\t\n")
 	}
 	return t.Flush()
+}
+
+// lengthOf is the length of a row; for short prompts the rung that they got.
+func lengthOf(r evals.Row, short bool) string {
+	switch {
+	case !short:
+		return fmt.Sprint(r.Length)
+	case r.Length == 0:
+		return "its own"
+	}
+	return label.Size(r.Length)
 }

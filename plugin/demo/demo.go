@@ -52,7 +52,8 @@ the model, ask it for a passkey on a real server, and measure it beside the meth
 		},
 	}
 	cmd.Flags().StringVarP(&d.dir, "output", "o", "longrope-demo", "Folder to write to")
-	cmd.Flags().StringVar(&d.budget, "budget", "", "Budget of the search, in tokens (600k) or time (90s); default: the search's own")
+	cmd.Flags().StringVar(&d.budget, "budget", "",
+		"Budget of the search, in tokens (600k) or time (90s); default: the search's own")
 	cmd.Flags().Uint64Var(&d.seed, "seed", 1, "Seed of the search and of the passkeys")
 	cmd.Flags().IntVar(&d.trials, "trials", 4, "Passkey trials of each length and depth")
 	return cmd
@@ -78,15 +79,18 @@ type report struct {
 
 func (d *demo) step(format string, args ...any) {
 	d.steps++
-	fmt.Fprintf(d.err, "\n[%d/5, %s] %s\n", d.steps, time.Since(d.started).Round(time.Second), fmt.Sprintf(format, args...))
+	fmt.Fprintf(d.err, "\n[%d/5, %s] %s\n", d.steps, time.Since(d.started).Round(time.Second),
+		fmt.Sprintf(format, args...))
 }
 
-// longrope runs a command of this program as a user would, and shows it. What it prints goes to out.
+// longrope runs a command of this program as a user would, and shows it. What it prints goes to
+// out.
 func (d *demo) longrope(ctx context.Context, out io.Writer, args ...string) error {
 	fmt.Fprintf(d.err, "$ ollama longrope %s\n", strings.Join(args, " "))
 	cmd := exec.CommandContext(ctx, d.program, append([]string{"longrope"}, args...)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = d.dir, out, d.err
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // a search then leaves a study to go on with
+	// a search then leaves a study to go on with
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("longrope %s: %w", args[0], err)
@@ -116,21 +120,25 @@ func (d *demo) run(ctx context.Context) (err error) {
 		texts = append(texts, "--text", name)
 	}
 
-	d.step("search: which factors let a model trained for %d tokens read %d?", defaultmodel.ContextLength, target)
+	d.step("search: which factors let a model trained for %d tokens read %d?",
+		defaultmodel.ContextLength, target)
 	search := slices.Concat([]string{"search", "default.gguf", "--target", fmt.Sprint(target),
 		"--seed", fmt.Sprint(d.seed), "-o", "factors.json", "--plot", "factors.png"}, texts)
 	if d.budget != "" {
 		search = append(search, "--budget", d.budget)
 	}
-	if s, err := ropescale.ReadStudy(d.path("factors.json.study")); err != nil || s.Options().Seed != d.seed {
-		search = append(search, "--fresh") // what lies there, if anything, is of another version or seed
+	if s, err := ropescale.ReadStudy(d.path("factors.json.study")); err != nil ||
+		s.Options().Seed != d.seed {
+		// what lies there, if anything, is of another version or seed
+		search = append(search, "--fresh")
 	}
 	if err := d.longrope(ctx, d.err, search...); err != nil {
 		return err
 	}
 
 	d.step("convert: write the factors into the model, and a copy whose context length alone is raised")
-	if err := d.longrope(ctx, d.err, "convert", "default.gguf", "--factors", "factors.json", "-o", "default-2k.gguf"); err != nil {
+	if err := d.longrope(ctx, d.err, "convert", "default.gguf", "--factors", "factors.json", "-o",
+		"default-2k.gguf"); err != nil {
 		return err
 	}
 	if err := d.raise(ctx); err != nil {
@@ -177,13 +185,17 @@ the same with your own model:
   ollama longrope convert MODEL --factors factors.json --name MODEL-32k
   ollama run MODEL-32k
 `, answers["expected"], len(prompt.Tokens),
-		"stock model", quote(answers["stock"]), "stock, context length raised", quote(answers["stock_raised"]), "longrope", quote(answers["longrope"]),
-		strings.Join([]string{d.path("result-perplexity.png"), d.path("result-passkey.png"), d.path("factors.png"), d.path("factors-search.png")}, " "), d.path("factors.html"), d.path("report.json"))
+		"stock model", quote(answers["stock"]), "stock, context length raised",
+		quote(answers["stock_raised"]), "longrope", quote(answers["longrope"]),
+		strings.Join([]string{d.path("result-perplexity.png"), d.path("result-passkey.png"),
+			d.path("factors.png"), d.path("factors-search.png")}, " "), d.path("factors.html"),
+		d.path("report.json"))
 	return nil
 }
 
-// raise writes the stock model with its context length raised and nothing else: what it is fair to compare with. The host
-// truncates the prompt of the model as it is, and any rival looks good beside that.
+// raise writes the stock model with its context length raised and nothing else: what it is fair to
+// compare with. The host truncates the prompt of the model as it is, and any rival looks good
+// beside that.
 func (d *demo) raise(ctx context.Context) error {
 	m, err := convert.Inspect(d.path("default.gguf"))
 	if err != nil {
@@ -196,13 +208,15 @@ func (d *demo) raise(ctx context.Context) error {
 	if err := atomicfile.Write(d.path("stock.json"), l.WriteFactors); err != nil {
 		return err
 	}
-	return d.longrope(ctx, d.err, "convert", "default.gguf", "--factors", "stock.json", "-o", "default-raised.gguf")
+	return d.longrope(ctx, d.err, "convert", "default.gguf", "--factors", "stock.json", "-o",
+		"default-raised.gguf")
 }
 
 // measure compares the methods, and makes the prompt that the server will be asked.
 func (d *demo) measure(ctx context.Context) (*evals.Comparison, *evals.Prompt, error) {
 	var out bytes.Buffer
-	if err := d.longrope(ctx, &out, "eval", "all", "default.gguf", "--lengths", "256,512,1k,2k", "--methods", "stock,linear,ntk,yarn,factors.json",
+	if err := d.longrope(ctx, &out, "eval", "all", "default.gguf", "--lengths", "256,512,1k,2k",
+		"--methods", "stock,linear,ntk,yarn,factors.json",
 		"--trials", fmt.Sprint(d.trials), "--seed", fmt.Sprint(d.seed), "--plot", "result.png", "--json"); err != nil {
 		return nil, nil, err
 	}
@@ -215,12 +229,14 @@ func (d *demo) measure(ctx context.Context) (*evals.Comparison, *evals.Prompt, e
 		return nil, nil, err
 	}
 	defer e.Close()
-	prompt, err := evals.PasskeyPrompt(e, evals.PasskeyOptions{Seed: d.seed, AnswerTokens: answerTokens}, target-target/64, 0.4, 0)
+	prompt, err := evals.PasskeyPrompt(e, evals.PasskeyOptions{Seed: d.seed,
+		AnswerTokens: answerTokens}, target-target/64, 0.4, 0)
 	return &c, prompt, err
 }
 
 // ask creates the three models in a store of their own and asks each over "ollama run".
-func (d *demo) ask(ctx context.Context, prompt *evals.Prompt) (answers map[string]string, err error) {
+func (d *demo) ask(ctx context.Context, prompt *evals.Prompt) (answers map[string]string,
+	err error) {
 	store, err := filepath.Abs(d.path("store"))
 	if err != nil {
 		return nil, err
@@ -235,14 +251,17 @@ func (d *demo) ask(ctx context.Context, prompt *evals.Prompt) (answers map[strin
 	}()
 
 	answers = map[string]string{"expected": prompt.Key}
-	for _, m := range []struct{ answer, file string }{{"stock", "default"}, {"stock_raised", "default-raised"}, {"longrope", "default-2k"}} {
+	for _, m := range []struct{ answer, file string }{{"stock", "default"},
+		{"stock_raised", "default-raised"}, {"longrope", "default-2k"}} {
 		modelfile := fmt.Sprintf("FROM ./%s.gguf\nTEMPLATE %q\nPARAMETER temperature 0\nPARAMETER num_predict %d\nPARAMETER num_ctx %d\n",
 			m.file, defaultmodel.Template, answerTokens, target)
-		if err := atomicfile.WriteBytes(d.path(m.file+".Modelfile"), []byte(modelfile)); err != nil {
+		if err := atomicfile.WriteBytes(d.path(m.file+".Modelfile"),
+			[]byte(modelfile)); err != nil {
 			return nil, err
 		}
 		fmt.Fprintf(d.err, "$ ollama create %s -f %s.Modelfile\n", m.file, m.file)
-		if _, err := s.Run(ctx, nil, "create", m.file, "-f", d.path(m.file+".Modelfile")); err != nil {
+		if _, err := s.Run(ctx, nil, "create", m.file, "-f",
+			d.path(m.file+".Modelfile")); err != nil {
 			return nil, err
 		}
 		fmt.Fprintf(d.err, "$ ollama run %s <prompt.txt\n", m.file)

@@ -67,9 +67,9 @@ func TestRealEngine(t *testing.T) {
 	require.Len(t, carried.Rows, 2)
 	for i := range set.Rows {
 		assert.Equal(t, set.Rows[i].Method, carried.Rows[i].Method)
-		assert.InEpsilon(t, *set.Rows[i].Perplexity, *carried.Rows[i].Perplexity, 1e-4, "%s: factors in the file are float32", set.Rows[i].Method)
+		assert.InEpsilon(t, *set.Rows[i].Figure("perplexity"), *carried.Rows[i].Figure("perplexity"), 1e-4, "%s: factors in the file are float32", set.Rows[i].Method)
 	}
-	assert.NotEqual(t, *set.Rows[0].Perplexity, *set.Rows[1].Perplexity, "factors change something")
+	assert.NotEqual(t, *set.Rows[0].Figure("perplexity"), *set.Rows[1].Figure("perplexity"), "factors change something")
 	assert.Contains(t, string(run("show", long)), "rung 1             512     2x")
 }
 

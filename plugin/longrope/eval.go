@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/longrope/longrope/convert/atomicfile"
@@ -18,115 +19,222 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// evalFlags are the flags of eval.
+// evalFlags are the flags of eval that are no task's own.
 type evalFlags struct {
 	lengths   sizesFlag
 	methods   []string
 	target    sizeFlag
 	csv, plot string
-
-	texts   []string
-	stride  sizeFlag
-	windows int
-
-	depths   sharesFlag
-	trials   int
-	seed     uint64
-	digits   int
-	template string
-	haystack string
-	nll      bool
-
-	choice choiceFlags
+	tasks     taskFlags
 }
 
-// tasks are what eval measures.
-var tasks = map[string]struct{ perplexity, passkey bool }{
-	"perplexity": {perplexity: true},
-	"passkey":    {passkey: true},
-	"all":        {true, true},
-}
+// allTasks is the task that runs those with a place in it.
+const allTasks = "all"
 
 func evalCommand(open opener) *cobra.Command {
 	var f evalFlags
 	cmd := &cobra.Command{
-		Use:   "eval perplexity|passkey|all|BENCHMARK MODEL",
+		Use:   "eval TASK MODEL",
 		Short: "Measure a model, and ways to extend its context side by side",
-		Long: `Measure MODEL at several lengths with several sets of RoPE factors: the perplexity of text, whether a passkey hidden
-in a long prompt is found, or both. Or its accuracy on a benchmark of multiple choice, from a file of questions as it is
-published: arc_challenge, arc_easy, hellaswag, mmlu, truthfulqa_mc1, truthfulqa_mc2, with lm-evaluation-harness' prompts.
-Questions are short, so a ladder leaves them alone; with --lengths they get the factors for texts that long.
+		Long: `Measure MODEL at several lengths with several sets of RoPE factors. Tasks:
 
-Methods are stock, ` + closedForms() + `, factors files, and "model" for what the model itself carries. Stock
-is the model's own RoPE with the context length raised, so that nothing is cut off: that is the fair baseline. A
-factors file, or the model's, is called longrope in the results; where there are several, files go by their names.
-Without --methods a plain model is measured with stock, ` + strings.Join(ropescale.MethodNames(ropescale.Seed), ", ") + `, and one that carries factors with
-stock and model.`,
+` + taskHelp() + `
+Benchmarks of multiple choice are read from a file of questions as it is published, and asked with
+lm-evaluation-harness' prompts. Questions are short, so a ladder leaves them alone; with --lengths
+they get the factors for texts that long.
+
+Methods are stock, ` + closedForms() + `, factors files, and "model" for what the model itself
+carries. Stock is the model's own RoPE with the context length raised, so that nothing is cut off:
+that is the fair baseline. A factors file, or the model's, is called longrope in the results; where
+there are several, files go by their names. Without --methods a plain model is measured with stock,
+` + strings.Join(ropescale.MethodNames(ropescale.Seed), ", ") + `, and one that carries factors with stock and model.
+
+--csv writes the task's rows to FILE and details, such as each trial, to files next to it; of
+several tasks the comparison, and each task's files next to it.`,
 		Example: `  ollama longrope eval passkey llama3-16k --lengths 8k,12k,16k
   ollama longrope eval all llama3 --lengths 8k,16k --methods stock,yarn,factors.json --plot result.png --csv result.csv
   ollama longrope eval arc_challenge llama3-16k --questions ARC-Challenge-Test.jsonl --lengths 16k`,
 		Args: exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a := newApp(cmd, open)
-			return interruptible(cmd, func(ctx context.Context) error { return a.eval(ctx, args[0], args[1], f) })
+			return interruptible(cmd, func(ctx context.Context) error {
+				return a.eval(ctx, cmd.Flags(), args[0], args[1], f)
+			})
 		},
 	}
 	fl := cmd.Flags()
-	fl.Var(&f.lengths, "lengths", "Lengths to measure at, e.g. 4k,8k (default: the original context length, twice and four times that)")
+	fl.Var(&f.lengths, "lengths",
+		"Lengths to measure at, e.g. 4k,8k (default: the original context length, twice and four times that)")
 	fl.StringSliceVar(&f.methods, "methods", nil, "Methods and factors files (default: see above)")
-	fl.Var(&f.target, "target", "Length that methods stretch to (default: the largest of --lengths)")
+	fl.Var(&f.target, "target",
+		"Length that methods stretch to (default: the largest of --lengths)")
 	fl.StringVar(&f.csv, "csv", "", "Write the rows to `FILE` (.csv)")
 	fl.StringVar(&f.plot, "plot", "", "Draw the result to `FILE` (.png or .svg)")
-	fl.StringArrayVar(&f.texts, "text", nil, "Perplexity: text `FILE` (repeatable; default: books that come with the program)")
-	fl.Var(&f.stride, "stride", "Perplexity: tokens that windows move on by (default: the length)")
-	fl.IntVar(&f.windows, "windows", 4, "Perplexity: windows of each text at most; 0 is all")
-	fl.Var(&f.depths, "depths", "Passkey: where the key is hidden, 0 to 1 (default 0,0.25,0.5,0.75,1)")
-	fl.IntVar(&f.trials, "trials", 4, "Passkey: trials of each length and depth")
-	fl.Uint64Var(&f.seed, "seed", 1, "Passkey: seed of the keys")
-	fl.IntVar(&f.digits, "digits", 5, "Passkey: digits of a key")
-	fl.StringVar(&f.template, "template", "passkey", "Passkey: prompt, "+strings.Join(templateNames(), ", "))
-	fl.StringVar(&f.haystack, "haystack", "", "Passkey: text `FILE` to hide the key in (default: the paper's sentence, repeated)")
-	fl.BoolVar(&f.nll, "nll", false, "Passkey: the NLL of the true key as well, at twice the time")
-	fl.StringArrayVar(&f.choice.questions, "questions", nil, "Benchmarks: `FILE` of questions, .jsonl, .json or .csv (repeatable)")
-	fl.StringArrayVar(&f.choice.examples, "examples", nil, "Benchmarks: `FILE` that --shots are taken from (repeatable)")
-	fl.IntVar(&f.choice.shots, "shots", 0, "Benchmarks: examples before each question")
-	fl.IntVar(&f.choice.limit, "limit", 0, "Benchmarks: questions at most; 0 is all")
+	f.tasks = newTaskFlags(fl)
 	jsonFlag(cmd)
 	engineFlags(cmd)
 	return cmd
 }
 
-func templateNames() []string {
-	var names []string
-	for _, t := range evals.Templates() {
-		names = append(names, t.Name)
+// taskNames are what eval takes.
+func taskNames() []string {
+	var some, others []string
+	for _, t := range evals.Tasks() {
+		if t.All > 0 {
+			some = append(some, t.Name)
+		} else {
+			others = append(others, t.Name)
+		}
 	}
-	return names
+	return slices.Concat(some, []string{allTasks}, others)
 }
 
-func (a *app) eval(ctx context.Context, task, arg string, f evalFlags) error {
-	kind, ok := tasks[task]
-	benchmark := slices.Contains(evals.BenchmarkNames(), task)
-	if !ok && !benchmark {
-		known := taskNames()
-		return fmt.Errorf("unknown task %q; known: %s%s", task, strings.Join(known, ", "), suggest(task, known))
-	}
-	for _, path := range []string{f.csv, f.plot} {
-		if path == "" {
-			continue
+// taskHelp is a line for each task.
+func taskHelp() string {
+	var b strings.Builder
+	var all []string
+	for _, t := range evals.Tasks() {
+		fmt.Fprintf(&b, "  %-15s %s\n", t.Name, t.Help)
+		if t.All > 0 {
+			all = append(all, t.Name)
 		}
-		if err := atomicfile.Check(path); err != nil {
-			return err
+	}
+	fmt.Fprintf(&b, "  %-15s %s\n", allTasks, strings.Join(all, " and "))
+	return b.String()
+}
+
+// tasksNamed are the tasks that a name stands for.
+func tasksNamed(name string) ([]evals.Task, error) {
+	if name == allTasks {
+		return slices.DeleteFunc(evals.Tasks(), func(t evals.Task) bool { return t.All == 0 }), nil
+	}
+	t, err := evals.TaskByName(name)
+	if err != nil {
+		known := taskNames()
+		return nil, fmt.Errorf("unknown task %q; known: %s%s", name, strings.Join(known, ", "),
+			suggest(name, known))
+	}
+	return []evals.Task{t}, nil
+}
+
+// taskFlags are a job of every task, which its flags set, and the tasks that each flag is of.
+type taskFlags struct {
+	jobs   map[string]evals.Job
+	owners map[string][]evals.Task
+}
+
+// newTaskFlags adds the flags of all tasks. Tasks that have a flag of one name share it.
+func newTaskFlags(fl *pflag.FlagSet) taskFlags {
+	f := taskFlags{map[string]evals.Job{}, map[string][]evals.Task{}}
+	for _, t := range evals.Tasks() {
+		f.jobs[t.Name] = t.New()
+		own := pflag.NewFlagSet(t.Name, pflag.ContinueOnError)
+		f.jobs[t.Name].Flags(own)
+		own.VisitAll(func(x *pflag.Flag) {
+			if before := fl.Lookup(x.Name); before != nil {
+				before.Value = sharedValue{before.Value, x.Value}
+			} else {
+				fl.AddFlag(x)
+			}
+			f.owners[x.Name] = append(f.owners[x.Name], t)
+		})
+	}
+	for name, owners := range f.owners {
+		x := fl.Lookup(name)
+		usage := []rune(x.Usage)
+		if len(usage) > 1 && strings.ToLower(string(usage[1])) == string(usage[1]) {
+			usage[0] = []rune(strings.ToLower(string(usage[0])))[0]
+		}
+		groups := strings.Join(groupsOf(owners), ", ")
+		x.Usage = strings.ToUpper(groups[:1]) + groups[1:] + ": " + string(usage)
+	}
+	return f
+}
+
+// groupsOf are the names under which help and errors speak of tasks.
+func groupsOf(tasks []evals.Task) (groups []string) {
+	for _, t := range tasks {
+		name := t.Group
+		if name == "" {
+			name = t.Name
+		}
+		if !slices.Contains(groups, name) {
+			groups = append(groups, name)
+		}
+	}
+	return groups
+}
+
+// sharedValue is a flag of two tasks.
+type sharedValue struct {
+	pflag.Value
+	other pflag.Value
+}
+
+// String is empty for an empty list, so that help shows no default.
+func (v sharedValue) String() string { return strings.TrimPrefix(v.Value.String(), "[]") }
+
+func (v sharedValue) Set(s string) error {
+	if err := v.Value.Set(s); err != nil {
+		return err
+	}
+	return v.other.Set(s)
+}
+
+// of are the jobs of tasks, with what their flags name. Flags of other tasks are errors.
+func (f taskFlags) of(tasks []evals.Task, given *pflag.FlagSet) ([]evals.Job, error) {
+	var err error
+	given.Visit(func(x *pflag.Flag) {
+		owners := f.owners[x.Name]
+		if err != nil || owners == nil || slices.ContainsFunc(owners, func(o evals.Task) bool {
+			return slices.ContainsFunc(tasks, func(t evals.Task) bool { return t.Name == o.Name })
+		}) {
+			return
+		}
+		var has []string
+		own := pflag.NewFlagSet("", pflag.ContinueOnError)
+		tasks[0].New().Flags(own)
+		own.VisitAll(func(x *pflag.Flag) { has = append(has, "--"+x.Name) })
+		err = fmt.Errorf("--%s is for %s; %s has %s", x.Name, strings.Join(groupsOf(owners), ", "),
+			tasks[0].Name, strings.Join(has, ", "))
+	})
+	if err != nil {
+		return nil, err
+	}
+	var jobs []evals.Job
+	for _, t := range tasks {
+		j := f.jobs[t.Name]
+		if err := j.Load(); err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, j)
+	}
+	return jobs, nil
+}
+
+// shortPrompts is how long a prompt of a benchmark may be at least, in tokens: those of many
+// examples must fit even where the model was trained for less.
+const shortPrompts = 4096
+
+func (a *app) eval(ctx context.Context, given *pflag.FlagSet, name, arg string, f evalFlags) error {
+	tasks, err := tasksNamed(name)
+	if err != nil {
+		return err
+	}
+	if f.csv != "" {
+		if err := atomicfile.Check(f.csv); err != nil {
+			return fmt.Errorf("--csv: %w", err)
 		}
 	}
 	if err := pictureName(f.plot); err != nil {
 		return err
 	}
-	if benchmark {
-		return a.evalChoice(ctx, task, arg, f)
+	if f.plot != "" && !slices.ContainsFunc(tasks, hasPicture) {
+		return fmt.Errorf("--plot: %s has no picture; --csv has each answer", name)
 	}
-	if len(f.choice.questions) > 0 {
-		return fmt.Errorf("--questions are for benchmarks: %s", strings.Join(evals.BenchmarkNames(), ", "))
+	o := evals.CompareOptions{}
+	if o.Jobs, err = f.tasks.of(tasks, given); err != nil {
+		return err
 	}
 	m, err := find(arg)
 	if err != nil {
@@ -137,40 +245,38 @@ func (a *app) eval(ctx context.Context, task, arg string, f evalFlags) error {
 		return err
 	}
 	defer done()
-	if len(f.lengths) == 0 {
-		l := m.info.OriginalContextLength
-		f.lengths = sizesFlag{l, 2 * l, 4 * l}
-		if m.info.Ladder != nil {
-			f.lengths = rungLengths(m.info.Ladder)
-		}
+	short := slices.ContainsFunc(tasks, func(t evals.Task) bool { return t.Short })
+	o.Lengths, o.Carried = evalLengths(m, f.lengths, short), m.info.Ladder
+	target := int(f.target)
+	if target == 0 {
+		target = slices.Max(o.Lengths)
 	}
-	f.lengths = f.lengths.ascending()
-	target := slices.Max(f.lengths)
-	if f.target > 0 {
-		target = int(f.target)
+	if target == 0 {
+		target = 4 * m.info.OriginalContextLength
 	}
-	methods, err := methodsFor(m, f.methods, target, f.lengths)
-	if err != nil {
-		return err
-	}
-	o, err := f.options(kind.perplexity, kind.passkey)
+	methods, err := methodsFor(m, f.methods, target, o.Lengths)
 	if err != nil {
 		return err
 	}
 
-	e, err := a.load(m, slices.Max(f.lengths))
+	room := slices.Max(o.Lengths)
+	if short {
+		room = max(m.info.OriginalContextLength, shortPrompts)
+	}
+	e, err := a.load(m, room)
 	if err != nil {
 		return err
 	}
 	defer e.Close()
-	if kind.perplexity {
-		if o.Texts, err = textsFor(e, o.Texts, testBooks, slices.Max(f.lengths), 1); err != nil {
-			return fmt.Errorf("%w; give longer ones with --text", err)
-		}
+	o.Books = func(length int) ([]evals.Text,
+		error,
+	) {
+		return textsFor(e, nil, testBooks, length, 1)
 	}
 	stock := slices.ContainsFunc(methods, func(m evals.Method) bool { return m.Name == "stock" })
-	if longest, trained := slices.Max(f.lengths), m.info.OriginalContextLength; stock && longest > trained {
-		a.say("stock is the model's own RoPE with its context length raised from %s to %s tokens", size(trained), size(longest))
+	if trained := m.info.OriginalContextLength; stock && !short && room > trained {
+		a.say("stock is the model's own RoPE with its context length raised from %s to %s tokens",
+			size(trained), size(room))
 	}
 	started := time.Now()
 	o.Progress = func(done, total int, label string) {
@@ -184,6 +290,20 @@ func (a *app) eval(ctx context.Context, task, arg string, f evalFlags) error {
 	return a.reportEval(c, f)
 }
 
+// evalLengths are the lengths to measure at: given ones, or those that the model suggests.
+func evalLengths(m *model, given sizesFlag, short bool) []int {
+	switch l := m.info.OriginalContextLength; {
+	case len(given) > 0:
+		return given.ascending()
+	case short:
+		return []int{0} // the rung that a prompt's own length asks for
+	case m.info.Ladder != nil:
+		return rungLengths(m.info.Ladder)
+	default:
+		return []int{l, 2 * l, 4 * l}
+	}
+}
+
 // rungLengths are the original context length and those at which a ladder's rungs end.
 func rungLengths(l *ropescale.Ladder) sizesFlag {
 	lengths := sizesFlag{l.OriginalContextLength}
@@ -193,55 +313,17 @@ func rungLengths(l *ropescale.Ladder) sizesFlag {
 	return lengths.ascending()
 }
 
-// options are those of Compare, as far as they can be known without a model.
-func (f *evalFlags) options(perplexity, passkey bool) (o evals.CompareOptions, err error) {
-	o = evals.CompareOptions{Lengths: f.lengths, NoPasskey: !passkey}
-	if f.windows < 0 {
-		return o, fmt.Errorf("--windows is %d; give 0 for all, or how many", f.windows)
-	}
-	if perplexity {
-		o.Perplexity = evals.PerplexityOptions{Stride: int(f.stride), MaxWindows: f.windows}
-		if o.Texts, err = readTexts("text", f.texts); err != nil {
-			return o, err
-		}
-	} else if len(f.texts) > 0 {
-		return o, fmt.Errorf("--text is for perplexity; a text to hide keys in is --haystack")
-	}
-	if passkey {
-		o.Passkey = evals.PasskeyOptions{Depths: f.depths, Trials: f.trials, Seed: f.seed, Digits: f.digits, NeedleNLL: f.nll}
-		if f.trials < 1 {
-			return o, fmt.Errorf("--trials is %d; give at least 1", f.trials)
-		}
-		if o.Passkey.Template, err = evals.TemplateByName(f.template); err != nil {
-			return o, fmt.Errorf("--template: %w", err)
-		}
-		if f.haystack != "" {
-			texts, err := readTexts("haystack", []string{f.haystack})
-			if err != nil {
-				return o, err
-			}
-			o.Passkey.Haystack = &texts[0]
-		}
-	}
-	return o, nil
-}
-
 // reportEval writes the files that were asked for and prints the result.
 func (a *app) reportEval(c *evals.Comparison, f evalFlags) error {
-	var files []string
-	if f.csv != "" {
-		if err := atomicfile.Write(f.csv, c.WriteCSV); err != nil {
-			return err
-		}
-		files = append(files, f.csv)
+	files, err := writeTables(f.csv, c)
+	if err != nil {
+		return err
 	}
-	if f.plot != "" {
-		drawn, err := drawComparison(f.plot, c)
-		if err != nil {
-			return err
-		}
-		files = append(files, drawn...)
+	pictures, err := drawComparison(f.plot, c)
+	if err != nil {
+		return err
 	}
+	files = append(files, pictures...)
 	defer func() {
 		if len(files) > 0 {
 			a.say("wrote %s", strings.Join(files, ", "))
@@ -251,80 +333,127 @@ func (a *app) reportEval(c *evals.Comparison, f evalFlags) error {
 		return a.printJSON(c)
 	}
 	var b strings.Builder
+	for _, t := range c.Tasks {
+		if r, ok := t.Results[0].(interface{ Title() string }); ok {
+			fmt.Fprintf(&b, "%s\n\n", r.Title())
+		}
+	}
 	if err := draw.Table(&b, c); err != nil {
 		return err
 	}
-	color := colors(a.out)
-	for i, r := range c.Passkey {
-		if i == 0 {
-			b.WriteString("\npasskeys found, in percent, by depth and length\n")
-		}
-		b.WriteString("\n")
-		if err := draw.HeatMap(&b, r, color); err != nil {
-			return err
+	for _, t := range c.Tasks {
+		for i, g := range gridsOf(t) {
+			if i == 0 {
+				fmt.Fprintf(&b, "\n%s, in percent\n", g.Subtitle)
+			}
+			b.WriteString("\n")
+			if err := draw.HeatMap(&b, g, colors(a.out)); err != nil {
+				return err
+			}
 		}
 	}
-	if len(c.Perplexity) > 0 {
+	if curves := longest(c); len(curves) > 0 {
 		b.WriteString("\nNLL by position\n\n")
-		if err := draw.CurveLines(&b, longest(c.Perplexity)); err != nil {
+		if err := draw.CurveLines(&b, curves); err != nil {
 			return err
 		}
-	}
-	if n := needleTable(c); n != "" {
-		b.WriteString("\n" + n)
 	}
 	if err := a.print(b.String()); err != nil {
 		return err
 	}
-	a.say("%s tokens evaluated on %s (%s)", count(c.EvaluatedTokens), c.Engine.Backend, c.Engine.Host)
+	for _, t := range c.Tasks {
+		if r, ok := t.Results[0].(interface{ Note() string }); ok {
+			a.say("%s", r.Note())
+		}
+	}
+	a.say("%s tokens evaluated on %s (%s)", count(c.EvaluatedTokens), c.Engine.Backend,
+		c.Engine.Host)
 	return nil
 }
 
-// longest keeps the results of the largest length: one curve for each method.
-func longest(rs []*evals.PerplexityResult) []*evals.PerplexityResult {
-	most := 0
-	for _, r := range rs {
+// writeTables writes the CSV files of a comparison and returns their names; path "" is none. path
+// gets the rows of the one task, or the comparison of several.
+func writeTables(path string, c *evals.Comparison) (files []string, err error) {
+	if path == "" {
+		return nil, nil
+	}
+	write := func(path string, content func(io.Writer) error) {
+		if err == nil {
+			err = atomicfile.Write(path, content)
+			files = append(files, path)
+		}
+	}
+	for _, t := range c.Tasks {
+		for _, s := range t.Task.Sheets {
+			words := s.Name
+			if len(c.Tasks) > 1 {
+				words = strings.TrimSuffix(t.Task.Name+"-"+s.Name, "-")
+			}
+			name := path
+			if words != "" {
+				name = beside(path, words)
+			}
+			write(name, func(w io.Writer) error { return t.WriteCSV(w, s) })
+		}
+	}
+	if len(c.Tasks) == 1 {
+		write(beside(path, "compared"), c.WriteCSV)
+	} else {
+		write(path, c.WriteCSV)
+	}
+	return files, err
+}
+
+// longest are the perplexities of the largest length: one curve for each method.
+func longest(c *evals.Comparison) []*evals.PerplexityResult {
+	all, most := evals.ResultsOf[*evals.PerplexityResult](c), 0
+	for _, r := range all {
 		most = max(most, r.Length)
 	}
-	return slices.DeleteFunc(slices.Clone(rs), func(r *evals.PerplexityResult) bool { return r.Length != most })
+	return slices.DeleteFunc(all, func(r *evals.PerplexityResult) bool { return r.Length != most })
 }
 
-// needleTable is the NLL of the true key, where it was measured.
-func needleTable(c *evals.Comparison) string {
-	var rows [][]string
-	for _, r := range c.Rows {
-		if r.PasskeyNLL != nil {
-			rows = append(rows, []string{r.Method, size(r.Length), fmt.Sprintf("%.3f", *r.PasskeyNLL)})
+// gridsOf are the heat maps of a task's results, if it has any.
+func gridsOf(t evals.TaskResults) (grids []evals.Grid) {
+	for _, r := range t.Results {
+		if r, ok := r.(evals.Gridder); ok {
+			grids = append(grids, r.Grid())
 		}
 	}
-	if rows == nil {
-		return ""
-	}
-	return table([]string{"method", "length", "nll of the key"}, rows, 1)
+	return grids
 }
 
-// drawComparison draws passkey grids and perplexity curves; where there are both, each gets a file of its own.
-func drawComparison(path string, c *evals.Comparison) ([]string, error) {
-	var files []string
-	if len(c.Passkey) > 0 {
-		p := path
-		if len(c.Perplexity) > 0 {
-			p = beside(path, "passkey")
-		}
-		if err := draw.Passkey(p, c.Passkey); err != nil {
-			return nil, err
-		}
-		files = append(files, p)
+// hasPicture reports whether results of a task can be drawn.
+func hasPicture(t evals.Task) bool {
+	switch t.Result().(type) {
+	case evals.Gridder, *evals.PerplexityResult:
+		return true
 	}
-	if len(c.Perplexity) > 0 {
-		p := path
-		if len(c.Passkey) > 0 {
-			p = beside(path, "perplexity")
+	return false
+}
+
+// drawComparison draws the heat maps of each task and perplexity curves; where there are several
+// pictures, each gets a file of its own. path "" is none.
+func drawComparison(path string, c *evals.Comparison) (files []string, err error) {
+	if path == "" {
+		return nil, nil
+	}
+	for _, t := range c.Tasks {
+		name := path
+		if len(c.Tasks) > 1 {
+			name = beside(path, t.Task.Name)
 		}
-		if err := draw.Perplexity(p, longest(c.Perplexity)); err != nil {
+		if grids := gridsOf(t); len(grids) > 0 {
+			err = draw.HeatMaps(name, c.Engine.Model, grids)
+		} else if hasPicture(t.Task) {
+			err = draw.Perplexity(name, longest(c))
+		} else {
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
-		files = append(files, p)
+		files = append(files, name)
 	}
 	return files, nil
 }
@@ -332,5 +461,6 @@ func drawComparison(path string, c *evals.Comparison) ([]string, error) {
 // colors reports whether w shows colours to a person.
 func colors(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "" &&
+		os.Getenv("TERM") != "dumb"
 }

@@ -3,13 +3,9 @@ package longrope
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/longrope/longrope/evals"
 	defaultmodel "github.com/longrope/longrope/evals/default"
@@ -64,28 +60,6 @@ func (f sizesFlag) ascending() []int {
 	return slices.Compact(slices.Sorted(slices.Values(f)))
 }
 
-// sharesFlag is a list of numbers from 0 to 1.
-type sharesFlag []float64
-
-func (f *sharesFlag) Type() string { return "share,..." }
-func (f *sharesFlag) String() string {
-	var s []string
-	for _, x := range *f {
-		s = append(s, strconv.FormatFloat(x, 'g', -1, 64))
-	}
-	return strings.Join(s, ",")
-}
-func (f *sharesFlag) Set(s string) error {
-	for _, field := range strings.Split(s, ",") {
-		x, err := strconv.ParseFloat(strings.TrimSpace(field), 64)
-		if err != nil || !(x >= 0 && x <= 1) {
-			return fmt.Errorf("%q is not a number from 0 (at the start) to 1 (at the end)", field)
-		}
-		*f = append(*f, x)
-	}
-	return nil
-}
-
 // budgetFlag is what a search may spend: time (90s, 10m, 2h) or evaluated tokens (600000, 600k).
 type budgetFlag struct {
 	tokens int
@@ -116,21 +90,15 @@ func (f *budgetFlag) Set(s string) error {
 	return fmt.Errorf("%q is neither a time (90s, 10m, 2h) nor a number of tokens (600000, 600k)", s)
 }
 
-// readTexts reads the files of a flag. The name of a text is its file's.
+// readTexts reads the files of a flag.
 func readTexts(flag string, paths []string) ([]evals.Text, error) {
 	var texts []evals.Text
 	for _, path := range paths {
-		b, err := os.ReadFile(path)
+		t, err := evals.ReadText(path)
 		if err != nil {
 			return nil, fmt.Errorf("--%s: %w", flag, err)
 		}
-		if !utf8.Valid(b) {
-			return nil, fmt.Errorf("--%s: %s is not plain text in utf-8; convert it first", flag, path)
-		}
-		if strings.TrimSpace(string(b)) == "" {
-			return nil, fmt.Errorf("--%s: %s is empty; give a longer text", flag, path)
-		}
-		texts = append(texts, evals.Text{Name: filepath.Base(path), Body: string(b)})
+		texts = append(texts, t)
 	}
 	return texts, nil
 }

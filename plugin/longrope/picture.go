@@ -9,8 +9,8 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// pictureName refuses what cannot be drawn to before hours are spent on what is to be drawn. "" is no
-// picture.
+// pictureName refuses what cannot be drawn to before hours are spent on what is to be drawn. "" is
+// no picture.
 func pictureName(path string) error {
 	if path == "" {
 		return nil
@@ -27,8 +27,8 @@ func beside(path, word string) string {
 	return strings.TrimSuffix(path, ext) + "-" + word + ext
 }
 
-// drawLadder draws the factors of a ladder's rows and what they serve; of what has no lengths, or no rungs, the factors alone.
-// path "" is none.
+// drawLadder draws the factors of a ladder's rows and what they serve; of what has no lengths, or
+// no rungs, the factors alone. path "" is none.
 func drawLadder(path string, l *ropescale.Ladder) error {
 	switch {
 	case path == "":
@@ -36,7 +36,8 @@ func drawLadder(path string, l *ropescale.Ladder) error {
 	case len(l.Rungs) == 0:
 		return draw.Factors(path, []draw.FactorSeries{{Name: "own RoPE", Factors: l.At(0).Factors}})
 	case l.OriginalContextLength == 0: // csv
-		return draw.Factors(path, []draw.FactorSeries{{Name: "factors", Factors: l.Rungs[0].Factors}})
+		return draw.Factors(path,
+			[]draw.FactorSeries{{Name: "factors", Factors: l.Rungs[0].Factors}})
 	}
 	return draw.Ladder(path, l)
 }
