@@ -90,6 +90,10 @@ func (c *checkpoint) hostConvert(ctx context.Context, w *os.File) (err error) {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if strings.Contains(err.Error(), "unsupported architecture") {
+			return fmt.Errorf("%s: the host's converter: %w; make a GGUF with llama.cpp's "+
+				"convert_hf_to_gguf.py and name that, or name an output folder", c.dir, err)
+		}
 		return fmt.Errorf("%s: the host's converter: %w", c.dir, err)
 	}
 	return nil
@@ -138,7 +142,8 @@ func (c *checkpoint) forHost() ([]byte, error) {
 				{"mscale_all_dim", number(r.mscaleAllDim)}}, "", false)
 		}
 		e.set("rope_scaling", scaling)
-	case r.kind == "yarn" && strings.HasPrefix(c.arch, "Qwen"): // it wants a list for factor
+	case r.kind == "yarn" && strings.HasPrefix(c.arch, "Qwen"), // it wants a list for factor
+		r.kind == "llama3" && r.heads > 0 && r.rope.Dims != r.hidden/r.heads: // it computes with that width
 		e.set("rope_scaling", "null")
 	case r.kind == "default" && r.known || r.kind == "dynamic":
 		if _, ok := find(members, "rope_scaling"); ok {
@@ -196,9 +201,31 @@ func (c *checkpoint) mend(e *edit, arch string) {
 		// Written of a model without scaling too, of which the host then takes the logarithm.
 		e.remove(scalingKeys(arch)...)
 		e.remove(arch + ".rope.scaling.original_context_length")
+		e.set(arch+".rope.scaling.factor", float32(1))
+	}
+	if arch == "llama" {
+		e.swapExperts(c.rope.hidden)
 	}
 	if key := arch + ".context_length"; arch == "gemma3" && differs(key, c.rope.context) {
 		e.set(key, uint32(c.rope.context))
+	}
+}
+
+// swapExperts gives Mixtral's up and down matrices their names, which the host's converter swaps.
+// A down matrix has hidden rows, so it is the shape that shows it.
+func (e *edit) swapExperts(hidden int) {
+	const up, down = ".ffn_up_exps.weight", ".ffn_down_exps.weight"
+	for i := range e.tensors {
+		t := &e.tensors[i]
+		if len(t.Dims) != 3 || t.Dims[0] == t.Dims[1] {
+			continue
+		}
+		switch name, isDown := strings.CutSuffix(t.Name, down); {
+		case isDown && t.Dims[0] == uint64(hidden):
+			t.Name = name + up
+		case strings.HasSuffix(t.Name, up) && t.Dims[1] == uint64(hidden):
+			t.Name = strings.TrimSuffix(t.Name, up) + down
+		}
 	}
 }
 
@@ -221,6 +248,9 @@ func (c *checkpoint) sayOwn(e *edit) (*own, error) {
 	base := r.base
 	if stockForms[o.arch] != StockNothing {
 		e.putStock(&own{arch: o.arch, base: base}, base)
+		if as, err := readOwn(e.view()); err == nil && r.kind == "llama3" && rowsClose(as.host, base) {
+			return as, nil // the form that this model has in any GGUF
+		}
 	} else if r.kind == "yarn" {
 		plain := slices.Clone(e.kvs)
 		e.putYaRN(o.arch, r)

@@ -16,10 +16,10 @@ type hfRope struct {
 	// known says that base is all of the model's RoPE: not with sections of mrope, nor with a type
 	// that this program does not know (unknown).
 	known, unknown bool
-	rope    ropescale.Rope // L is original_max_position_embeddings for longrope, max_position_embeddings for the others
-	context int            // max_position_embeddings
-	base    ropescale.Rung // row 0
-	long    *ropescale.Rung
+	rope           ropescale.Rope // L is original_max_position_embeddings for longrope, max_position_embeddings for the others
+	context        int            // max_position_embeddings
+	base           ropescale.Rung // row 0
+	long           *ropescale.Rung
 	// attention is the one attention factor that transformers has for a longrope model, at every length.
 	attention float64
 	// perLength says that the factor follows the length nevertheless, as in Phi-3.5 MoE.
@@ -30,8 +30,8 @@ type hfRope struct {
 	partial float64
 	// headDim is the width of a head, 0 for a model whose heads have parts (qk_rope_head_dim); classHeadDim
 	// says that it is the model class's own. heads is their number.
-	headDim, heads int
-	classHeadDim   bool
+	headDim, heads, hidden int
+	classHeadDim           bool
 	// byLayerType says that transformers 5 wants rope_parameters by type of layer.
 	byLayerType bool
 	// softmax is what mscale_all_dim makes of the scale of attention, with the factor that the file gives.
@@ -78,7 +78,7 @@ func readHFRope(d *jsonDoc, inside string) (*hfRope, error) {
 	}
 	p := f.params
 	r := &hfRope{kind: p.RopeType, known: true, context: f.context, perLength: f.kind == "phimoe",
-		local: slices.Contains(localRoPEModels, f.kind), byLayerType: f.byLayerType, heads: f.heads, softmax: p.softmax()}
+		local: slices.Contains(localRoPEModels, f.kind), byLayerType: f.byLayerType, heads: f.heads, hidden: f.hidden, softmax: p.softmax()}
 	if r.kind == "" {
 		r.kind = p.Type
 	}
@@ -87,6 +87,11 @@ func readHFRope(d *jsonDoc, inside string) (*hfRope, error) {
 		r.kind = "default"
 	case "su":
 		r.kind = "longrope"
+	case "yarn":
+		// Phi-3's first name for it; without factors transformers refuses the model, and others take YaRN.
+		if p.ShortFactor != nil && (f.kind == "phi3" || f.kind == "phimoe") {
+			r.kind = "longrope"
+		}
 	case "mrope":
 		r.kind = "default"
 		r.known = false
@@ -155,6 +160,8 @@ func readHFFields(d *jsonDoc, inside string) (*hfFields, error) {
 	}
 	var partials [4]float64
 	var base float64
+	var maxLength int
+	var alibi bool
 	for _, v := range []struct {
 		key   string
 		field any
@@ -164,13 +171,19 @@ func readHFFields(d *jsonDoc, inside string) (*hfFields, error) {
 		{"num_attention_heads", &f.heads}, {"head_dim", &f.headDim}, {"qk_rope_head_dim", &f.qkRope},
 		{"rope_theta", &f.theta}, {"rotary_emb_base", &base}, {"rotary_dim", &f.rotating},
 		{"partial_rotary_factor", &partials[0]}, {"rotary_pct", &partials[1]}, {"rope_pct", &partials[2]},
-		{"rotary_emb_fraction", &partials[3]},
+		{"rotary_emb_fraction", &partials[3]}, {"model_max_length", &maxLength}, {"alibi", &alibi},
 	} {
 		ok, err := d.decode(members, v.key, v.field)
 		if err != nil {
 			return nil, err
 		}
 		f.has[v.key] = ok
+	}
+	if alibi {
+		return nil, noRoPE(d, f.kind)
+	}
+	if f.kind == "cohere" { // Command-R: what it was trained for, where max_position_embeddings is 8192
+		f.context = max(f.context, maxLength)
 	}
 	f.theta, f.partial = cmp.Or(f.theta, base), cmp.Or(partials[:]...)
 	var given bool
@@ -181,6 +194,10 @@ func readHFFields(d *jsonDoc, inside string) (*hfFields, error) {
 	return f, f.complete(d, defaultsOf(f.kind), given)
 }
 
+func noRoPE(d *jsonDoc, kind string) error {
+	return fmt.Errorf("%s: %w: %s has another way to give tokens positions, or none", d.path, ErrNoRoPE, kind)
+}
+
 // complete takes what is missing from the model's class. given says that the file has parameters of RoPE.
 func (f *hfFields) complete(d *jsonDoc, def *hfDefaults, given bool) error {
 	p := &f.params
@@ -189,7 +206,7 @@ func (f *hfFields) complete(d *jsonDoc, def *hfDefaults, given bool) error {
 		case def.Rope == nil && def.Rotating > 0:
 			return fmt.Errorf("%s: transformers rotates %s in a way of its own, which takes no factors from %s", d.path, f.kind, fileConfig)
 		case def.Rope == nil:
-			return fmt.Errorf("%s: %w: %s tells positions in another way", d.path, ErrNoRoPE, f.kind)
+			return noRoPE(d, f.kind)
 		}
 		if !given {
 			theta, partial := p.Theta, p.Partial
