@@ -328,8 +328,10 @@ func inspectCheckpoint(dir string) (*ModelInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	for key, field := range map[string]*int{"hidden_size": &m.EmbeddingLength, "num_hidden_layers": &m.BlockCount,
-		"num_attention_heads": &m.HeadCount, "num_key_value_heads": &m.HeadCountKV, "vocab_size": &m.VocabSize} {
+	for key, field := range map[string]*int{
+		"hidden_size": &m.EmbeddingLength, "num_hidden_layers": &m.BlockCount,
+		"num_attention_heads": &m.HeadCount, "num_key_value_heads": &m.HeadCountKV, "vocab_size": &m.VocabSize,
+	} {
 		// What cannot be read is not shown; nothing depends on it.
 		_, _ = c.config.decode(members, key, field)
 	}

@@ -139,8 +139,10 @@ func safetensors(shapes map[string][]int, order ...string) []byte {
 	return append(append(binary.LittleEndian.AppendUint64(nil, uint64(len(b))), b...), data...)
 }
 
-var tinyShapes = map[string][]int{"model.embed_tokens.weight": {8, 32}, "model.layers.0.self_attn.q_proj.weight": {32, 32},
-	"model.layers.0.self_attn.k_proj.weight": {16, 32}, "model.norm.weight": {32}}
+var tinyShapes = map[string][]int{
+	"model.embed_tokens.weight": {8, 32}, "model.layers.0.self_attn.q_proj.weight": {32, 32},
+	"model.layers.0.self_attn.k_proj.weight": {16, 32}, "model.norm.weight": {32},
+}
 
 const tinyTokenizer = `{"added_tokens": [{"id": 0, "content": "<s>", "special": true}],
  "model": {"type": "BPE", "vocab": {"<s>": 0, "a": 1, "b": 2, "ab": 3, "c": 4, "d": 5, "e": 6, "f": 7}, "merges": ["a b"]}}`

@@ -12,8 +12,10 @@ import (
 // configKeys are the keys of config.json that a conversion writes, in the order in which new ones are put behind
 // max_position_embeddings. rope_theta and partial_rotary_factor are only brought to the top, for transformers 4, when
 // version 5 has left them in rope_parameters alone.
-var configKeys = []string{"max_position_embeddings", "original_max_position_embeddings", "head_dim", "rope_theta",
-	"partial_rotary_factor", "rope_scaling", "rope_parameters"}
+var configKeys = []string{
+	"max_position_embeddings", "original_max_position_embeddings", "head_dim", "rope_theta",
+	"partial_rotary_factor", "rope_scaling", "rope_parameters",
+}
 
 // withLadder gives config.json with one rung of the ladder, and what it replaces.
 //

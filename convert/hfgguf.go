@@ -137,9 +137,12 @@ func (c *checkpoint) forHost() ([]byte, error) {
 		e.set("max_position_embeddings", strconv.Itoa(r.rope.OriginalContextLength))
 		scaling := "null"
 		if r.softmax != 1 { // which the host reads from the parameters of YaRN
-			scaling = object([]field{{"type", `"yarn"`}, {"factor", number(*r.givenFactor)},
+			scaling = object([]field{
+				{"type", `"yarn"`},
+				{"factor", number(*r.givenFactor)},
 				{"original_max_position_embeddings", strconv.Itoa(r.rope.OriginalContextLength)},
-				{"mscale_all_dim", number(r.mscaleAllDim)}}, "", false)
+				{"mscale_all_dim", number(r.mscaleAllDim)},
+			}, "", false)
 		}
 		e.set("rope_scaling", scaling)
 	case r.kind == "yarn" && strings.HasPrefix(c.arch, "Qwen"), // it wants a list for factor
@@ -258,8 +261,10 @@ func (c *checkpoint) sayOwn(e *edit) (*own, error) {
 			e.kvs = plain // it would be something else
 		}
 	}
-	l := &ropescale.Ladder{OriginalContextLength: r.rope.OriginalContextLength, RopeDimensionCount: r.rope.Dims,
-		Base: &base, Source: &ropescale.Source{Method: r.kind}}
+	l := &ropescale.Ladder{
+		OriginalContextLength: r.rope.OriginalContextLength, RopeDimensionCount: r.rope.Dims,
+		Base: &base, Source: &ropescale.Source{Method: r.kind},
+	}
 	if err := e.putLadder(o.arch, l); err != nil {
 		return nil, err
 	}
@@ -284,8 +289,10 @@ func (c *checkpoint) carried() *ropescale.Ladder {
 	case c.ladder != nil:
 		return c.ladder
 	case c.rope.long != nil:
-		return &ropescale.Ladder{Version: ropescale.LadderVersion, OriginalContextLength: c.rope.rope.OriginalContextLength,
-			RopeDimensionCount: c.rope.rope.Dims, Rungs: []ropescale.Rung{*c.rope.long}}
+		return &ropescale.Ladder{
+			Version: ropescale.LadderVersion, OriginalContextLength: c.rope.rope.OriginalContextLength,
+			RopeDimensionCount: c.rope.rope.Dims, Rungs: []ropescale.Rung{*c.rope.long},
+		}
 	}
 	return nil
 }

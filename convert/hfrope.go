@@ -77,8 +77,10 @@ func readHFRope(d *jsonDoc, inside string) (*hfRope, error) {
 		return nil, fmt.Errorf("%s: %s", d.path, fmt.Sprintf(format, args...))
 	}
 	p := f.params
-	r := &hfRope{kind: p.RopeType, known: true, context: f.context, perLength: f.kind == "phimoe",
-		local: slices.Contains(localRoPEModels, f.kind), byLayerType: f.byLayerType, heads: f.heads, hidden: f.hidden, softmax: p.softmax()}
+	r := &hfRope{
+		kind: p.RopeType, known: true, context: f.context, perLength: f.kind == "phimoe",
+		local: slices.Contains(localRoPEModels, f.kind), byLayerType: f.byLayerType, heads: f.heads, hidden: f.hidden, softmax: p.softmax(),
+	}
 	if r.kind == "" {
 		r.kind = p.Type
 	}
@@ -166,12 +168,22 @@ func readHFFields(d *jsonDoc, inside string) (*hfFields, error) {
 		key   string
 		field any
 	}{
-		{"model_type", &f.kind}, {"max_position_embeddings", &f.context},
-		{"original_max_position_embeddings", &f.original}, {"hidden_size", &f.hidden},
-		{"num_attention_heads", &f.heads}, {"head_dim", &f.headDim}, {"qk_rope_head_dim", &f.qkRope},
-		{"rope_theta", &f.theta}, {"rotary_emb_base", &base}, {"rotary_dim", &f.rotating},
-		{"partial_rotary_factor", &partials[0]}, {"rotary_pct", &partials[1]}, {"rope_pct", &partials[2]},
-		{"rotary_emb_fraction", &partials[3]}, {"model_max_length", &maxLength}, {"alibi", &alibi},
+		{"model_type", &f.kind},
+		{"max_position_embeddings", &f.context},
+		{"original_max_position_embeddings", &f.original},
+		{"hidden_size", &f.hidden},
+		{"num_attention_heads", &f.heads},
+		{"head_dim", &f.headDim},
+		{"qk_rope_head_dim", &f.qkRope},
+		{"rope_theta", &f.theta},
+		{"rotary_emb_base", &base},
+		{"rotary_dim", &f.rotating},
+		{"partial_rotary_factor", &partials[0]},
+		{"rotary_pct", &partials[1]},
+		{"rope_pct", &partials[2]},
+		{"rotary_emb_fraction", &partials[3]},
+		{"model_max_length", &maxLength},
+		{"alibi", &alibi},
 	} {
 		ok, err := d.decode(members, v.key, v.field)
 		if err != nil {
@@ -336,8 +348,10 @@ func (r *hfRope) scale(p hfParams) (err error) {
 			r.base.Factors[i] = factor
 		}
 	case "llama3":
-		r.base, err = ropescale.Llama3(r.rope, ropescale.Llama3Params{Factor: factor, LowFreqFactor: p.LowFreqFactor,
-			HighFreqFactor: p.HighFreqFactor, OriginalContextLength: orig.OriginalContextLength})
+		r.base, err = ropescale.Llama3(r.rope, ropescale.Llama3Params{
+			Factor: factor, LowFreqFactor: p.LowFreqFactor,
+			HighFreqFactor: p.HighFreqFactor, OriginalContextLength: orig.OriginalContextLength,
+		})
 	case "yarn":
 		if p.Factor == nil { // transformers: max_position_embeddings over the original length
 			factor = float64(r.context) / float64(orig.OriginalContextLength)

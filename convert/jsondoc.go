@@ -173,8 +173,10 @@ func (e *jsonEdit) set(key, value string) {
 	}
 	m := e.anchor()
 	name, _ := json.Marshal(key)
-	e.splices = append(e.splices, splice{m.value1, m.value1,
-		"," + e.space(m) + string(name) + string(e.d.text[m.key1:m.value0]) + value})
+	e.splices = append(e.splices, splice{
+		m.value1, m.value1,
+		"," + e.space(m) + string(name) + string(e.d.text[m.key1:m.value0]) + value,
+	})
 }
 
 // anchor is the member that new keys go behind. The object has one: checkpoints are opened with this checked.

@@ -143,8 +143,10 @@ func TestConvert(t *testing.T) {
 		assert.InDelta(t, 1.1, x, 1e-7)
 		_, ok := f.Lookup("llama.rope.scaling.type")
 		assert.False(t, ok)
-		assert.Equal(t, Stock{Loads: true, Form: StockFreqs, Rung: 2, ContextLength: 1024,
-			Notes: []string{"it applies rung 2 (1024 tokens) at every length, without a start window"}}, r.Stock)
+		assert.Equal(t, Stock{
+			Loads: true, Form: StockFreqs, Rung: 2, ContextLength: 1024,
+			Notes: []string{"it applies rung 2 (1024 tokens) at every length, without a start window"},
+		}, r.Stock)
 
 		info, err := Inspect(out)
 		require.NoError(t, err)

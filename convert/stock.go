@@ -39,8 +39,10 @@ func StockFor(arch string) StockForm { return stockForms[arch] }
 // absolute, they would scale twice.
 func scalingKeys(arch string) []string {
 	var keys []string
-	for _, name := range []string{"scaling.type", "scaling.factor", "scale_linear", "scaling.yarn_ext_factor",
-		"scaling.yarn_attn_factor", "scaling.yarn_beta_fast", "scaling.yarn_beta_slow", "scaling.yarn_log_multiplier"} {
+	for _, name := range []string{
+		"scaling.type", "scaling.factor", "scale_linear", "scaling.yarn_ext_factor",
+		"scaling.yarn_attn_factor", "scaling.yarn_beta_fast", "scaling.yarn_beta_slow", "scaling.yarn_log_multiplier",
+	} {
 		keys = append(keys, arch+".rope."+name)
 	}
 	return keys

@@ -175,7 +175,8 @@ type checked struct {
 
 // deviation is the largest distance of a rotation from what a row makes of r, as a share.
 func (r rotation) deviation(t *testing.T, rope ropescale.Rope, row ropescale.Rung,
-	what string) float64 {
+	what string,
+) float64 {
 	t.Helper()
 	require.Len(t, r.InvFreq, rope.Pairs(), what)
 	worst := 0.0

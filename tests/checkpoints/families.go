@@ -38,9 +38,11 @@ const (
 
 const noConverter = "convert_hf_to_gguf.py"
 
-var phi3Long = ropescale.Rung{Length: 131072,
+var phi3Long = ropescale.Rung{
+	Length:          131072,
 	AttentionFactor: math.Sqrt(1 + math.Log(32)/math.Log(4096)),
-	Factors:         slices.Repeat([]float64{2.5}, 48)}
+	Factors:         slices.Repeat([]float64{2.5}, 48),
+}
 
 // Families are the shapes. Names are those of the models that have them.
 var Families = []Family{

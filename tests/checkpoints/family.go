@@ -81,9 +81,11 @@ func linear(factor float64) scaling {
 
 func llama3(factor float64, original int) scaling {
 	return func(r ropescale.Rope) (ropescale.Rung, error) {
-		return ropescale.Llama3(r, ropescale.Llama3Params{Factor: factor, LowFreqFactor: 1,
+		return ropescale.Llama3(r, ropescale.Llama3Params{
+			Factor: factor, LowFreqFactor: 1,
 			HighFreqFactor:        4,
-			OriginalContextLength: original})
+			OriginalContextLength: original,
+		})
 	}
 }
 
@@ -106,8 +108,10 @@ func exactYarn(factor, original int) scaling {
 // published has the same factor for all pairs below L, as its Long has beyond.
 func published(short, attention float64) scaling {
 	return func(r ropescale.Rope) (ropescale.Rung, error) {
-		return ropescale.Rung{AttentionFactor: attention,
-			Factors: slices.Repeat([]float64{short}, r.Pairs())}, nil
+		return ropescale.Rung{
+			AttentionFactor: attention,
+			Factors:         slices.Repeat([]float64{short}, r.Pairs()),
+		}, nil
 	}
 }
 

@@ -90,8 +90,10 @@ func tokenizer() []byte {
 	for i, s := range []string{"<pad>", "<s>", "</s>"} {
 		added = append(added, map[string]any{"id": i, "content": s, "special": true})
 	}
-	b, err := json.Marshal(map[string]any{"added_tokens": added,
-		"model": map[string]any{"type": "BPE", "vocab": vocab, "merges": []string{"! !"}}})
+	b, err := json.Marshal(map[string]any{
+		"added_tokens": added,
+		"model":        map[string]any{"type": "BPE", "vocab": vocab, "merges": []string{"! !"}},
+	})
 	if err != nil {
 		panic(err) // maps and strings
 	}
@@ -170,8 +172,10 @@ func weights(ts []shape, seed uint64) []byte {
 			x = math.Round(x*1024) / 1024 // below 2: exact in float16
 			data = binary.LittleEndian.AppendUint32(data, math.Float32bits(float32(x)))
 		}
-		header[t.name] = map[string]any{"dtype": "F32", "shape": t.dims,
-			"data_offsets": []int{begin, len(data)}}
+		header[t.name] = map[string]any{
+			"dtype": "F32", "shape": t.dims,
+			"data_offsets": []int{begin, len(data)},
+		}
 	}
 	h, err := json.Marshal(header)
 	if err != nil {
