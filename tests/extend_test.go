@@ -99,7 +99,7 @@ with torch.no_grad():
 }
 
 // TestExtend drives the whole schedule with the real engine and a real training of two steps. What
-// it is worth is measured elsewhere (evals/RESULTS.md).
+// it is worth is measured elsewhere (evals/results/2026-11-29-progressive-extension.md).
 func TestExtend(t *testing.T) {
 	python := extendtest.Python(t, extend.Needs())
 	dir := t.TempDir()
