@@ -131,11 +131,17 @@ func inspect(f *File) (*ModelInfo, error) {
 	if m.ContextLength, err = f.need(m.Architecture + ".context_length"); err != nil {
 		return nil, err
 	}
-	for name, field := range map[string]*int{
-		"embedding_length": &m.EmbeddingLength, "block_count": &m.BlockCount,
-		"attention.head_count": &m.HeadCount, "attention.head_count_kv": &m.HeadCountKV, "vocab_size": &m.VocabSize,
+	for _, v := range []struct {
+		name  string
+		field *int
+	}{
+		{"embedding_length", &m.EmbeddingLength},
+		{"block_count", &m.BlockCount},
+		{"attention.head_count", &m.HeadCount},
+		{"attention.head_count_kv", &m.HeadCountKV},
+		{"vocab_size", &m.VocabSize},
 	} {
-		if *field, err = f.most(m.Architecture + "." + name); err != nil {
+		if *v.field, err = f.most(m.Architecture + "." + v.name); err != nil {
 			return nil, err
 		}
 	}

@@ -170,6 +170,70 @@ func TestSizesOfTheDefaultSearch(t *testing.T) {
 	}
 }
 
+// A second try is scored on the way as the first: its tokens count from its start, as if it had seeds of
+// its own.
+func TestMeansOfASecondTry(t *testing.T) {
+	s := newStudy(t, Options{
+		Rope: tiny, Target: 2048, Seed: 3, Readings: andFurtherKeys(), Params: Params{Retries: 1},
+	})
+	tell(t, s, 0, nil, func(trial Trial) (losses []float64, tokens int) {
+		for _, i := range trial.Readings {
+			losses = append(losses, noisy(trial.Rung, i))
+			if trial.Origin == originFinal && trial.Candidate > 2 {
+				losses[len(losses)-1] += 10 // a start wins
+			}
+			tokens += s.Options().Readings[i].Tokens
+		}
+		return losses, tokens
+	})
+	tries, samples := [][]int{nil}, 0 // samples before each mean
+	for _, trial := range s.History() {
+		last := len(tries) - 1
+		switch trial.Origin {
+		case originSample:
+			samples++
+		case originMean:
+			tries[last] = append(tries[last], samples)
+		case originFinal:
+			if tries[last] != nil {
+				tries, samples = append(tries, nil), 0
+			}
+		}
+	}
+	require.Len(t, tries, 3)
+	assert.Len(t, tries[0], 4)
+	assert.Equal(t, tries[0], tries[1])
+}
+
+// repeating proposes a candidate that was told so often, and then another one.
+type repeating struct {
+	times int
+	again Candidate
+	asked int
+}
+
+func (r *repeating) Ask() []Candidate {
+	if r.asked++; r.asked > r.times {
+		g := r.again
+		g.Rung.StartWindow++
+		return []Candidate{g}
+	}
+	return []Candidate{r.again}
+}
+func (r *repeating) Adopt([]Candidate) {}
+func (r *repeating) Tell([]result)     {}
+
+// A hundred batches in a row that were all told before end a study.
+func TestRepetitionsEndAStudy(t *testing.T) {
+	for times, done := range map[int]bool{0: false, 99: false, 100: true} {
+		s := newStudy(t, Options{Rope: tiny, Target: 2048})
+		linear := s.Ask()[0]
+		s.algorithm = &repeating{times: times, again: Candidate{Rung: linear.Rung}}
+		run(t, s, bowl, 3, nil)
+		assert.Equal(t, done, s.Done(), "%d times", times)
+	}
+}
+
 // The studies in testdata/study propose what this version does, to the last bit. Who changes an
 // algorithm on purpose writes them again: STUDY=write go test ./ropescale -run
 // TestStudiesAreAsStored (Bit-equality is promised on one platform: Go may fuse multiply and add on

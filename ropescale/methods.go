@@ -54,10 +54,10 @@ func (u Uses) Has(uses Uses) bool { return u&uses == uses }
 // methods have Hugging Face's names (modeling_rope_utils.py, ROPE_INIT_FUNCTIONS) where they have
 // one. Their order is that of tables and legends, and that in which a study evaluates its seeds.
 var methods = []Method{
-	{"linear", "PI", Linear, Monotone | IdentityToL | EndsAtScale, ClosedForm | Seed},
+	{"linear", "PI", linear, Monotone | IdentityToL | EndsAtScale, ClosedForm | Seed},
 	{"ntk", "NTK", NTK, Monotone | IdentityToL | EndsAtScale, ClosedForm | Seed},
 	{
-		"dynamic", "dynamic NTK", DynamicNTK, Monotone | IdentityToL | EndsAtScale,
+		"dynamic", "dynamic NTK", dynamicNTK, Monotone | IdentityToL | EndsAtScale,
 		ClosedForm | EachLength,
 	},
 	{"yarn", "YaRN", YaRN, Monotone | IdentityToL | EndsAtScale, ClosedForm | Seed},
@@ -152,9 +152,9 @@ func begin(r Rope, target int, o MethodOptions) (g Rung, s float64, err error) {
 	return g, r.Scale(target), nil
 }
 
-// Linear is position interpolation (PI, arXiv 2306.15595, eq. 4): lambda_i = s, attention factor 1.
+// linear is position interpolation (PI, arXiv 2306.15595, eq. 4): lambda_i = s, attention factor 1.
 // (eq. 4)
-func Linear(r Rope, target int, o MethodOptions) (Rung, error) {
+func linear(r Rope, target int, o MethodOptions) (Rung, error) {
 	g, s, err := begin(r, target, o)
 	if err != nil || s <= 1 {
 		return g, err
@@ -182,9 +182,9 @@ func NTK(r Rope, target int, o MethodOptions) (Rung, error) {
 	return g, nil
 }
 
-// DynamicNTK is NTK whose base follows the length, so it gives another rung for every target
+// dynamicNTK is NTK whose base follows the length, so it gives another rung for every target
 // (transformers, "dynamic"). The rung at n tokens is NTK's for n. Attention factor 1. (eq. 6)
-func DynamicNTK(r Rope, target int, o MethodOptions) (Rung, error) { return NTK(r, target, o) }
+func dynamicNTK(r Rope, target int, o MethodOptions) (Rung, error) { return NTK(r, target, o) }
 
 // YaRN interpolates by parts (arXiv 2309.00071, section 3.2): omega_i/lambda_i = omega_i*(gamma_i +
 // (1-gamma_i)/s), gamma_i falling from 1 to 0 over the pairs that turn between BetaFast and

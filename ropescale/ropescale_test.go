@@ -327,7 +327,7 @@ func TestMethodArguments(t *testing.T) {
 	short, err := LongRoPE(tiny, 128, MethodOptions{Factors: tiny.Identity(0).Factors})
 	require.NoError(t, err)
 	assert.Equal(t, 1.0, short.AttentionFactor)
-	d, err := DynamicNTK(tiny, 2048, MethodOptions{})
+	d, err := dynamicNTK(tiny, 2048, MethodOptions{})
 	require.NoError(t, err)
 	n, err := NTK(tiny, 2048, MethodOptions{})
 	require.NoError(t, err)
@@ -427,7 +427,7 @@ func TestOver(t *testing.T) {
 	base, err := Llama3(llama2, Llama3Params{8, 1, 4, 1024})
 	require.NoError(t, err)
 	base.AttentionFactor = 1.5
-	g, err := Linear(llama2, 8192, MethodOptions{AttentionFactor: 1.2, StartWindow: 4})
+	g, err := linear(llama2, 8192, MethodOptions{AttentionFactor: 1.2, StartWindow: 4})
 	require.NoError(t, err)
 	over := g.Over(&base)
 	assert.InDelta(t, 2*base.Factors[63], over.Factors[63], 1e-12)
@@ -447,8 +447,8 @@ func ExampleYaRN() {
 
 func ExampleLadder_RungFor() {
 	r := Rope{Dims: 64, FreqBase: 10000, OriginalContextLength: 256}
-	short, _ := Linear(r, 1024, MethodOptions{})
-	long, _ := Linear(r, 2048, MethodOptions{StartWindow: 4})
+	short, _ := linear(r, 1024, MethodOptions{})
+	long, _ := linear(r, 2048, MethodOptions{StartWindow: 4})
 	l, _ := NewLadder(r, nil, short, long)
 	for _, n := range []int{256, 257, 1500, 9999} {
 		rung := l.RungFor(n)
