@@ -170,8 +170,8 @@ func TestSizesOfTheDefaultSearch(t *testing.T) {
 	}
 }
 
-// A second try is scored on the way as the first: its tokens count from its start, as if it had seeds of
-// its own.
+// A second try is scored on the way as the first: its tokens count from its start, as if it had
+// seeds of its own.
 func TestMeansOfASecondTry(t *testing.T) {
 	s := newStudy(t, Options{
 		Rope: tiny, Target: 2048, Seed: 3, Readings: andFurtherKeys(), Params: Params{Retries: 1},
