@@ -1,3 +1,5 @@
+//go:build cgo
+
 // Package demo is "ollama longrope demo": the whole path on the default model,
 // with the commands that a user would type and a real server, in a few
 // minutes on any machine.

@@ -1,3 +1,5 @@
+//go:build cgo
+
 // Package engine runs a model on the patched llama.cpp engine of the host, for
 // the search and the evaluations: one loaded model, one sequence at a time,
 // factors set between two calls without loading again.
@@ -36,9 +38,9 @@ type Options struct {
 	// Batch is the number of tokens decoded at once; 0 is 512, as the host has it, and 256 on a
 	// CPU.
 	Batch int
-	// GPULayers is how many layers go to the GPUs that the host finds, the last ones first; 0 is
-	// all, -1 none.
-	GPULayers int
+	// GPULayers is how many layers go to the GPUs that the host finds, the last ones first: 0 is
+	// none, a negative number or nil all.
+	GPULayers *int
 	// Progress of loading, 0 to 1.
 	Progress func(float32)
 }
@@ -88,15 +90,15 @@ func Open(path string, o Options) (*Engine, error) {
 	device := "CPU"
 	flash := ml.FlashAttentionDisabled // on a CPU it halves the speed
 	for _, gpu := range llama.EnumerateGPUs() {
-		if o.GPULayers < 0 {
+		if o.GPULayers != nil && *o.GPULayers == 0 {
 			break
 		}
 		params.Devices = append(params.Devices, gpu.LlamaID)
 		params.NumGpuLayers = math.MaxInt32
 		device, flash = gpu.Library, ml.FlashAttentionAuto
-		if o.GPULayers > 0 {
-			params.NumGpuLayers = o.GPULayers
-			device = fmt.Sprintf("%s, %d layers", gpu.Library, o.GPULayers)
+		if o.GPULayers != nil && *o.GPULayers > 0 {
+			params.NumGpuLayers = *o.GPULayers
+			device = fmt.Sprintf("%s, %d layers", gpu.Library, *o.GPULayers)
 		}
 	}
 	if o.Batch == 0 {

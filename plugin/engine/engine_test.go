@@ -1,3 +1,5 @@
+//go:build cgo
+
 package engine
 
 import (
@@ -44,8 +46,10 @@ func nll(t testing.TB, e *Engine, tokens []int) []float64 {
 func ladder(t testing.TB, e *Engine, rungs ...ropescale.Rung) *ropescale.Ladder {
 	info := e.Info()
 	l, err := ropescale.NewLadder(
-		ropescale.Rope{Dims: info.RopeDimensionCount, FreqBase: info.FreqBase,
-			OriginalContextLength: info.OriginalContextLength},
+		ropescale.Rope{
+			Dims: info.RopeDimensionCount, FreqBase: info.FreqBase,
+			OriginalContextLength: info.OriginalContextLength,
+		},
 		nil,
 		rungs...)
 	require.NoError(t, err)

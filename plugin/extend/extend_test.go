@@ -33,16 +33,19 @@ func TestRecipe(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestRows: the rotation that the recipe trains with is ropescale's, on each rung, below its start window and above.
+// TestRows: the rotation that the recipe trains with is ropescale's, on each rung, below its start
+// window and above.
 //
-// The recipe computes angles in float32, like the engine: at p = 8191 the fastest pair has an angle of 8191 rad, known to
-// half of 2^-11; cos and sin are off by no more than that, times the attention factor.
+// The recipe computes angles in float32, like the engine: at p = 8191 the fastest pair has an angle
+// of 8191 rad, known to half of 2^-11; cos and sin are off by no more than that, times the
+// attention factor.
 func TestRows(t *testing.T) {
 	py := extendtest.Python(t, Needs())
 	r := ropescale.Rope{Dims: 64, FreqBase: 10000, OriginalContextLength: 256}
 	long, err := ropescale.YaRN(r, 2048, ropescale.MethodOptions{StartWindow: 32})
 	require.NoError(t, err)
-	longer, err := ropescale.NTK(r, 8192, ropescale.MethodOptions{StartWindow: 12, AttentionFactor: 1.25})
+	longer, err := ropescale.NTK(r, 8192,
+		ropescale.MethodOptions{StartWindow: 12, AttentionFactor: 1.25})
 	require.NoError(t, err)
 	base := r.Identity(256)
 	base.Factors[7], base.AttentionFactor = 1.5, 1.01 // a model with a scaling of its own
@@ -60,7 +63,8 @@ import rope
 ladder = rope.Ladder.read(pathlib.Path(sys.argv[1]))
 rows = rope.RowRotaryEmbedding(ladder, 10000.0)
 positions = torch.tensor(json.loads(sys.argv[2]))[None]
-out = {"rungs": [ladder.rung_for(n) for n in (1, 128, 129, 256, 257, 2048, 2049, 8192, 9000)], "rows": []}
+lengths = (1, 128, 129, 256, 257, 2048, 2049, 8192, 9000)
+out = {"rungs": [ladder.rung_for(n) for n in lengths], "rows": []}
 for rung in range(4):
     rows.rungs = torch.full_like(positions, rung)
     cos, sin = rows(torch.zeros(1), positions)
@@ -86,7 +90,10 @@ print(json.dumps(out))`
 	worst := 0.0
 	for rung := range 4 {
 		for i, p := range positions {
-			x := make([]float64, r.Dims) // ones in the first of each pair: after a rotation, cos there and sin in the second
+			x := make(
+				[]float64,
+				r.Dims,
+			) // ones in the first of each pair: after a rotation, cos there and sin in the second
 			for j := range r.Pairs() {
 				x[j] = 1
 			}

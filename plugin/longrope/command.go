@@ -21,11 +21,11 @@ type app struct {
 	*ui
 	open opener
 	json bool
-	args []string // as typed, without the program: to say how a run goes on
+	args []string // as typed, without the program: to say how a run is resumed
 
 	// Of the engine; set by the flags of the commands that run a model.
 	threads, batch int
-	gpuLayers      int // as the engine has it: 0 is all, -1 none
+	gpuLayers      int // as --gpu-layers
 }
 
 // newCommand takes the opener of engines, so that tests can give one that needs no model.
@@ -33,10 +33,11 @@ func newCommand(open opener) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "longrope",
 		Short: "Extend a model's context with LongRoPE",
-		Long: `Find RoPE factors that let a model read beyond the length it was trained for, write them into the model, and
-measure the result.
+		Long: `Find RoPE factors that let a model read beyond the length it was trained for, write them
+into the model, and measure the result.
 
-MODEL is a GGUF file, a Hugging Face checkpoint folder, or the name of a model in the local store. Lengths are in tokens: 131072 or 128k.`,
+MODEL is a GGUF file, a Hugging Face checkpoint folder, or the name of a model in the local
+store. Lengths are in tokens: 131072 or 128k.`,
 		Example: `  ollama longrope search  llama3 --target 16k -o factors.json
   ollama longrope convert llama3 --factors factors.json --name llama3-16k
   ollama run llama3-16k
@@ -48,11 +49,13 @@ MODEL is a GGUF file, a Hugging Face checkpoint folder, or the name of a model i
 			if len(args) == 0 {
 				return nil
 			}
-			return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), suggest(args[0], names(cmd)))
+			return fmt.Errorf("unknown command %q for %q%s",
+				args[0], cmd.CommandPath(), suggest(args[0], names(cmd)))
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(searchCommand(open), workerCommand(open), extendCommand(open), convertCommand(open), evalCommand(open), showCommand(open))
+	root.AddCommand(searchCommand(open), workerCommand(open), extendCommand(open),
+		convertCommand(open), evalCommand(open), showCommand(open))
 	for _, cmd := range append(root.Commands(), root) {
 		cmd.SilenceUsage = true
 		cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -72,12 +75,10 @@ func names(cmd *cobra.Command) []string {
 
 // newApp is the app of a run of cmd.
 func newApp(cmd *cobra.Command, open opener) *app {
-	a := &app{ui: newUI(cmd.OutOrStdout(), cmd.ErrOrStderr()), open: open}
+	a := &app{ui: newUI(cmd.OutOrStdout(), cmd.ErrOrStderr(), open.now), open: open, gpuLayers: -1}
 	a.json, _ = cmd.Flags().GetBool("json")
 	a.threads, _ = cmd.Flags().GetInt("threads")
-	if n, err := cmd.Flags().GetInt("gpu-layers"); err == nil && n == 0 {
-		a.gpuLayers = -1
-	} else if n > 0 {
+	if n, err := cmd.Flags().GetInt("gpu-layers"); err == nil {
 		a.gpuLayers = n
 	}
 	a.batch, _ = cmd.Flags().GetInt("batch")
@@ -87,16 +88,19 @@ func newApp(cmd *cobra.Command, open opener) *app {
 	return a
 }
 
-// command is what goes on: the command of this run, without what would begin anew.
+// command is what resumes this run: its command, without the flag that would restart it.
 func (a *app) command() string {
-	args := slices.DeleteFunc(slices.Clone(a.args), func(arg string) bool { return arg == "--fresh" || arg == "--fresh=true" })
+	args := slices.DeleteFunc(slices.Clone(a.args), func(arg string) bool {
+		return arg == "--fresh" || arg == "--fresh=true"
+	})
 	return "ollama " + strings.Join(args, " ")
 }
 
 // quote makes an argument safe to paste into a shell.
 func quote(s string) string {
 	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:,=+@%~", r) || r > 127
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+			strings.ContainsRune("-_./:,=+@%~", r) || r > 127
 	}
 	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
 		return s
@@ -104,16 +108,27 @@ func quote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// interruptible runs f with a context that ends at the first Ctrl-C (or SIGTERM), so that f can put things in order. The
-// second one kills, as it does without this.
+// interruptible runs f with a context that ends at the first Ctrl-C (or SIGTERM), so that f can put
+// things in order. The second one kills, as it does without this: from the moment at which the
+// context ends.
 func interruptible(cmd *cobra.Command, f func(ctx context.Context) error) error {
 	parent := cmd.Context()
 	if parent == nil {
 		parent = context.Background()
 	}
-	ctx, stop := signal.NotifyContext(parent, os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancel(parent)
+	defer cancel()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	go func() {
+		select {
+		case <-signals:
+			signal.Stop(signals)
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	err := f(ctx)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return errInterrupted

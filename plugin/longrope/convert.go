@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -124,7 +125,7 @@ func (a *app) convert(ctx context.Context, arg string, f convertFlags) error {
 		return err
 	}
 	plain := m.checkpoint() && f.out != "" && !f.folder(m) // to a GGUF, which is something
-	if f.nothing() && carriedBy(m.info) == nil && !plain {
+	if f.nothing() && search.Carried(m.info) == nil && !plain {
 		return errors.New("nothing to write into the model; give --factors FILE, or --method NAME --target LENGTH")
 	}
 	if f.copyWeights && !f.folder(m) {
@@ -174,7 +175,7 @@ func (f *convertFlags) folder(m *model) bool {
 // ladder makes what goes into the model; nil for a checkpoint that becomes a GGUF without factors.
 func (f *convertFlags) ladder(m *model) (*ropescale.Ladder, error) {
 	if f.nothing() {
-		return carriedBy(m.info), nil
+		return search.Carried(m.info), nil
 	}
 	o := factorsOptions{lengths: f.lengths, startWindow: f.startWindow, attentionFactor: f.attentionFactor}
 	if f.method == "" {

@@ -7,9 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -17,6 +15,7 @@ import (
 	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
 	defaultmodel "github.com/longrope/longrope/evals/default"
+	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -31,19 +30,23 @@ func runCommand(t *testing.T, args ...string) []byte {
 	return out.Bytes()
 }
 
-// TestRealEngine takes the default model through search, convert, eval and show on the engine that the program has. The
-// budgets are so small that the search finds next to nothing; what a search is worth is measured elsewhere.
+// TestRealEngine takes the default model through search, convert, eval and show on the engine that
+// the program has. The budgets are so small that the search finds next to nothing; what a search is
+// worth is measured elsewhere.
 func TestRealEngine(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a model for some seconds; leave out -short")
 	}
 	dir := t.TempDir()
-	model, long, factors := filepath.Join(dir, "model.gguf"), filepath.Join(dir, "long.gguf"), filepath.Join(dir, "factors.json")
+	path := func(name string) string { return filepath.Join(dir, name) }
+	model, long, factors := path("model.gguf"), path("long.gguf"), path("factors.json")
 	require.NoError(t, os.WriteFile(model, defaultmodel.Model, 0o644))
 	run := func(args ...string) []byte { return runCommand(t, args...) }
 
-	var found searchResult
-	require.NoError(t, json.Unmarshal(run("search", model, "--target", "512", "--windows", "1", "--budget", "5k", "-o", factors, "--json"), &found))
+	var found search.Result
+	said := run("search", model, "--target", "512", "--windows", "1", "--budget", "5k",
+		"-o", factors, "--json")
+	require.NoError(t, json.Unmarshal(said, &found))
 	require.Len(t, found.Rungs, 1)
 	require.Len(t, found.Rungs[0].Rows, 4)
 	fitness := map[string]float64{}
@@ -52,8 +55,8 @@ func TestRealEngine(t *testing.T) {
 		require.NotNil(t, r.HeldOut, r.Method)
 		fitness[r.Method] = *r.Fitness
 	}
-	for _, name := range seedOrder {
-		assert.LessOrEqual(t, fitness["longrope"], fitness[name], "the search evaluates %s too", name)
+	for _, name := range ropescale.MethodNames(ropescale.Seed) {
+		assert.LessOrEqual(t, fitness["longrope"], fitness[name], "it evaluates %s too", name)
 	}
 	assert.Equal(t, 5, found.Trials, "the starts and the mean")
 
@@ -61,8 +64,12 @@ func TestRealEngine(t *testing.T) {
 	// What is measured with factors set on the plain model is what the converted one carries.
 	var set, carried evals.Comparison
 	args := []string{"--lengths", "512", "--windows", "1", "--json"}
-	require.NoError(t, json.Unmarshal(run(append([]string{"eval", "perplexity", model, "--methods", "stock," + factors}, args...)...), &set))
-	require.NoError(t, json.Unmarshal(run(append([]string{"eval", "perplexity", long}, args...)...), &carried))
+	measure := func(c *evals.Comparison, of ...string) {
+		of = append([]string{"eval", "perplexity"}, of...)
+		require.NoError(t, json.Unmarshal(run(append(of, args...)...), c))
+	}
+	measure(&set, model, "--methods", "stock,"+factors)
+	measure(&carried, long)
 	require.Len(t, set.Rows, 2)
 	require.Len(t, carried.Rows, 2)
 	for i := range set.Rows {
@@ -73,8 +80,9 @@ func TestRealEngine(t *testing.T) {
 	assert.Contains(t, string(run("show", long)), "rung 1             512     2x")
 }
 
-// TestRealReadjustment takes an extended model on from its last rung, and readjusts it for its original length, on the engine that
-// the program has: such a rung serves texts that the own RoPE served before, and its start window keeps that.
+// TestRealReadjustment takes an extended model on from its last rung, and readjusts it for its
+// original length, on the engine that the program has: such a rung serves texts that the own RoPE
+// served before, and its start window keeps that.
 func TestRealReadjustment(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a model for some seconds; leave out -short")
@@ -82,13 +90,16 @@ func TestRealReadjustment(t *testing.T) {
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
 	require.NoError(t, os.WriteFile(path("model.gguf"), defaultmodel.Model, 0o644))
-	runCommand(t, "convert", path("model.gguf"), "--method", "yarn", "--target", "512", "-o", path("long.gguf"))
+	runCommand(t, "convert", path("model.gguf"), "--method", "yarn", "--target", "512",
+		"-o", path("long.gguf"))
 
-	var found searchResult
-	require.NoError(t, json.Unmarshal(runCommand(t, "search", path("long.gguf"), "--target", "256,1k", "--windows", "1", "--budget", "20k", "-o", path("f.json"), "--json"), &found))
+	var found search.Result
+	said := runCommand(t, "search", path("long.gguf"), "--target", "256,1k", "--windows", "1",
+		"--budget", "20k", "-o", path("f.json"), "--json")
+	require.NoError(t, json.Unmarshal(said, &found))
 	require.Len(t, found.Rungs, 2)
 	require.Len(t, found.Ladder.Rungs, 3, "the rung for 512 stays")
-	methods := func(r rungResult) (names []string) {
+	methods := func(r search.RungResult) (names []string) {
 		for _, row := range r.Rows {
 			require.NotNil(t, row.Fitness)
 			names = append(names, row.Method)
@@ -98,7 +109,8 @@ func TestRealReadjustment(t *testing.T) {
 	assert.Equal(t, []string{"own", "longrope"}, methods(found.Rungs[0]))
 	assert.LessOrEqual(t, *found.Rungs[0].Rows[1].Fitness, *found.Rungs[0].Rows[0].Fitness)
 	assert.Equal(t, []string{"linear", "ntk", "yarn", "longrope"}, methods(found.Rungs[1]))
-	// PI is relative to the rung for 512: the pairs that YaRN kept are stretched by 2, those that it stretched by 4.
+	// PI is relative to the rung for 512: the pairs that YaRN kept are stretched by 2, those that
+	// it stretched by 4.
 	linear := found.Rungs[1].Rows[0]
 	require.Equal(t, "linear", linear.Method)
 	f, err := readFactors(path("f.json"))
@@ -112,7 +124,8 @@ func TestRealReadjustment(t *testing.T) {
 		assert.InDelta(t, 2*g.ladder.Rungs[0].Factors[i], x, 1e-9)
 	}
 
-	// Factors for the original length that are not the own RoPE, as the search of a fine-tuned model finds them.
+	// Factors for the original length that are not the own RoPE, as the search of a fine-tuned
+	// model finds them.
 	const window = 16
 	own := &f.ladder.Rungs[0]
 	require.Equal(t, 256, own.Length)
@@ -121,9 +134,10 @@ func TestRealReadjustment(t *testing.T) {
 	}
 	own.StartWindow, own.AttentionFactor = window, 1.02
 	require.NoError(t, atomicfile.Write(path("hand.json"), f.ladder.WriteFactors))
-	runCommand(t, "convert", path("long.gguf"), "--factors", path("hand.json"), "-o", path("longer.gguf"))
+	runCommand(t, "convert", path("long.gguf"), "--factors", path("hand.json"),
+		"-o", path("longer.gguf"))
 	nll := func(model string, n int) []float64 {
-		e, err := openEngine(path(model), openOptions{Length: 512})
+		e, err := loadEngine(path(model), openOptions{Length: 512})
 		require.NoError(t, err)
 		defer e.Close()
 		tokens, err := e.Tokenize(defaultmodel.TestTexts()[0].Body, false)
@@ -140,52 +154,9 @@ func TestRealReadjustment(t *testing.T) {
 			different++
 		}
 	}
-	assert.Greater(t, different, len(plain)-2*window, "and what comes after it has the rung's factors")
-	assert.Equal(t, nll("long.gguf", 400), nll("longer.gguf", 400), "a longer text has the rung for 512, as before")
-	assert.Contains(t, string(runCommand(t, "show", path("longer.gguf"))), "no sequences: a shorter rung serves them")
-}
-
-// BenchmarkSearchTokens holds the tokens that a search evaluates in a second against those of plain perplexity of the same
-// model and length, in turns, so that what else the machine does meets both. x/plain is their ratio.
-func BenchmarkSearchTokens(b *testing.B) {
-	const target = 2048
-	path := filepath.Join(b.TempDir(), "model.gguf")
-	require.NoError(b, os.WriteFile(path, defaultmodel.Model, 0o644))
-	e, err := openEngine(path, openOptions{Length: target, Threads: 1})
-	require.NoError(b, err)
-	defer e.Close()
-	info := e.Info()
-	rope := ropescale.Rope{Dims: info.RopeDimensionCount, FreqBase: info.FreqBase, OriginalContextLength: info.OriginalContextLength}
-	texts, err := textsFor(e, nil, searchBooks, target, 2)
-	require.NoError(b, err)
-	j, err := newJudge(e, rope, nil, texts, target, searchFlags{windows: 2, seed: 1})
-	require.NoError(b, err)
-	study, err := ropescale.NewStudy(ropescale.Options{Rope: rope, Target: target, Readings: j.Readings, Budget: 1 << 30})
-	require.NoError(b, err)
-	ladder, err := ropescale.NewLadder(rope, nil, study.Ask()[1].Rung)
-	require.NoError(b, err)
-
-	var ratios []float64 // of the rounds: tokens per second of the search over those of plain perplexity
-	var tokens, seconds float64
-	for b.Loop() {
-		read := 0
-		started := time.Now()
-		for _, t := range study.Ask()[:1] {
-			losses, n, err := j.evaluate(b.Context(), e, t.Rung, t.Readings)
-			require.NoError(b, err)
-			require.NoError(b, study.Tell(t.ID, losses, n))
-			read += n
-		}
-		search := time.Since(started).Seconds()
-		tokens, seconds = tokens+float64(read), seconds+search
-		started = time.Now()
-		r, err := evals.Perplexity(b.Context(), e, evals.Method{Name: "ntk", Ladder: ladder}, texts[:1], evals.PerplexityOptions{Length: target, MaxWindows: 2})
-		require.NoError(b, err)
-		ratios = append(ratios, float64(read)/search/(float64(r.EvaluatedTokens)/time.Since(started).Seconds()))
-	}
-	slices.Sort(ratios)
-	b.ReportMetric(tokens/seconds, "tokens/s")
-	b.ReportMetric(ratios[len(ratios)/2], "x/plain")
-	b.ReportMetric(ratios[len(ratios)/4], "x/plain-quartile1")
-	b.ReportMetric(ratios[len(ratios)*3/4], "x/plain-quartile3")
+	assert.Greater(t, different, len(plain)-2*window, "the rest has the rung's factors")
+	assert.Equal(t, nll("long.gguf", 400), nll("longer.gguf", 400),
+		"a longer text has the rung for 512, as before")
+	shown := string(runCommand(t, "show", path("longer.gguf")))
+	assert.Contains(t, shown, "no sequences: a shorter rung serves them")
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/draw"
+	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -268,10 +269,8 @@ func (a *app) eval(ctx context.Context, given *pflag.FlagSet, name, arg string, 
 		return err
 	}
 	defer e.Close()
-	o.Books = func(length int) ([]evals.Text,
-		error,
-	) {
-		return textsFor(e, nil, testBooks, length, 1)
+	o.Books = func(length int) ([]evals.Text, error) {
+		return search.TextsFor(e, nil, search.TestBooks, length, 1)
 	}
 	stock := slices.ContainsFunc(methods, func(m evals.Method) bool { return m.Name == "stock" })
 	if trained := m.info.OriginalContextLength; stock && !short && room > trained {

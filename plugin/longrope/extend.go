@@ -1,121 +1,185 @@
 package longrope
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/longrope/longrope/plugin/extend"
+	"github.com/longrope/longrope/plugin/search"
+	"github.com/longrope/longrope/plugin/units"
+	"github.com/longrope/longrope/ropescale"
 )
 
-// extendFlags are the flags of extend.
+// extendFlags are the flags of extend. Most are options of the extension itself, of its searches or
+// of its training.
 type extendFlags struct {
-	targets    sizesFlag
-	readjust   sizesFlag
-	noReadjust bool
-	texts      []string
-	searchText []string
-	heldOut    []string
-	out        string
-	fresh      bool
-	budget     budgetFlag
-	windows    int
-	fitness    string
-	seed       uint64
-	first      string
-	train      trainFlags
+	options  extend.Options
+	targets  sizesFlag
+	readjust sizesFlag
+	budget   budgetFlag
+	recipe   string
 }
+
+// extendNames are what the options of an extension are called on the command line,
+// extendSearchNames those of its searches.
+var (
+	extendNames = search.Names{
+		"Targets": "--targets", "Readjust": "--readjust", "NoReadjust": "--no-readjust",
+		"Texts": "--text", "SearchFiles": "--search-text", "HeldOutFiles": "--held-out",
+		"Dir": "--output", "Fresh": "--fresh", "FirstFile": "--factors",
+		"Steps": "--steps", "Rows": "--rows", "Rate": "--lr", "Mixed": "--mixed",
+		"Python": "--python", "Processes": "--processes",
+	}
+	extendSearchNames = search.Names{
+		"Targets": "--targets", "Texts": "--search-text", "HeldOut": "--held-out",
+		"Seed": "--seed", "Tokens": "--budget", "Time": "--budget", "Windows": "--windows",
+		"Fitness": "--fitness", "Fresh": "--fresh", "Journal": "--output",
+	}
+)
 
 func extendCommand(open opener) *cobra.Command {
 	var f extendFlags
 	cmd := &cobra.Command{
 		Use:   "extend MODEL --targets LENGTH,... --text FILE... -o DIR [-- OPTIONS OF train.py]",
 		Short: "Fine-tune a model at a longer context, progressively",
-		Long: `Extend MODEL as the paper does: search factors for the first target, fine-tune with them, search again on the fine-tuned
-model for the next, and at last search the short lengths anew on the result. It ends with one laddered GGUF.
+		Long: `Extend MODEL as the paper does: search factors for the first target, fine-tune with them,
+search again on the fine-tuned model for the next, and at last search the short lengths
+again on the result. It ends with one laddered GGUF.
 
-The targets that --steps has a number for are fine-tuned at; those beyond are reached by interpolation alone. By default
-the last of several is: with --targets 128k,256k,2048k that is 400 steps, 600 steps and none, as for the paper's LLaMA2.
+The targets that --steps has a number for are fine-tuned at; those beyond are reached by
+interpolation alone. By default the last of several is: --targets 128k,256k,2048k is 400
+steps, 600 steps and none, as for the paper's LLaMA2.
 
-Fine-tuning needs Python with PyTorch and transformers; every GPU that it sees is used (--processes). MODEL is a checkpoint
-folder, or a GGUF of an architecture that the recipe reads. Documents are never mixed in a row, and longer ones become
-consecutive windows. The recipe is written to DIR/recipe and can be run alone: python3 DIR/recipe/train.py --help.
+Fine-tuning needs Python with PyTorch and transformers, and uses every GPU that it finds.
+MODEL is a checkpoint folder, or a GGUF of an architecture that the recipe reads.
+Documents are never mixed in a row, and longer ones become consecutive windows. The recipe
+is written to DIR/recipe and can be run alone: python3 DIR/recipe/train.py --help.
 
-Each stage's output appears whole or not at all. Ctrl-C at any time, and the same command goes on where it was.`,
-		Example: `  ollama longrope extend ./Llama-2-7b-hf --targets 128k,256k,2048k --text books -o llama2-2048k
-  ollama longrope extend model.gguf --targets 2k,8k --text rows.jsonl --steps 300 --rows 2 --lr 5e-4 -o out -- --no-checkpointing`,
+Each stage's output appears whole or not at all. Ctrl-C at any time: the same command
+resumes.`,
+		Example: `  ollama longrope extend ./Llama-2-7b-hf --targets 128k,256k,2048k --text books -o out
+  ollama longrope extend model.gguf --targets 2k,8k --text rows.jsonl --steps 300 --rows 2 \
+    --lr 5e-4 -o out -- --no-checkpointing`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if at := cmd.ArgsLenAtDash(); at >= 0 {
-				f.train.more, args = args[at:], args[:at]
+				f.options.Training.Options, args = args[at:], args[:at]
 			}
-			if len(args) == 0 && f.train.recipe != "" {
+			if len(args) == 0 && f.recipe != "" {
 				return nil
 			}
 			return exactly(1)(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if f.train.recipe != "" {
-				return extend.Write(f.train.recipe)
+			if f.recipe != "" {
+				return extend.Write(f.recipe)
 			}
 			a := newApp(cmd, open)
-			return interruptible(cmd, func(ctx context.Context) error { return a.extend(ctx, args[0], f) })
+			return interruptible(cmd, func(ctx context.Context) error {
+				return a.extend(ctx, args[0], f)
+			})
 		},
 	}
-	fl := cmd.Flags()
-	fl.Var(&f.targets, "targets", "Lengths to extend to, shortest first, e.g. 128k,256k,2048k")
-	fl.StringArrayVar(&f.texts, "text", nil, "Training text `FILE`, .txt or .jsonl, or a folder of such files (repeatable)")
-	fl.StringVarP(&f.out, "output", "o", "", "Folder `DIR` for all that is made")
-	fl.StringVar(&f.first, "factors", "", "Factors `FILE` of the first target that a search has found already")
-	fl.Var(&f.readjust, "readjust", "Lengths to search anew at the end (default: the original context length and its doublings below the first target, three at most)")
-	fl.BoolVar(&f.noReadjust, "no-readjust", false, "Leave the short lengths as they are")
-	fl.StringArrayVar(&f.searchText, "search-text", nil, "Text `FILE` to search on (repeatable; default: books that come with the program)")
-	fl.StringArrayVar(&f.heldOut, "held-out", nil, "Text `FILE` that searches are measured on (repeatable)")
-	fl.Var(&f.budget, "budget", "What each search may spend: tokens (600k) or time (2h)")
-	fl.IntVar(&f.windows, "windows", 0, "Windows that each candidate of a search reads")
-	fl.StringVar(&f.fitness, "fitness", "", "What searches minimise: perplexity of the text, needle (of keys hidden in it), or both (default)")
-	fl.Uint64Var(&f.seed, "seed", 1, "Seed of searches and training")
-	fl.BoolVar(&f.fresh, "fresh", false, "Begin anew, and discard what an earlier run left in DIR")
-	f.train.add(fl)
-	jsonFlag(cmd)
-	engineFlags(cmd)
+	f.add(cmd)
 	return cmd
 }
 
-// check finds what is wrong with the flags before anything is run, and fills in what follows from the model.
-func (f *extendFlags) check(m *model) error {
-	l := m.info.OriginalContextLength
-	f.targets = f.targets.ascending()
-	switch {
-	case len(f.targets) == 0:
-		return errors.New("--targets is missing; give the lengths to extend to, e.g. --targets 128k,256k,2048k")
-	case f.targets[0] <= l:
-		return fmt.Errorf("--targets %s: %s was trained for %s tokens already; give longer targets", size(f.targets[0]), m.name, size(l))
-	case f.out == "":
-		return errors.New("--output is missing; give a folder for all that is made, e.g. -o extended")
-	case len(f.texts) == 0:
-		return errors.New("--text is missing; give the documents to fine-tune on")
-	case f.noReadjust && len(f.readjust) > 0:
+// add defines the flags.
+func (f *extendFlags) add(cmd *cobra.Command) {
+	fl, o := cmd.Flags(), &f.options
+	s, t := &o.Search, &o.Training
+	fl.Var(&f.targets, "targets", "Lengths to extend to, shortest first, e.g. 128k,256k,2048k")
+	fl.StringArrayVar(&o.Texts, "text", nil,
+		"Training text `FILE`, .txt or .jsonl, or a folder of them")
+	fl.StringVarP(&o.Dir, "output", "o", "", "Folder `DIR` for all outputs")
+	fl.IntSliceVar(&t.Steps, "steps", nil,
+		"Training steps at each target (default 400, then 600 each; none at the last of several)")
+	fl.IntVar(&t.Rows, "rows", 32, "Rows of the target's length in a step, over all processes")
+	fl.Float64Var(&t.Rate, "lr", 2e-5, "Learning rate, which decays linearly to zero")
+	fl.StringVar(&o.FirstFile, "factors", "",
+		"Factors `FILE` of the first target that a search has found already")
+	fl.Var(
+		&f.readjust,
+		"readjust",
+		"Lengths to search again at the end (default: the original context length and its "+
+			"doublings below the first target, three at most)",
+	)
+	fl.BoolVar(&o.NoReadjust, "no-readjust", false, "Leave the short lengths as they are")
+	fl.StringArrayVar(&o.SearchFiles, "search-text", nil,
+		"Text `FILE` to search on (default: books that come with the program)")
+	fl.StringArrayVar(&o.HeldOutFiles, "held-out", nil, "Text `FILE` that searches are measured on")
+	fl.Var(&f.budget, "budget", "Budget of each search: tokens (600k) or time (2h)")
+	fl.Uint64Var(&s.Seed, "seed", 1, "Seed of searches and training")
+	fl.BoolVar(&o.Fresh, "fresh", false, "Restart: discard the outputs of an earlier run in DIR")
+
+	fl.BoolVar(&t.Mixed, "mixed", false,
+		"LongRoPE2's mixed windows: short documents keep the model's own RoPE in training")
+	fl.IntVar(&s.Windows, "windows", 0, "Windows that score a candidate of a search")
+	fl.StringVar(&s.Fitness, "fitness", "",
+		"What searches minimise: perplexity, needle (hidden keys) or both (default)")
+	fl.StringVar(&t.Python, "python", "",
+		"Python with PyTorch and transformers (default: $PYTHON, or python3)")
+	fl.IntVar(&t.Processes, "processes", 0,
+		"Training processes on this machine (default: one per GPU, or one)")
+	fl.StringVar(&f.recipe, "recipe", "", "Only write the training recipe into `DIR`")
+	jsonFlag(cmd)
+	engineFlags(cmd)
+	rarely(cmd, "mixed", "windows", "fitness", "python", "processes", "recipe", "json",
+		"threads", "batch", "gpu-layers")
+	inOrder(cmd)
+}
+
+// fill makes the options for a model.
+func (f *extendFlags) fill(m *model) (err error) {
+	o := &f.options
+	if o.NoReadjust && len(f.readjust) > 0 {
 		return errors.New("--readjust and --no-readjust exclude each other; give one of them")
 	}
-	if !f.noReadjust && len(f.readjust) == 0 {
-		for n := l; n < f.targets[0] && len(f.readjust) < 3; n *= 2 {
-			f.readjust = append(f.readjust, n)
+	o.Model = extend.Model{Name: m.name, Path: m.path, Checkpoint: m.checkpoint(), Info: m.info}
+	o.Targets, o.Readjust = f.targets, f.readjust
+	o.Called, o.Search.Called = extendNames, extendSearchNames
+	o.Search.Tokens, o.Search.Time = f.budget.tokens, f.budget.time
+	if err := o.Check(); err != nil {
+		return err
+	}
+	if o.Search.Texts, err = readTexts("search-text", o.SearchFiles); err != nil {
+		return err
+	}
+	if o.Search.HeldOut, err = readTexts("held-out", o.HeldOutFiles); err != nil {
+		return err
+	}
+	if o.FirstFile != "" {
+		if o.First, err = firstLadder(m, o.FirstFile, o.Targets[0]); err != nil {
+			return fmt.Errorf("--factors: %w", err)
 		}
 	}
-	f.readjust = f.readjust.ascending()
-	for _, n := range f.readjust {
-		if n >= f.targets[0] {
-			return fmt.Errorf("--readjust %s: from the first target %s on, the searched factors stay; give shorter lengths", size(n), size(f.targets[0]))
-		}
+	return nil
+}
+
+// firstLadder reads the factors of --factors, which take the place of a search.
+func firstLadder(m *model, path string, target int) (*ropescale.Ladder, error) {
+	var lengths []int
+	if strings.HasSuffix(strings.ToLower(path), ".csv") {
+		lengths = []int{target} // which the file does not say
 	}
-	return f.train.check(len(f.targets))
+	l, err := ladderFrom(m.info, []string{path}, factorsOptions{lengths: lengths})
+	if err != nil {
+		return nil, err
+	}
+	if err := fits(m.info, l); err != nil {
+		return nil, err
+	}
+	if last := l.Rungs[len(l.Rungs)-1].Length; last != target {
+		return nil, fmt.Errorf("%s: its last rung is for %s tokens, the first target is %s",
+			path, size(last), size(target))
+	}
+	return l, nil
 }
 
 func (a *app) extend(ctx context.Context, arg string, f extendFlags) error {
@@ -123,94 +187,70 @@ func (a *app) extend(ctx context.Context, arg string, f extendFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := f.check(m); err != nil {
+	if err := f.fill(m); err != nil {
 		return err
 	}
-	if f.texts, err = textFiles(f.texts); err != nil {
+	o := &f.options
+	o.Now, o.Search.Threads, o.Search.Batch = a.now, a.threads, a.batch
+	o.Load = a.loadStage
+	o.Page = func(factors string, r *search.Result, l *extend.Loaded) error {
+		p := searchPage(r, &model{name: l.Name, info: l.Info}, l.Engine.Info())
+		p.Command = a.command()
+		return writePage(strings.TrimSuffix(factors, ".json")+".html", p)
+	}
+	began := a.now()
+	state, err := extend.Run(ctx, *o, &searchEvents{ui: a.ui})
+	a.done()
+	if stopped := (*extend.Stopped)(nil); errors.As(err, &stopped) {
+		a.say("%v; to resume:\n  %s", stopped, a.command())
+		return errInterrupted
+	}
+	if err != nil {
 		return err
 	}
-	s := &schedule{Version: 1, app: a, f: f, m: m}
-	if s.Settings, err = f.settings(m); err != nil {
-		return err
-	}
-	if err := s.f.train.findPython(ctx); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(f.out, 0o755); err != nil {
-		return fmt.Errorf("--output: %w", err)
-	}
-	if err := s.open(); err != nil {
-		return err
-	}
-	if err := extend.Write(s.path("recipe")); err != nil {
-		return err
-	}
-	began := time.Now()
-	plan := s.plan()
-	for i, st := range plan {
-		if s.done(st) {
-			a.say("%d of %d, %s: done before, %s", i+1, len(plan), st.Name, s.path(st.Output))
-			continue
-		}
-		a.say("%d of %d, %s", i+1, len(plan), st.Name)
-		started := time.Now()
-		st.Result, err = st.do(ctx, s.path(st.Output))
-		a.done()
-		if errors.Is(err, errInterrupted) || ctx.Err() != nil {
-			a.say("stopped in stage %d of %d; to go on:\n  %s", i+1, len(plan), a.command())
-			return errInterrupted
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", st.Name, err)
-		}
-		st.Took = time.Since(started).Seconds()
-		s.Stages = append(slices.DeleteFunc(s.Stages, func(d *stage) bool { return d.Output == st.Output }), st)
-		if err := s.save(); err != nil {
-			return err
-		}
-	}
-	return s.report(time.Since(began))
+	return a.reportExtension(state, o, a.now().Sub(began))
 }
 
-// run runs another command of the program, quietly, and returns what it writes with --json.
-func (a *app) run(ctx context.Context, cmd *cobra.Command, args ...string) (json.RawMessage, error) {
-	var out bytes.Buffer
-	cmd.SetOut(&out)
-	cmd.SetErr(a.ui.err)
-	cmd.SetArgs(args)
-	cmd.SilenceErrors, cmd.SilenceUsage = true, true
-	if err := cmd.ExecuteContext(ctx); err != nil {
+// loadStage loads a model that a stage names by its path.
+func (a *app) loadStage(ctx context.Context, path string, length int) (*extend.Loaded, error) {
+	m, err := find(path)
+	if err != nil {
 		return nil, err
 	}
-	return bytes.TrimSpace(out.Bytes()), nil
+	m, done, err := a.runnable(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	e, err := a.load(m, length)
+	if err != nil {
+		done()
+		return nil, err
+	}
+	closed := func() {
+		e.Close()
+		done()
+	}
+	return &extend.Loaded{Name: m.name, Info: m.info, Engine: e, Close: closed}, nil
 }
 
-// engineArgs are the flags of the engine, for another command.
-func (a *app) engineArgs() []string {
-	layers := a.gpuLayers
-	switch {
-	case layers < 0:
-		layers = 0
-	case layers == 0:
-		layers = -1
+// reportExtension prints the stages and what comes next.
+func (a *app) reportExtension(s *extend.State, o *extend.Options, took time.Duration) error {
+	if a.json {
+		return a.printJSON(s)
 	}
-	return []string{"--threads", fmt.Sprint(a.threads), "--batch", fmt.Sprint(a.batch), "--gpu-layers", fmt.Sprint(layers)}
-}
-
-// report prints the stages and what comes next.
-func (s *schedule) report(took time.Duration) error {
-	if s.app.json {
-		return s.app.printJSON(s)
-	}
+	path := func(name string) string { return filepath.Join(o.Dir, name) }
 	var rows [][]string
 	for _, st := range s.Stages {
-		rows = append(rows, []string{st.Name, s.path(st.Output), st.note(), duration(time.Duration(st.Took * float64(time.Second)))})
+		took := time.Duration(st.Took * float64(time.Second))
+		rows = append(rows, []string{st.Name, path(st.Output), st.Note(), duration(took)})
 	}
-	if err := s.app.print(table([]string{"stage", "output", "", "took"}, rows, 3)); err != nil {
+	if err := a.print(table([]string{"stage", "output", "", "took"}, rows, 3)); err != nil {
 		return err
 	}
-	final := s.path(s.Stages[len(s.Stages)-1].Output)
-	list := slices.Concat(s.f.readjust, s.f.targets)
-	s.app.say("done in %s; next:\n  ollama longrope eval all %s --lengths %s\n  ollama longrope show %s", duration(took), quote(final), list.String(), quote(final))
+	final := quote(path(s.Stages[len(s.Stages)-1].Output))
+	lengths := units.Sizes(slices.Concat(o.Readjust, o.Targets))
+	a.say(
+		"done in %s; next:\n  ollama longrope eval all %s --lengths %s\n  ollama longrope show %s",
+		duration(took), final, lengths, final)
 	return nil
 }

@@ -17,9 +17,10 @@ import (
 	ggml "github.com/ollama/ollama/ml/backend/ggml/ggml/src"
 )
 
-// findGPUs has the engine, which runs in this process, load the GPU backend that "ollama run" would: the host asks each of
-// its libraries in a process of its own (this program again) and drops devices that two of them find, or that one cannot
-// use. A machine that has no such library pays nothing, and OLLAMA_LIBRARY_PATH, as the server sets it, goes before.
+// findGPUs has the engine, which runs in this process, load the GPU backend that "ollama run"
+// would: the host asks each of its libraries in a process of its own (this program again) and drops
+// devices that two of them find, or that one cannot use. A machine that has no such library pays
+// nothing, and OLLAMA_LIBRARY_PATH, as the server sets it, goes before.
 var findGPUs = sync.OnceFunc(func() {
 	if _, set := os.LookupEnv("OLLAMA_LIBRARY_PATH"); set {
 		return
@@ -33,16 +34,22 @@ var findGPUs = sync.OnceFunc(func() {
 	if len(gpus) == 0 {
 		return
 	}
-	gpus = slices.DeleteFunc(gpus, func(d ml.DeviceInfo) bool { return d.Library != gpus[0].Library })
+	gpus = slices.DeleteFunc(
+		gpus,
+		func(d ml.DeviceInfo) bool { return d.Library != gpus[0].Library },
+	)
 	devices = gpus
-	os.Setenv("OLLAMA_LIBRARY_PATH", strings.Join(gpus[0].LibraryPath, string(filepath.ListSeparator)))
+	os.Setenv(
+		"OLLAMA_LIBRARY_PATH",
+		strings.Join(gpus[0].LibraryPath, string(filepath.ListSeparator)),
+	)
 	for name, value := range ml.GetVisibleDevicesEnv(gpus, true) {
 		os.Setenv(name, value)
 	}
 })
 
-// slowCPU says where the CPU backends should be, if there are none: what is compiled into the program takes their place, and
-// knows nothing of this processor. A Mac has one for all.
+// slowCPU says where the CPU backends should be, if there are none: what is compiled into the
+// program takes their place, and knows nothing of this processor. A Mac has one for all.
 func slowCPU() string {
 	if runtime.GOOS == "darwin" {
 		return ""
@@ -59,8 +66,9 @@ func slowCPU() string {
 // devices are the GPUs that findGPUs found.
 var devices []ml.DeviceInfo
 
-// deviceEnv lets worker process i see one GPU alone, each its own while there are enough. Who set CUDA_VISIBLE_DEVICES and the
-// library's path has that list shared out; without GPUs there is nothing to say.
+// deviceEnv lets worker process i see one GPU alone, each its own while there are enough. Who set
+// CUDA_VISIBLE_DEVICES and the library's path has that list shared out; without GPUs there is
+// nothing to say.
 func deviceEnv(i int) (env []string) {
 	if len(devices) > 0 {
 		for name, value := range ml.GetVisibleDevicesEnv(devices[i%len(devices):][:1], true) {

@@ -29,7 +29,10 @@ type running struct {
 
 func startSearch(t *testing.T, program string, env []string, args ...string) *running {
 	t.Helper()
-	r := &running{cmd: exec.Command(program, append([]string{"longrope", "search"}, args...)...), ended: make(chan struct{})}
+	r := &running{
+		cmd:   exec.Command(program, append([]string{"longrope", "search"}, args...)...),
+		ended: make(chan struct{}),
+	}
 	r.cmd.Env = append(os.Environ(), env...)
 	r.cmd.Stderr = &r.stderr
 	require.NoError(t, r.cmd.Start())
@@ -47,7 +50,9 @@ func (r *running) workers() (pids []int) {
 	for _, path := range stats {
 		b, _ := os.ReadFile(path)
 		_, after, ok := strings.Cut(string(b), ") ") // state, parent, …
-		if fields := strings.Fields(after); ok && len(fields) > 1 && fields[1] == strconv.Itoa(r.cmd.Process.Pid) && fields[0] != "Z" {
+		if fields := strings.Fields(after); ok && len(fields) > 1 &&
+			fields[1] == strconv.Itoa(r.cmd.Process.Pid) &&
+			fields[0] != "Z" {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 			pids = append(pids, pid)
 		}
@@ -88,8 +93,8 @@ func gone(t *testing.T, pids []int) {
 	}, 20*time.Second, 5*time.Millisecond, "workers outlive their search")
 }
 
-// TestKilled kills searches and their workers at random, twenty times: the factors are those of a search that nobody killed,
-// to the last byte, and nothing stays that runs.
+// TestKilled kills searches and their workers at random, twenty times: the factors are those of a
+// search that nobody killed, to the last byte, and nothing stays that runs.
 func TestKilled(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("LONGROPE_KILL_SEED"); s != "" {
@@ -101,7 +106,19 @@ func TestKilled(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	m, dir := tinyModel(t), t.TempDir()
 	args := func(out string, more ...string) []string {
-		return append([]string{m.path, "--target", "256", "--windows", "2", "--budget", "30k", "-o", filepath.Join(dir, out)}, more...)
+		return append(
+			[]string{
+				m.path,
+				"--target",
+				"256",
+				"--windows",
+				"2",
+				"--budget",
+				"30k",
+				"-o",
+				filepath.Join(dir, out),
+			},
+			more...)
 	}
 	whole := startSearch(t, "ollama", nil, args("whole.json")...)
 	<-whole.ended
@@ -111,7 +128,7 @@ func TestKilled(t *testing.T) {
 	kills, coordinators, complete := 0, 0, 0
 	for kills < 20 {
 		cut := fmt.Sprintf("cut%d.json", complete)
-		r := startSearch(t, "ollama", []string{"FAKE_DELAY=8ms"}, args(cut, "--workers", "2")...)
+		r := startSearch(t, "ollama", []string{"FAKE_SLOW=8ms"}, args(cut, "--workers", "2")...)
 		pids := r.waitWorkers(t, 2)
 		for running := true; running; {
 			select {
@@ -138,7 +155,8 @@ func TestKilled(t *testing.T) {
 		<-r.ended
 		gone(t, pids)
 	}
-	t.Logf("%d kills, %d of them of the search itself; %d searches came to their end between", kills, coordinators, complete)
+	t.Logf("%d kills, %d of them of the search itself; %d searches came to their end between",
+		kills, coordinators, complete)
 	// What was cut last comes to its end, without workers.
 	last := startSearch(t, "ollama", nil, args(fmt.Sprintf("cut%d.json", complete))...)
 	<-last.ended
@@ -153,7 +171,11 @@ func TestStopped(t *testing.T) {
 	args := []string{m.path, "--target", "256", "--windows", "2", "--budget", "20k", "-o"}
 	whole := startSearch(t, "ollama", nil, append(args, filepath.Join(dir, "whole.json"))...)
 	<-whole.ended
-	r := startSearch(t, "ollama", []string{"FAKE_DELAY=30ms"}, append(args, filepath.Join(dir, "stopped.json"), "--workers", "2")...)
+	r := startSearch(
+		t,
+		"ollama",
+		[]string{"FAKE_SLOW=30ms"},
+		append(args, filepath.Join(dir, "stopped.json"), "--workers", "2")...)
 	pids := r.waitWorkers(t, 2)
 	require.Eventually(t, func() bool {
 		b, _ := os.ReadFile(filepath.Join(dir, "stopped.json.study"))
@@ -169,24 +191,46 @@ func TestStopped(t *testing.T) {
 	gone(t, pids)
 }
 
-// TestAlone: a search that is killed leaves its workers on other machines waiting; they go on with it when it is back, and end
-// with it.
+// TestAlone: a search that is killed leaves its workers on other machines waiting; they go on with
+// it when it is back, and end with it.
 func TestAlone(t *testing.T) {
-	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true})
+	ns, err := server.NewServer(
+		&server.Options{
+			Host:      "127.0.0.1",
+			Port:      server.RANDOM_PORT,
+			JetStream: true,
+			StoreDir:  t.TempDir(),
+			NoLog:     true,
+			NoSigs:    true,
+		},
+	)
 	require.NoError(t, err)
 	go ns.Start()
 	t.Cleanup(ns.Shutdown)
 	require.True(t, ns.ReadyForConnections(10*time.Second))
 	m, dir := tinyModel(t), t.TempDir()
 	args := func(out string) []string {
-		return []string{m.path, "--target", "256", "--windows", "2", "--budget", "20k", "-o", filepath.Join(dir, out), "--nats", ns.ClientURL()}
+		return []string{
+			m.path,
+			"--target",
+			"256",
+			"--windows",
+			"2",
+			"--budget",
+			"20k",
+			"-o",
+			filepath.Join(dir, out),
+			"--nats",
+			ns.ClientURL(),
+		}
 	}
 	whole := startSearch(t, "ollama", nil, args("whole.json")[:9]...)
 	<-whole.ended
 	var ends []chan error
 	for range 2 {
-		w := exec.Command("ollama", "longrope", "worker", m.path, "--nats", ns.ClientURL(), "--study", "cut")
-		w.Env = append(os.Environ(), "FAKE_DELAY=8ms")
+		w := exec.Command("ollama", "longrope", "worker", m.path, "--nats", ns.ClientURL(),
+			"--study", "cut")
+		w.Env = append(os.Environ(), "FAKE_SLOW=8ms")
 		require.NoError(t, w.Start())
 		t.Cleanup(func() { w.Process.Kill() })
 		end := make(chan error, 1)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,25 +16,11 @@ import (
 
 	"github.com/longrope/longrope/convert"
 	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/plugin/search/searchtest"
 	"github.com/longrope/longrope/ropescale"
 )
 
-func TestSizes(t *testing.T) {
-	for in, want := range map[string]int{"1": 1, "4k": 4096, "4K": 4096, " 128k ": 131072, "131072": 131072, "2m": 2 << 20} {
-		n, err := parseSize(in)
-		require.NoError(t, err, in)
-		assert.Equal(t, want, n, in)
-		back, err := parseSize(size(n))
-		require.NoError(t, err)
-		assert.Equal(t, n, back, "%s is written as %s", in, size(n))
-	}
-	for _, in := range []string{"", "k", "0", "-4k", "4.5k", "4kk", "3000000000", "3000m", "4x", "four"} {
-		_, err := parseSize(in)
-		assert.ErrorContains(t, err, "write it like 131072, 128k or 1m", in)
-	}
-	assert.Equal(t, "1000", size(1000))
-	assert.Equal(t, "1500k", size(1500<<10))
-
+func TestSizesFlag(t *testing.T) {
 	var f sizesFlag
 	require.NoError(t, f.Set("8k,4k"))
 	require.NoError(t, f.Set("4096"))
@@ -45,7 +30,8 @@ func TestSizes(t *testing.T) {
 
 func TestBudget(t *testing.T) {
 	for in, want := range map[string]budgetFlag{
-		"90s": {time: 90 * time.Second}, "10m": {time: 10 * time.Minute}, "2h30m": {time: 150 * time.Minute},
+		"90s": {time: 90 * time.Second}, "10m": {time: 10 * time.Minute},
+		"2h30m":  {time: 150 * time.Minute},
 		"600000": {tokens: 600000}, "600k": {tokens: 600 << 10},
 	} {
 		var f budgetFlag
@@ -58,15 +44,20 @@ func TestBudget(t *testing.T) {
 }
 
 func TestQuote(t *testing.T) {
-	for in, want := range map[string]string{"a.json": "a.json", "llama3.2:1b": "llama3.2:1b", "": "''", "my model": "'my model'",
-		"it's": `'it'\''s'`, "$HOME": "'$HOME'", "ünï": "ünï"} {
+	for in, want := range map[string]string{
+		"a.json": "a.json", "llama3.2:1b": "llama3.2:1b", "": "''", "my model": "'my model'",
+		"it's": `'it'\''s'`, "$HOME": "'$HOME'", "ünï": "ünï",
+	} {
 		assert.Equal(t, want, quote(in))
 	}
 }
 
 func TestNameFor(t *testing.T) {
-	for in, want := range map[string]string{"models/Tiny.gguf": "tiny-128k", "llama3.2": "llama3.2-128k", "llama3.2:1b": "llama3.2-128k:1b",
-		"host:11434/me/llama": "host:11434/me/llama-128k"} {
+	for in, want := range map[string]string{
+		"models/Tiny.gguf": "tiny-128k", "llama3.2": "llama3.2-128k",
+		"llama3.2:1b":         "llama3.2-128k:1b",
+		"host:11434/me/llama": "host:11434/me/llama-128k",
+	} {
 		assert.Equal(t, want, nameFor(in, 128<<10))
 	}
 }
@@ -84,9 +75,10 @@ func TestProgress(t *testing.T) {
 	clock := time.Unix(0, 0)
 	draw := func(tty bool) string {
 		var out, err bytes.Buffer
-		u := newUI(&out, &err)
+		u := newUI(&out, &err, nil)
 		require.False(t, u.tty, "a buffer is no terminal")
-		u.tty, u.now, u.last, u.width = tty, func() time.Time { return clock }, clock, func() int { return 40 }
+		u.tty, u.last = tty, clock
+		u.now, u.width = func() time.Time { return clock }, func() int { return 40 }
 		started := clock
 		for i := range 100 {
 			clock = clock.Add(time.Second)
@@ -112,10 +104,11 @@ func TestProgress(t *testing.T) {
 	assert.Equal(t, "longrope: a line\nlongrope: and another\n", drawn[100])
 }
 
-// Two lines of progress are drawn over as one is: what stands on the terminal at the end is what was said.
+// Two lines of progress are drawn over as one is: what stands on the terminal at the end is what
+// was said.
 func TestProgressOfTwoLines(t *testing.T) {
 	var err bytes.Buffer
-	u := newUI(io.Discard, &err)
+	u := newUI(io.Discard, &err, nil)
 	clock := time.Unix(0, 0)
 	u.tty, u.last, u.now = true, clock, func() time.Time { return clock }
 	for range 3 {
@@ -123,38 +116,16 @@ func TestProgressOfTwoLines(t *testing.T) {
 		u.progress(clock, "search", 1, 2, "20 tokens/s", "best 3.21")
 	}
 	u.say("a line")
-	assert.Equal(t, 3, strings.Count(err.String(), "longrope: search  50 %, 20 tokens/s\nlongrope:   best 3.21"))
-	assert.Equal(t, 3, strings.Count(err.String(), "\r\x1b[K\x1b[A\r\x1b[K"), "both lines are taken away each time")
+	assert.Equal(t, 3,
+		strings.Count(err.String(), "longrope: search  50 %, 20 tokens/s\nlongrope:   best 3.21"))
+	assert.Equal(t, 3, strings.Count(err.String(), "\r\x1b[K\x1b[A\r\x1b[K"),
+		"both lines are taken away each time")
 	assert.True(t, strings.HasSuffix(err.String(), "\x1b[Klongrope: a line\n"))
 }
 
-func TestDuration(t *testing.T) {
-	for in, want := range map[time.Duration]string{0: "0 s", 59*time.Second + 400*time.Millisecond: "59 s", 90 * time.Second: "1 min 30 s",
-		3599600 * time.Millisecond: "1 h 00 min", 26 * time.Hour: "26 h 00 min"} {
-		assert.Equal(t, want, duration(in))
-	}
-	_, ok := remaining(time.Millisecond, 0.5)
-	assert.False(t, ok, "too early to say")
-	left, ok := remaining(10*time.Second, 0.25)
-	assert.True(t, ok)
-	assert.Equal(t, 30*time.Second, left)
-}
-
 func TestTable(t *testing.T) {
-	assert.Equal(t, "method   λ\nntk      1\nyarn    22\n", table([]string{"method", "λ"}, [][]string{{"ntk", "1"}, {"yarn", "22"}}, 1))
-	assert.Equal(t, "1,234,567", count(1234567))
-	assert.Equal(t, "-1,234", count(-1234))
-	assert.Equal(t, "-123", count(-123))
-}
-
-// tinyModel is the model of fake_test.go on disk.
-func tinyModel(t *testing.T) *model {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "tiny.gguf")
-	require.NoError(t, os.WriteFile(path, tinyGGUF("llama"), 0o644))
-	m, err := find(path)
-	require.NoError(t, err)
-	return m
+	assert.Equal(t, "method   λ\nntk      1\nyarn    22\n",
+		table([]string{"method", "λ"}, [][]string{{"ntk", "1"}, {"yarn", "22"}}, 1))
 }
 
 func TestMethods(t *testing.T) {
@@ -176,7 +147,8 @@ func TestMethods(t *testing.T) {
 	assert.InDelta(t, 2, methods[0].Ladder.Rungs[0].Factors[7], 1e-9)
 	assert.InDelta(t, 8, methods[0].Ladder.Rungs[1].Factors[7], 1e-9)
 
-	// A model with scaling of its own: methods multiply it, stock of a converted one is row 0 alone.
+	// A model with scaling of its own: methods multiply it, stock of a converted one is row 0
+	// alone.
 	base := m.info.Rope().Identity(128)
 	for i := range base.Factors {
 		base.Factors[i] = 3
@@ -198,16 +170,45 @@ func TestMethods(t *testing.T) {
 
 func TestMerge(t *testing.T) {
 	ladder := func(length int, source *ropescale.Source) *ropescale.Ladder {
-		l, err := ropescale.NewLadder(ropescale.Rope{Dims: 4, FreqBase: 10000, OriginalContextLength: 128}, nil, ropescale.Rung{Length: length, AttentionFactor: 1, Factors: []float64{1, 2}})
+		l, err := ropescale.NewLadder(
+			ropescale.Rope{Dims: 4, FreqBase: 10000, OriginalContextLength: 128}, nil,
+			ropescale.Rung{Length: length, AttentionFactor: 1, Factors: []float64{1, 2}})
 		require.NoError(t, err)
 		l.Source = source
 		return l
 	}
-	a := ladder(512, &ropescale.Source{Method: "longrope", ModelDigest: "sha256:1", Seed: 1, Algorithm: "cma", Trials: 3, Tokens: 10, Fitness: 2})
-	m, err := merge(a, ladder(256, &ropescale.Source{Method: "longrope", ModelDigest: "sha256:1", Seed: 2, Algorithm: "cma", Trials: 4, Tokens: 20, Fitness: 3}))
+	a := ladder(
+		512,
+		&ropescale.Source{
+			Method:      "longrope",
+			ModelDigest: "sha256:1",
+			Seed:        1,
+			Algorithm:   "cma",
+			Trials:      3,
+			Tokens:      10,
+			Fitness:     2,
+		},
+	)
+	m, err := merge(
+		a,
+		ladder(
+			256,
+			&ropescale.Source{
+				Method:      "longrope",
+				ModelDigest: "sha256:1",
+				Seed:        2,
+				Algorithm:   "cma",
+				Trials:      4,
+				Tokens:      20,
+				Fitness:     3,
+			},
+		),
+	)
 	require.NoError(t, err)
 	assert.Equal(t, 256, m.Rungs[0].Length)
-	assert.Equal(t, &ropescale.Source{Method: "longrope", ModelDigest: "sha256:1", Trials: 7, Tokens: 30}, m.Source, "what both say")
+	assert.Equal(t,
+		&ropescale.Source{Method: "longrope", ModelDigest: "sha256:1", Trials: 7, Tokens: 30},
+		m.Source, "what both say")
 	assert.Len(t, a.Rungs, 1, "the arguments stay as they were")
 
 	b := ladder(256, nil)
@@ -216,8 +217,8 @@ func TestMerge(t *testing.T) {
 	assert.ErrorContains(t, err, "original_context_length is 64, the file before has 128")
 }
 
-// TestSearchFindsTheBest: the fake model's best factors are known, and the search comes near them from data alone, on
-// search text and on others.
+// TestSearchFindsTheBest: the fake model's best factors are known, and the search comes near them
+// from data alone, on search text and on others.
 func TestSearchFindsTheBest(t *testing.T) {
 	m := tinyModel(t)
 	var out, stderr bytes.Buffer
@@ -225,19 +226,20 @@ func TestSearchFindsTheBest(t *testing.T) {
 	cmd.SetOut(&out)
 	cmd.SetErr(&stderr)
 	file := filepath.Join(t.TempDir(), "factors.json")
-	cmd.SetArgs([]string{"search", m.path, "--target", "512", "--windows", "2", "-o", file, "--no-report"})
+	cmd.SetArgs(
+		[]string{"search", m.path, "--target", "512", "--windows", "2", "-o", file, "--no-report"})
 	require.NoError(t, cmd.ExecuteContext(context.Background()), stderr.String())
 
 	f, err := readFactors(file)
 	require.NoError(t, err)
-	e, err := openFake(m.path, openOptions{Length: 512})
+	e, err := loadFake(m.path, openOptions{Length: 512})
 	require.NoError(t, err)
 	far := func(l *ropescale.Ladder) float64 {
 		require.NoError(t, e.SetLadder(l))
-		return e.(*fake).error(512)
+		return e.(*searchtest.Fake).Error(512)
 	}
 	assert.Less(t, far(f.ladder), 0.05, "0 is the best there is")
-	for _, name := range seedOrder {
+	for _, name := range ropescale.MethodNames(ropescale.Seed) {
 		l, err := ladderBy(m.info, name, []int{512}, factorsOptions{})
 		require.NoError(t, err)
 		assert.Greater(t, far(l), 3*far(f.ladder), name)
@@ -258,7 +260,11 @@ func TestSearchBeginsAtAnother(t *testing.T) {
 		cmd := newCommand(openFake)
 		cmd.SetOut(&out)
 		cmd.SetErr(&stderr)
-		cmd.SetArgs(append([]string{"search", m.path, "--target", "512", "--windows", "2", "--no-report"}, args...))
+		cmd.SetArgs(
+			append(
+				[]string{"search", m.path, "--target", "512", "--windows", "2", "--no-report"},
+				args...),
+		)
 		err := cmd.ExecuteContext(context.Background())
 		return out.String() + stderr.String(), err
 	}
@@ -302,8 +308,8 @@ func TestSearchBeginsAtAnother(t *testing.T) {
 	assert.ErrorContains(t, err, "carries no factors")
 }
 
-// A ladder's rungs are each at least as good as the methods and as what the rung below makes of it, and have factors that never
-// fall from pair to pair.
+// A ladder's rungs are each at least as good as the methods and as what the rung below makes of it,
+// and have factors that never fall from pair to pair.
 func TestLadderClimbs(t *testing.T) {
 	m := tinyModel(t)
 	dir := t.TempDir()
@@ -313,7 +319,11 @@ func TestLadderClimbs(t *testing.T) {
 		cmd.SetOut(io.Discard)
 		cmd.SetErr(&stderr)
 		file := filepath.Join(dir, name)
-		cmd.SetArgs(append([]string{"search", m.path, "--windows", "1", "--no-report", "-o", file}, args...))
+		cmd.SetArgs(
+			append(
+				[]string{"search", m.path, "--windows", "1", "--no-report", "-o", file},
+				args...),
+		)
 		require.NoError(t, cmd.ExecuteContext(context.Background()), stderr.String())
 		f, err := readFactors(file)
 		require.NoError(t, err)
@@ -339,66 +349,22 @@ func TestLadderClimbs(t *testing.T) {
 	}
 }
 
-func TestBundledTexts(t *testing.T) {
-	e := &fake{}
-	texts, err := textsFor(e, nil, searchBooks, 1000, 3)
-	require.NoError(t, err)
-	assert.Len(t, texts, 2)
-	// One alone is too short for its share: together they are not.
-	texts, err = textsFor(e, nil, searchBooks, 110_000, 3)
-	require.NoError(t, err)
-	require.Len(t, texts, 1)
-	assert.Equal(t, "ezekiel+opticks-3", texts[0].Name)
-	// The long text reaches further.
-	texts, err = textsFor(e, nil, searchBooks, 200_000, 3)
-	require.NoError(t, err)
-	require.Len(t, texts, 1)
-	assert.Equal(t, "old-testament", texts[0].Name)
-	_, err = textsFor(e, nil, searchBooks, 2_000_000, 3)
-	assert.ErrorIs(t, err, errBundled)
-	assert.ErrorContains(t, err, "the bundled texts are too short for 3 windows of 2000000 tokens, which are some 6.0 MB of text")
-	given := []evals.Text{{Name: "short", Body: "x"}}
-	texts, err = textsFor(e, given, searchBooks, 1000, 3)
-	require.NoError(t, err)
-	assert.Equal(t, given, texts)
-}
-
-// TestChooseWindows: many windows where they are short, few where they are long, fewer where the books end; a number that was
-// asked for is kept or refused.
-func TestChooseWindows(t *testing.T) {
-	e := &fake{}
-	given := []evals.Text{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}}
-	for _, c := range []struct{ target, asked, want, texts int }{
-		{2048, 0, 8, 2}, {512, 0, 32, 2}, {64 << 10, 0, 3, 2}, {128 << 10, 0, 3, 1}, {1 << 20, 0, 2, 1}, {2 << 20, 0, 1, 1}, {2048, 2, 2, 2},
-	} {
-		f := searchFlags{windows: c.asked}
-		texts, windows, err := f.chooseWindows(e, nil, c.target)
-		require.NoError(t, err, c)
-		assert.Equal(t, c.want, windows, c)
-		assert.Len(t, texts, c.texts, c)
-	}
-	_, windows, err := new(searchFlags).chooseWindows(e, given, 16<<10)
-	require.NoError(t, err)
-	assert.Equal(t, 4, windows, "one of each text at least")
-	for target, asked := range map[int]int{2_000_000: 2, 4_000_000: 0} {
-		f := searchFlags{windows: asked}
-		_, _, err = f.chooseWindows(e, nil, target)
-		assert.ErrorIs(t, err, errBundled)
-	}
-}
-
 func TestStockNotes(t *testing.T) {
-	assert.Equal(t, []string{"cannot load it", "why"}, stockNotes(convert.Stock{Notes: []string{"why"}}))
-	assert.Equal(t, []string{"runs it as it was trained, with a context length of 128"}, stockNotes(convert.Stock{Loads: true, ContextLength: 128}))
+	assert.Equal(t, []string{"cannot load it", "why"},
+		stockNotes(convert.Stock{Notes: []string{"why"}}))
+	assert.Equal(t, []string{"runs it as it was trained, with a context length of 128"},
+		stockNotes(convert.Stock{Loads: true, ContextLength: 128}))
 }
 
 func TestGPULayers(t *testing.T) {
-	for flag, want := range map[string]int{"--threads=1": 0, "--gpu-layers=-1": 0, "--gpu-layers=0": -1, "--gpu-layers=7": 7} {
+	for flag, want := range map[string]int{
+		"--threads=1": -1, "--gpu-layers=-1": -1, "--gpu-layers=0": 0, "--gpu-layers=7": 7,
+	} {
 		got := 99
-		cmd := newCommand(func(_ string, o openOptions) (runner, error) {
+		cmd := newCommand(opener{load: func(_ string, o openOptions) (runner, error) {
 			got = o.GPULayers
 			return nil, errors.New("seen enough")
-		})
+		}})
 		cmd.SetArgs([]string{"eval", "passkey", "../../evals/default/model.gguf", flag})
 		cmd.SetOut(io.Discard)
 		cmd.SetErr(io.Discard)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/longrope/longrope/convert"
 )
@@ -33,8 +32,8 @@ func find(arg string) (*model, error) {
 
 func (m *model) checkpoint() bool { return m.source.Kind == convert.KindCheckpoint }
 
-// runnable is m as a GGUF, which is what the engine runs: a checkpoint becomes one in a temporary folder (TMPDIR says
-// where), which done removes.
+// runnable is m as a GGUF, which is what the engine runs: a checkpoint becomes one in a temporary
+// folder (TMPDIR says where), which done removes.
 func (a *app) runnable(ctx context.Context, m *model) (gguf *model, done func(), err error) {
 	if !m.checkpoint() {
 		return m, func() {}, nil
@@ -44,12 +43,19 @@ func (a *app) runnable(ctx context.Context, m *model) (gguf *model, done func(),
 		return nil, nil, fmt.Errorf("no place for %s as a GGUF: %w; set TMPDIR", m.name, err)
 	}
 	done = func() { os.RemoveAll(dir) }
-	a.say("converting %s to a temporary GGUF; to keep one: ollama longrope convert %s -o %s", m.name, quote(m.name), quote(filepath.Base(m.name)+".gguf"))
+	a.say("converting %s to a temporary GGUF; to keep one: ollama longrope convert %s -o %s",
+		m.name, quote(m.name), quote(filepath.Base(m.name)+".gguf"))
 	path := filepath.Join(dir, "model.gguf")
-	started := time.Now()
-	_, err = convert.Convert(ctx, m.path, path, nil, convert.Options{Progress: func(now, total int64) {
-		a.progress(started, "converting "+m.name, float64(now), float64(total), "")
-	}})
+	started := a.now()
+	_, err = convert.Convert(
+		ctx,
+		m.path,
+		path,
+		nil,
+		convert.Options{Progress: func(now, total int64) {
+			a.progress(started, "converting "+m.name, float64(now), float64(total), "")
+		}},
+	)
 	a.done()
 	if err != nil {
 		done()

@@ -3,35 +3,45 @@ package longrope
 import (
 	"time"
 
-	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/plugin/search"
 )
 
-// An opener loads a model to run it.
-type opener func(path string, o openOptions) (runner, error)
+// An opener is what the commands have of the machine: how a model is loaded to run it, and the
+// clock (nil is time.Now). Tests give others.
+type opener struct {
+	load func(path string, o openOptions) (runner, error)
+	now  func() time.Time
+}
 
-// openOptions are what the commands say about a model to run; zero values are the engine's defaults.
+// openOptions are what the commands say about a model to run; zero values are the engine's
+// defaults.
 type openOptions struct {
 	Name           string // in reports
 	Length         int    // of the longest sequence, tokens
 	Threads, Batch int
-	GPULayers      int
+	GPULayers      int // as --gpu-layers: 0 is none, -1 all
 	Progress       func(share float32)
 }
 
 // runner is an engine that can be closed.
-type runner interface {
-	evals.Engine
-	Close()
-}
+type runner = search.RunEngine
 
 // load opens the model of m for sequences of up to length tokens, with progress.
 func (a *app) load(m *model, length int) (runner, error) {
-	started := time.Now()
-	e, err := a.open(m.path, openOptions{Name: m.name, Length: length, Threads: a.threads, Batch: a.batch, GPULayers: a.gpuLayers,
-		Progress: func(share float32) { a.progress(started, "loading "+m.name, float64(share), 1, "") }})
+	started := a.now()
+	e, err := a.open.load(m.path, openOptions{
+		Name: m.name, Length: length, Threads: a.threads, Batch: a.batch, GPULayers: a.gpuLayers,
+		Progress: func(share float32) {
+			a.progress(started, "loading "+m.name, float64(share), 1, "")
+		},
+	})
 	a.done()
 	if at := slowCPU(); err == nil && at != "" {
-		a.say("no CPU backend of the host's is in %s: this will be slow, by ten times and more. Keep bin/ and lib/ together, or set OLLAMA_LIBRARY_PATH", at)
+		a.say(
+			"no CPU backend of the host's is in %s: this will be slow, by ten times and more. "+
+				"bin/ and lib/ together, or set OLLAMA_LIBRARY_PATH",
+			at,
+		)
 	}
 	return e, err
 }

@@ -4,9 +4,15 @@ package longrope
 
 import "errors"
 
-// openEngine: without cgo there is no engine. The commands that run no model work, and so do the tests with a fake one.
-func openEngine(string, openOptions) (runner, error) {
-	return nil, errors.New("this program was built without cgo and cannot run models; build it with CGO_ENABLED=1")
+// openEngine has no engine without cgo. The commands that run no model work, and so do the tests
+// with a fake one.
+var openEngine = opener{load: loadEngine}
+
+func loadEngine(string, openOptions) (runner, error) {
+	return nil, errors.New(
+		"this program was built without cgo and cannot run models; build it with " +
+			"CGO_ENABLED=1",
+	)
 }
 
 // deviceEnv: without an engine there are no devices to share out.

@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/longrope/longrope/convert/atomicfile"
+	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/draw"
+	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -18,34 +19,40 @@ func writePage(path string, p *draw.SearchPage) error {
 	return atomicfile.Write(path, func(w io.Writer) error { return draw.WritePage(w, p) })
 }
 
-// page is the page about a search that has ended.
-func (s *search) page(r *searchResult) *draw.SearchPage {
-	info := s.e.Info()
-	p := &draw.SearchPage{Title: pageTitle(s.m.name, s.m.info.OriginalContextLength, r.Ladder),
-		Model: s.m.name, Digest: info.Digest, Command: s.command(),
-		Engine: fmt.Sprintf("%s of %s, %s", info.Engine, info.Host, info.Backend),
-		Next:   []string{next(s.m.name, s.f)},
-		Rope:   s.m.info.Rope(), Ladder: r.Ladder, Texts: r.Ladder.Source.Texts}
-	if !r.Complete {
-		p.Note = "The search is not complete: the same command goes on."
+// searchPage is the page about a search that has ended.
+func searchPage(r *search.Result, m *model, engine evals.Info) *draw.SearchPage {
+	p := &draw.SearchPage{
+		Title: pageTitle(m.name, m.info.OriginalContextLength, r.Ladder),
+		Model: m.name, Digest: r.Digest,
+		Engine: fmt.Sprintf("%s of %s, %s", engine.Engine, engine.Host, engine.Backend),
+		Rope:   m.info.Rope(), Ladder: r.Ladder, Texts: r.Ladder.Source.Texts,
 	}
-	for i, rung := range s.rungs {
-		var losses map[int]map[int]float64
-		var live []int
-		if rung.held != nil {
-			losses, live, p.HeldOut = rung.held.losses, rung.held.live, union(p.HeldOut,
-				rung.held.ids)
-		}
-		page := rungPage(rung.study, losses, live)
-		page.Relative, page.HeldOutTokens, page.Methods = rung.step.relative, r.Rungs[i].HeldOutTokens, nil
-		for _, row := range r.Rungs[i].Rows {
-			page.Methods = append(page.Methods,
-				draw.MethodPage{Method: row.Method, Fitness: row.Fitness, Text: row.Text,
-					Keys: row.Keys, Further: row.Further, HeldOut: row.HeldOut, Rung: row.trial.Rung})
+	if !r.Complete {
+		p.Note = "The search is not complete: the same command resumes it."
+	}
+	for _, rung := range r.Rungs {
+		p.HeldOut = union(p.HeldOut, rung.HeldOut.Texts)
+		page := rungPage(rung.Study, rung.HeldOut)
+		page.Relative, page.HeldOutTokens, page.Methods = rung.Relative, rung.HeldOutTokens, nil
+		for _, row := range rung.Rows {
+			page.Methods = append(page.Methods, draw.MethodPage{
+				Method: row.Method, Fitness: row.Fitness, Text: row.Text, Keys: row.Keys,
+				Further: row.Further, HeldOut: row.HeldOut, Rung: row.Trial.Rung,
+			})
 		}
 		p.Rungs = append(p.Rungs, page)
 	}
 	return p
+}
+
+// union adds to all what it lacks.
+func union(all, more []string) []string {
+	for _, x := range more {
+		if !slices.Contains(all, x) {
+			all = append(all, x)
+		}
+	}
+	return all
 }
 
 func pageTitle(model string, from int, l *ropescale.Ladder) string {
@@ -53,22 +60,14 @@ func pageTitle(model string, from int, l *ropescale.Ladder) string {
 		size(l.Rungs[len(l.Rungs)-1].Length))
 }
 
-// rungPage is what a study, and what was read of held-out text beside it, tell of a rung.
-func rungPage(s *ropescale.Study, losses map[int]map[int]float64, live []int) draw.RungPage {
+// rungPage is what a study, and the losses on held-out text beside it, show of a rung.
+func rungPage(s *ropescale.Study, held search.HeldOut) draw.RungPage {
 	opts := s.Options()
-	r := draw.RungPage{Target: opts.Target, Measure: opts.Fitness,
-		Search: fmt.Sprintf("Searched by %s, seed %d", opts.Algorithm, opts.Seed)}
-	heldOut := func(candidate int) *float64 {
-		if p, ok := meanPerplexity(losses[candidate], live); ok {
-			return &p
-		}
-		return nil
-	}
-	scores := scoresOf(s)
+	r := draw.RungPage{Target: opts.Target, Measure: opts.Fitness, Search: fmt.Sprintf("Searched by %s, seed %d", opts.Algorithm, opts.Seed)}
+	scores := search.ScoresOf(s)
 	method := func(name string, t ropescale.Trial) draw.MethodPage {
 		s := scores[t.Candidate]
-		return draw.MethodPage{Method: name, Fitness: finite(t.Fitness), Text: s.text, Keys: s.keys,
-			Further: s.further, HeldOut: heldOut(t.Candidate), Rung: t.Rung}
+		return draw.MethodPage{Method: name, Fitness: search.Finite(t.Fitness), Text: s.Text, Keys: s.Keys, Further: s.Further, HeldOut: held.Perplexity(t.Candidate), Rung: t.Rung}
 	}
 	best := math.Inf(1)
 	for _, t := range s.History() {
@@ -81,8 +80,7 @@ func rungPage(s *ropescale.Study, losses map[int]map[int]float64, live []int) dr
 			Note: t.Origin, Rung: t.Rung})
 		if t.Fitness < best {
 			best = t.Fitness
-			r.Best = append(r.Best, draw.BestPoint{Tokens: r.Tokens, Fitness: t.Fitness,
-				Text: scores[t.Candidate].text, HeldOut: heldOut(t.Candidate)})
+			r.Best = append(r.Best, draw.BestPoint{Tokens: r.Tokens, Fitness: t.Fitness, Text: scores[t.Candidate].Text, HeldOut: held.Perplexity(t.Candidate)})
 		}
 	}
 	rival := math.Inf(1)
@@ -93,13 +91,13 @@ func rungPage(s *ropescale.Study, losses map[int]map[int]float64, live []int) dr
 		}
 		r.Methods = append(r.Methods, method(name, t))
 		if t.Fitness < rival {
-			rival, r.Rival = t.Fitness, heldOut(t.Candidate)
+			rival, r.Rival = t.Fitness, held.Perplexity(t.Candidate)
 		}
 	}
 	if t, ok := s.Best(); ok {
 		r.Methods = append(r.Methods, method("longrope", t))
 	}
-	for _, windows := range losses {
+	for _, windows := range held.Losses {
 		r.HeldOutTokens += len(windows) * opts.Target
 	}
 	return r
@@ -108,7 +106,7 @@ func rungPage(s *ropescale.Study, losses map[int]map[int]float64, live []int) dr
 // journalPage is the page of a search of which there are the files alone: a killed one, or one of
 // long ago. The ladder is what the factors file holds, or the best of each journal so far.
 func journalPage(path string, l *ropescale.Ladder) (*draw.SearchPage, error) {
-	paths, err := journalsOf(path)
+	paths, err := search.Journals(path)
 	if err != nil {
 		return nil, err
 	}
@@ -123,17 +121,13 @@ func journalPage(path string, l *ropescale.Ladder) (*draw.SearchPage, error) {
 		if err != nil {
 			return nil, err
 		}
-		b, err := os.ReadFile(heldOutFile(path))
-		if err != nil && !os.IsNotExist(err) {
+		held, err := search.ReadHeldOut(path)
+		if err != nil {
 			return nil, err
 		}
-		header, losses, _ := parseHeldOut(b)
-		var live []int
-		if header != nil {
-			live, p.HeldOut = header.Live, union(p.HeldOut, header.Texts)
-		}
+		p.HeldOut = union(p.HeldOut, held.Texts)
 		opts := s.Options()
-		p.Rungs = append(p.Rungs, rungPage(s, losses, live))
+		p.Rungs = append(p.Rungs, rungPage(s, held))
 		p.Rope, p.Digest, p.Texts = opts.Rope, opts.ModelDigest, union(p.Texts, opts.Texts)
 		if !s.Done() || s.Ending() {
 			p.Note = "The search is not complete."

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/longrope/longrope/evals/draw"
+	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -42,25 +43,22 @@ func drawLadder(path string, l *ropescale.Ladder) error {
 	return draw.Ladder(path, l)
 }
 
-// draw draws the ladder, and how each rung was found. It returns the files.
-func (s *search) draw(l *ropescale.Ladder) ([]string, error) {
-	files := []string{s.f.plot}
-	if err := drawLadder(s.f.plot, l); err != nil {
+// drawResult draws the ladder, and how each rung was found. It returns the files.
+func drawResult(path string, r *search.Result) ([]string, error) {
+	files := []string{path}
+	if err := drawLadder(path, r.Ladder); err != nil {
 		return nil, err
 	}
-	for _, r := range s.rungs {
+	for _, rung := range r.Rungs {
 		word := "search"
-		if len(s.rungs) > 1 {
-			word += "-" + size(r.step.target)
+		if len(r.Rungs) > 1 {
+			word += "-" + size(rung.Target)
 		}
-		path := beside(s.f.plot, word)
-		if err := draw.RungSearch(path, rungPage(r.study, nil, nil)); err != nil {
+		picture := beside(path, word)
+		if err := draw.RungSearch(picture, rungPage(rung.Study, search.HeldOut{})); err != nil {
 			return nil, err
 		}
-		files = append(files, path)
+		files = append(files, picture)
 	}
 	return files, nil
 }
-
-// seedOrder are the methods that every study evaluates first.
-var seedOrder = ropescale.MethodNames(ropescale.Seed)

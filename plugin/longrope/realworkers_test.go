@@ -25,8 +25,11 @@ func TestRealWorkers(t *testing.T) {
 	model := filepath.Join(dir, "model.gguf")
 	require.NoError(t, os.WriteFile(model, defaultmodel.Model, 0o644))
 	search := func(out string, args ...string) (factors, said string) {
-		cmd := exec.Command("ollama-engine", append([]string{"longrope", "search", model, "--target", "512", "--windows", "2", "--budget", "7k", "--no-report", "--threads", "1",
-			"-o", filepath.Join(dir, out)}, args...)...)
+		cmd := exec.Command("ollama-engine", append([]string{
+			"longrope", "search", model, "--target", "512", "--windows", "2",
+			"--budget", "7k", "--no-report", "--threads", "1",
+			"-o", filepath.Join(dir, out),
+		}, args...)...)
 		stderr, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", stderr)
 		b, err := os.ReadFile(filepath.Join(dir, out))
@@ -47,7 +50,10 @@ func TestDeviceEnv(t *testing.T) {
 	t.Setenv("CUDA_VISIBLE_DEVICES", "4,5")
 	assert.Equal(t, []string{"CUDA_VISIBLE_DEVICES=5"}, deviceEnv(1))
 	assert.Equal(t, []string{"CUDA_VISIBLE_DEVICES=4"}, deviceEnv(2))
-	devices = []ml.DeviceInfo{{DeviceID: ml.DeviceID{ID: "GPU-a", Library: "CUDA"}}, {DeviceID: ml.DeviceID{ID: "GPU-b", Library: "CUDA"}}}
+	devices = []ml.DeviceInfo{
+		{DeviceID: ml.DeviceID{ID: "GPU-a", Library: "CUDA"}},
+		{DeviceID: ml.DeviceID{ID: "GPU-b", Library: "CUDA"}},
+	}
 	defer func() { devices = nil }()
 	assert.Equal(t, []string{"CUDA_VISIBLE_DEVICES=GPU-b"}, deviceEnv(1))
 	assert.Equal(t, []string{"CUDA_VISIBLE_DEVICES=GPU-a"}, deviceEnv(2))
@@ -58,16 +64,24 @@ func TestSlowCPU(t *testing.T) {
 	model := filepath.Join(t.TempDir(), "model.gguf")
 	require.NoError(t, os.WriteFile(model, defaultmodel.Model, 0o644))
 	run := func(env ...string) string {
-		cmd := exec.Command("ollama-engine", "longrope", "eval", "perplexity", model, "--lengths", "128", "--windows", "1", "--methods", "stock")
+		cmd := exec.Command("ollama-engine", "longrope", "eval", "perplexity", model, "--lengths",
+			"128", "--windows", "1", "--methods", "stock")
 		cmd.Env = append(os.Environ(), env...)
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		return string(out)
 	}
 	nowhere := filepath.Join(t.TempDir(), "lib", "ollama")
-	require.Contains(t, run("OLLAMA_LIBRARY_PATH="+nowhere), "no CPU backend of the host's is in "+nowhere)
-	if libs, _ := filepath.Glob(filepath.Join(os.Getenv("OLLAMA_LIBRARY_PATH"), "*ggml-cpu*")); len(libs) == 0 {
-		strict.Skipf(t, "OLLAMA_LIBRARY_PATH names no folder with CPU backends: whether they quiet the warning is not tested")
+	require.Contains(t, run("OLLAMA_LIBRARY_PATH="+nowhere),
+		"no CPU backend of the host's is in "+nowhere)
+	if libs, _ := filepath.Glob(filepath.Join(os.Getenv("OLLAMA_LIBRARY_PATH"), "*ggml-cpu*")); len(
+		libs,
+	) == 0 {
+		strict.Skipf(
+			t,
+			"OLLAMA_LIBRARY_PATH names no folder with CPU backends: whether they quiet the warning is "+
+				"not tested",
+		)
 	}
 	require.NotContains(t, run(), "no CPU backend")
 }

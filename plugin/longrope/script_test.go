@@ -11,29 +11,35 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+
+	"github.com/longrope/longrope/plugin/search/searchtest"
 )
 
-// TestMain lets scripts run "ollama longrope …" on the fake engine, as a process of its own; ollama-engine is the same on the
-// engine that the program has.
+// TestMain lets scripts run "ollama longrope …" on the fake engine, as a process of its own;
+// ollama-engine is the same on the engine that the program has.
 func TestMain(m *testing.M) {
 	program := func(open opener) func() {
 		return func() {
-			root := &cobra.Command{Use: "ollama", SilenceErrors: true, SilenceUsage: true} // as the host's
+			// As the host's.
+			root := &cobra.Command{Use: "ollama", SilenceErrors: true, SilenceUsage: true}
 			root.AddCommand(newCommand(open))
 			cobra.CheckErr(root.Execute())
 		}
 	}
-	testscript.Main(m, map[string]func(){"ollama": program(openFake), "ollama-engine": program(openEngine)})
+	testscript.Main(m, map[string]func(){
+		"ollama": program(openFake), "ollama-engine": program(openEngine),
+	})
 }
 
-// TestScript runs testdata/script: each command as a user types it. The commands beside testscript's own:
+// TestScript runs testdata/script: each command as a user types it. The commands in addition to
+// testscript's own:
 //
-//	tiny FILE [ARCH]       writes a model file of a few kilobytes (default llama): 16 rotary dimensions, 128 tokens
+//	tiny FILE [ARCH]       writes a model file of a few kilobytes (default llama): 16 rotary
+//	                       dimensions, 128 tokens
 //	checkpoint DIR         writes a checkpoint folder of the same model, with one tensor
 //	store NAME FILE        puts a model into the store
 //	nats VAR TOKEN         starts a NATS server that wants the token, and sets VAR to its URL
 //	lines FILE N           waits until FILE has N lines
-//	pause DURATION         waits
 //	json FILE KEY [VALUE]  checks that FILE is one JSON object with KEY, at the top
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -49,13 +55,19 @@ func TestScript(t *testing.T) {
 				if len(args) > 1 {
 					arch = args[1]
 				}
-				ts.Check(os.WriteFile(ts.MkAbs(args[0]), tinyGGUF(arch), 0o644))
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), searchtest.TinyGGUF(arch), 0o644))
 			},
 			"checkpoint": func(ts *testscript.TestScript, _ bool, args []string) {
-				ts.Check(tinyCheckpoint(ts.MkAbs(args[0])))
+				ts.Check(searchtest.TinyCheckpoint(ts.MkAbs(args[0])))
 			},
 			"store": func(ts *testscript.TestScript, _ bool, args []string) {
-				ts.Check(putInStore(ts.Getenv("OLLAMA_MODELS"), args[0], []byte(ts.ReadFile(args[1]))))
+				ts.Check(
+					searchtest.PutInStore(
+						ts.Getenv("OLLAMA_MODELS"),
+						args[0],
+						[]byte(ts.ReadFile(args[1])),
+					),
+				)
 			},
 			"lines": func(ts *testscript.TestScript, _ bool, args []string) {
 				want, err := strconv.Atoi(args[1])
@@ -70,8 +82,10 @@ func TestScript(t *testing.T) {
 				ts.Fatalf("%s has no %d lines after 10 s", args[0], want)
 			},
 			"nats": func(ts *testscript.TestScript, _ bool, args []string) {
-				ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, Authorization: args[1],
-					JetStream: true, StoreDir: ts.MkAbs("nats"), NoLog: true, NoSigs: true})
+				ns, err := server.NewServer(&server.Options{
+					Host: "127.0.0.1", Port: server.RANDOM_PORT, Authorization: args[1],
+					JetStream: true, StoreDir: ts.MkAbs("nats"), NoLog: true, NoSigs: true,
+				})
 				ts.Check(err)
 				go ns.Start()
 				ts.Defer(ns.Shutdown)
@@ -79,11 +93,6 @@ func TestScript(t *testing.T) {
 					ts.Fatalf("the NATS server does not start")
 				}
 				ts.Setenv(args[0], ns.ClientURL())
-			},
-			"pause": func(ts *testscript.TestScript, _ bool, args []string) {
-				d, err := time.ParseDuration(args[0])
-				ts.Check(err)
-				time.Sleep(d)
 			},
 			"json": func(ts *testscript.TestScript, neg bool, args []string) {
 				var v map[string]json.RawMessage

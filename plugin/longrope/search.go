@@ -7,152 +7,150 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/longrope/longrope/convert/atomicfile"
-	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
 )
 
-// searchFlags are the flags of search.
+// searchFlags are the flags of search. Most are options of the search itself.
 type searchFlags struct {
+	options        search.Options
 	targets        sizesFlag
-	rungs          bool
+	doublings      bool
 	starts         []string
 	texts, heldOut []string
-	out, study     string
-	fresh          bool
-	algorithm      string
-	seed           uint64
 	budget         budgetFlag
-	windows        int
-	keys           int
-	fitness        string
-	attention      string
-	startWindows   []int
-	knots          int
+	out            string
 	plot           string
 	page           string
 	noPage         bool
-	workersFlags
+	workers        workersFlags
+}
+
+// searchNames are what the options of a search are called on the command line.
+var searchNames = map[string]string{
+	"Targets": "--target", "Texts": "--text", "HeldOut": "--held-out", "Starts": "--start",
+	"Algorithm": "--algorithm", "Seed": "--seed", "Tokens": "--budget", "Time": "--budget",
+	"Windows": "--windows", "Keys": "--keys", "Fitness": "--fitness", "Attention": "--attention",
+	"Knots": "--knots", "StartWindows": "--start-windows", "Journal": "--study",
+	"Fresh": "--fresh", "Workers": "--workers", "Threads": "--threads", "Batch": "--batch",
 }
 
 func searchCommand(open opener) *cobra.Command {
-	var f searchFlags
+	f := searchFlags{options: search.Options{Called: searchNames}}
 	cmd := &cobra.Command{
 		Use:   "search MODEL --target LENGTH[,LENGTH...]",
 		Short: "Search RoPE factors for a longer context",
-		Long: `Search rescale factors, a start window and an attention factor with which MODEL has a low perplexity at the target
-length and finds keys hidden in the text. They are written to a file for convert, with a page about the search that any
-browser shows. PI, NTK and YaRN are evaluated first, for comparison; text that is not searched on is read beside it, so
-that overfitting shows. At the end the best two look for further keys, and so do the best two that need no search: factors
-that measurably lose more of them are not returned. If none hold, the search begins once more (not with a --budget in tokens).
+		Long: `Search rescale factors, a start window and an attention factor with which MODEL has a low
+perplexity at the target length and finds keys hidden in the text. Writes a factors file
+for convert, and a page that shows the search in any browser.
 
-Several targets, or --rungs, make a ladder: a rung for each length, the shortest first, each starting from the one
-below. A model that carries a ladder, because it was fine-tuned with one, is taken further: a target beyond its last rung
-stretches that rung, a target up to there is a readjustment for shorter texts, with less interpolation. Rungs of other
-lengths stay.
-
-A search can be interrupted (Ctrl-C) or killed at any time: the same command goes on where it was. Its journals, one for a
-rung, are beside the output.
-
-Factors of a relative of MODEL, of an earlier search or published, are a good place to begin at: name them with --start.
-
-The text should resemble what the model will read, and be several times longer than the target. Without --text, books in
-the public domain that come with the program are used: for a target of 200k tokens they hold three windows, for 500k one.`,
+PI, NTK and YaRN are evaluated first, for comparison. Text that is not searched on is
+evaluated alongside, so that overfitting shows. Several targets make a ladder. Ctrl-C at
+any time: the same command resumes.`,
 		Example: `  ollama longrope search llama3 --target 32k
   ollama longrope search llama3 --target 16k,32k,64k -o factors.json
-  ollama longrope search model.gguf --target 131072 --text war.txt --text peace.txt --budget 8h -o factors.json
-  ollama longrope search llama3.1 --target 32k --start factors.json   # those of a relative, found or published
-  ollama longrope search llama3-32k-tuned --target 128k,8k,16k        # on from 32k, and readjusted below it`,
+  ollama longrope search model.gguf --target 131072 --text war.txt --budget 8h
+  ollama longrope search llama3.1 --target 32k --start factors.json`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a := newApp(cmd, open)
-			return interruptible(cmd, func(ctx context.Context) error { return a.search(ctx, args[0], f) })
+			return interruptible(cmd, func(ctx context.Context) error {
+				return a.search(ctx, args[0], f)
+			})
 		},
 	}
-	fl := cmd.Flags()
-	fl.Var(&f.targets, "target", "Length to search for, e.g. 131072 or 128k; several make a ladder: 32k,64k,128k")
-	fl.BoolVar(&f.rungs, "rungs", false, "A ladder to the target: a rung at each doubling below it too")
-	fl.StringArrayVar(&f.texts, "text", nil, "Text `FILE` to search on (repeatable)")
-	fl.StringArrayVar(&f.heldOut, "held-out", nil, "Text `FILE` to measure on beside the search (repeatable; default: other books that come with the program)")
-	fl.StringVarP(&f.out, "output", "o", "", "Factors `FILE` to write (.json; default: the model's name and the target)")
-	fl.Var(&f.budget, "budget", "What to spend on all rungs: tokens (600k) or time (90s, 10m, 2h; 10m is minutes); default: the algorithm's own")
-	fl.StringVar(&f.algorithm, "algorithm", "cma", "cma (few evaluations), longrope (the paper's evolutionary search), dim-mono or dim-piece-mono (its authors' released ones)")
-	fl.Uint64Var(&f.seed, "seed", 1, "Seed of the search")
-	fl.IntVar(&f.windows, "windows", 0, "Windows of the target length that each candidate reads (default: 16k tokens of them, but at least 3 where the text has as many)")
-	fl.IntVar(&f.keys, "keys", 0, "Keys hidden in each window (default: 4, but no more than one for 512 tokens of the target)")
-	fl.StringVar(&f.fitness, "fitness", "", "What to minimise: perplexity of the text, needle (of keys hidden in it), or both (default)")
-	fl.StringVar(&f.attention, "attention", "", "Attention factor: search or fixed (default: search for cma, fixed for longrope)")
-	fl.IntSliceVar(&f.startWindows, "start-windows", nil, "Start windows to choose from, in tokens; 0 alone is none, for programs that have no start window (default: the paper's 14, from 0 to 256)")
-	fl.IntVar(&f.knots, "knots", 0, "Knots of cma's curve of factors (default 8)")
-	fl.StringArrayVar(&f.starts, "start", nil, "Begin from these factors too, if they are better than PI, NTK and YaRN: a factors `FILE`, or a model that carries some (repeatable)")
-	fl.StringVar(&f.study, "study", "", "Journal `FILE`; of several rungs, each has its length in the name (default: that of the output, with .study)")
-	fl.BoolVar(&f.fresh, "fresh", false, "Begin anew, and discard the journals of an earlier search")
-	fl.StringVar(&f.page, "report", "", "Page `FILE` about the search (default: that of the output, .html)")
-	fl.BoolVar(&f.noPage, "no-report", false, "Write no page")
-	fl.StringVar(&f.plot, "plot", "", "Picture `FILE` of the factors (.png or .svg), and one more for each rung, -search, of the convergence")
-	f.workersFlags.add(cmd)
-	jsonFlag(cmd)
-	engineFlags(cmd)
+	f.add(cmd)
 	return cmd
 }
 
-// check finds what is wrong with the flags before a model is loaded, and fills in what follows from others.
+// add defines the flags.
+func (f *searchFlags) add(cmd *cobra.Command) {
+	fl, o := cmd.Flags(), &f.options
+	fl.Var(&f.targets, "target", "Length to search for: 131072 or 128k; several are a ladder")
+	fl.BoolVar(&f.doublings, "rungs", false,
+		"A ladder: a rung at each doubling below the target too")
+	fl.StringArrayVar(&f.texts, "text", nil,
+		"Text `FILE` to search on, like the model's later texts")
+	fl.StringArrayVar(&f.heldOut, "held-out", nil, "Text `FILE` to measure on alongside")
+	fl.StringArrayVar(&f.starts, "start", nil,
+		"Begin from these factors too: a `FILE`, or a model's")
+	fl.StringVarP(&f.out, "output", "o", "", "Factors `FILE` to write (.json)")
+	fl.Var(&f.budget, "budget", "Tokens (600k) or time (90s, 10m, 2h) for all rungs")
+	fl.Uint64Var(&o.Seed, "seed", 1, "Seed of the search")
+	fl.BoolVar(&o.Fresh, "fresh", false, "Restart: discard the journals of an earlier search")
+	fl.IntVar(&f.workers.count, "workers", 0,
+		"Processes of this machine that evaluate; one per GPU")
+	f.addRare(cmd)
+	inOrder(cmd)
+}
+
+// addRare defines the flags that the help lists at its end.
+func (f *searchFlags) addRare(cmd *cobra.Command) {
+	fl, o := cmd.Flags(), &f.options
+	fl.StringVar(&o.Algorithm, "algorithm", "cma",
+		"cma, longrope (the paper's), dim-mono, dim-piece-mono")
+	fl.StringVar(&o.Fitness, "fitness", "",
+		"Minimise perplexity, needle (hidden keys) or both (default)")
+	fl.IntVar(&o.Windows, "windows", 0,
+		"Windows that score a candidate (default: 16k tokens, 3 at least)")
+	fl.IntVar(&o.Keys, "keys", 0, "Keys hidden in each window (default 4, one per 512 tokens)")
+	fl.StringVar(&o.Attention, "attention", "",
+		"Attention factor: search (default of cma) or fixed")
+	fl.IntSliceVar(&o.StartWindows, "start-windows", nil,
+		"Start windows to choose from; 0 alone is none")
+	fl.IntVar(&o.Knots, "knots", 0, "Knots of cma's curve of factors (default 8)")
+	fl.StringVar(&o.Journal, "study", "", "Journal `FILE` (default: the output's, with .study)")
+	fl.StringVar(&f.page, "report", "", "Page `FILE` (default: the output's name, .html)")
+	fl.BoolVar(&f.noPage, "no-report", false, "Write no page")
+	fl.StringVar(&f.plot, "plot", "",
+		"Picture `FILE` of the factors (.png or .svg), and one of each search")
+	jsonFlag(cmd)
+	engineFlags(cmd)
+	f.workers.add(cmd)
+	rarely(cmd, "algorithm", "fitness", "windows", "keys", "attention", "start-windows", "knots",
+		"study", "report", "no-report", "plot", "json", "threads", "batch", "gpu-layers")
+	rarely(cmd, serverFlags...)
+}
+
+// check fills in what follows from the flags and the model, and finds errors before the model is
+// loaded.
 func (f *searchFlags) check(m *model) error {
-	if len(f.targets) == 0 {
-		return errors.New("--target is missing; give the length to search for, e.g. --target 16k")
+	o := &f.options
+	o.Model, o.Info = m.name, m.info
+	if f.doublings && len(f.targets) > 1 {
+		return errors.New("--rungs makes a ladder to one target; give one, or leave out --rungs")
 	}
-	carried := carriedBy(m.info)
-	trained := m.info.OriginalContextLength
-	if carried != nil && len(carried.Rungs) > 0 {
-		trained = carried.Rungs[len(carried.Rungs)-1].Length
+	o.Targets = f.targets.ascending()
+	if f.doublings && len(o.Targets) > 0 {
+		o.Targets = search.Doublings(m.info, o.Targets[0])
 	}
-	if f.rungs {
-		if len(f.targets) > 1 {
-			return errors.New("--rungs makes a ladder to one target; give one, or leave out --rungs")
-		}
-		f.targets = doublings(trained, f.targets[0])
+	if f.out == "" && len(o.Targets) > 0 {
+		name := nameFor(m.name, o.Targets[len(o.Targets)-1])
+		f.out = strings.ReplaceAll(filepath.Base(name), ":", "-") + ".json"
 	}
-	f.targets = f.targets.ascending()
-	switch {
-	case f.targets[0] <= m.info.OriginalContextLength && carried == nil:
-		return fmt.Errorf("--target %s: %s was trained for %s tokens already; give a longer target",
-			size(f.targets[0]), m.name, size(m.info.OriginalContextLength))
-	case f.windows < 0:
-		return fmt.Errorf("--windows is %d; give at least 1", f.windows)
-	case f.keys < 0 || f.keys > 9:
-		return fmt.Errorf("--keys is %d; give 1 to 9", f.keys)
-	case f.keys > 0 && f.fitness == "perplexity":
-		return errors.New("--keys: --fitness perplexity hides none; leave one of them out")
-	case f.out != "" && !strings.EqualFold(filepath.Ext(f.out), ".json"):
-		return fmt.Errorf("--output: %s is not a .json file; factors are written as JSON", f.out)
+	if o.Journal == "" {
+		o.Journal = f.out + ".study"
 	}
-	f.startWindows = sizesFlag(f.startWindows).ascending()
-	switch released := strings.HasPrefix(f.algorithm, "dim-"); {
-	case len(f.starts) > 0 && released:
-		return fmt.Errorf("--start: %s starts from YaRN alone; leave it out, or use --algorithm cma or longrope", f.algorithm)
-	case len(f.startWindows) > 0 && released:
-		return fmt.Errorf("--start-windows: %s has no start window; leave it out, or use --algorithm cma or longrope", f.algorithm)
-	case len(f.startWindows) > 0 && (f.startWindows[0] < 0 || f.startWindows[0] >= f.targets[0]):
-		return fmt.Errorf("--start-windows: %d; give at least 0, and one that is less than the target", f.startWindows[0])
-	}
-	if _, err := f.plan(m); err != nil {
+	o.Tokens, o.Time = f.budget.tokens, f.budget.time
+	var err error
+	if o.Starts, err = readStarts(f.starts); err != nil {
 		return err
 	}
-	if _, ok := measures[f.fitness]; !ok {
-		return fmt.Errorf("--fitness: unknown measure %q; known: perplexity, needle, both", f.fitness)
+	if err := o.Check(); err != nil {
+		return err
 	}
-	if f.out == "" {
-		f.out = strings.ReplaceAll(filepath.Base(nameFor(m.name, f.targets[len(f.targets)-1])), ":", "-") + ".json"
-	}
+	return f.checkOutputs()
+}
+
+func (f *searchFlags) checkOutputs() error {
 	stem := strings.TrimSuffix(f.out, filepath.Ext(f.out))
-	if f.study == "" {
-		f.study = f.out + ".study"
-	}
 	switch {
+	case !strings.EqualFold(filepath.Ext(f.out), ".json"):
+		return fmt.Errorf("--output: %s is not a .json file; factors are written as JSON", f.out)
 	case f.noPage:
 		f.page = ""
 	case f.page == "":
@@ -171,16 +169,19 @@ func (f *searchFlags) check(m *model) error {
 	return pictureName(f.plot)
 }
 
-// search is a search for all rungs that were asked for.
-type search struct {
-	*app
-	m       *model
-	e       runner
-	f       searchFlags
-	rungs   []*searching
-	pool    *pool // nil: this process evaluates
-	started time.Time
-	said    bool // how long it will take
+// readStarts reads the factors of --start.
+func readStarts(paths []string) ([]search.Start, error) {
+	var starts []search.Start
+	for _, path := range paths {
+		f, err := readFactors(path)
+		if err != nil {
+			return nil, fmt.Errorf("--start: %w", err)
+		}
+		starts = append(starts, search.Start{
+			Name: filepath.Base(path), Path: path, Ladder: f.ladder, Factors: f.factors,
+		})
+	}
+	return starts, nil
 }
 
 func (a *app) search(ctx context.Context, arg string, f searchFlags) error {
@@ -191,250 +192,108 @@ func (a *app) search(ctx context.Context, arg string, f searchFlags) error {
 	if err := f.check(m); err != nil {
 		return err
 	}
-	texts, err := readTexts("text", f.texts)
+	o := &f.options
+	o.Threads, o.Batch, o.Now = a.threads, a.batch, a.now
+	if o.Texts, err = readTexts("text", f.texts); err != nil {
+		return err
+	}
+	if o.HeldOut, err = readTexts("held-out", f.heldOut); err != nil {
+		return err
+	}
+	server, err := f.workers.check(m)
 	if err != nil {
 		return err
 	}
-	heldOut, err := readTexts("held-out", f.heldOut)
-	if err != nil {
-		return err
-	}
-
 	m, done, err := a.runnable(ctx, m)
 	if err != nil {
 		return err
 	}
 	defer done()
-	e, err := a.load(m, slices.Max(f.targets))
+	o.Info = m.info
+	if o.Workers, err = a.workers(f.workers.count, server, m); err != nil {
+		return err
+	}
+	e, err := a.load(m, slices.Max(o.Targets))
 	if err != nil {
 		return err
 	}
 	defer e.Close()
-	s := &search{app: a, m: m, e: e, f: f}
-	defer s.close()
-	if err := s.prepare(texts, heldOut); err != nil {
-		return err
-	}
-	if s.pool, err = a.startPool(ctx, f.workersFlags, m, e, s.rungs[0].judge, f.study); err != nil {
-		return err
-	}
-	err = s.run(ctx)
-	s.pool.close(a.say, err == nil && s.rungs[len(s.rungs)-1].complete)
+
+	found := func(l *ropescale.Ladder) error { return atomicfile.Write(f.out, l.WriteFactors) }
+	r, err := search.Search(ctx, e, *o, &searchEvents{a.ui, found})
 	a.done()
-	if err != nil {
+	if cut := (*search.Interrupted)(nil); errors.As(err, &cut) {
+		a.say("%d trials are kept in %s; to resume:\n  %s", cut.Trials, cut.Journal, a.command())
+		return errInterrupted
+	}
+	if r == nil {
 		return err
 	}
-	result, err := s.finish(ctx)
-	if err != nil {
+	files, drawn := a.writeSearch(r, m, e.Info(), f)
+	if drawn != nil {
+		return drawn
+	}
+	if err := a.reportSearch(r, files, f); err != nil {
 		return err
 	}
-	if err := a.report(result, f); err != nil {
-		return err
-	}
-	return ctx.Err() // an interrupt while held-out text was read: what comes next in a script must not run
+	return err // an interrupt at the end: the next command of a script must not run
 }
 
-func (s *search) close() {
-	for _, r := range s.rungs {
-		r.close()
-	}
+// searchEvents shows what a search reports.
+type searchEvents struct {
+	ui    *ui
+	found func(*ropescale.Ladder) error
 }
 
-// prepare decides what each rung reads, and finds what is wrong with it before the first hour is spent.
-func (s *search) prepare(texts, heldOut []evals.Text) error {
-	steps, err := s.f.plan(s.m)
-	if err != nil {
-		return err
-	}
-	for _, step := range steps {
-		r := &searching{search: s, step: step, journal: s.f.journal(step.target)}
-		f := s.f
-		var err error
-		if r.texts, f.windows, err = f.chooseWindows(s.e, texts, step.target); err != nil {
-			return err
-		}
-		if r.judge, err = newJudge(s.e, s.m.info.Rope(), s.m.info.Base, r.texts, step.target, f); err != nil {
-			return err
-		}
-		r.windows = f.windows
-		s.rungs = append(s.rungs, r)
-	}
-	var least, usual []int
-	for i, r := range s.rungs {
-		opts := r.options()
-		if s.below(i) != nil {
-			opts.Starts = append(opts.Starts, r.standIns()...)
-		}
-		study, err := ropescale.NewStudy(opts)
-		if err != nil {
-			return err
-		}
-		r.budget, r.foreseen = study.Options().Budget, study.Foreseen()
-		least, usual = append(least, s.least(i)), append(usual, r.budget)
-	}
-	if budget := s.f.budget.tokens; budget > 0 {
-		if need := sum(least); budget < need {
-			return fmt.Errorf("--budget: PI, NTK, YaRN, other starts and one candidate more take %s tokens; give at least that, or ask for fewer --windows", count(need))
-		}
-		for i, n := range shares(budget, least, usual) {
-			s.rungs[i].budget, s.rungs[i].foreseen = n, n
-		}
-	}
-	for _, r := range s.rungs {
-		var err error
-		if r.held, err = s.newHeldOut(s.e, heldOut, r.step.target, r.windows, r.foreseen); err != nil {
-			return err
-		}
-		if s.f.fresh {
-			if err := discard(r.journal); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+func (s *searchEvents) Say(format string, args ...any) { s.ui.say(format, args...) }
+
+func (s *searchEvents) Progress(p search.Progress) {
+	s.ui.progress(p.Started, p.Label, p.Done, p.Total, p.Note, standing(p.Standing))
 }
 
-// plan makes a step for each target, with the starts that were named.
-func (f *searchFlags) plan(m *model) ([]step, error) {
-	steps := plan(m.info, f.targets)
-	for i := range steps {
-		if f.algorithm == "cma" && f.attention != "fixed" {
-			if err := steps[i].unscaled(); err != nil {
-				return nil, err
-			}
-		}
-		if err := steps[i].from(m.info.Rope(), f.starts); err != nil {
-			return nil, fmt.Errorf("--start: %w", err)
-		}
-		steps[i].allow(f.startWindows)
+func (s *searchEvents) ToBeat(methods []search.Score) {
+	var parts []string
+	for _, m := range methods {
+		parts = append(parts, ropescale.MethodLabel(m.Origin)+" "+score(m))
 	}
-	return steps, nil
+	s.ui.say("to beat: %s", strings.Join(parts, ", "))
 }
 
-// chooseWindows settles how many windows a candidate reads, and of which texts. On fewer than 16k tokens the default model
-// found factors that were good for no other text (evals/RESULTS.md); for long targets, three windows are what time allows.
-func (f *searchFlags) chooseWindows(e evals.Engine, given []evals.Text, target int) ([]evals.Text, int, error) {
-	windows, least := f.windows, f.windows
-	if windows == 0 {
-		windows, least = max(3, 16<<10/target, len(given)), 1
+func (s *searchEvents) Found(l *ropescale.Ladder) error { return s.found(l) }
+
+// score is a candidate's fitness and, in brackets, what else is known of it.
+func score(s search.Score) string {
+	var more []string
+	if s.Text != nil {
+		more = append(more, "text "+fitness(*s.Text))
 	}
-	for ; ; windows-- {
-		texts, err := textsFor(e, given, searchBooks, target, windows)
-		if err == nil {
-			return texts, windows, nil
-		}
-		if !errors.Is(err, errBundled) || windows <= least {
-			return nil, 0, fmt.Errorf("%w; give longer ones with --text, or fewer --windows", err)
-		}
+	if s.HeldOut != nil {
+		more = append(more, "held-out "+fitness(*s.HeldOut))
 	}
+	if more == nil {
+		return fitness(s.Fitness)
+	}
+	return fmt.Sprintf("%s (%s)", fitness(s.Fitness), strings.Join(more, ", "))
 }
 
-// run searches rung by rung, each with what was found for the one below. A rung is closed once the next one has begun, so that
-// a search that goes on finds the next one's starts as they were.
-func (s *search) run(ctx context.Context) error {
-	s.started = time.Now()
-	foreseen, most, done := 0, 0, 0
-	for i, r := range s.rungs {
-		foreseen += r.foreseen
-		most += r.budget
-		ok, err := isJournal(r.journal)
-		if err != nil {
-			return err
-		}
-		if ok {
-			done = i + 1
-		}
+// standing is the best candidate against the best method, in words.
+func standing(s *search.Standing) string {
+	if s == nil {
+		return ""
 	}
-	if done == 0 {
-		names := make([]string, len(s.rungs))
-		for i, r := range s.rungs {
-			names[i] = size(r.step.target)
-		}
-		within := ""
-		if t := s.f.budget.time; t > 0 {
-			within = " in " + duration(t)
-		}
-		reading := "at most " + count(most) + " tokens will be read"
-		if foreseen < most {
-			reading = fmt.Sprintf("%s tokens will be read, or %s if nothing is found at first", count(foreseen), count(most))
-		}
-		s.say("searching factors for %s tokens; %s%s, %s by a candidate", strings.Join(names, ", "), reading, within, reads(s.rungs))
-		if err := s.foresee(ctx, foreseen); err != nil {
-			return err
-		}
+	text := "best " + score(s.Best)
+	if s.Rival == nil {
+		return text
 	}
-	for i, r := range s.rungs {
-		if err := r.open(i); err != nil {
-			return err
-		}
-		r.deadline = s.deadline(i)
-		if i+1 < done {
-			continue
-		}
-		switch err := r.run(ctx); {
-		case errors.Is(err, errTime):
-			s.done()
-			s.say("the time is up for %s tokens after %d trials, %s of %s tokens", size(r.step.target), len(r.study.History()), count(r.spent()), count(r.study.Foreseen()))
-			if _, ok := r.found(); !ok {
-				if i > 0 {
-					r.close()
-					s.rungs = s.rungs[:i]
-					return nil
-				}
-				return fmt.Errorf("no candidate has been read to its end yet; the same command goes on, or give a larger --budget")
-			}
-		case err != nil:
-			return err
-		default:
-			r.complete = true
-		}
+	rival := ropescale.MethodLabel(s.Rival.Origin)
+	if s.Rival.Candidate == s.Best.Candidate {
+		return text + ", " + rival
 	}
-	return nil
+	return fmt.Sprintf("%s against %s %s", text, rival, score(*s.Rival))
 }
 
-// foresee says how long a search of so many tokens takes at least, from how fast a short text is read: the first candidate may
-// take an hour, and nothing is known until then.
-func (s *search) foresee(ctx context.Context, tokens int) error {
-	const short, long = 32, 256
-	sample := s.rungs[len(s.rungs)-1].judge.Samples[0].Tokens
-	if len(sample) < 16*long || s.f.budget.time > 0 {
-		return nil
-	}
-	if _, err := s.e.NLL(ctx, sample[:short], 1); err != nil { // the first call is slower
-		return err
-	}
-	started := time.Now()
-	if _, err := s.e.NLL(ctx, sample[:long], 1); err != nil {
-		return err
-	}
-	if d := time.Duration(float64(time.Since(started)) * float64(tokens) / long); d > time.Minute {
-		s.say("that is %s at the speed of a short text, and long texts are slower; --budget shortens it, Ctrl-C keeps what there is", duration(d))
-	}
-	return nil
-}
-
-// reads is what a candidate reads, in words.
-func reads(rungs []*searching) string {
-	low, high := rungs[0].judge.tokens(), rungs[0].judge.tokens()
-	for _, r := range rungs {
-		low, high = min(low, r.judge.tokens()), max(high, r.judge.tokens())
-	}
-	if low == high {
-		return "up to " + count(high)
-	}
-	return fmt.Sprintf("up to %s to %s", count(low), count(high))
-}
-
-// deadline is when rung i has had its share of a budget in time: what remains is divided over it and those above it by the tokens
-// that each would read. Some is left for the held-out text at the end. It is zero without a budget.
-func (s *search) deadline(i int) time.Time {
-	if s.f.budget.time == 0 {
-		return time.Time{}
-	}
-	rest := 0
-	for _, r := range s.rungs[i:] {
-		rest += r.foreseen
-	}
-	left := time.Duration((1-heldOutShare)*float64(s.f.budget.time)) - time.Since(s.started)
-	return time.Now().Add(time.Duration(float64(left) * float64(s.rungs[i].foreseen) / float64(rest)))
+// searchOutput is what search writes with --json.
+type searchOutput struct {
+	*search.Result
+	Files map[string]string `json:"files,omitempty"`
 }

@@ -1,18 +1,16 @@
 package longrope
 
 import (
-	"bytes"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/longrope/longrope/convert"
-	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/draw"
 	"github.com/longrope/longrope/evals/label"
+	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -43,7 +41,7 @@ func (a *app) show(arg, plot, page string) error {
 	if err := pictureName(plot); err != nil {
 		return err
 	}
-	if page != "" || isStudy(arg) {
+	if page != "" || search.IsStudy(arg) {
 		return a.showSearch(arg, page)
 	}
 	if isFactors(arg) {
@@ -55,7 +53,7 @@ func (a *app) show(arg, plot, page string) error {
 	}
 	rungs := m.info.Ladder
 	if rungs == nil {
-		rungs = ownLadder(m.info)
+		rungs = search.OwnLadder(m.info)
 	}
 	if err := drawLadder(plot, rungs); err != nil {
 		return err
@@ -64,12 +62,6 @@ func (a *app) show(arg, plot, page string) error {
 		return a.printJSON(m.info)
 	}
 	return a.print(describeModel(m))
-}
-
-// isFactors tells a factors file from a model by its name.
-func isFactors(arg string) bool {
-	ext := strings.ToLower(filepath.Ext(arg))
-	return ext == ".json" || ext == ".csv"
 }
 
 // showSearch shows what the journals of a search hold, and writes the page about it.
@@ -84,7 +76,7 @@ func (a *app) showSearch(path, page string) error {
 			return err
 		}
 		l = f.ladder
-	case !isStudy(path):
+	case !search.IsStudy(path):
 		return fmt.Errorf("--report: %s is neither a search's factors (.json) nor its journal (.study)", path)
 	}
 	p, err := journalPage(path, l)
@@ -112,8 +104,10 @@ func (a *app) showFactors(path, plot string) error {
 		return err
 	}
 	if f.ladder == nil { // csv: numbers without a length
-		f.ladder = &ropescale.Ladder{Version: ropescale.LadderVersion, RopeDimensionCount: 2 * len(f.factors),
-			Rungs: []ropescale.Rung{{AttentionFactor: 1, Factors: f.factors}}}
+		f.ladder = &ropescale.Ladder{
+			Version: ropescale.LadderVersion, RopeDimensionCount: 2 * len(f.factors),
+			Rungs: []ropescale.Rung{{AttentionFactor: 1, Factors: f.factors}},
+		}
 	}
 	if err := drawLadder(plot, f.ladder); err != nil {
 		return err
@@ -132,24 +126,6 @@ func (a *app) showFactors(path, plot string) error {
 			path, len(f.factors), 2*len(f.factors), label.Number(low), label.Number(high), monotone(f.factors), draw.FactorBars(f.ladder.Rungs[0], low, high)))
 	}
 	return a.print(path + "\n" + describeSource(f.ladder.Source) + "\n" + describeLadder(f.ladder))
-}
-
-// carriedBy is the ladder that a model comes with: one that was put into it, or the one that its authors trained; nil for
-// none.
-func carriedBy(m *convert.ModelInfo) *ropescale.Ladder {
-	if m.Ladder == nil && m.Own != nil {
-		return ownLadder(m)
-	}
-	return m.Ladder
-}
-
-// ownLadder is the RoPE of a model without a ladder, to be drawn like one.
-func ownLadder(m *convert.ModelInfo) *ropescale.Ladder {
-	l := &ropescale.Ladder{Version: ropescale.LadderVersion, OriginalContextLength: m.OriginalContextLength, RopeDimensionCount: m.RopeDimensionCount, Base: m.Base}
-	if m.Own != nil {
-		l.Rungs = append(l.Rungs, *m.Own)
-	}
-	return l
 }
 
 func describeModel(m *model) string {
@@ -176,7 +152,7 @@ func describeModel(m *model) string {
 	}
 	if i.Ladder == nil {
 		b.WriteString("\nno ladder: sequences of every length get the model's own RoPE\n")
-		if l := ownLadder(i); i.Own != nil || i.Base != nil {
+		if l := search.OwnLadder(i); i.Own != nil || i.Base != nil {
 			b.WriteString("\n" + describeLadder(l))
 		}
 		return b.String()
@@ -223,8 +199,10 @@ func describeLadder(l *ropescale.Ladder) string {
 		if r == 0 {
 			name = "own RoPE"
 		}
-		rows = append(rows, []string{name, count(g.Length), scale(g.Length, l.OriginalContextLength), count(g.StartWindow),
-			label.Number(g.AttentionFactor), label.Number(low) + " … " + label.Number(high) + monotone(g.Factors)})
+		rows = append(rows, []string{
+			name, count(g.Length), scale(g.Length, l.OriginalContextLength), count(g.StartWindow),
+			label.Number(g.AttentionFactor), label.Number(low) + " … " + label.Number(high) + monotone(g.Factors),
+		})
 	}
 	var b strings.Builder
 	b.WriteString(table([]string{"", "up to tokens", "scale", "start window", "attention factor", "factors"}, rows, 1))
@@ -328,50 +306,4 @@ func transformersNotes(i *convert.ModelInfo) []string {
 		fmt.Sprintf("up to %s tokens it applies short_factor, beyond them long_factor, without a start window", count(short.Length)),
 		fmt.Sprintf("attention factor %s, beyond %s tokens %s", fmt.Sprintf("%.4g", short.AttentionFactor), count(short.Length), fmt.Sprintf("%.4g", long.AttentionFactor)),
 	}
-}
-
-// printJSON writes v to standard output, indented.
-func (a *app) printJSON(v any) error {
-	var b bytes.Buffer
-	if err := evals.WriteJSON(&b, v); err != nil {
-		return err
-	}
-	return a.print(b.String())
-}
-
-// factorsFile is what a factors file says: a ladder, or from csv one rung's factors.
-type factorsFile struct {
-	path    string
-	ladder  *ropescale.Ladder
-	factors []float64
-}
-
-// readFactors reads a factors file or, under another name, takes the factors that a model carries.
-func readFactors(path string) (*factorsFile, error) {
-	if !isFactors(path) {
-		m, err := find(path)
-		if err != nil {
-			return nil, err
-		}
-		l := carriedBy(m.info)
-		if l == nil {
-			return nil, fmt.Errorf("%s carries no factors; name a factors file (.json, .csv) or a model that does", m.name)
-		}
-		return &factorsFile{path: path, ladder: l}, nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	out := &factorsFile{path: path}
-	if strings.EqualFold(filepath.Ext(path), ".csv") {
-		out.factors, err = ropescale.ReadFactorsCSV(f)
-	} else {
-		out.ladder, err = ropescale.ReadFactors(f)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return out, nil
 }

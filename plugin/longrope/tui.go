@@ -2,16 +2,20 @@ package longrope
 
 // Rules of output:
 //
-//   - Standard output is data: a table, a plot, or with --json one JSON value. It can be piped and compared.
+//   - Standard output is data: a table, a plot, or with --json one JSON value. It can be piped and
+//     compared.
 //   - Everything else goes to standard error, in whole lines that begin with "longrope: ".
-//   - Lines begin with a small letter and end without a full stop. They say what was done, what it means, or what to
-//     type next; a command to type stands on a line of its own, so that it can be copied.
-//   - Progress is a line or two that are drawn over, on a terminal only. Elsewhere it is a plain line every half minute, so
-//     that a log shows that something goes on, and nothing at all for what is quick.
-//   - Errors are returned, never printed here: the host prints them and exits with 1. They name the file, the key or the
-//     flag, and after a semicolon or colon what to do.
+//   - Lines begin with a small letter and end without a full stop. They say what was done, what it
+//     means, or what to type next; a command to type stands on a line of its own, so that it can be
+//     copied.
+//   - Progress is a line or two that are drawn over, on a terminal only. Elsewhere it is a plain line
+//     every half minute, so that a log shows that the program works, and nothing at all for what is
+//     quick.
+//   - Errors are returned, never printed here: the host prints them and exits with 1. They name the
+//     file, the key or the flag, and after a semicolon or colon what to do.
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"math"
@@ -23,7 +27,8 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/longrope/longrope/evals/label"
+	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/plugin/units"
 )
 
 const (
@@ -43,8 +48,12 @@ type ui struct {
 	last  time.Time
 }
 
-func newUI(out, err io.Writer) *ui {
-	u := &ui{out: out, err: err, width: func() int { return 80 }, now: time.Now}
+// newUI writes to out and err by the clock now; nil is time.Now.
+func newUI(out, err io.Writer, now func() time.Time) *ui {
+	if now == nil {
+		now = time.Now
+	}
+	u := &ui{out: out, err: err, width: func() int { return 80 }, now: now}
 	if f, ok := err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		u.tty = true
 		u.width = func() int {
@@ -63,7 +72,8 @@ func (u *ui) say(format string, args ...any) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.erase()
-	for _, line := range strings.Split(strings.TrimRight(fmt.Sprintf(format, args...), "\n"), "\n") {
+	text := strings.TrimRight(fmt.Sprintf(format, args...), "\n")
+	for line := range strings.SplitSeq(text, "\n") {
 		fmt.Fprintf(u.err, "longrope: %s\n", line)
 	}
 }
@@ -77,8 +87,8 @@ func (u *ui) print(text string) error {
 	return err
 }
 
-// progress shows that done of total is done. The first note goes on with the line; each other one gets a line of its own on a
-// terminal. Empty notes are left out.
+// progress shows that done of total is done. The first note goes on with the line; each other one
+// gets a line of its own on a terminal. Empty notes are left out.
 func (u *ui) progress(started time.Time, label string, done, total float64, notes ...string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -106,7 +116,7 @@ func (u *ui) progress(started time.Time, label string, done, total float64, note
 			more = append(more, "  "+note)
 		}
 	}
-	if left, ok := remaining(now.Sub(started), share); ok {
+	if left, ok := units.Remaining(now.Sub(started), share); ok {
 		text += ", " + duration(left) + " left"
 	}
 	if !u.tty {
@@ -139,26 +149,6 @@ func (u *ui) erase() {
 	}
 }
 
-// remaining extrapolates; the first moments say too little.
-func remaining(spent time.Duration, share float64) (time.Duration, bool) {
-	if share <= 0.005 || share >= 1 || spent < time.Second {
-		return 0, false
-	}
-	return time.Duration(float64(spent) * (1 - share) / share), true
-}
-
-// duration is d as a person says it: two units at most.
-func duration(d time.Duration) string {
-	switch s := int(d.Round(time.Second) / time.Second); {
-	case s < 60:
-		return fmt.Sprintf("%d s", s)
-	case s < 3600:
-		return fmt.Sprintf("%d min %02d s", s/60, s%60)
-	default:
-		return fmt.Sprintf("%d h %02d min", s/3600, s/60%60)
-	}
-}
-
 // cut shortens s to at most n runes.
 func cut(s string, n int) string {
 	if n < 1 || utf8.RuneCountInString(s) <= n {
@@ -167,7 +157,8 @@ func cut(s string, n int) string {
 	return string([]rune(s)[:n-1]) + "…"
 }
 
-// table lays out rows under a header: text to the left, in the first left columns, figures to the right.
+// table lays out rows under a header: text to the left, in the first left columns, figures to the
+// right.
 func table(header []string, rows [][]string, left int) string {
 	widths := make([]int, len(header))
 	all := append([][]string{header}, rows...)
@@ -195,7 +186,14 @@ func table(header []string, rows [][]string, left int) string {
 	return b.String()
 }
 
-func count(n int) string { return label.Count(n) }
+// printJSON writes v to standard output, indented.
+func (u *ui) printJSON(v any) error {
+	var b bytes.Buffer
+	if err := evals.WriteJSON(&b, v); err != nil {
+		return err
+	}
+	return u.print(b.String())
+}
 
 // fitness writes a perplexity, which may be infinite.
 func fitness(x float64) string {

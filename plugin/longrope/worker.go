@@ -12,25 +12,31 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/plugin/workers"
-	"github.com/longrope/longrope/ropescale"
 )
 
+// workerFlags are the flags of worker.
+type workerFlags struct {
+	server      workersFlags
+	study, name string
+	local       bool
+}
+
 func workerCommand(open opener) *cobra.Command {
-	var f workersFlags
-	var study, name string
-	var local bool
+	var f workerFlags
 	cmd := &cobra.Command{
 		Use:   "worker [MODEL] --nats URL --study NAME",
 		Short: "Take part in a search that runs elsewhere",
-		Long: `Evaluate candidates for a search that was started with --nats on another machine. The search says what to type. It
-may be started before or after its workers, and workers may come and go: what they had begun is evaluated by others, and
-the factors found are the same.
+		Long: `Evaluate candidates for a search that was started with --nats on another machine. The
+search shows the command to type. It may be started before or after its workers, and
+workers may come and go: others evaluate what they had begun, and the factors are the
+same.
 
-MODEL must be the very file that is searched on, wherever it is here; without MODEL it is looked for in the local store.
-Texts and settings come from the search.`,
+MODEL must be the very file that is searched on, wherever it is here; without MODEL it is
+looked for in the local store. Texts and settings come from the search.`,
 		Example: `  ollama longrope worker llama3 --nats nats://search-host:4222 --study factors
-  NATS_CREDS=me.creds ollama longrope worker model.gguf --nats tls://nats.example.com --study factors --threads 8`,
+  ollama longrope worker model.gguf --nats tls://nats.example.com --study factors --threads 8`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return exactly(1)(cmd, args)
@@ -39,56 +45,66 @@ Texts and settings come from the search.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a := newApp(cmd, open)
-			if local {
+			if f.local {
 				return a.workHere(cmd.Context(), cmd.InOrStdin())
-			}
-			if f.url == "" {
-				f.url = os.Getenv("NATS_URL")
-			}
-			if f.url == "" {
-				return errors.New("--nats is missing; give the URL that the search was started with (or set NATS_URL)")
-			}
-			if study == "" {
-				return errors.New("--study is missing; give the name that the search told you")
-			}
-			server, err := f.server()
-			if err != nil {
-				return err
 			}
 			arg := ""
 			if len(args) > 0 {
 				arg = args[0]
 			}
-			w := workers.Worker{Server: *server, Search: study, Name: name, Say: func(format string, args ...any) { a.say(format, args...) }}
-			w.Open = func(ctx context.Context, s workers.Spec) (workers.Evaluator, error) {
-				path, err := fileOf(arg, s)
-				if err != nil {
-					return nil, err
-				}
-				return a.openWorker(ctx, path, s)
-			}
 			return interruptible(cmd, func(ctx context.Context) error {
-				if err := w.Run(ctx); err != nil {
-					return err
-				}
-				a.say("the search %s is complete", study)
-				return nil
+				return a.work(ctx, arg, f)
 			})
 		},
 	}
-	f.add(cmd)
+	f.server.add(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&study, "study", "", "`NAME` of the search on the server")
-	fl.StringVar(&name, "name", "", "`NAME` of this worker in the search's messages (default: host and process)")
-	fl.BoolVar(&local, "local", false, "Be a worker of the search that started this process")
+	fl.StringVar(&f.study, "study", "", "`NAME` of the search on the server")
+	fl.StringVar(&f.name, "name", "",
+		"`NAME` of this worker in messages (default: host and process)")
+	fl.BoolVar(&f.local, "local", false, "Be a worker of the search that started this process")
 	fl.MarkHidden("local")
 	fl.Int("threads", 0, "Threads on the CPU (default: one per core)")
 	fl.Int("gpu-layers", -1, "Layers on the GPUs, -1 for all")
 	return cmd
 }
 
-// workHere is a worker that a search of this machine has started. It ends with it, whatever ends that; Ctrl-C, which a
-// terminal gives to both, is the search's to act on.
+// work takes part in a search by way of a server.
+func (a *app) work(ctx context.Context, arg string, f workerFlags) error {
+	if f.server.url == "" {
+		f.server.url = os.Getenv("NATS_URL")
+	}
+	if f.server.url == "" {
+		return errors.New("--nats is missing; give the URL that the search was started with " +
+			"(or set NATS_URL)")
+	}
+	if f.study == "" {
+		return errors.New("--study is missing; give the name that the search shows")
+	}
+	server, err := f.server.server()
+	if err != nil {
+		return err
+	}
+	err = workers.Worker{
+		Server: *server, Search: f.study, Name: f.name,
+		Say: func(format string, args ...any) { a.say(format, args...) },
+		Open: func(ctx context.Context, s workers.Spec) (workers.Evaluator, error) {
+			path, err := fileOf(arg, s)
+			if err != nil {
+				return nil, err
+			}
+			return a.openWorker(ctx, path, s)
+		},
+	}.Run(ctx)
+	if err != nil {
+		return err
+	}
+	a.say("the search %s is complete", f.study)
+	return nil
+}
+
+// workHere is a worker that a search of this machine has started. It ends with it, whatever ends
+// that; Ctrl-C, which a terminal gives to both, is the search's to act on.
 func (a *app) workHere(ctx context.Context, stdin io.Reader) error {
 	signal.Ignore(os.Interrupt)
 	h, lost, err := workers.Joined(stdin)
@@ -104,12 +120,16 @@ func (a *app) workHere(ctx context.Context, stdin io.Reader) error {
 		return err
 	}
 	a.threads, a.gpuLayers = c.Threads, c.GPULayers
-	return workers.Worker{Server: h.Server, Search: h.Search, Name: h.Name, Open: func(ctx context.Context, s workers.Spec) (workers.Evaluator, error) {
-		return a.openWorker(ctx, c.Model, s)
-	}}.Run(ctx)
+	return workers.Worker{
+		Server: h.Server, Search: h.Search, Name: h.Name,
+		Open: func(ctx context.Context, s workers.Spec) (workers.Evaluator, error) {
+			return a.openWorker(ctx, c.Model, s)
+		},
+	}.Run(ctx)
 }
 
-// fileOf finds the file of a specification's model: the one that arg names if it is that, without arg the store's.
+// fileOf finds the file of a specification's model: the one that arg names if it is that, without
+// arg the store's.
 func fileOf(arg string, s workers.Spec) (string, error) {
 	if arg == "" {
 		store, err := convert.OpenStore("")
@@ -119,14 +139,23 @@ func fileOf(arg string, s workers.Spec) (string, error) {
 				return path, nil
 			}
 		}
-		return "", fmt.Errorf("the search is on %s (%s), which the local store has not got; pull it, or give its file as MODEL", s.ModelName, s.ModelDigest)
+		return "", fmt.Errorf(
+			"the search is on %s (%s), which the local store does not have; pull "+
+				"it, or give its file as MODEL",
+			s.ModelName,
+			s.ModelDigest,
+		)
 	}
 	m, err := find(arg)
 	if err != nil {
 		return "", err
 	}
 	if m.checkpoint() {
-		return "", fmt.Errorf("%s is a checkpoint folder; a worker needs the file that is searched on: convert it once, and search on that", arg)
+		return "", fmt.Errorf(
+			"%s is a checkpoint folder; a worker needs the file that is searched "+
+				"on: convert it once, and search on that",
+			arg,
+		)
 	}
 	digest := m.source.Digest
 	if digest == "" {
@@ -135,54 +164,27 @@ func fileOf(arg string, s workers.Spec) (string, error) {
 		}
 	}
 	if digest != s.ModelDigest {
-		return "", fmt.Errorf("%s is another file than the search's %s: its digest is %s instead of %s", arg, s.ModelName, digest, s.ModelDigest)
+		return "", fmt.Errorf(
+			"%s is another file than the search's %s: its digest is %s instead of %s", arg,
+			s.ModelName, digest, s.ModelDigest)
 	}
 	return m.path, nil
 }
 
-// openWorker loads a model for what a specification asks.
-func (a *app) openWorker(ctx context.Context, path string, s workers.Spec) (workers.Evaluator, error) {
+// openWorker loads a model for a specification.
+func (a *app) openWorker(
+	ctx context.Context, path string, s workers.Spec,
+) (workers.Evaluator, error) {
 	a.batch = s.Batch
 	e, err := a.load(&model{name: s.ModelName, path: path}, s.Length)
 	if err != nil {
 		return nil, err
 	}
-	w := &worker{e: e}
-	if err := w.prepare(ctx, s, a.threads); err != nil {
+	w, err := search.NewEvaluator(ctx, e, s, a.threads)
+	if err != nil {
 		e.Close()
 		return nil, err
 	}
-	a.say("evaluating %s at up to %s tokens (%s)", s.ModelName, size(s.Length), w.engine)
+	a.say("evaluating %s at up to %s tokens (%s)", s.ModelName, size(s.Length), w.Engine())
 	return w, nil
-}
-
-// worker evaluates on an engine of its own.
-type worker struct {
-	e      runner
-	judge  judge
-	engine workers.Engine
-}
-
-// prepare takes what to read from a specification, and refuses what would make the engine read outside its vocabulary.
-func (w *worker) prepare(ctx context.Context, s workers.Spec, threads int) error {
-	info := w.e.Info()
-	if info.Digest != s.ModelDigest {
-		return fmt.Errorf("%s has changed: its digest is %s instead of %s", info.Model, info.Digest, s.ModelDigest)
-	}
-	if err := json.Unmarshal(s.Readings, &w.judge); err != nil {
-		return fmt.Errorf("what the search reads: %w", err)
-	}
-	if err := w.judge.check(s.Length, info.VocabSize); err != nil {
-		return err
-	}
-	var err error
-	w.engine, err = describe(ctx, w.e, &w.judge, threads)
-	return err
-}
-
-func (w *worker) Engine() workers.Engine { return w.engine }
-func (w *worker) Close()                 { w.e.Close() }
-
-func (w *worker) Evaluate(ctx context.Context, g ropescale.Rung, readings []int) ([]float64, int, error) {
-	return w.judge.evaluate(ctx, w.e, g, readings)
 }

@@ -1,3 +1,5 @@
+//go:build cgo
+
 // Ollama with LongRoPE: the host's own command line, and beside it
 // "ollama longrope search | convert | eval | show | extend | demo".
 package main

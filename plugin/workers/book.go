@@ -8,15 +8,17 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// Trial is what is to be evaluated: readings of one candidate, those together that are made of one sequence.
+// Trial is what is to be evaluated: readings of one candidate, those together that are made of one
+// sequence.
 type Trial struct {
 	ID     int
 	Rung   ropescale.Rung
 	Passes [][]int
 }
 
-// Result is a trial that was evaluated: a loss in nats for each of its readings, in the order of its passes (+Inf where the model
-// computes nothing finite), and the tokens that they took together.
+// Result is a trial that was evaluated: a loss in nats for each of its readings, in the order of
+// its passes (+Inf where the model computes nothing finite), and the tokens that they took
+// together.
 type Result struct {
 	ID     int
 	Losses []float64
@@ -26,19 +28,20 @@ type Result struct {
 // maxDeliveries is how often one job is handed out before it counts as one that no worker survives.
 const maxDeliveries = 8
 
-// A job is slow, and goes to a second worker if one is idle, after slowTimes the median time of what it reads and a
-// moment more. It does not go to more than maxRunners.
+// A job is slow, and goes to a second worker if one is idle, after slowTimes the median time of
+// what it reads and a moment more. It does not go to more than maxRunners.
 const (
 	slowTimes  = 2
 	slowMoment = 500 * time.Millisecond
 	maxRunners = 3
 )
 
-// chunksPerWorker is into how many jobs a round is cut for each worker, so that all end at about the same time.
+// chunksPerWorker is into how many jobs a round is cut for each worker, so that all end at about
+// the same time.
 const chunksPerWorker = 4
 
-// book keeps account of one round of trials and of who works. It knows no network and no clock, so that the simulation
-// of a hundred workers runs the same code.
+// book keeps account of one round of trials and of who works. It knows no network and no clock, so
+// that the simulation of a hundred workers runs the same code.
 type book struct {
 	spec    string
 	known   map[unit]value
@@ -81,7 +84,12 @@ type member struct {
 }
 
 func newBook() *book {
-	return &book{known: map[unit]value{}, jobs: map[string]*entry{}, workers: map[string]*member{}, read: map[string]int{}}
+	return &book{
+		known:   map[unit]value{},
+		jobs:    map[string]*entry{},
+		workers: map[string]*member{},
+		read:    map[string]int{},
+	}
 }
 
 // open turns to another specification, under which nothing is known yet.
@@ -139,8 +147,8 @@ type conflict struct {
 	first, second value
 }
 
-// answer takes in what a worker computed. Of two answers the first one counts. It returns the readings for which this one
-// has other bits, and the other workers that are still at the same job.
+// answer takes in what a worker computed. Of two answers the first one counts. It returns the
+// readings for which this one has other bits, and the other workers that are still at the same job.
 func (b *book) answer(a answer) (conflicts []conflict, others []string) {
 	if a.Spec != b.spec {
 		return nil, nil
@@ -190,8 +198,8 @@ const (
 	failed // with a Problem
 )
 
-// beat takes in what a worker says of itself. It returns where to refuse the jobs of one that ends, and an error for a job
-// that no worker survives.
+// beat takes in what a worker says of itself. It returns where to refuse the jobs of one that ends,
+// and an error for a job that no worker survives.
 func (b *book) beat(now time.Time, t beat) (news, []string, error) {
 	if t.Problem != "" {
 		return failed, b.leave(t.ID), nil
@@ -217,12 +225,17 @@ func (b *book) beat(now time.Time, t beat) (news, []string, error) {
 		_, running := e.runners[t.ID]
 		switch {
 		case key != t.Job && running:
-			delete(e.runners, t.ID) // it gave up, or a beat is older than the answer that is under way
+			delete(e.runners,
+				t.ID) // it gave up, or a beat is older than the answer that is under way
 		case key == t.Job && !running:
 			e.runners[t.ID] = runner{now, t.Ack}
 			e.deliveries++
 			if max(e.deliveries, t.Delivery) > maxDeliveries {
-				err = fmt.Errorf("trial %d was begun %d times and no worker came to its end; see what the workers say", e.Trial, e.deliveries)
+				err = fmt.Errorf(
+					"trial %d was begun %d times and no worker came to its end; see what the workers say",
+					e.Trial,
+					e.deliveries,
+				)
 			}
 		case key == t.Job:
 			e.runners[t.ID] = runner{e.runners[t.ID].since, t.Ack}
@@ -259,8 +272,8 @@ func (b *book) release(id string) (acks []string) {
 	return acks
 }
 
-// silent returns the names of workers that have not been heard of since the time, each once, and where to refuse what they
-// were at.
+// silent returns the names of workers that have not been heard of since the time, each once, and
+// where to refuse what they were at.
 func (b *book) silent(since time.Time) (gone, acks []string) {
 	for id, m := range b.workers {
 		if !m.silent && m.seen.Before(since) {
@@ -272,8 +285,8 @@ func (b *book) silent(since time.Time) (gone, acks []string) {
 	return gone, acks
 }
 
-// slow returns where to refuse jobs that take too long, no more than there are workers with nothing to do: the server
-// hands them out again, while the first worker may still come to its end.
+// slow returns where to refuse jobs that take too long, no more than there are workers with nothing
+// to do: the server hands them out again, while the first worker may still come to its end.
 func (b *book) slow(now time.Time) (acks []string) {
 	idle := b.idle()
 	if idle == 0 || len(b.rates) == 0 {
@@ -296,7 +309,8 @@ func (b *book) slow(now time.Time) (acks []string) {
 				latest = r
 			}
 		}
-		if latest.ack != "" && now.Sub(latest.since) > slowTimes*median*time.Duration(len(e.Passes))+slowMoment {
+		if latest.ack != "" &&
+			now.Sub(latest.since) > slowTimes*median*time.Duration(len(e.Passes))+slowMoment {
 			found = append(found, slow{e, latest})
 		}
 	}

@@ -10,10 +10,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzMessages: whatever is in a message, nothing breaks, and what is taken in goes out again as it was.
+// FuzzMessages: whatever is in a message, nothing breaks, and what is taken in goes out again as it
+// was.
 func FuzzMessages(f *testing.F) {
 	rung := testRope.Identity(1024)
-	good := answer{job: job{Spec: "spec", Trial: 1, Rung: rung, Passes: [][]int{{0}, {2}}}, Losses: []float64{1.5, math.Inf(1)}, Tokens: []int{100, 102}, Worker: "w", Seconds: 0.1}
+	good := answer{
+		job:     job{Spec: "spec", Trial: 1, Rung: rung, Passes: [][]int{{0}, {2}}},
+		Losses:  []float64{1.5, math.Inf(1)},
+		Tokens:  []int{100, 102},
+		Worker:  "w",
+		Seconds: 0.1,
+	}
 	for _, v := range []any{good, beat{Protocol: 1, ID: "a", Name: "w", Spec: "spec", Job: good.key(), Ack: "$JS.ACK.x"}, control{Cancel: "*"}, Spec{Protocol: 1, Length: 9}} {
 		b, err := json.Marshal(v)
 		require.NoError(f, err)
@@ -66,7 +73,8 @@ func TestBook(t *testing.T) {
 	b.beat(at(0), beat{ID: "c", Name: "c", Spec: "another"})
 	assert.Equal(t, 2, b.alive())
 
-	// 16 passes, each of two readings, for two workers are eight jobs of two; for one trial of one reading there is one.
+	// 16 passes, each of two readings, for two workers are eight jobs of two; for one trial of one
+	// reading there is one.
 	trial := Trial{ID: 5, Rung: testRope.Identity(1024)}
 	for r := range 16 {
 		trial.Passes = append(trial.Passes, []int{2 * r, 2*r + 1})

@@ -51,7 +51,8 @@ func (s Server) Public() string {
 	return strings.Join(urls, ",")
 }
 
-// connect returns a connection that looks for its server again when it is lost, and closes when it was not found in time.
+// connect returns a connection that looks for its server again when it is lost, and closes when it
+// was not found in time.
 func (s Server) connect(who string) (*nats.Conn, error) {
 	patience := s.Patience
 	if patience == 0 {
@@ -59,7 +60,9 @@ func (s Server) connect(who string) (*nats.Conn, error) {
 	}
 	wait := min(time.Second, patience/4)
 	options := []nats.Option{
-		nats.Name(who), nats.Timeout(5 * time.Second), nats.ReconnectWait(wait), nats.MaxReconnects(int(patience / wait)),
+		nats.Name(
+			who,
+		), nats.Timeout(5 * time.Second), nats.ReconnectWait(wait), nats.MaxReconnects(int(patience / wait)),
 		nats.PingInterval(20 * time.Second), nats.MaxPingsOutstanding(2),
 	}
 	if s.inProcess != nil {
@@ -97,20 +100,34 @@ func (s Server) connect(who string) (*nats.Conn, error) {
 func (s Server) explain(err error) error {
 	text := err.Error()
 	// A server that does not like a certificate may close the connection before it can be read why.
-	closed := s.CA+s.Cert != "" && (strings.Contains(text, "broken pipe") || strings.Contains(text, "reset by peer") || strings.Contains(text, "EOF"))
+	closed := s.CA+s.Cert != "" &&
+		(strings.Contains(text, "broken pipe") || strings.Contains(text, "reset by peer") || strings.Contains(text, "EOF"))
 	switch {
-	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
-		return fmt.Errorf("the NATS server %s refused the credentials: %w; check --nats-creds or --nats-token", s.name(), err)
-	case errors.Is(err, nats.ErrNoServers), strings.Contains(text, "connection refused"), strings.Contains(text, "i/o timeout"), strings.Contains(text, "no such host"):
-		return fmt.Errorf("no NATS server at %s: %w; check --nats and that the server runs", s.name(), err)
+	case errors.Is(err, nats.ErrAuthorization),
+		errors.Is(err, nats.ErrAuthExpired),
+		errors.Is(err, nats.ErrAuthRevoked):
+		return fmt.Errorf(
+			"the NATS server %s refused the credentials: %w; check --nats-creds or --nats-token",
+			s.name(), err)
+	case errors.Is(err, nats.ErrNoServers),
+		strings.Contains(text, "connection refused"),
+		strings.Contains(text, "i/o timeout"),
+		strings.Contains(text, "no such host"):
+		return fmt.Errorf("no NATS server at %s: %w; check --nats and that the server runs",
+			s.name(), err)
 	case closed || strings.Contains(text, "x509") || strings.Contains(text, "tls:") || errors.Is(err, nats.ErrSecureConnRequired) || errors.Is(err, nats.ErrSecureConnWanted):
-		return fmt.Errorf("no secure connection to the NATS server %s: %w; check --nats-ca, --nats-cert and --nats-key", s.name(), err)
+		return fmt.Errorf(
+			"no secure connection to the NATS server %s: %w; check --nats-ca, --nats-cert and --nats-key",
+			s.name(),
+			err,
+		)
 	}
 	return fmt.Errorf("the NATS server %s: %w", s.name(), err)
 }
 
-// embedded starts a server of our own on the loopback, for workers on this machine: they alone are told its token. It
-// keeps nothing that is worth keeping, since all results are in the study's journal.
+// embedded starts a server of our own on the loopback, for workers on this machine: they alone are
+// told its token. It keeps nothing that is worth keeping, since all results are in the study's
+// journal.
 func embedded() (Server, func(), error) {
 	secret := make([]byte, 24)
 	if _, err := rand.Read(secret); err != nil {

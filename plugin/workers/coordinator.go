@@ -29,8 +29,8 @@ type Options struct {
 	times times // zero: defaultTimes
 }
 
-// Coordinator hands out trials to workers and collects what they computed. It is used by one goroutine; Status may be called
-// by any. Close it.
+// Coordinator hands out trials to workers and collects what they computed. It is used by one
+// goroutine; Status may be called by any. Close it.
 type Coordinator struct {
 	opts   Options
 	times  times
@@ -62,8 +62,8 @@ type event struct {
 	err       error // nothing goes on after it
 }
 
-// New connects (or starts a server), makes sure that no other search has the name, and starts the local workers, which
-// wait for Search.
+// New connects (or starts a server), makes sure that no other search has the name, and starts the
+// local workers, which wait for Search.
 func New(ctx context.Context, o Options) (*Coordinator, error) {
 	if o.times == (times{}) {
 		o.times = defaultTimes
@@ -77,8 +77,13 @@ func New(ctx context.Context, o Options) (*Coordinator, error) {
 	if err := CheckName(o.Name); err != nil {
 		return nil, err
 	}
-	c := &Coordinator{opts: o, times: o.times, names: names(o.Name), book: newBook(), odd: map[string]bool{},
-		answers: make(chan jetstream.Msg, 1024), events: make(chan event, 1024), closed: make(chan struct{})}
+	c := &Coordinator{
+		opts: o, times: o.times, names: names(o.Name), book: newBook(), odd: map[string]bool{},
+		answers: make(
+			chan jetstream.Msg,
+			1024,
+		), events: make(chan event, 1024), closed: make(chan struct{}),
+	}
 	if err := c.start(ctx); err != nil {
 		c.Close(false)
 		return nil, err
@@ -136,8 +141,14 @@ func (c *Coordinator) alone() error {
 	m, err := c.nc.Request(c.names.hello(), b, 2*time.Second)
 	switch {
 	case err == nil:
-		return fmt.Errorf("a search with the name %s goes on at %s already (%s); stop it, or give this one another --study", c.names, c.server.name(), m.Header.Get("From"))
-	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrTimeout): // a timeout: one that was just killed
+		return fmt.Errorf(
+			"a search with the name %s runs at %s already (%s); stop it, or give this one another --study",
+			c.names,
+			c.server.name(),
+			m.Header.Get("From"),
+		)
+	case errors.Is(err, nats.ErrNoResponders),
+		errors.Is(err, nats.ErrTimeout): // a timeout: one that was just killed
 		return nil
 	}
 	return c.server.explain(err)
@@ -171,7 +182,13 @@ func (c *Coordinator) welcome(m *nats.Msg) {
 	w.Spec = c.spec
 	c.mu.Unlock()
 	if err := json.Unmarshal(m.Data, &b); err != nil || b.Protocol != protocol {
-		w = welcome{Refused: fmt.Sprintf("the search speaks version %d of the workers' protocol, the worker %d; use the same program on both sides", protocol, b.Protocol)}
+		w = welcome{
+			Refused: fmt.Sprintf(
+				"the search speaks version %d of the workers' protocol, the worker %d; use the same program on both sides",
+				protocol,
+				b.Protocol,
+			),
+		}
 	}
 	reply := nats.NewMsg(m.Reply)
 	host, _ := os.Hostname()
@@ -220,7 +237,8 @@ func (c *Coordinator) read(ctx context.Context) error {
 	if c.reading != nil {
 		c.reading.Stop()
 	}
-	ordered, err := c.js.OrderedConsumer(ctx, c.names.answers(), jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy})
+	ordered, err := c.js.OrderedConsumer(ctx, c.names.answers(),
+		jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy})
 	if err == nil {
 		c.reading, err = ordered.Consume(func(m jetstream.Msg) {
 			select {
@@ -250,13 +268,21 @@ func (c *Coordinator) gone() error {
 	if err == nil {
 		err = nats.ErrConnectionClosed
 	}
-	return fmt.Errorf("lost the NATS server %s: %w; what was evaluated is kept, give the same command again when the server is back", c.server.name(), err)
+	return fmt.Errorf(
+		"lost the NATS server %s: %w; what was evaluated is kept, give the same command again when the server is back",
+		c.server.name(),
+		err,
+	)
 }
 
-// Evaluate has the trials evaluated by whoever is there, and calls tell for each, in whatever order they are done. It returns
-// when all were told, at the first error of tell, when the server or all that could work is lost, and when ctx ends: jobs
-// that are still open are taken back then.
-func (c *Coordinator) Evaluate(ctx context.Context, trials []Trial, tell func(Result) error) (err error) {
+// Evaluate has the trials evaluated by whoever is there, and calls tell for each, in whatever order
+// they are done. It returns when all were told, at the first error of tell, when the server or all
+// that could work is lost, and when ctx ends: jobs that are still open are taken back then.
+func (c *Coordinator) Evaluate(
+	ctx context.Context,
+	trials []Trial,
+	tell func(Result) error,
+) (err error) {
 	c.mu.Lock()
 	jobs := c.book.begin(trials)
 	c.mu.Unlock()
@@ -321,8 +347,15 @@ func (c *Coordinator) answer(m jetstream.Msg) {
 	}
 	if len(conflicts) > 0 && !said {
 		x := conflicts[0]
-		c.opts.Say("%s computed %v for reading %d of trial %d where %s computed %v: their engines differ, so the factors found may depend on who evaluates what; the first answer counts",
-			x.second.worker, x.second.loss, x.reading, a.Trial, x.first.worker, x.first.loss)
+		c.opts.Say(
+			"%s computed %v for reading %d of trial %d where %s computed %v: their engines differ, so the factors found may depend on who evaluates what; the first answer counts",
+			x.second.worker,
+			x.second.loss,
+			x.reading,
+			a.Trial,
+			x.first.worker,
+			x.first.loss,
+		)
 	}
 	if c.local != nil {
 		c.local.answered(a.Worker)
@@ -359,8 +392,8 @@ func (c *Coordinator) look() {
 	c.refuse(acks)
 }
 
-// Close ends the local workers and takes from the server what is there of the search. With complete, workers elsewhere end
-// too; without, they wait for the search to go on.
+// Close ends the local workers and takes from the server what is there of the search. With
+// complete, workers elsewhere end too; without, they wait for the search to go on.
 func (c *Coordinator) Close(complete bool) {
 	if c.nc != nil && c.nc.IsConnected() && c.opts.Server != nil && c.queue != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

@@ -1,7 +1,6 @@
 package workers
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,11 +11,14 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/longrope/longrope/plugin/tail"
 )
 
 // Local describes worker processes on this machine.
 type Local struct {
-	// Count of processes, and the command that is each: this program with arguments that end in LocalFlag.
+	// Count of processes, and the command that is each: this program with arguments that end in
+	// LocalFlag.
 	Count   int
 	Command []string
 	// Env is added to the environment of process i (from 0); nil adds nothing.
@@ -25,8 +27,8 @@ type Local struct {
 	Config json.RawMessage
 }
 
-// Hand is what a local worker is handed on its standard input, in one line. The pipe stays open for as long as the
-// coordinator lives: its end, however the coordinator ended, is the worker's.
+// Hand is what a local worker is handed on its standard input, in one line. The pipe stays open for
+// as long as the coordinator lives: its end, however the coordinator ended, is the worker's.
 type Hand struct {
 	Server Server          `json:"server"`
 	Search string          `json:"search"`
@@ -48,8 +50,8 @@ func Joined(stdin io.Reader) (h Hand, lost <-chan struct{}, err error) {
 	return h, gone, nil
 }
 
-// maxDeaths is how often in a row, without an answer between, one local worker may end by a signal, and maxErrors how
-// often with an error of its own, which it will hardly get over.
+// maxDeaths is how often in a row, without an answer between, one local worker may end by a signal,
+// and maxErrors how often with an error of its own, which it will hardly get over.
 const (
 	maxDeaths = 5
 	maxErrors = 2
@@ -111,7 +113,7 @@ func (l *locals) start(i int) error {
 	if l.Env != nil {
 		cmd.Env = append(cmd.Env, l.Env(i)...)
 	}
-	out := &tail{}
+	out := &tail.Buffer{}
 	cmd.Stderr = out
 	stdin, err := cmd.StdinPipe()
 	if err == nil {
@@ -136,11 +138,15 @@ func (l *locals) start(i int) error {
 		closing := l.closing
 		l.mu.Unlock()
 		if !closing {
-			l.events <- event{exit: &exit{slot: i, said: out.last(), err: err}}
+			l.events <- event{exit: &exit{slot: i, said: lastWords(out), err: err}}
 		}
 	}()
 	return nil
 }
+
+// lastWords is the last line that a process wrote, without the text that the host's command line
+// puts before an error.
+func lastWords(out *tail.Buffer) string { return strings.TrimPrefix(out.LastLine(), "Error: ") }
 
 // restart takes a worker that ended up again. It is an error when it ends time after time.
 func (l *locals) restart(e exit, say func(format string, args ...any)) error {
@@ -157,7 +163,8 @@ func (l *locals) restart(e exit, say func(format string, args ...any)) error {
 		}
 	}
 	if deaths >= most {
-		return fmt.Errorf("%s ended %d times without having evaluated anything: %s", s.name, deaths, why)
+		return fmt.Errorf("%s ended %d times without having evaluated anything: %s", s.name, deaths,
+			why)
 	}
 	say("%s ended (%s) and is started again", s.name, why)
 	return l.start(e.slot)
@@ -204,26 +211,4 @@ func (l *locals) close() {
 		}
 		<-ended
 	}
-}
-
-// tail keeps the end of what a process writes.
-type tail struct {
-	mu sync.Mutex
-	b  []byte
-}
-
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.b = append(t.b, b...)
-	t.b = t.b[max(0, len(t.b)-4096):]
-	return len(b), nil
-}
-
-// last is the last line, without what the host's command line puts before an error.
-func (t *tail) last() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	lines := bytes.Split(bytes.TrimSpace(t.b), []byte("\n"))
-	return strings.TrimPrefix(string(lines[len(lines)-1]), "Error: ")
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// protocol is the version of what coordinator and workers say to each other, and of what a reading is worth: it rises when
-// either changes. Both must have the same.
+// protocol is the version of what coordinator and workers say to each other, and of what a reading
+// is worth: it rises when either changes. Both must have the same.
 const protocol = 2
 
 // Spec is what a worker needs to know beside having the model's file.
@@ -27,7 +27,8 @@ type Spec struct {
 	ModelName   string `json:"model_name"`   // as the coordinator's user calls it
 	Length      int    `json:"length"`       // of the longest sequence, tokens
 	Batch       int    `json:"batch"`        // tokens decoded at once; 0: the engine's own
-	// Readings are what trials name by their index. Their form is known to who evaluates, not to this package.
+	// Readings are what trials name by their index. Their form is known to who evaluates, not to
+	// this package.
 	Readings json.RawMessage `json:"readings"`
 }
 
@@ -45,11 +46,16 @@ func decodeSpec(id string, b []byte) (Spec, error) {
 	var s Spec
 	switch err := json.Unmarshal(b, &s); {
 	case digest(b) != id:
-		return s, fmt.Errorf("the specification %s of the search arrived damaged; start the worker again", id)
+		return s, fmt.Errorf(
+			"the specification %s of the search arrived damaged; start the worker again", id)
 	case err != nil:
 		return s, fmt.Errorf("the specification %s of the search: %w", id, err)
 	case s.Protocol != protocol:
-		return s, fmt.Errorf("the search speaks version %d of the workers' protocol, this program %d; use the same program on both sides", s.Protocol, protocol)
+		return s, fmt.Errorf(
+			"the search speaks version %d of the workers' protocol, this program %d; use the same program on both sides",
+			s.Protocol,
+			protocol,
+		)
 	}
 	return s, nil
 }
@@ -67,8 +73,8 @@ type job struct {
 	Passes [][]int        `json:"passes"` // readings, by the sequence that they are made of
 }
 
-// key names a job by what is to be computed, so that whatever happens to coordinators and workers, an answer belongs to
-// all jobs of its name.
+// key names a job by what is to be computed, so that whatever happens to coordinators and workers,
+// an answer belongs to all jobs of its name.
 func (j job) key() string {
 	b := append([]byte(j.Spec), rungKey(j.Rung)...)
 	for _, pass := range j.Passes {
@@ -95,7 +101,8 @@ type answer struct {
 func (a answer) check() error {
 	readings := slices.Concat(a.Passes...)
 	if len(readings) == 0 || len(a.Losses) != len(readings) || len(a.Tokens) != len(readings) {
-		return fmt.Errorf("%d losses and %d token counts for %d readings", len(a.Losses), len(a.Tokens), len(readings))
+		return fmt.Errorf("%d losses and %d token counts for %d readings", len(a.Losses),
+			len(a.Tokens), len(readings))
 	}
 	for i, l := range a.Losses {
 		if math.IsNaN(l) || math.IsInf(l, -1) || a.Tokens[i] < 0 || readings[i] < 0 {
@@ -110,8 +117,8 @@ type Engine struct {
 	Host    string `json:"host"`    // version of the host and the patches
 	Backend string `json:"backend"` // "CPU", "CUDA", …
 	Threads int    `json:"threads"`
-	// Fingerprint is of the bits that the engine gives for a short reading: with equal ones results do not depend on who
-	// evaluates what.
+	// Fingerprint is of the bits that the engine gives for a short reading: with equal ones results
+	// do not depend on who evaluates what.
 	Fingerprint string `json:"fingerprint"`
 }
 
@@ -130,8 +137,9 @@ type beat struct {
 	Name     string `json:"name"` // for people
 	Engine   Engine `json:"engine"`
 	Spec     string `json:"spec"` // that it is ready for; "" before it is
-	// Job is the key of the job at hand, Ack where its acknowledgement goes: with that the coordinator can hand the job to
-	// somebody else. Delivery counts how often the job was handed out.
+	// Job is the key of the job at hand, Ack where its acknowledgement goes: with that the
+	// coordinator can hand the job to somebody else. Delivery counts how often the job was handed
+	// out.
 	Job      string `json:"job,omitempty"`
 	Ack      string `json:"ack,omitempty"`
 	Delivery int    `json:"delivery,omitempty"`
@@ -142,7 +150,8 @@ type beat struct {
 
 // clean takes out of what a worker says of itself what would upset a terminal.
 func (t *beat) clean() {
-	t.Name, t.Problem, t.Engine.Host, t.Engine.Backend = printable(t.Name), printable(t.Problem), printable(t.Engine.Host), printable(t.Engine.Backend)
+	t.Name, t.Problem, t.Engine.Host, t.Engine.Backend = printable(t.Name), printable(
+		t.Problem), printable(t.Engine.Host), printable(t.Engine.Backend)
 }
 
 func printable(s string) string {
@@ -200,4 +209,9 @@ type times struct {
 	tick    time.Duration // between two looks at slow jobs
 }
 
-var defaultTimes = times{beat: time.Second, silence: 5 * time.Second, ackWait: 30 * time.Second, tick: 250 * time.Millisecond}
+var defaultTimes = times{
+	beat:    time.Second,
+	silence: 5 * time.Second,
+	ackWait: 30 * time.Second,
+	tick:    250 * time.Millisecond,
+}

@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// streams makes what the search needs on the server. The queue holds one message a job, and no second one of its name; on
-// a server of our own all is in memory.
+// streams makes what the search needs on the server. The queue holds one message a job, and no
+// second one of its name; on a server of our own all is in memory.
 func (c *Coordinator) streams(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -39,11 +39,16 @@ func (c *Coordinator) streams(ctx context.Context) error {
 		})
 	}
 	if err == nil {
-		_, err = c.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: c.names.specs(), Storage: storage,
-			Description: "longrope: what workers read"})
+		_, err = c.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{
+			Bucket: c.names.specs(), Storage: storage,
+			Description: "longrope: what workers read",
+		})
 	}
-	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
-		return fmt.Errorf("the NATS server %s has no JetStream (for this account): %w; start it with -js", c.server.name(), err)
+	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled) ||
+		errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
+		return fmt.Errorf(
+			"the NATS server %s has no JetStream (for this account): %w; start it with -js",
+			c.server.name(), err)
 	}
 	if err != nil {
 		return fmt.Errorf("the NATS server %s: cannot set up the queue: %w", c.server.name(), err)
@@ -51,7 +56,8 @@ func (c *Coordinator) streams(ctx context.Context) error {
 	return nil
 }
 
-// publish puts jobs into the queue, and takes out what nobody waits for: jobs of an earlier run or round.
+// publish puts jobs into the queue, and takes out what nobody waits for: jobs of an earlier run or
+// round.
 func (c *Coordinator) publish(ctx context.Context, jobs []job) error {
 	if err := c.drop(ctx); err != nil {
 		return err
@@ -97,8 +103,8 @@ func (c *Coordinator) drop(ctx context.Context) error {
 	return nil
 }
 
-// persist repeats f while the server is away, and for some seconds after: a server that came back may need them, or has to be
-// told all again. It ends when the connection does.
+// persist repeats f while the server is away, and for some seconds after: a server that came back
+// may need them, or has to be told all again. It ends when the connection does.
 func (c *Coordinator) persist(ctx context.Context, f func(context.Context) error) error {
 	for tries := 0; ; {
 		err := f(ctx)
@@ -109,7 +115,8 @@ func (c *Coordinator) persist(ctx context.Context, f func(context.Context) error
 			if tries++; tries > 20 {
 				return err
 			}
-			if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrNoStreamResponse) {
+			if errors.Is(err, jetstream.ErrStreamNotFound) ||
+				errors.Is(err, jetstream.ErrNoStreamResponse) {
 				f = c.again
 			}
 		}

@@ -17,13 +17,15 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// A simulation of many workers, with the book that the coordinator keeps, a real study, and times that were recorded
-// (testdata/seconds.txt). Only the clock, the network and the workers are made up.
+// A simulation of many workers, with the book that the coordinator keeps, a real study, and times
+// that were recorded (testdata/seconds.txt). Only the clock, the network and the workers are made
+// up.
 
 // crowd says who works.
 type crowd struct {
 	workers int
-	// between is the mean time between two deaths of one worker, 0 for ever; it comes back after restart.
+	// between is the mean time between two deaths of one worker, 0 for ever; it comes back after
+	// restart.
 	between, restart time.Duration
 	slow             float64 // the share of workers that take three times as long
 	whole            bool    // a trial is one job: what splitting is worth
@@ -94,15 +96,28 @@ func (s *simulated) took(m *simMember, readings int) time.Duration {
 }
 
 func (s *simulated) beat(m *simMember) {
-	_, _, err := s.book.beat(s.now, beat{ID: m.id, Name: m.id, Spec: s.book.spec, Job: m.job, Ack: m.job})
+	_, _, err := s.book.beat(s.now,
+		beat{ID: m.id, Name: m.id, Spec: s.book.spec, Job: m.job, Ack: m.job})
 	if err != nil {
 		panic(err)
 	}
 }
 
 // simulate runs a study and returns what came of it.
-func simulate(t *testing.T, study *ropescale.Study, c crowd, seconds []float64, seed uint64) outcome {
-	s := &simulated{crowd: c, now: time.Unix(0, 0), rng: rand.New(rand.NewPCG(seed, uint64(c.workers))), seconds: seconds, book: newBook()}
+func simulate(
+	t *testing.T,
+	study *ropescale.Study,
+	c crowd,
+	seconds []float64,
+	seed uint64,
+) outcome {
+	s := &simulated{
+		crowd:   c,
+		now:     time.Unix(0, 0),
+		rng:     rand.New(rand.NewPCG(seed, uint64(c.workers))),
+		seconds: seconds,
+		book:    newBook(),
+	}
 	s.book.open("spec")
 	for i := range c.workers {
 		m := &simMember{id: strconv.Itoa(i), slow: 1, alive: true}
@@ -148,7 +163,8 @@ func simulate(t *testing.T, study *ropescale.Study, c crowd, seconds []float64, 
 			}
 		}
 	}
-	s.outcome.makespan, s.outcome.lost, s.outcome.found = s.now.Sub(time.Unix(0, 0)), s.book.lost, found(t, study)
+	s.outcome.makespan, s.outcome.lost, s.outcome.found = s.now.Sub(
+		time.Unix(0, 0)), s.book.lost, found(t, study)
 	return s.outcome
 }
 
@@ -202,7 +218,8 @@ func (s *simulated) step() {
 		}
 		a := answer{job: done.job, Worker: m.id, Seconds: s.now.Sub(m.since).Seconds()}
 		for _, r := range slices.Concat(done.Passes...) {
-			a.Losses, a.Tokens = append(a.Losses, syntheticLoss(done.Rung, r)), append(a.Tokens, syntheticTokens(r))
+			a.Losses, a.Tokens = append(a.Losses, syntheticLoss(done.Rung, r)), append(a.Tokens,
+				syntheticTokens(r))
 		}
 		m.job = ""
 		_, others := s.book.answer(a)
@@ -246,19 +263,27 @@ func recorded(t *testing.T) (seconds []float64) {
 
 // simStudy is a study of an algorithm with 8 windows; population 0 is its own.
 func simStudy(t *testing.T, algorithm string, population int) *ropescale.Study {
-	opts := ropescale.Options{Rope: testRope, Target: 1024, Seed: 3, Algorithm: algorithm, Budget: 100 * 1000}
+	opts := ropescale.Options{
+		Rope:      testRope,
+		Target:    1024,
+		Seed:      3,
+		Algorithm: algorithm,
+		Budget:    100 * 1000,
+	}
 	opts.Params.Population = population
 	for r := range 8 {
-		opts.Readings = append(opts.Readings, ropescale.Reading{Name: fmt.Sprint(r), Tokens: syntheticTokens(r), Weight: 1.0 / 8})
+		opts.Readings = append(opts.Readings,
+			ropescale.Reading{Name: fmt.Sprint(r), Tokens: syntheticTokens(r), Weight: 1.0 / 8})
 	}
 	s, err := ropescale.NewStudy(opts)
 	require.NoError(t, err)
 	return s
 }
 
-// TestScaling simulates 1 to 256 workers: such that live for ever, and such that die every five minutes on average while a
-// tenth of them takes three times as long; -v shows the whole table. Efficiency is what one worker needs, over the time of
-// all, a slow one counting a third. What bounds it is the number of readings in a batch.
+// TestScaling simulates 1 to 256 workers: such that live for ever, and such that die every five
+// minutes on average while a tenth of them takes three times as long; -v shows the whole table.
+// Efficiency is what one worker needs, over the time of all, a slow one counting a third. What
+// bounds it is the number of readings in a batch.
 func TestScaling(t *testing.T) {
 	seconds := recorded(t)
 	crowds := []int{1, 2, 8, 32}
@@ -280,20 +305,27 @@ func TestScaling(t *testing.T) {
 		var table strings.Builder
 		for _, n := range crowds {
 			steady := run(crowd{workers: n}, 1)
-			dying := run(crowd{workers: n, between: 5 * time.Minute, restart: 30 * time.Second, slow: 0.1}, 2)
+			dying := run(
+				crowd{workers: n, between: 5 * time.Minute, restart: 30 * time.Second, slow: 0.1},
+				2)
 			whole := run(crowd{workers: n, whole: true}, 1)
 			if n == 1 {
 				reference, alone = steady.found, steady.makespan
-				fmt.Fprintf(&table, "%s, population %d (0: its own), %.0f readings a batch\n", c.algorithm, c.population, float64(steady.readings)/float64(steady.batches))
-				table.WriteString("workers  makespan  efficiency  whole trials: efficiency  dying: makespan  efficiency  deaths  lost\n")
+				fmt.Fprintf(&table, "%s, population %d (0: its own), %.0f readings a batch\n",
+					c.algorithm, c.population, float64(steady.readings)/float64(steady.batches))
+				table.WriteString(
+					"workers  makespan  efficiency  whole trials: efficiency  dying: makespan  efficiency  deaths  lost\n",
+				)
 			}
 			share := func(o outcome) float64 { return alone.Seconds() / o.capacity / o.makespan.Seconds() }
-			fmt.Fprintf(&table, "%7d  %6.0f s  %10.2f  %24.2f  %13.0f s  %10.2f  %6d  %4d\n", n, steady.makespan.Seconds(), share(steady), share(whole),
-				dying.makespan.Seconds(), share(dying), dying.deaths, dying.lost)
+			fmt.Fprintf(&table, "%7d  %6.0f s  %10.2f  %24.2f  %13.0f s  %10.2f  %6d  %4d\n", n,
+				steady.makespan.Seconds(), share(steady), share(whole), dying.makespan.Seconds(),
+				share(dying), dying.deaths, dying.lost)
 			for _, o := range []outcome{steady, dying, whole} {
 				assert.Equal(t, reference, o.found, "%s, %d workers: other factors", c.algorithm, n)
 			}
-			assert.GreaterOrEqual(t, share(steady), share(whole)-0.05, "splitting trials does not cost")
+			assert.GreaterOrEqual(t, share(steady), share(whole)-0.05,
+				"splitting trials does not cost")
 			switch n {
 			case 2:
 				assert.Greater(t, share(steady), c.two)

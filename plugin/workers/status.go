@@ -37,8 +37,14 @@ func (c *Coordinator) compare(b beat) {
 	c.odd[b.Name] = true
 	c.mu.Unlock()
 	if !said {
-		c.opts.Say("%s computes other bits (%s, %s) than this program does (%s, %s); the factors found may depend on who evaluates what",
-			b.Name, b.Engine.Host, b.Engine, own.Host, own)
+		c.opts.Say(
+			"%s computes other bits (%s, %s) than this program does (%s, %s); the factors found may depend on who evaluates what",
+			b.Name,
+			b.Engine.Host,
+			b.Engine,
+			own.Host,
+			own,
+		)
 	}
 }
 
@@ -89,7 +95,8 @@ func (s Status) Summary() string {
 	const most = 8
 	var parts []string
 	for _, name := range byShare[:min(most, len(byShare))] {
-		parts = append(parts, fmt.Sprintf("%s read %.0f %%", name, 100*float64(s.Read[name])/float64(all)))
+		parts = append(parts,
+			fmt.Sprintf("%s read %.0f %%", name, 100*float64(s.Read[name])/float64(all)))
 	}
 	if more := len(byShare) - most; more > 0 {
 		parts = append(parts, fmt.Sprintf("%d more the rest", more))

@@ -33,8 +33,12 @@ type authority struct {
 func newAuthority(t *testing.T) *authority {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(
+			1,
+		), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	require.NoError(t, err)
 	cert, err := x509.ParseCertificate(der)
@@ -45,15 +49,20 @@ func newAuthority(t *testing.T) *authority {
 }
 
 func writePEM(t *testing.T, path, kind string, der []byte) {
-	require.NoError(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+	require.NoError(t,
+		os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
 }
 
 // issue writes a certificate for 127.0.0.1 and its key.
 func (a *authority) issue(t *testing.T) (cert, key string) {
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(2), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(
+			2,
+		), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &k.PublicKey, a.key)
 	require.NoError(t, err)
 	dir := t.TempDir()
@@ -91,8 +100,8 @@ func runs(t *testing.T, s Server) {
 	assert.Equal(t, want, found(t, study))
 }
 
-// TestTLS: both sides know each other by certificates; who has none, or trusts another authority, is not let in and is told
-// why.
+// TestTLS: both sides know each other by certificates; who has none, or trusts another authority,
+// is not let in and is told why.
 func TestTLS(t *testing.T) {
 	ours := newAuthority(t)
 	cert, key := ours.issue(t)
@@ -100,8 +109,14 @@ func TestTLS(t *testing.T) {
 	require.NoError(t, err)
 	pool := x509.NewCertPool()
 	pool.AddCert(ours.cert)
-	s := startServer(t, &server.Options{JetStream: true, TLS: true, TLSVerify: true, TLSTimeout: 5,
-		TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert}})
+	s := startServer(t, &server.Options{
+		JetStream: true, TLS: true, TLSVerify: true, TLSTimeout: 5,
+		TLSConfig: &tls.Config{
+			Certificates: []tls.Certificate{pair},
+			ClientCAs:    pool,
+			ClientAuth:   tls.RequireAndVerifyClientCert,
+		},
+	})
 
 	good := s
 	good.CA = ours.file
@@ -131,7 +146,8 @@ func TestTLS(t *testing.T) {
 	assert.ErrorContains(t, err, "missing.pem")
 }
 
-// TestCredentials: a server that knows accounts by signed tokens lets in who has a credentials file.
+// TestCredentials: a server that knows accounts by signed tokens lets in who has a credentials
+// file.
 func TestCredentials(t *testing.T) {
 	operator, err := nkeys.CreateOperator()
 	require.NoError(t, err)
@@ -147,7 +163,12 @@ func TestCredentials(t *testing.T) {
 	operatorToken, err := jwt.NewOperatorClaims(public(operator)).Encode(operator)
 	require.NoError(t, err)
 	claims := jwt.NewAccountClaims(public(account))
-	claims.Limits.JetStreamLimits = jwt.JetStreamLimits{MemoryStorage: -1, DiskStorage: -1, Streams: -1, Consumer: -1}
+	claims.Limits.JetStreamLimits = jwt.JetStreamLimits{
+		MemoryStorage: -1,
+		DiskStorage:   -1,
+		Streams:       -1,
+		Consumer:      -1,
+	}
 	accountToken, err := claims.Encode(operator)
 	require.NoError(t, err)
 	userToken, err := jwt.NewUserClaims(public(user)).Encode(account)
@@ -168,7 +189,15 @@ func TestCredentials(t *testing.T) {
 	resolver := &server.MemAccResolver{}
 	require.NoError(t, resolver.Store(public(system), systemToken))
 	require.NoError(t, resolver.Store(public(account), accountToken))
-	s := startServer(t, &server.Options{JetStream: true, TrustedOperators: []*jwt.OperatorClaims{trusted}, AccountResolver: resolver, SystemAccount: public(system)})
+	s := startServer(
+		t,
+		&server.Options{
+			JetStream:        true,
+			TrustedOperators: []*jwt.OperatorClaims{trusted},
+			AccountResolver:  resolver,
+			SystemAccount:    public(system),
+		},
+	)
 	_, err = s.connect("nobody")
 	assert.ErrorContains(t, err, "refused the credentials")
 	s.Creds = file + ".missing"

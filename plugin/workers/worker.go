@@ -18,9 +18,11 @@ import (
 // Evaluator computes readings on one loaded model. It is used by one goroutine.
 type Evaluator interface {
 	Engine() Engine
-	// Evaluate returns the loss of each reading in nats, +Inf where the model computes nothing finite, and the tokens that they
-	// took together. An error is one of the engine, not of the rung.
-	Evaluate(ctx context.Context, g ropescale.Rung, readings []int) (losses []float64, tokens int, err error)
+	// Evaluate returns the loss of each reading in nats, +Inf where the model computes nothing
+	// finite, and the tokens that they took together. An error is one of the engine, not of the
+	// rung.
+	Evaluate(ctx context.Context, g ropescale.Rung,
+		readings []int) (losses []float64, tokens int, err error)
 	Close()
 }
 
@@ -29,7 +31,8 @@ type Worker struct {
 	Server Server
 	Search string // its name
 	Name   string // for people; default: host and process
-	// Open loads the model of the specification. An error ends the worker: it cannot be of use to this search.
+	// Open loads the model of the specification. An error ends the worker: it cannot be of use to
+	// this search.
 	Open func(ctx context.Context, s Spec) (Evaluator, error)
 	Say  func(format string, args ...any)
 
@@ -39,11 +42,12 @@ type Worker struct {
 // errEnded: the coordinator said that the search is complete.
 var errEnded = errors.New("the search is complete")
 
-// hung is how long an evaluation may go on after it was called off. An engine that takes longer will not come back: only the
-// end of the process frees it.
+// hung is how long an evaluation may go on after it was called off. An engine that takes longer
+// will not come back: only the end of the process frees it.
 const hung = time.Minute
 
-// Run works until the search is complete (nil), ctx ends, the server is lost, or the worker finds that it is of no use.
+// Run works until the search is complete (nil), ctx ends, the server is lost, or the worker finds
+// that it is of no use.
 func (w Worker) Run(ctx context.Context) error {
 	if err := CheckName(w.Search); err != nil {
 		return err
@@ -66,14 +70,23 @@ func (w Worker) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	nc.SetClosedHandler(func(nc *nats.Conn) {
-		stop(fmt.Errorf("lost the NATS server %s: %w", w.Server.name(), errors.Join(nc.LastError(), nats.ErrConnectionClosed)))
+		stop(
+			fmt.Errorf("lost the NATS server %s: %w", w.Server.name(),
+				errors.Join(nc.LastError(), nats.ErrConnectionClosed)),
+		)
 	})
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return err
 	}
-	s := &working{Worker: w, names: names(w.Search), nc: nc, js: js, stop: stop,
-		state: beat{Protocol: protocol, ID: fmt.Sprintf("%s-%d-%d", host, os.Getpid(), time.Now().UnixNano()), Name: w.Name}}
+	s := &working{
+		Worker: w, names: names(w.Search), nc: nc, js: js, stop: stop,
+		state: beat{
+			Protocol: protocol,
+			ID:       fmt.Sprintf("%s-%d-%d", host, os.Getpid(), time.Now().UnixNano()),
+			Name:     w.Name,
+		},
+	}
 	err = s.run(ctx)
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
@@ -148,7 +161,8 @@ func next(ctx context.Context, queue jetstream.Consumer) (jetstream.Msg, error) 
 	for m := range batch.Messages() {
 		return m, nil
 	}
-	if err := batch.Error(); err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout) {
+	if err := batch.Error(); err != nil && !errors.Is(err, context.DeadlineExceeded) &&
+		!errors.Is(err, nats.ErrTimeout) {
 		return nil, err
 	}
 	return nil, nil
@@ -278,7 +292,11 @@ func (s *working) work(ctx context.Context, m jetstream.Msg) error {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.msg == m {
-				s.stop(fmt.Errorf("an evaluation did not end a minute after it was called off; the engine hangs"))
+				s.stop(
+					fmt.Errorf(
+						"an evaluation did not end a minute after it was called off; the engine hangs",
+					),
+				)
 			}
 		})
 	})
@@ -308,8 +326,9 @@ func (s *working) work(ctx context.Context, m jetstream.Msg) error {
 	return s.answer(ctx, key, a, m)
 }
 
-// answer publishes an answer and takes its job out of the queue, in this order: what is lost between the two is computed
-// again, and the same. The message is named by its contents: the server drops repetitions, and lets through what differs.
+// answer publishes an answer and takes its job out of the queue, in this order: what is lost
+// between the two is computed again, and the same. The message is named by its contents: the server
+// drops repetitions, and lets through what differs.
 func (s *working) answer(ctx context.Context, key string, a answer, m jetstream.Msg) error {
 	if err := a.check(); err != nil {
 		m.Nak()
@@ -332,7 +351,8 @@ func (s *working) answer(ctx context.Context, key string, a answer, m jetstream.
 		if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
 			return nil // the search was taken off the server
 		}
-		sleep(ctx, time.Second) // the server is away; the connection ends when it does not come back
+		sleep(ctx,
+			time.Second) // the server is away; the connection ends when it does not come back
 	}
 }
 

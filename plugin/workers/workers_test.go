@@ -23,12 +23,17 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-var fast = times{beat: 50 * time.Millisecond, silence: 400 * time.Millisecond, ackWait: 600 * time.Millisecond, tick: 20 * time.Millisecond}
+var fast = times{
+	beat:    50 * time.Millisecond,
+	silence: 400 * time.Millisecond,
+	ackWait: 600 * time.Millisecond,
+	tick:    20 * time.Millisecond,
+}
 
 var testRope = ropescale.Rope{Dims: 16, FreqBase: 10000, OriginalContextLength: 128}
 
-// synthetic is an evaluator whose loss is known: far from the square root's curve is bad, and each reading sees it with a
-// noise of its own, which only depends on the candidate.
+// synthetic is an evaluator whose loss is known: far from the square root's curve is bad, and each
+// reading sees it with a noise of its own, which only depends on the candidate.
 type synthetic struct {
 	bits   float64       // added to every loss: an engine that computes otherwise
 	delay  time.Duration // an evaluation takes
@@ -41,7 +46,11 @@ func (s *synthetic) Engine() Engine {
 }
 func (s *synthetic) Close() {}
 
-func (s *synthetic) Evaluate(ctx context.Context, g ropescale.Rung, readings []int) (losses []float64, tokens int, err error) {
+func (s *synthetic) Evaluate(
+	ctx context.Context,
+	g ropescale.Rung,
+	readings []int,
+) (losses []float64, tokens int, err error) {
 	for _, r := range readings {
 		if s.calls != nil {
 			s.calls.Add(1)
@@ -81,7 +90,8 @@ func newStudy(t *testing.T, path string, budget int) *ropescale.Study {
 	t.Helper()
 	opts := ropescale.Options{Rope: testRope, Target: 1024, Seed: 7, Budget: budget}
 	for r := range 4 {
-		opts.Readings = append(opts.Readings, ropescale.Reading{Name: fmt.Sprint(r), Tokens: syntheticTokens(r), Weight: 0.25})
+		opts.Readings = append(opts.Readings,
+			ropescale.Reading{Name: fmt.Sprint(r), Tokens: syntheticTokens(r), Weight: 0.25})
 	}
 	var s *ropescale.Study
 	var err error
@@ -110,7 +120,8 @@ func found(t *testing.T, s *ropescale.Study) string {
 func alone(t *testing.T, s *ropescale.Study) string {
 	for !s.Done() {
 		for _, trial := range s.Ask() {
-			losses, tokens, err := new(synthetic).Evaluate(context.Background(), trial.Rung, trial.Readings)
+			losses, tokens, err := new(
+				synthetic).Evaluate(context.Background(), trial.Rung, trial.Readings)
 			require.NoError(t, err)
 			require.NoError(t, s.Tell(trial.ID, losses, tokens))
 		}
@@ -159,7 +170,12 @@ func (w *words) String() string {
 	return w.b.String()
 }
 
-var testSpec = Spec{ModelDigest: "sha256:1", ModelName: "tiny", Length: 1024, Readings: json.RawMessage(`[]`)}
+var testSpec = Spec{
+	ModelDigest: "sha256:1",
+	ModelName:   "tiny",
+	Length:      1024,
+	Readings:    json.RawMessage(`[]`),
+}
 
 // cluster is a server, as on another machine, that wants a token.
 func cluster(t *testing.T) Server {
@@ -172,7 +188,16 @@ func cluster(t *testing.T) Server {
 // coordinate opens a coordinator on the server, with the test's specification out.
 func coordinate(t *testing.T, s Server, said *words) *Coordinator {
 	t.Helper()
-	c, err := New(context.Background(), Options{Server: &s, Name: "test", Say: said.say, times: fast, Engine: new(synthetic).Engine()})
+	c, err := New(
+		context.Background(),
+		Options{
+			Server: &s,
+			Name:   "test",
+			Say:    said.say,
+			times:  fast,
+			Engine: new(synthetic).Engine(),
+		},
+	)
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close(false) })
 	require.NoError(t, c.Search(context.Background(), testSpec))
@@ -202,8 +227,8 @@ func work(t *testing.T, s Server, name string, e *synthetic) (end func() error) 
 	return end
 }
 
-// TestWorkersChangeNothing: the factors are those of a search without workers, for any number of them, and for workers that
-// take their time at random.
+// TestWorkersChangeNothing: the factors are those of a search without workers, for any number of
+// them, and for workers that take their time at random.
 func TestWorkersChangeNothing(t *testing.T) {
 	want := alone(t, newStudy(t, "", 20000))
 	for _, n := range []int{1, 2, 5} {
@@ -212,7 +237,8 @@ func TestWorkersChangeNothing(t *testing.T) {
 		c := coordinate(t, server, said)
 		var calls atomic.Int64
 		for i := range n {
-			work(t, server, fmt.Sprint("worker ", i), &synthetic{calls: &calls, delay: time.Duration(i) * time.Millisecond})
+			work(t, server, fmt.Sprint("worker ", i),
+				&synthetic{calls: &calls, delay: time.Duration(i) * time.Millisecond})
 		}
 		s := newStudy(t, "", 20000)
 		require.NoError(t, together(context.Background(), s, c))
@@ -237,12 +263,17 @@ func TestLostWorkers(t *testing.T) {
 	hang := make(chan struct{})
 	defer close(hang)
 	// An engine that does not come back, while the process goes on to say that it lives.
-	work(t, server, "hanging", &synthetic{before: func(ctx context.Context, _ ropescale.Rung, _ int) error {
-		if hangs.Add(1) == 3 {
-			<-hang
-		}
-		return nil
-	}})
+	work(
+		t,
+		server,
+		"hanging",
+		&synthetic{before: func(ctx context.Context, _ ropescale.Rung, _ int) error {
+			if hangs.Add(1) == 3 {
+				<-hang
+			}
+			return nil
+		}},
+	)
 	leaving := work(t, server, "leaving", &synthetic{delay: 20 * time.Millisecond})
 	work(t, server, "slow", &synthetic{delay: 1500 * time.Millisecond})
 	go func() {
@@ -257,8 +288,8 @@ func TestLostWorkers(t *testing.T) {
 	assert.Positive(t, c.Status().Lost)
 }
 
-// TestDuplicates: answers that come again, in another order, from an earlier run, of other searches, or are none, change
-// nothing; one with other bits is pointed out.
+// TestDuplicates: answers that come again, in another order, from an earlier run, of other
+// searches, or are none, change nothing; one with other bits is pointed out.
 func TestDuplicates(t *testing.T) {
 	want := alone(t, newStudy(t, "", 6000))
 	server := cluster(t)
@@ -287,8 +318,18 @@ func TestDuplicates(t *testing.T) {
 	}
 	s := newStudy(t, "", 6000)
 	first := s.Ask()[1]
-	right := answer{job: job{Spec: id, Trial: first.ID, Rung: first.Rung, Passes: [][]int{{2}, {0}}}, Worker: "early",
-		Losses: []float64{syntheticLoss(first.Rung, 2), syntheticLoss(first.Rung, 0)}, Tokens: []int{102, 100}}
+	right := answer{
+		job: job{
+			Spec:   id,
+			Trial:  first.ID,
+			Rung:   first.Rung,
+			Passes: [][]int{{2}, {0}},
+		}, Worker: "early",
+		Losses: []float64{
+			syntheticLoss(first.Rung, 2),
+			syntheticLoss(first.Rung, 0),
+		}, Tokens: []int{102, 100},
+	}
 	other := right
 	other.Spec, other.Losses = "another", []float64{1, 1}
 	publish(other)
@@ -297,24 +338,34 @@ func TestDuplicates(t *testing.T) {
 	publish("nonsense")
 	publish(answer{job: right.job, Losses: []float64{1}, Tokens: []int{1}})
 	wrong := right
-	wrong.Worker, wrong.Losses = "odd", []float64{right.Losses[0], math.Nextafter(right.Losses[1], 9)}
+	wrong.Worker, wrong.Losses = "odd", []float64{
+		right.Losses[0],
+		math.Nextafter(right.Losses[1], 9),
+	}
 	publish(wrong)
 
 	ended := make(chan error, 1)
 	go func() { ended <- together(context.Background(), s, c) }()
 	require.Eventually(t, func() bool {
-		info, err := c.queue.Info(context.Background(), jetstream.WithSubjectFilter(names("test").job(stale.key())))
+		info, err := c.queue.Info(context.Background(),
+			jetstream.WithSubjectFilter(names("test").job(stale.key())))
 		return err == nil && len(info.State.Subjects) == 0
 	}, 10*time.Second, 10*time.Millisecond, "stale jobs are dropped")
 	var seen sync.Map
-	work(t, server, "steady", &synthetic{before: func(_ context.Context, g ropescale.Rung, r int) error {
-		seen.Store(unit{rungKey(g), r}, true)
-		return nil
-	}})
+	work(
+		t,
+		server,
+		"steady",
+		&synthetic{before: func(_ context.Context, g ropescale.Rung, r int) error {
+			seen.Store(unit{rungKey(g), r}, true)
+			return nil
+		}},
+	)
 	require.NoError(t, <-ended)
 	assert.Equal(t, want, found(t, s))
 	assert.Contains(t, said.String(), "odd computed")
-	assert.Contains(t, said.String(), fmt.Sprintf("for reading 0 of trial %d where early computed", first.ID))
+	assert.Contains(t, said.String(),
+		fmt.Sprintf("for reading 0 of trial %d where early computed", first.ID))
 	assert.Equal(t, 2, strings.Count(said.String(), "was no answer"), said.String())
 	_, again := seen.Load(unit{rungKey(stale.Rung), 0})
 	assert.False(t, again, "stale jobs are not computed")
@@ -326,7 +377,7 @@ func TestRefusals(t *testing.T) {
 	said := &words{}
 	c := coordinate(t, server, said)
 	_, err := New(context.Background(), Options{Server: &server, Name: "test", times: fast})
-	assert.ErrorContains(t, err, "a search with the name test goes on at 127.0.0.1")
+	assert.ErrorContains(t, err, "a search with the name test runs at 127.0.0.1")
 	assert.ErrorContains(t, err, fmt.Sprint("process ", os.Getpid()))
 	_, err = New(context.Background(), Options{Server: &server, Name: "a.b", times: fast})
 	assert.ErrorContains(t, err, "cannot name a search")
@@ -343,11 +394,22 @@ func TestRefusals(t *testing.T) {
 	assert.ErrorContains(t, err, "no NATS server at 127.0.0.1:1")
 
 	// Another file than the search's: the worker says so and ends.
-	err = Worker{Server: server, Search: "test", Name: "other", times: fast, Open: func(context.Context, Spec) (Evaluator, error) {
-		return nil, errors.New("x.gguf is another file than tiny")
-	}}.Run(context.Background())
+	err = Worker{
+		Server: server,
+		Search: "test",
+		Name:   "other",
+		times:  fast,
+		Open: func(context.Context, Spec) (Evaluator, error) {
+			return nil, errors.New("x.gguf is another file than tiny")
+		},
+	}.Run(context.Background())
 	assert.ErrorContains(t, err, "x.gguf is another file than tiny")
-	assert.Eventually(t, func() bool { return strings.Contains(said.String(), "other left: x.gguf is another file than tiny") }, time.Second, time.Millisecond)
+	assert.Eventually(
+		t,
+		func() bool { return strings.Contains(said.String(), "other left: x.gguf is another file than tiny") },
+		time.Second,
+		time.Millisecond,
+	)
 
 	// Another computer than this one.
 	work(t, server, "odd", &synthetic{bits: 1e-9})
@@ -381,9 +443,17 @@ func TestPoison(t *testing.T) {
 			default:
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			Worker{Server: server, Search: "test", Name: fmt.Sprint("victim ", i), times: fast, Open: func(context.Context, Spec) (Evaluator, error) {
-				return &synthetic{before: func(context.Context, ropescale.Rung, int) error { return errors.New("out of memory") }}, nil
-			}}.Run(ctx)
+			Worker{
+				Server: server,
+				Search: "test",
+				Name:   fmt.Sprint("victim ", i),
+				times:  fast,
+				Open: func(context.Context, Spec) (Evaluator, error) {
+					return &synthetic{
+						before: func(context.Context, ropescale.Rung, int) error { return errors.New("out of memory") },
+					}, nil
+				},
+			}.Run(ctx)
 			cancel()
 		}
 	}()
@@ -450,7 +520,16 @@ func TestErrors(t *testing.T) {
 
 // TestLostServer: the error says what is lost and that the rest is kept.
 func TestLostServer(t *testing.T) {
-	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true})
+	ns, err := server.NewServer(
+		&server.Options{
+			Host:      "127.0.0.1",
+			Port:      server.RANDOM_PORT,
+			JetStream: true,
+			StoreDir:  t.TempDir(),
+			NoLog:     true,
+			NoSigs:    true,
+		},
+	)
 	require.NoError(t, err)
 	go ns.Start()
 	require.True(t, ns.ReadyForConnections(10*time.Second))
@@ -488,7 +567,16 @@ func TestLostServer(t *testing.T) {
 func TestServerForgets(t *testing.T) {
 	want := alone(t, newStudy(t, "", 6000))
 	start := func(port int) *server.Server {
-		ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true})
+		ns, err := server.NewServer(
+			&server.Options{
+				Host:      "127.0.0.1",
+				Port:      port,
+				JetStream: true,
+				StoreDir:  t.TempDir(),
+				NoLog:     true,
+				NoSigs:    true,
+			},
+		)
 		require.NoError(t, err)
 		go ns.Start()
 		require.True(t, ns.ReadyForConnections(10*time.Second))

@@ -8,16 +8,25 @@ import (
 	"testing"
 )
 
-// Python is a Python that has the packages that the recipe needs (extend.Needs); without one the test skips.
+// Python is a Python that has the packages that the recipe needs (extend.Needs); without one the
+// test skips.
 func Python(t *testing.T, needs []string) string {
 	t.Helper()
 	python := os.Getenv("PYTHON")
 	if python == "" {
 		python = "python3"
 	}
-	script := "import importlib.util as u, sys\nsys.exit(' '.join(n for n in sys.argv[1:] if not u.find_spec(n)) or 0)"
-	if lacks, err := exec.Command(python, append([]string{"-c", script}, needs...)...).CombinedOutput(); err != nil {
-		t.Skipf("%s lacks %s (%v): training is not tested; run `make venv TORCH=1` and set PYTHON to build/venv/bin/python", python, bytes.TrimSpace(lacks), err)
+	script := "import importlib.util as u, sys\n" +
+		"sys.exit(' '.join(n for n in sys.argv[1:] if not u.find_spec(n)) or 0)"
+	args := append([]string{"-c", script}, needs...)
+	if lacks, err := exec.Command(python, args...).CombinedOutput(); err != nil {
+		t.Skipf(
+			"%s lacks %s (%v): training is not tested; run `make venv TORCH=1` and set PYTHON to "+
+				"build/venv/bin/python",
+			python,
+			bytes.TrimSpace(lacks),
+			err,
+		)
 	}
 	return python
 }

@@ -1,4 +1,4 @@
-package longrope
+package search
 
 import (
 	"math"
@@ -6,14 +6,14 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// scores are what a candidate is worth by kind of reading: the perplexity of the search text, the
+// Scores are the fitness of a candidate by kind of reading: the perplexity of the search text, the
 // NLL of hidden keys in nats, and that of the further keys which finalists look for. nil: the
-// search has none of that kind, or it was not all read, or is not finite.
-type scores struct{ text, keys, further *float64 }
+// search has none of that kind, or not all of it was evaluated, or it is not finite.
+type Scores struct{ Text, Keys, Further *float64 }
 
-// scoresOf are those of all candidates of a study. A fitness of text and keys is no perplexity, and
+// ScoresOf are those of all candidates of a study. A fitness of text and keys is no perplexity, and
 // not to be compared with that of held-out text; the text's part of it is.
-func scoresOf(s *ropescale.Study) map[int]scores {
+func ScoresOf(s *ropescale.Study) map[int]Scores {
 	const text, keys, further, generation = 0, 1, 2, 3
 	kind := func(r ropescale.Reading) int {
 		switch {
@@ -45,19 +45,27 @@ func scoresOf(s *ropescale.Study) map[int]scores {
 		}
 		candidates[t.Candidate] = c
 	}
-	out := map[int]scores{}
+	out := map[int]Scores{}
 	for id, c := range candidates {
 		mean := func(kind int) *float64 {
 			if c.n[kind] < all[kind] || all[kind] == 0 {
 				return nil
 			}
-			return finite(c.loss[kind] / float64(all[kind]))
+			return Finite(c.loss[kind] / float64(all[kind]))
 		}
-		scores := scores{text: mean(text), keys: mean(keys), further: mean(further)}
-		if scores.text != nil {
-			scores.text = finite(math.Exp(*scores.text))
+		scores := Scores{Text: mean(text), Keys: mean(keys), Further: mean(further)}
+		if scores.Text != nil {
+			scores.Text = Finite(math.Exp(*scores.Text))
 		}
 		out[id] = scores
 	}
 	return out
+}
+
+// Finite is x, nil if it is no finite number.
+func Finite(x float64) *float64 {
+	if math.IsInf(x, 0) || math.IsNaN(x) {
+		return nil
+	}
+	return &x
 }

@@ -1,4 +1,4 @@
-package longrope
+package search
 
 import (
 	"fmt"
@@ -10,16 +10,16 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// TestJudge: what decides is read by no generation, keys of different uses differ, and each kind weighs the same in all.
+// TestJudge: no generation is scored on what decides, keys of different uses differ, and each kind
+// weighs the same in all.
 func TestJudge(t *testing.T) {
 	const target = 2048
-	m := tinyModel(t)
-	e, err := openFake(m.path, openOptions{Length: target})
+	e, info := openTiny(t, target)
+	texts, err := TextsFor(e, nil, SearchBooks, target, 4)
 	require.NoError(t, err)
-	texts, err := textsFor(e, nil, searchBooks, target, 4)
-	require.NoError(t, err)
-	judged := func(target int, f searchFlags) (*judge, error) {
-		return newJudge(e, m.info.Rope(), nil, texts, target, f)
+	judged := func(target int, o Options) (*judge, error) {
+		o.Info, o.Called = info, Names{"Keys": "--keys", "Fitness": "--fitness"}
+		return newJudge(e, texts, target, 4, &o)
 	}
 	type key struct {
 		use  ropescale.Use
@@ -31,14 +31,23 @@ func TestJudge(t *testing.T) {
 		want               map[key]float64 // weight
 		sequences          int
 	}{
-		{"cma", "", target, map[key]float64{{"", "text"}: 1, {"", "key"}: needleWeight, {ropescale.ForGenerations, "text"}: 4, {ropescale.ForGenerations, "key"}: 4 * needleWeight, {ropescale.ForFinalists, "key"}: needleWeight}, 4 + 16 + 4},
-		{"cma", "needle", target, map[key]float64{{"", "key"}: 1, {ropescale.ForGenerations, "key"}: 4, {ropescale.ForFinalists, "key"}: 1}, 4 + 16 + 4},
+		{"cma", "", target, map[key]float64{
+			{"", "text"}: 1, {"", "key"}: needleWeight, {ropescale.ForGenerations, "text"}: 4,
+			{ropescale.ForGenerations, "key"}: 4 * needleWeight,
+			{ropescale.ForFinalists, "key"}:   needleWeight,
+		}, 4 + 16 + 4},
+		{"cma", "needle", target, map[key]float64{
+			{"", "key"}: 1, {ropescale.ForGenerations, "key"}: 4,
+			{ropescale.ForFinalists, "key"}: 1,
+		}, 4 + 16 + 4},
 		{"cma", "perplexity", target, map[key]float64{{"", "text"}: 1}, 4},
-		{"dim-mono", "", target, map[key]float64{{"", "text"}: 1, {"", "key"}: needleWeight}, 4},
+		{"dim-mono", "", target, map[key]float64{
+			{"", "text"}: 1, {"", "key"}: needleWeight,
+		}, 4},
 		{"cma", "", 256, map[key]float64{{"", "text"}: 1}, 4}, // too short for keys
 	} {
 		t.Run(fmt.Sprint(c.algorithm, c.fitness, c.target), func(t *testing.T) {
-			j, err := judged(c.target, searchFlags{algorithm: c.algorithm, fitness: c.fitness, windows: 4, seed: 1})
+			j, err := judged(c.target, Options{Algorithm: c.algorithm, Fitness: c.fitness, Seed: 1})
 			require.NoError(t, err)
 			require.NoError(t, j.check(c.target, 256))
 			require.Len(t, j.Samples, c.sequences)
@@ -53,10 +62,12 @@ func TestJudge(t *testing.T) {
 					}
 					s := j.Samples[i]
 					span := s.Scored[k][0]
-					digits, err := e.Detokenize(s.Tokens[span.From-1 : span.To]) // the first is given
+					digits, err := e.Detokenize(
+						s.Tokens[span.From-1 : span.To]) // the first is given
 					require.NoError(t, err)
 					use, known := asked[digits]
-					require.False(t, known && use != r.Use, "key %s is for %q and %q", digits, use, r.Use)
+					require.False(t, known && use != r.Use, "key %s is for %q and %q", digits, use,
+						r.Use)
 					asked[digits] = r.Use
 				}
 			}
@@ -66,11 +77,11 @@ func TestJudge(t *testing.T) {
 			assert.Len(t, got, len(c.want))
 		})
 	}
-	j, err := judged(target, searchFlags{algorithm: "cma", windows: 4, keys: 1})
+	j, err := judged(target, Options{Algorithm: "cma", Keys: 1})
 	require.NoError(t, err)
 	require.Len(t, ropescale.Passes(j.Readings)[0], 2)
-	_, err = judged(target, searchFlags{algorithm: "cma", windows: 4, keys: 9})
+	_, err = judged(target, Options{Algorithm: "cma", Keys: 9})
 	require.ErrorContains(t, err, "--keys 9: window 1: a prompt with 9 keys leaves")
-	_, err = judged(256, searchFlags{algorithm: "cma", fitness: "needle", windows: 4})
+	_, err = judged(256, Options{Algorithm: "cma", Fitness: "needle"})
 	require.ErrorContains(t, err, "--fitness needle: window 1: a prompt with 1 keys leaves")
 }

@@ -1,0 +1,57 @@
+package search
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/longrope/longrope/plugin/workers"
+	"github.com/longrope/longrope/ropescale"
+)
+
+// RunEngine is an engine that can be closed.
+type RunEngine interface {
+	Engine
+	Close()
+}
+
+// NewEvaluator is a worker's part of a search: an evaluator on an engine that has loaded the model
+// of the specification. threads are the engine's, 0 its default. It refuses readings that would
+// take the engine outside its vocabulary. Close closes the engine.
+func NewEvaluator(
+	ctx context.Context, e RunEngine, s workers.Spec, threads int,
+) (workers.Evaluator, error) {
+	info := e.Info()
+	if info.Digest != s.ModelDigest {
+		return nil, fmt.Errorf("%s has changed: its digest is %s instead of %s",
+			info.Model, info.Digest, s.ModelDigest)
+	}
+	w := &worker{engine: e}
+	if err := json.Unmarshal(s.Readings, &w.judge); err != nil {
+		return nil, fmt.Errorf("the readings of the search: %w", err)
+	}
+	if err := w.judge.check(s.Length, info.VocabSize); err != nil {
+		return nil, err
+	}
+	var err error
+	if w.description, err = describe(ctx, e, &w.judge, threads); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// worker evaluates on an engine of its own.
+type worker struct {
+	engine      RunEngine
+	judge       judge
+	description workers.Engine
+}
+
+func (w *worker) Engine() workers.Engine { return w.description }
+func (w *worker) Close()                 { w.engine.Close() }
+
+func (w *worker) Evaluate(
+	ctx context.Context, g ropescale.Rung, readings []int,
+) ([]float64, int, error) {
+	return w.judge.evaluate(ctx, w.engine, g, readings)
+}

@@ -1,0 +1,62 @@
+package search
+
+import (
+	"slices"
+
+	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/ropescale"
+)
+
+// Carried is the ladder that a model comes with: one that was put into it, or the one that its
+// authors trained; nil for none.
+func Carried(m *convert.ModelInfo) *ropescale.Ladder {
+	if m.Ladder == nil && m.Own != nil {
+		return OwnLadder(m)
+	}
+	return m.Ladder
+}
+
+// OwnLadder is the RoPE of a model without a ladder, in the form of one.
+func OwnLadder(m *convert.ModelInfo) *ropescale.Ladder {
+	l := &ropescale.Ladder{
+		Version:               ropescale.LadderVersion,
+		OriginalContextLength: m.OriginalContextLength,
+		RopeDimensionCount:    m.RopeDimensionCount,
+		Base:                  m.Base,
+	}
+	if m.Own != nil {
+		l.Rungs = append(l.Rungs, *m.Own)
+	}
+	return l
+}
+
+// Doublings are the lengths for which a ladder up to a target has rungs: the target, and each
+// doubling below it of the longest length that the model was trained for or carries a rung for.
+func Doublings(m *convert.ModelInfo, target int) []int {
+	from := m.OriginalContextLength
+	if l := Carried(m); l != nil && len(l.Rungs) > 0 {
+		from = l.Rungs[len(l.Rungs)-1].Length
+	}
+	var lengths []int
+	for n := 2 * from; n < target; n *= 2 {
+		lengths = append(lengths, n)
+	}
+	return append(lengths, target)
+}
+
+// ladderWith is the model's ladder with new rungs, which replace those of the same length.
+func ladderWith(m *convert.ModelInfo, searched ...ropescale.Rung) (*ropescale.Ladder, error) {
+	rungs := slices.Clone(searched)
+	if l := Carried(m); l != nil {
+		for _, old := range l.Rungs {
+			replaced := slices.ContainsFunc(searched, func(r ropescale.Rung) bool {
+				return r.Length == old.Length
+			})
+			if !replaced {
+				rungs = append(rungs, old)
+			}
+		}
+	}
+	slices.SortFunc(rungs, func(a, b ropescale.Rung) int { return a.Length - b.Length })
+	return ropescale.NewLadder(m.Rope(), m.Base, rungs...)
+}

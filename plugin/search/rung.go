@@ -1,0 +1,328 @@
+package search
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/evals/label"
+	"github.com/longrope/longrope/ropescale"
+)
+
+// rungSearch is the search for one rung: a study, and how its trials are evaluated.
+type rungSearch struct {
+	ladder   *ladderSearch
+	goal     goal
+	journal  string // its file
+	judge    *judge
+	texts    []evals.Text
+	windows  int      // of a candidate
+	held     *heldOut // nil: there is no text that is long enough
+	budget   int      // tokens at most
+	foreseen int      // tokens if the search need not restart
+	deadline time.Time
+	study    *ropescale.Study
+	earlier  earlier
+	best     int  // the best candidate that was looked at, -1: none
+	complete bool // the study is done
+	compared bool // the methods to beat were reported
+}
+
+// earlier is the work of earlier runs.
+type earlier struct {
+	trials  int
+	tokens  int
+	heldOut int // tokens
+}
+
+// evaluator scores the trials of a batch, and gives the losses of each to tell when it has them, in
+// any order. An error of tell ends it.
+type evaluator interface {
+	evaluate(ctx context.Context, trials []ropescale.Trial, tell tellFunc) error
+}
+
+type tellFunc = func(t ropescale.Trial, losses []float64, tokens int) error
+
+// here evaluates on an engine of this process, one trial after the other.
+type here struct {
+	judge  *judge
+	engine evals.Engine
+}
+
+func (h here) evaluate(ctx context.Context, trials []ropescale.Trial, tell tellFunc) error {
+	for _, t := range trials {
+		losses, tokens, err := h.judge.evaluate(ctx, h.engine, t.Rung, t.Readings)
+		if err == nil {
+			err = tell(t, losses, tokens)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// options are the study's. Its starts, which the rung below adds to, come later.
+func (r *rungSearch) options() ropescale.Options {
+	o := r.ladder.o
+	opts := ropescale.Options{
+		Rope:        r.goal.rope,
+		Target:      r.goal.target,
+		Base:        r.goal.base,
+		Stretch:     r.goal.reach,
+		Readings:    r.judge.Readings,
+		Algorithm:   o.Algorithm,
+		Seed:        o.Seed,
+		Budget:      r.budget,
+		ModelDigest: r.ladder.engine.Info().Digest,
+		Fitness:     r.judge.Name,
+		Params: ropescale.Params{
+			Attention: o.Attention, StartWindows: o.StartWindows, Knots: o.Knots,
+		},
+	}
+	if o.Tokens == 0 {
+		opts.Params.Retries = 1
+	}
+	for _, t := range r.texts {
+		opts.Texts = append(opts.Texts, textID(t))
+	}
+	if !o.released() {
+		opts.Starts = slices.Concat(r.goal.starts, r.goal.given)
+	}
+	return opts
+}
+
+// least is the budget that is enough for the candidates that the study begins with, and one more.
+// below says whether the rung below adds starts.
+func (r *rungSearch) least(below bool) int {
+	n := len(r.goal.methods()) + len(r.options().Starts) + 1
+	if below {
+		n += len(r.goal.standIns())
+	}
+	return n * r.judge.tokens()
+}
+
+// errFailed is the error of a search in which no candidate has a finite fitness.
+func (r *rungSearch) errFailed() error {
+	return fmt.Errorf("every candidate for %s tokens failed, so the model computes no finite "+
+		"perplexity on these texts", label.Size(r.goal.target))
+}
+
+// open starts or resumes the study, with starts from the rung below (nil: none), and takes in the
+// losses on held-out text.
+func (r *rungSearch) open(below *rungSearch) error {
+	opts := r.options()
+	if below != nil {
+		best, ok := below.result()
+		if !ok {
+			return below.errFailed()
+		}
+		opts.Starts = slices.Concat(opts.Starts, r.goal.above(best.Rung))
+	}
+	journal, err := isJournal(r.journal)
+	if err != nil {
+		return r.ladder.o.Called.Wrong("Journal", ": %w", err)
+	}
+	if r.study, err = ropescale.OpenStudy(r.journal, opts); err != nil {
+		if journal && strings.HasPrefix(err.Error(), "study "+r.journal) {
+			err = fmt.Errorf("%w; %s discards it", err, r.ladder.o.Called.Of("Fresh"))
+		}
+		return err
+	}
+	r.best, r.earlier = -1, earlier{trials: len(r.study.History()), tokens: r.spent()}
+	if best, ok := r.study.Best(); ok {
+		r.best = best.Candidate
+	}
+	if r.held == nil {
+		return nil
+	}
+	known := map[int]bool{}
+	for _, t := range r.study.History() {
+		known[t.Candidate] = true
+	}
+	err = r.held.open(r.journal, known, r.foreseen)
+	r.earlier.heldOut = r.held.spent
+	return err
+}
+
+func (r *rungSearch) close() {
+	if r.study != nil {
+		r.study.Close()
+	}
+	r.held.close()
+}
+
+// result is the best candidate, if any has a finite fitness.
+func (r *rungSearch) result() (ropescale.Trial, bool) {
+	best, ok := r.study.Best()
+	return best, ok && !math.IsInf(best.Fitness, 0)
+}
+
+// evaluate evaluates trials until the study is done, time is up or the context ends.
+func (r *rungSearch) evaluate(ctx context.Context) error {
+	began := r.ladder.o.Now()
+	if err := r.study.SetEnding(false); err != nil {
+		return err
+	}
+	r.announce()
+	scorer := r.ladder.pool.evaluator(r.judge, r.ladder.engine)
+	for !r.study.Done() {
+		if r.late() {
+			return errTime
+		}
+		if r.closing(began) {
+			if err := r.study.SetEnding(true); err != nil {
+				return err
+			}
+		}
+		tell := func(t ropescale.Trial, losses []float64, tokens int) error {
+			return r.tell(ctx, t, losses, tokens)
+		}
+		err := scorer.evaluate(ctx, r.study.Ask(), tell)
+		if err != nil && ctx.Err() != nil {
+			return &Interrupted{len(r.study.History()), r.journal, ctx.Err()}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if r.study.Ending() {
+		return errTime
+	}
+	return nil
+}
+
+// announce says where the search for the rung stands.
+func (r *rungSearch) announce() {
+	say := r.ladder.events.Say
+	switch {
+	case r.study.Done():
+		say("the search in %s is complete, with %d trials", r.journal, r.earlier.trials)
+	case r.earlier.trials > 0:
+		say("resuming %s after %d trials, %s of %s tokens", r.journal, r.earlier.trials,
+			label.Count(r.earlier.tokens), label.Count(r.study.Foreseen()))
+	case len(r.ladder.rungs) > 1:
+		say("%s tokens", label.Size(r.goal.target))
+	}
+	if trial, ok := r.study.Diverged(); ok {
+		say(
+			"note: an earlier version of this program started %s; from trial %d on this one would "+
+				"have proposed other candidates, and it resumes from those that are stored",
+			r.journal,
+			trial,
+		)
+	}
+}
+
+// tell gives the losses of a trial to the study, and reports.
+func (r *rungSearch) tell(
+	ctx context.Context, t ropescale.Trial, losses []float64, tokens int,
+) error {
+	if err := r.study.Tell(t.ID, losses, tokens); err != nil {
+		return err
+	}
+	if err := r.measureHeldOut(ctx, t); err != nil {
+		return err
+	}
+	r.ladder.progress(r)
+	seeds := r.study.Seeds()
+	if !r.compared && len(seeds) == len(r.goal.methods()) {
+		r.compared = true
+		if r.earlier.trials < len(seeds) {
+			var methods []Score
+			for _, name := range r.goal.methods() {
+				methods = append(methods, r.score(seeds[name]))
+			}
+			r.ladder.events.ToBeat(methods)
+		}
+	}
+	if r.late() {
+		return errTime
+	}
+	return nil
+}
+
+// closing reports whether the time left is needed to score the finalists: one batch more would be
+// too much, at the speed since began.
+func (r *rungSearch) closing(began time.Time) bool {
+	tokens := r.spent() - r.earlier.tokens
+	if r.deadline.IsZero() || tokens == 0 {
+		return false
+	}
+	now := r.ladder.o.Now()
+	need := time.Duration(float64(now.Sub(began)) * float64(r.study.Closing()) / float64(tokens))
+	return now.Add(need).After(r.deadline)
+}
+
+// late reports whether the time is up. The candidates that a study begins with are scored all the
+// same: without PI, NTK, YaRN and the rung below, the best is only the first.
+func (r *rungSearch) late() bool {
+	begins := len(r.goal.methods()) + len(r.study.Options().Starts)
+	return !r.deadline.IsZero() && r.ladder.o.Now().After(r.deadline) &&
+		len(r.study.History()) >= begins
+}
+
+// measureHeldOut measures the candidate of a trial on held-out text, if it is one of the methods or
+// the best there is, and if the share of tokens for that allows it.
+func (r *rungSearch) measureHeldOut(ctx context.Context, t ropescale.Trial) error {
+	best, ok := r.study.Best()
+	wanted := false
+	for _, seed := range r.study.Seeds() {
+		wanted = wanted || seed.ID == t.ID
+	}
+	if ok && best.Candidate != r.best {
+		r.best = best.Candidate
+		if best.Candidate == t.Candidate {
+			wanted = true
+		}
+	}
+	if !wanted || !r.held.may() {
+		return nil
+	}
+	if err := r.judge.set(r.ladder.engine, t.Rung); err != nil {
+		return err
+	}
+	return r.held.measure(ctx, r.ladder.engine, t.Candidate, false)
+}
+
+// score is a candidate's fitness, and the perplexities of the search text, where that is another
+// number, and of held-out text.
+func (r *rungSearch) score(t ropescale.Trial) Score {
+	s := Score{Candidate: t.Candidate, Origin: t.Origin, Fitness: t.Fitness}
+	if parts := ScoresOf(r.study)[t.Candidate]; parts.Keys != nil && parts.Text != nil {
+		s.Text = parts.Text
+	}
+	s.HeldOut = r.held.perplexity(t.Candidate, false)
+	return s
+}
+
+// standing is how the best stands against the methods; nil before there is any.
+func (r *rungSearch) standing() *Standing {
+	best, ok := r.result()
+	if !ok {
+		return nil
+	}
+	s := &Standing{Best: r.score(best)}
+	seeds := r.study.Seeds()
+	fitness := math.Inf(1)
+	for _, name := range r.goal.methods() {
+		if t, told := seeds[name]; told && t.Fitness < fitness {
+			rival := r.score(t)
+			fitness, s.Rival = t.Fitness, &rival
+		}
+	}
+	return s
+}
+
+// spent is how many tokens were evaluated for the study.
+func (r *rungSearch) spent() int {
+	curve := r.study.Curve()
+	if len(curve) == 0 {
+		return 0
+	}
+	return curve[len(curve)-1].Tokens
+}
