@@ -64,7 +64,7 @@ func goalsFor(m *convert.ModelInfo, targets []int) []goal {
 // readjust lets candidates be between the own RoPE and the last rung that the model carries, and
 // start from there.
 func (g *goal) readjust(carried []ropescale.Rung) {
-	last := relativeTo(carried[len(carried)-1], g.base)
+	last := carried[len(carried)-1].Relative(g.base)
 	length := label.Size(last.Length)
 	// Where the ladder stretches nothing, a little.
 	g.reach = max(slices.Max(last.Factors), g.rope.Scale(g.target), 1.25)
@@ -85,7 +85,7 @@ func (g *goal) readjust(carried []ropescale.Rung) {
 	}
 	for _, r := range carried[:len(carried)-1] {
 		if r.Length == g.target { // readjusted before
-			before := ropescale.Candidate{Rung: relativeTo(r, g.base), Origin: label.Size(r.Length)}
+			before := ropescale.Candidate{Rung: r.Relative(g.base), Origin: label.Size(r.Length)}
 			g.starts = append(g.starts, before)
 		}
 	}
@@ -119,7 +119,7 @@ func (g *goal) startFrom(own ropescale.Rope, starts []Start) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", start.Path, err)
 		}
-		r = relativeTo(r, g.base)
+		r = r.Relative(g.base)
 		r.Length, r.Extra = g.target, nil
 		if r.StartWindow >= g.target {
 			r.StartWindow = 0
@@ -160,7 +160,7 @@ func (g *goal) allow(windows []int) {
 // above are further starts: the factors that were found for the rung below, stretched the rest of
 // the way by each method, or for a readjustment as they are.
 func (g *goal) above(below ropescale.Rung) []ropescale.Candidate {
-	rel := relativeTo(below, g.base)
+	rel := below.Relative(g.base)
 	if g.reach > 0 {
 		rel.Length = g.target
 		return []ropescale.Candidate{{Rung: rel, Origin: label.Size(below.Length)}}
@@ -191,16 +191,3 @@ func (g *goal) standIns() []ropescale.Candidate {
 
 // methods are the methods that the study evaluates first.
 func (g *goal) methods() []string { return ropescale.SeedNames(g.rope, g.target) }
-
-// relativeTo is a rung as it acts on top of base: the inverse of Over.
-func relativeTo(r ropescale.Rung, base *ropescale.Rung) ropescale.Rung {
-	if base == nil {
-		return r
-	}
-	f := make([]float64, len(r.Factors))
-	for i := range f {
-		f[i] = r.Factors[i] / base.Factors[i]
-	}
-	r.Factors, r.AttentionFactor = f, r.AttentionFactor/base.AttentionFactor
-	return r
-}
