@@ -16,7 +16,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -44,8 +43,9 @@ func NewCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Search, convert, run and measure the default model",
-		Long: `Take the default model (4 million parameters, trained for 256 tokens) to 2048 tokens: search factors, write them into
-the model, ask it for a passkey on a real server, and measure it beside the methods that need no search.`,
+		Long: `Take the default model (4 million parameters, trained for 256 tokens) to 2048 tokens:
+search factors, write them into the model, ask it for a passkey on a real server, and measure it
+next to the methods that need no search.`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -85,13 +85,13 @@ func (d *demo) step(format string, args ...any) {
 		fmt.Sprintf(format, args...))
 }
 
-// longrope runs a command of this program as a user would, and shows it. What it prints goes to
-// out.
+// longrope runs a command of this program as a user would, and shows it. Its output goes
+// to out.
 func (d *demo) longrope(ctx context.Context, out io.Writer, args ...string) error {
 	fmt.Fprintf(d.err, "$ ollama longrope %s\n", strings.Join(args, " "))
 	cmd := exec.CommandContext(ctx, d.program, append([]string{"longrope"}, args...)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = d.dir, out, d.err
-	// a search then leaves a study to go on with
+	// An interrupted search leaves a study to resume.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Run(); err != nil {
@@ -110,35 +110,12 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err := os.MkdirAll(d.dir, 0o755); err != nil {
 		return err
 	}
-	if err := atomicfile.WriteBytes(d.path("default.gguf"), defaultmodel.Model); err != nil {
-		return err
-	}
-	var texts []string
-	for _, t := range defaultmodel.SearchTexts() {
-		name := t.Name + ".txt"
-		if err := atomicfile.WriteBytes(d.path(name), []byte(t.Body)); err != nil {
-			return err
-		}
-		texts = append(texts, "--text", name)
-	}
-
-	d.step("search: which factors let a model trained for %d tokens read %d?",
-		defaultmodel.ContextLength, target)
-	search := slices.Concat([]string{"search", "default.gguf", "--target", fmt.Sprint(target),
-		"--seed", fmt.Sprint(d.seed), "-o", "factors.json", "--plot", "factors.png"}, texts)
-	if d.budget != "" {
-		search = append(search, "--budget", d.budget)
-	}
-	if s, err := ropescale.ReadStudy(d.path("factors.json.study")); err != nil ||
-		s.Options().Seed != d.seed {
-		// what lies there, if anything, is of another version or seed
-		search = append(search, "--fresh")
-	}
-	if err := d.longrope(ctx, d.err, search...); err != nil {
+	if err := d.search(ctx); err != nil {
 		return err
 	}
 
-	d.step("convert: write the factors into the model, and a copy whose context length alone is raised")
+	d.step("convert: write the factors into the model, and a copy whose context length alone is " +
+		"raised")
 	if err := d.longrope(ctx, d.err, "convert", "default.gguf", "--factors", "factors.json", "-o",
 		"default-2k.gguf"); err != nil {
 		return err
@@ -147,7 +124,8 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 
-	d.step("measure: perplexity on text that was not searched on, and hidden passkeys, by method and length")
+	d.step("measure: perplexity on text that was not searched on, and hidden passkeys, by method " +
+		"and length")
 	c, prompt, err := d.measure(ctx)
 	if err != nil {
 		return err
@@ -171,12 +149,57 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err := draw.Table(d.out, c); err != nil {
 		return err
 	}
-	fmt.Fprintf(d.out, `
-the passkey %s was hidden in %d tokens of filler:
-  %-28s %s
-  %-28s %s
-  %-28s %s
-(one answer is an anecdote: the table is the evidence)
+	d.summary(answers, len(prompt.Tokens))
+	return nil
+}
+
+// search writes the default model and its texts, and searches factors with them.
+func (d *demo) search(ctx context.Context) error {
+	if err := atomicfile.WriteBytes(d.path("default.gguf"), defaultmodel.Model); err != nil {
+		return err
+	}
+	args := []string{
+		"search", "default.gguf", "--target", fmt.Sprint(target),
+		"--seed", fmt.Sprint(d.seed), "-o", "factors.json", "--plot", "factors.png",
+	}
+	for _, t := range defaultmodel.SearchTexts() {
+		name := t.Name + ".txt"
+		if err := atomicfile.WriteBytes(d.path(name), []byte(t.Body)); err != nil {
+			return err
+		}
+		args = append(args, "--text", name)
+	}
+	d.step("search: which factors let a model trained for %d tokens read %d?",
+		defaultmodel.ContextLength, target)
+	if d.budget != "" {
+		args = append(args, "--budget", d.budget)
+	}
+	s, err := ropescale.ReadStudy(d.path("factors.json.study"))
+	if err != nil || s.Options().Seed != d.seed {
+		// A study that is there, if any, is of another version or seed.
+		args = append(args, "--fresh")
+	}
+	return d.longrope(ctx, d.err, args...)
+}
+
+// summary prints the answers of the server, where the files are, and what to do next.
+func (d *demo) summary(answers map[string]string, tokens int) {
+	var pictures []string
+	for _, name := range []string{
+		"result-perplexity.png", "result-passkey.png", "factors.png", "factors-search.png",
+	} {
+		pictures = append(pictures, d.path(name))
+	}
+	fmt.Fprintf(d.out, "\nthe passkey %s was hidden in %d tokens of filler:\n", answers["expected"],
+		tokens)
+	for _, m := range []struct{ label, answer string }{
+		{"stock model", "stock"},
+		{"stock, context length raised", "stock_raised"},
+		{"longrope", "longrope"},
+	} {
+		fmt.Fprintf(d.out, "  %-28s %s\n", m.label, quote(answers[m.answer]))
+	}
+	fmt.Fprintf(d.out, `(one answer is an anecdote: the table is the evidence)
 
 pictures: %s
 search:   %s
@@ -186,18 +209,12 @@ the same with your own model:
   ollama longrope search  MODEL --target 32k -o factors.json
   ollama longrope convert MODEL --factors factors.json --name MODEL-32k
   ollama run MODEL-32k
-`, answers["expected"], len(prompt.Tokens),
-		"stock model", quote(answers["stock"]), "stock, context length raised",
-		quote(answers["stock_raised"]), "longrope", quote(answers["longrope"]),
-		strings.Join([]string{d.path("result-perplexity.png"), d.path("result-passkey.png"),
-			d.path("factors.png"), d.path("factors-search.png")}, " "), d.path("factors.html"),
-		d.path("report.json"))
-	return nil
+`, strings.Join(pictures, " "), d.path("factors.html"), d.path("report.json"))
 }
 
 // raise writes the stock model with its context length raised and nothing else: what it is fair to
-// compare with. The host truncates the prompt of the model as it is, and any rival looks good
-// beside that.
+// compare with. The host truncates the prompt of the model as it is, and any rival looks
+// good next to that.
 func (d *demo) raise(ctx context.Context) error {
 	m, err := convert.Inspect(d.path("default.gguf"))
 	if err != nil {
@@ -219,7 +236,8 @@ func (d *demo) measure(ctx context.Context) (*evals.Comparison, *evals.Prompt, e
 	var out bytes.Buffer
 	if err := d.longrope(ctx, &out, "eval", "all", "default.gguf", "--lengths", "256,512,1k,2k",
 		"--methods", "stock,linear,ntk,yarn,factors.json",
-		"--trials", fmt.Sprint(d.trials), "--seed", fmt.Sprint(d.seed), "--plot", "result.png", "--json"); err != nil {
+		"--trials", fmt.Sprint(d.trials), "--seed", fmt.Sprint(d.seed), "--plot", "result.png",
+		"--json"); err != nil {
 		return nil, nil, err
 	}
 	var c evals.Comparison
@@ -231,14 +249,17 @@ func (d *demo) measure(ctx context.Context) (*evals.Comparison, *evals.Prompt, e
 		return nil, nil, err
 	}
 	defer e.Close()
-	prompt, err := evals.PasskeyPrompt(e, evals.PasskeyOptions{Seed: d.seed,
-		AnswerTokens: answerTokens}, target-target/64, 0.4, 0)
+	prompt, err := evals.PasskeyPrompt(e, evals.PasskeyOptions{
+		Seed:         d.seed,
+		AnswerTokens: answerTokens,
+	}, target-target/64, 0.4, 0)
 	return &c, prompt, err
 }
 
 // ask creates the three models in a store of their own and asks each over "ollama run".
 func (d *demo) ask(ctx context.Context, prompt *evals.Prompt) (answers map[string]string,
-	err error) {
+	err error,
+) {
 	store, err := filepath.Abs(d.path("store"))
 	if err != nil {
 		return nil, err
@@ -253,9 +274,13 @@ func (d *demo) ask(ctx context.Context, prompt *evals.Prompt) (answers map[strin
 	}()
 
 	answers = map[string]string{"expected": prompt.Key}
-	for _, m := range []struct{ answer, file string }{{"stock", "default"},
-		{"stock_raised", "default-raised"}, {"longrope", "default-2k"}} {
-		modelfile := fmt.Sprintf("FROM ./%s.gguf\nTEMPLATE %q\nPARAMETER temperature 0\nPARAMETER num_predict %d\nPARAMETER num_ctx %d\n",
+	for _, m := range []struct{ answer, file string }{
+		{"stock", "default"},
+		{"stock_raised", "default-raised"},
+		{"longrope", "default-2k"},
+	} {
+		modelfile := fmt.Sprintf("FROM ./%s.gguf\nTEMPLATE %q\nPARAMETER temperature 0\nPARAMETER "+
+			"num_predict %d\nPARAMETER num_ctx %d\n",
 			m.file, defaultmodel.Template, answerTokens, target)
 		if err := atomicfile.WriteBytes(d.path(m.file+".Modelfile"),
 			[]byte(modelfile)); err != nil {

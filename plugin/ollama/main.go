@@ -1,6 +1,6 @@
 //go:build cgo
 
-// Ollama with LongRoPE: the host's own command line, and beside it
+// Ollama with LongRoPE: the host's own command line, and in addition
 // "ollama longrope search | convert | eval | show | extend | demo".
 package main
 
