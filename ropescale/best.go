@@ -111,13 +111,12 @@ func estimate(losses []float64, readings []Reading, places []int) (v float64) {
 	return v
 }
 
-// Seeds returns the told ones of the three trials that every study starts with, by the names of
-// their methods: linear (PI), ntk and yarn, each as published, with n-hat 0 and the method's own
-// attention factor. Up to L all three are the own RoPE, which is then the only one: own.
+// Seeds returns the told ones of the trials of SeedNames that the study started with, by the names
+// of their methods, each as published, with n-hat 0 and the method's own attention factor.
 func (s *Study) Seeds() map[string]Trial {
 	seeds := map[string]Trial{}
 	for _, t := range s.History() {
-		if t.ID < len(SeedNames(s.opts.Rope, s.opts.Target)) {
+		if _, err := MethodByName(t.Origin); err == nil && t.Generation == 0 {
 			seeds[t.Origin] = t
 		}
 	}

@@ -34,6 +34,9 @@
 //	                   m_i ext_factor times (7)'s gamma
 //	(12)               a = attn_factor*(1 + 0.1 ln(1/c)) when ext_factor != 0, else attn_factor
 //	(13) llama3:       (7) with gamma_i = clamp((L0/wavelength_i - low)/(high - low), 0, 1)
+//	(14) mrrope, tailspline: lambda_i = s^m(t), t = clamp(i-lo, 0, n), n = hi-lo;
+//	                   lo the last pair of more than 32 turns in L (-1: none), hi the first of
+//	                   less than one
 //
 // Sources: RoPE arXiv 2104.09864; PI 2306.15595; YaRN 2309.00071; LongRoPE 2402.13753, whose
 // problem is "find the lambda_i and n-hat with the least perplexity at the target length".

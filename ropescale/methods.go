@@ -44,6 +44,8 @@ const (
 	ClosedForm Uses = 1 << iota
 	// Seed is evaluated first by every study.
 	Seed
+	// Start is evaluated first by cma, too: the search may begin at it.
+	Start
 	// EachLength has other factors for each length: a ladder has a rung for each doubling.
 	EachLength
 )
@@ -61,6 +63,17 @@ var methods = []Method{
 		ClosedForm | EachLength,
 	},
 	{"yarn", "YaRN", YaRN, Monotone | IdentityToL | EndsAtScale, ClosedForm | Seed},
+	{
+		"mrrope-uni", "MrRoPE-Uni", mrRoPEUni, Monotone | IdentityToL | EndsAtScale, ClosedForm,
+	},
+	{
+		"mrrope-pro", "MrRoPE-Pro", mrRoPEPro, Monotone | IdentityToL | EndsAtScale,
+		ClosedForm,
+	},
+	{
+		"tailspline", "TailSpline", tailSpline, Monotone | IdentityToL | EndsAtScale,
+		ClosedForm,
+	},
 	{"longrope", "searched", LongRoPE, 0, 0},
 	{"own", "own RoPE", ownRope, Monotone | IdentityToL, 0},
 }
@@ -78,13 +91,19 @@ func MethodNames(uses Uses) (names []string) {
 	return names
 }
 
-// SeedNames are the names of the methods that a study for target tokens evaluates first. Up to L
-// these are all the own RoPE, which is then the only one.
-func SeedNames(r Rope, target int) []string {
+// SeedNames are the names of the methods that a study for target tokens evaluates first, with an
+// algorithm as Options.Algorithm names it. Up to L these are all the own RoPE, which is then the
+// only one.
+func SeedNames(algorithm string, r Rope, target int) (names []string) {
 	if target <= r.OriginalContextLength {
 		return []string{ownMethod}
 	}
-	return MethodNames(Seed)
+	for _, m := range methods {
+		if m.Use.Has(Seed) || m.Use.Has(Start) && (algorithm == "cma" || algorithm == "") {
+			names = append(names, m.Name)
+		}
+	}
+	return names
 }
 
 // ownMethod is the name of the method that changes nothing.

@@ -31,27 +31,90 @@ type vector struct {
 		Position int
 		X, Y     []float64
 	}
-	madeBy string
+	// Of transitions.json.
+	Factors    []float64
+	Fast, Slow int
+	madeBy     string
 }
 
-func goldenVectors(t testing.TB) []vector {
-	b, err := os.ReadFile("testdata/vectors.json")
+func goldenVectors(t testing.TB, file string) []vector {
+	b, err := os.ReadFile("testdata/" + file)
 	require.NoError(t, err)
 	var doc struct {
 		Command, Torch, Transformers string
 		Cases                        []vector
 	}
 	require.NoError(t, json.Unmarshal(b, &doc))
-	require.Greater(t, len(doc.Cases), 30)
+	require.Greater(t, len(doc.Cases), 20)
 	for i := range doc.Cases {
-		doc.Cases[i].madeBy = fmt.Sprintf("made by %s with transformers %s", doc.Command,
-			doc.Transformers)
+		doc.Cases[i].madeBy = "made by " + doc.Command
+		if doc.Transformers != "" {
+			doc.Cases[i].madeBy += " with transformers " + doc.Transformers
+		}
 	}
 	return doc.Cases
 }
 
+// The forms that transformers lacks agree with exact arithmetic, to rounding.
+func TestTransitionsAgreeWithTheirFormulas(t *testing.T) {
+	for _, c := range goldenVectors(t, "transitions.json") {
+		t.Run(c.Name, func(t *testing.T) {
+			r := Rope{Dims: c.Dims, FreqBase: c.Base, OriginalContextLength: c.Length}
+			m, err := MethodByName(c.Method)
+			require.NoError(t, err)
+			g, err := m.Rung(r, c.Target, MethodOptions{})
+			require.NoError(t, err)
+			fast, slow := r.band()
+			assert.Equal(t, [2]int{c.Fast, c.Slow}, [2]int{fast, slow}, c.madeBy)
+			assert.InDelta(t, c.AttentionFactor, g.AttentionFactor, 1e-14, c.madeBy)
+			require.Len(t, g.Factors, len(c.Factors))
+			for i, f := range c.Factors {
+				assert.InEpsilon(t, f, g.Factors[i], 1e-12, "factor %d; %s", i, c.madeBy)
+			}
+			for i, f := range g.Factors {
+				if i <= fast {
+					assert.Equal(t, 1.0, f, "pairs up to the last fast one keep 1")
+				}
+				if i >= slow {
+					assert.InEpsilon(t, r.Scale(c.Target), f, 1e-12,
+						"pairs from the first slow one get s")
+				}
+			}
+		})
+	}
+}
+
+// Resonance makes wavelengths whole, moves none by more than half a token, keeps factors monotone,
+// and changes nothing the second time.
+func TestResonance(t *testing.T) {
+	for _, r := range []Rope{tiny, llama2, {128, 500000, 8192}} {
+		for _, m := range Methods() {
+			if !m.Use.Has(ClosedForm) {
+				continue
+			}
+			g, err := m.Rung(r, 8*r.OriginalContextLength, MethodOptions{StartWindow: 4})
+			require.NoError(t, err)
+			whole := g.Resonance(r)
+			var wavelengths []float64
+			for i, w := range r.Wavelengths() {
+				assert.InDelta(t, math.Round(w*g.Factors[i]), w*whole.Factors[i], 1e-9*w)
+				wavelengths = append(wavelengths, w*whole.Factors[i])
+				assert.LessOrEqual(t, math.Abs(w*(whole.Factors[i]-g.Factors[i])), 0.5+1e-9)
+			}
+			assert.IsNonDecreasing(t, wavelengths)
+			assert.InDeltaSlice(t, whole.Factors, whole.Resonance(r).Factors, 1e-9)
+			assert.Equal(t, []any{g.Length, g.StartWindow, g.AttentionFactor},
+				[]any{whole.Length, whole.StartWindow, whole.AttentionFactor})
+		}
+	}
+	g := Rope{Dims: 4, FreqBase: 1e4, OriginalContextLength: 64}.Identity(64)
+	g.Factors[0] = 0.01
+	assert.InDelta(t, 1/(2*math.Pi), g.Resonance(Rope{4, 1e4, 64}).Factors[0], 1e-12,
+		"at least one token")
+}
+
 func TestMethodsAgreeWithTransformers(t *testing.T) {
-	cases := goldenVectors(t)
+	cases := goldenVectors(t, "vectors.json")
 	var worstFreq, worstTurn float64
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
@@ -283,7 +346,8 @@ func TestMethodLaws(t *testing.T) {
 		})
 	}
 	_, err := MethodByName("su")
-	assert.ErrorContains(t, err, "known: linear, ntk, dynamic, yarn, longrope, own")
+	assert.ErrorContains(t, err, "known: linear, ntk, dynamic, yarn, mrrope-uni, mrrope-pro, "+
+		"tailspline, longrope, own")
 }
 
 // The table is whole: every method has a name and a label of its own, laws where it is a closed
@@ -291,7 +355,8 @@ func TestMethodLaws(t *testing.T) {
 // begin with.
 func TestMethodTable(t *testing.T) {
 	golden := map[string]bool{}
-	for _, c := range goldenVectors(t) {
+	for _, c := range append(goldenVectors(t, "vectors.json"),
+		goldenVectors(t, "transitions.json")...) {
 		golden[c.Method] = true
 	}
 	seen := map[string]bool{}
@@ -307,13 +372,18 @@ func TestMethodTable(t *testing.T) {
 			assert.True(t, golden[m.Name], "%s has golden vectors; add some to testdata/vectors.py",
 				m.Name)
 		}
-		if m.Use.Has(Seed) || m.Use.Has(EachLength) {
+		if m.Use.Has(Seed) || m.Use.Has(Start) || m.Use.Has(EachLength) {
 			assert.True(t, m.Use.Has(ClosedForm), m.Name)
 		}
 		assert.Equal(t, m.Label, MethodLabel(m.Name))
 	}
-	assert.Equal(t, MethodNames(Seed), SeedNames(tiny, 257))
-	assert.Equal(t, []string{"own"}, SeedNames(tiny, 256))
+	for _, algorithm := range algorithmNames() {
+		assert.Equal(t, []string{"own"}, SeedNames(algorithm, tiny, 256))
+		if algorithm != "cma" {
+			assert.Equal(t, MethodNames(Seed), SeedNames(algorithm, tiny, 257))
+		}
+	}
+	assert.Equal(t, []string{"linear", "ntk", "yarn"}, SeedNames("cma", tiny, 257))
 	assert.Equal(t, "ft.json", MethodLabel("ft.json"))
 }
 

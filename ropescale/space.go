@@ -15,6 +15,7 @@ import (
 type space struct {
 	Params
 	settings
+	algorithm string
 	rope      Rope
 	target    int
 	stretch   float64 // s, or what is given in its place
@@ -44,10 +45,11 @@ func newSpace(opts Options) (*space, Options, error) {
 		}
 	}
 	full, final := tokensOf(opts.Readings, ""), tokensOf(opts.Readings, ForFinalists)
-	least := (len(SeedNames(opts.Rope, opts.Target)) + len(opts.Starts)) * full
+	least := (len(SeedNames(opts.Algorithm, opts.Rope, opts.Target)) + len(opts.Starts)) * full
 	if opts.Budget < 0 || opts.Budget > 0 && opts.Budget < least {
 		return fail(fmt.Errorf("the budget is %d tokens, want at least %d "+
-			"(PI, NTK, YaRN and the starts are always evaluated)", opts.Budget, least))
+			"(the methods that a study begins with and the starts are always evaluated)",
+			opts.Budget, least))
 	}
 	p, set := &opts.Params, opts.settings
 	p.StartWindows = windowsBelow(p.StartWindows, opts.Target)
@@ -78,6 +80,7 @@ func newSpace(opts Options) (*space, Options, error) {
 	sp := &space{
 		Params:    *p,
 		settings:  set,
+		algorithm: opts.Algorithm,
 		rope:      opts.Rope,
 		target:    opts.Target,
 		stretch:   s,
@@ -250,7 +253,7 @@ func (sp *space) attentionUnit() float64 {
 // name, and the further starts.
 func (sp *space) seeds() []Candidate {
 	var c []Candidate
-	for _, name := range SeedNames(sp.rope, sp.target) {
+	for _, name := range SeedNames(sp.algorithm, sp.rope, sp.target) {
 		m, err := MethodByName(name)
 		var g Rung
 		if err == nil {

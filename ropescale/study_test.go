@@ -526,8 +526,8 @@ func TestStretch(t *testing.T) {
 				best, ok := s.Best()
 				require.True(t, ok)
 				if algorithm == "cma" {
-					assert.Less(t, best.Fitness-1, (s.Seeds()[SeedNames(tiny,
-						target)[0]].Fitness-1)/5)
+					assert.Less(t, best.Fitness-1, (s.Seeds()[SeedNames(algorithm,
+						tiny, target)[0]].Fitness-1)/5)
 				}
 				if len(opts.Starts) > 0 {
 					assert.Equal(t, "2k", s.History()[seeds].Origin)

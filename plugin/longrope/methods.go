@@ -107,16 +107,21 @@ func merge(a, b *ropescale.Ladder) (*ropescale.Ladder, error) {
 	return &m, nil
 }
 
+// resonance is what a method's name may end in: then the wavelengths of its rungs, or those of the
+// model's own scaling with them, are rounded to whole tokens.
+const resonance = "+resonance"
+
 // ladderBy makes the ladder of a method that needs no search. A dynamic method has a rung for each
 // length.
 func ladderBy(m *convert.ModelInfo, name string, lengths []int,
 	o factorsOptions,
 ) (*ropescale.Ladder, error) {
-	method, err := ropescale.MethodByName(name)
+	plain, whole := strings.CutSuffix(name, resonance)
+	method, err := ropescale.MethodByName(plain)
 	if err != nil || !method.Use.Has(ropescale.ClosedForm) {
 		known := ropescale.MethodNames(ropescale.ClosedForm)
-		return nil, fmt.Errorf("unknown method %q; known: %s%s", name,
-			closedForms(), suggest(name, known))
+		return nil, fmt.Errorf("unknown method %q; known: %s, each also with %s%s", plain,
+			closedForms(), resonance, suggest(plain, known))
 	}
 	var rungs []ropescale.Rung
 	for _, n := range lengths {
@@ -130,7 +135,11 @@ func ladderBy(m *convert.ModelInfo, name string, lengths []int,
 		if err != nil {
 			return nil, err
 		}
-		rungs = append(rungs, g.Over(m.Base))
+		g = g.Over(m.Base)
+		if whole {
+			g = g.Resonance(m.Rope())
+		}
+		rungs = append(rungs, g)
 	}
 	l, err := ropescale.NewLadder(m.Rope(), m.Base, rungs...)
 	if err != nil {
@@ -147,7 +156,7 @@ func closedForms() string {
 
 // eachLength says whether a method has other factors for each length.
 func eachLength(name string) bool {
-	m, err := ropescale.MethodByName(name)
+	m, err := ropescale.MethodByName(strings.TrimSuffix(name, resonance))
 	return err == nil && m.Use.Has(ropescale.EachLength)
 }
 

@@ -1,6 +1,7 @@
 package longrope
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -39,6 +40,13 @@ func TestEveryMethodIsOffered(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, l.Rungs[1], methods[0].Ladder.Rungs[len(methods[0].Ladder.Rungs)-1])
 		assert.Equal(t, name == "dynamic", eachLength(name))
+	}
+	whole, err := ladderBy(m.info, "yarn"+resonance, []int{1024}, factorsOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, "yarn+resonance", whole.Source.Method)
+	for i, w := range m.info.Rope().Wavelengths() {
+		w *= whole.Rungs[0].Factors[i]
+		assert.InDelta(t, math.Round(w), w, 1e-9, "whole tokens")
 	}
 	for _, name := range []string{"longrope", "own"} {
 		_, err := ladderBy(m.info, name, []int{1024}, factorsOptions{})

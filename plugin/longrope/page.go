@@ -84,7 +84,7 @@ func rungPage(s *ropescale.Study, held search.HeldOut) draw.RungPage {
 		}
 	}
 	rival := math.Inf(1)
-	for _, name := range ropescale.SeedNames(opts.Rope, opts.Target) {
+	for _, name := range ropescale.SeedNames(opts.Algorithm, opts.Rope, opts.Target) {
 		t, ok := s.Seeds()[name]
 		if !ok {
 			continue

@@ -189,5 +189,7 @@ func (g *goal) standIns() []ropescale.Candidate {
 	return g.above(g.rope.Identity(g.target - 1).Over(g.base))
 }
 
-// methods are the methods that the study evaluates first.
-func (g *goal) methods() []string { return ropescale.SeedNames(g.rope, g.target) }
+// methods are the methods that a study with an algorithm evaluates first.
+func (g *goal) methods(algorithm string) []string {
+	return ropescale.SeedNames(algorithm, g.rope, g.target)
+}

@@ -160,7 +160,7 @@ func (r *rungSearch) report() RungResult {
 			Text: s.Text, Keys: s.Keys, Further: s.Further, Trial: t,
 		})
 	}
-	for _, name := range r.goal.methods() {
+	for _, name := range r.goal.methods(r.ladder.o.Algorithm) {
 		if t, ok := r.study.Seeds()[name]; ok {
 			row(name, t)
 		}

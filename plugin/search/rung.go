@@ -99,7 +99,7 @@ func (r *rungSearch) options() ropescale.Options {
 // least is the budget that is enough for the candidates that the study begins with, and one more.
 // below says whether the rung below adds starts.
 func (r *rungSearch) least(below bool) int {
-	n := len(r.goal.methods()) + len(r.options().Starts) + 1
+	n := len(r.goal.methods(r.ladder.o.Algorithm)) + len(r.options().Starts) + 1
 	if below {
 		n += len(r.goal.standIns())
 	}
@@ -230,11 +230,11 @@ func (r *rungSearch) tell(
 	}
 	r.ladder.progress(r)
 	seeds := r.study.Seeds()
-	if !r.compared && len(seeds) == len(r.goal.methods()) {
+	if !r.compared && len(seeds) == len(r.goal.methods(r.ladder.o.Algorithm)) {
 		r.compared = true
 		if r.earlier.trials < len(seeds) {
 			var methods []Score
-			for _, name := range r.goal.methods() {
+			for _, name := range r.goal.methods(r.ladder.o.Algorithm) {
 				methods = append(methods, r.score(seeds[name]))
 			}
 			r.ladder.events.ToBeat(methods)
@@ -261,7 +261,7 @@ func (r *rungSearch) closing(began time.Time) bool {
 // late reports whether the time is up. The candidates that a study begins with are scored all the
 // same: without PI, NTK, YaRN and the rung below, the best is only the first.
 func (r *rungSearch) late() bool {
-	begins := len(r.goal.methods()) + len(r.study.Options().Starts)
+	begins := len(r.goal.methods(r.ladder.o.Algorithm)) + len(r.study.Options().Starts)
 	return !r.deadline.IsZero() && r.ladder.o.Now().After(r.deadline) &&
 		len(r.study.History()) >= begins
 }
@@ -309,7 +309,7 @@ func (r *rungSearch) standing() *Standing {
 	s := &Standing{Best: r.score(best)}
 	seeds := r.study.Seeds()
 	fitness := math.Inf(1)
-	for _, name := range r.goal.methods() {
+	for _, name := range r.goal.methods(r.ladder.o.Algorithm) {
 		if t, told := seeds[name]; told && t.Fitness < fitness {
 			rival := r.score(t)
 			fitness, s.Rival = t.Fitness, &rival
