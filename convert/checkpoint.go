@@ -38,7 +38,6 @@ type checkpoint struct {
 	rope   *hfRope // what plain says
 	now    *hfRope // what config says
 	ladder *ropescale.Ladder
-	read   func(n int64) // is told of the bytes of weights that were read; may be nil
 }
 
 // isCheckpoint says that a folder holds a config.json.
@@ -296,71 +295,45 @@ func globEscape(dir string) string {
 	return strings.NewReplacer("*", "[*]", "?", "[?]", "[", "[[]").Replace(dir)
 }
 
-// own is the checkpoint's RoPE in the terms of a GGUF's.
-func (c *checkpoint) own() *own {
-	return &own{arch: c.arch, rope: c.rope.rope, context: c.rope.context, scaling: c.rope.scaling(), base: c.rope.base, long: c.rope.long}
+// configPath is the path of config.json.
+func (c *checkpoint) configPath() string { return c.config.path }
+
+// intOf is an integer of config.json; 0 when it is missing or cannot be read, for what is shown and no more.
+func (c *checkpoint) intOf(key string) int {
+	n := 0
+	if members, err := c.object(c.config); err == nil {
+		_, _ = c.config.decode(members, key, &n)
+	}
+	return n
 }
 
-// inspectCheckpoint is Inspect of a folder.
-func inspectCheckpoint(dir string) (*ModelInfo, error) {
-	c, err := openCheckpoint(dir)
-	if err != nil {
-		return nil, err
-	}
-	m := &ModelInfo{Path: dir, Format: FormatHuggingFace, Architecture: c.arch}
-	o := c.own()
-	m.OriginalContextLength, m.RopeDimensionCount, m.FreqBase = o.rope.OriginalContextLength, o.rope.Dims, o.rope.FreqBase
-	m.ContextLength, m.Scaling, m.Own, m.Ladder = c.now.context, o.scaling, o.long, c.ladder
-	if c.ladder != nil {
-		m.OriginalContextLength = c.ladder.OriginalContextLength
-		if m.Ladder.Base != nil {
-			o.base = *m.Ladder.Base
-		}
-	}
-	if !o.identity() {
-		m.Base = &o.base
-	}
-	// Another scale of attention, of a folder that lost mscale_all_dim, is no matter of factors.
-	if math.Abs(c.now.softmax-c.rope.softmax) <= rowTolerance {
-		m.Transformers = c.now.asRun()
-	}
-	members, err := c.object(c.config)
-	if err != nil {
-		return nil, err
-	}
-	for key, field := range map[string]*int{
-		"hidden_size": &m.EmbeddingLength, "num_hidden_layers": &m.BlockCount,
-		"num_attention_heads": &m.HeadCount, "num_key_value_heads": &m.HeadCountKV, "vocab_size": &m.VocabSize,
-	} {
-		// What cannot be read is not shown; nothing depends on it.
-		_, _ = c.config.decode(members, key, field)
-	}
-	if m.HeadCountKV == 0 {
-		m.HeadCountKV = m.HeadCount
-	}
-	types := make(map[string]*TensorCount)
+// size is that of the weights, in bytes.
+func (c *checkpoint) size() (n int64) {
 	for _, s := range c.shards {
-		if len(c.shards) > 1 {
-			m.Parts = append(m.Parts, s.path)
+		n += s.size
+	}
+	return n
+}
+
+// asRun is what transformers makes of a longrope config, see hfRope.asRun; nil for other models.
+func (c *checkpoint) asRun() *ropescale.Ladder {
+	// Another scale of attention, of a folder that lost mscale_all_dim, is no matter of factors.
+	if math.Abs(c.now.softmax-c.rope.softmax) > 1e-9 {
+		return nil
+	}
+	return c.now.asRun()
+}
+
+// carried is the ladder that the checkpoint comes with: this package's, or the one that its authors trained; nil for none.
+func (c *checkpoint) carried() *ropescale.Ladder {
+	switch {
+	case c.ladder != nil:
+		return c.ladder
+	case c.rope.long != nil:
+		return &ropescale.Ladder{
+			Version: ropescale.LadderVersion, OriginalContextLength: c.rope.rope.OriginalContextLength,
+			RopeDimensionCount: c.rope.rope.Dims, Rungs: []ropescale.Rung{*c.rope.long},
 		}
-		m.Size += s.size
-		for _, t := range s.tensors {
-			if types[t.dtype] == nil {
-				types[t.dtype] = &TensorCount{Type: t.dtype}
-			}
-			types[t.dtype].Count++
-			types[t.dtype].Bytes += t.end - t.begin
-			m.ParameterCount += t.elements
-		}
 	}
-	for _, n := range types {
-		m.Tensors = append(m.Tensors, *n)
-	}
-	sort.Slice(m.Tensors, func(i, j int) bool {
-		return m.Tensors[i].Bytes > m.Tensors[j].Bytes || m.Tensors[i].Bytes == m.Tensors[j].Bytes && m.Tensors[i].Type < m.Tensors[j].Type
-	})
-	if len(m.Tensors) > 0 {
-		m.FileType = m.Tensors[0].Type
-	}
-	return m, nil
+	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/longrope/longrope/convert/atomicfile"
@@ -30,13 +29,6 @@ type Options struct {
 	CopyWeights bool
 	// Progress is called with the bytes written so far and in all, at least at the start and at the end.
 	Progress func(done, total int64)
-}
-
-// Change is one key or tensor that a conversion changed.
-type Change struct {
-	Key string `json:"key"`
-	Old string `json:"old,omitempty"` // empty: it was not there
-	New string `json:"new,omitempty"` // empty: it is gone
 }
 
 // Report says what a conversion did.
@@ -138,8 +130,8 @@ func prepare(f *File, c *checkpoint, l *ropescale.Ladder, opts Options) (*job, e
 	}
 	var o *own
 	if c != nil {
-		c.mend(e, arch)
-		o, err = c.sayOwn(e)
+		mend(c, e, arch)
+		o, err = sayOwn(c, e)
 	} else {
 		o, err = readOwn(e.view())
 	}
@@ -153,7 +145,7 @@ func prepare(f *File, c *checkpoint, l *ropescale.Ladder, opts Options) (*job, e
 		if l == nil {
 			return &job{f: f, e: e, report: Report{Changes: e.changes(), Stock: stockView(e.view(), o, nil)}}, nil
 		}
-		c.override(o)
+		override(c, o)
 	}
 	if old != nil {
 		// Row 0 is written down; where the file does not say what it was like, so is all that is known of it.
@@ -174,7 +166,7 @@ func prepare(f *File, c *checkpoint, l *ropescale.Ladder, opts Options) (*job, e
 		return nil, err
 	}
 
-	before := &edit{f: f, kvs: slices.Clone(e.kvs), tensors: slices.Clone(e.tensors), tail: e.tail}
+	before := e.clone()
 	last := m.Rungs[len(m.Rungs)-1]
 	e.set(arch+".context_length", uint32(last.Length))
 	if row > 0 {
@@ -223,41 +215,6 @@ func stockRow(l, m *ropescale.Ladder, rung int) (int, error) {
 	return rung + len(m.Rungs) - len(l.Rungs), nil
 }
 
-// changes compares the edit with the file.
-func (e *edit) changes() []Change {
-	var cs []Change
-	f := e.view()
-	for _, old := range e.f.KVs {
-		i := e.index(old.Key)
-		switch {
-		case i < 0:
-			cs = append(cs, Change{Key: old.Key, Old: e.f.show(&old)})
-		case !same(&old, &e.kvs[i]):
-			cs = append(cs, Change{Key: old.Key, Old: e.f.show(&old), New: f.show(&e.kvs[i])})
-		}
-	}
-	for _, kv := range e.kvs {
-		if _, ok := e.f.Lookup(kv.Key); !ok {
-			cs = append(cs, Change{Key: kv.Key, New: f.show(&kv)})
-		}
-	}
-	describe := func(t *Tensor) string { return fmt.Sprintf("%s %v", t.Type, t.Dims) }
-	for _, old := range e.f.Tensors {
-		switch i := e.tensorIndex(old.Name); {
-		case i < 0:
-			cs = append(cs, Change{Key: old.Name, Old: describe(&old)})
-		case e.tensors[i].data != nil:
-			cs = append(cs, Change{Key: old.Name, Old: describe(&old), New: describe(&e.tensors[i])})
-		}
-	}
-	for _, t := range e.tensors {
-		if _, ok := e.f.Tensor(t.Name); !ok {
-			cs = append(cs, Change{Key: t.Name, New: describe(&t)})
-		}
-	}
-	return cs
-}
-
 // save writes the file.
 func (j *job) save(ctx context.Context, out string, opts Options) (*Report, error) {
 	if err := j.f.refuseOverlap(out); err != nil {
@@ -273,5 +230,3 @@ func (j *job) save(ctx context.Context, out string, opts Options) (*Report, erro
 	j.report.Path, j.report.Size = out, p.size
 	return &j.report, nil
 }
-
-func readFull(p *plan, b []byte) (int, error) { return io.ReadFull(p.reader(), b) }

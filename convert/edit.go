@@ -22,6 +22,11 @@ func newEdit(f *File) *edit {
 	return &edit{f: f, kvs: slices.Clone(f.KVs), tensors: slices.Clone(f.Tensors)}
 }
 
+// clone is a copy that later changes of e leave alone.
+func (e *edit) clone() *edit {
+	return &edit{f: e.f, kvs: slices.Clone(e.kvs), tensors: slices.Clone(e.tensors), tail: e.tail}
+}
+
 func (e *edit) index(key string) int {
 	return slices.IndexFunc(e.kvs, func(kv KV) bool { return kv.Key == key })
 }
@@ -300,3 +305,47 @@ func (zeroReader) Read(b []byte) (int, error) {
 	clear(b)
 	return len(b), nil
 }
+
+// Change is one key or tensor that a conversion changed.
+type Change struct {
+	Key string `json:"key"`
+	Old string `json:"old,omitempty"` // empty: it was not there
+	New string `json:"new,omitempty"` // empty: it is gone
+}
+
+// changes compares the edit with the file.
+func (e *edit) changes() []Change {
+	var cs []Change
+	f := e.view()
+	for _, old := range e.f.KVs {
+		i := e.index(old.Key)
+		switch {
+		case i < 0:
+			cs = append(cs, Change{Key: old.Key, Old: e.f.show(&old)})
+		case !same(&old, &e.kvs[i]):
+			cs = append(cs, Change{Key: old.Key, Old: e.f.show(&old), New: f.show(&e.kvs[i])})
+		}
+	}
+	for _, kv := range e.kvs {
+		if _, ok := e.f.Lookup(kv.Key); !ok {
+			cs = append(cs, Change{Key: kv.Key, New: f.show(&kv)})
+		}
+	}
+	describe := func(t *Tensor) string { return fmt.Sprintf("%s %v", t.Type, t.Dims) }
+	for _, old := range e.f.Tensors {
+		switch i := e.tensorIndex(old.Name); {
+		case i < 0:
+			cs = append(cs, Change{Key: old.Name, Old: describe(&old)})
+		case e.tensors[i].data != nil:
+			cs = append(cs, Change{Key: old.Name, Old: describe(&old), New: describe(&e.tensors[i])})
+		}
+	}
+	for _, t := range e.tensors {
+		if _, ok := e.f.Tensor(t.Name); !ok {
+			cs = append(cs, Change{Key: t.Name, New: describe(&t)})
+		}
+	}
+	return cs
+}
+
+func readFull(p *plan, b []byte) (int, error) { return io.ReadFull(p.reader(), b) }

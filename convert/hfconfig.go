@@ -3,6 +3,8 @@ package convert
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,83 +19,87 @@ var configKeys = []string{
 	"partial_rotary_factor", "rope_scaling", "rope_parameters",
 }
 
-// withLadder gives config.json with one rung of the ladder, and what it replaces.
+// withLadder gives the folder's texts with one rung of the ladder in config.json, and the whole in
+// longrope.json.
 //
 // What reads which key (seen in transformers 4.48, 4.57 and 5.23; vLLM's Phi3LongRoPEScaledRotaryEmbedding): transformers 4 reads rope_scaling and, at
 // the top, rope_theta and original_max_position_embeddings; its Phi-3 refuses a rope_scaling of any other keys than
 // type, short_factor and long_factor. transformers 5 reads rope_scaling first when it is there, then rope_parameters.
 // vLLM reads whichever transformers gives it, and short_mscale and long_mscale in place of attention_factor.
-func (c *checkpoint) withLadder(m *ropescale.Ladder, row int) (*jsonDoc, *carried, error) {
+func (c *checkpoint) withLadder(m *ropescale.Ladder, row int) (*written, error) {
 	members, err := c.object(c.plain)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	e := &jsonEdit{d: c.plain, members: members, after: "max_position_embeddings"}
-	long, short := m.Rungs[row-1], m.At(m.RungFor(m.OriginalContextLength))
-	L := m.OriginalContextLength
-	formula := ropescale.LongRoPEAttentionFactor(long.Length, L)
-	if closeTo([]float64{long.AttentionFactor}, []float64{formula}) {
+	values, err := c.values(e, m, row)
+	if err != nil {
+		return nil, err
+	}
+	old := &carried{Keys: make(map[string]*string), Inside: c.inside}
+	for _, key := range configKeys {
+		value, ok := values[key]
+		if !ok {
+			continue
+		}
+		old.Keys[key] = nil
+		if m, there := find(members, key); there {
+			raw := string(c.plain.raw(m))
+			old.Keys[key] = &raw
+		}
+		e.set(key, value)
+	}
+	w := &written{ladder: new(ropescale.Ladder)}
+	if w.config, err = e.apply(); err != nil {
+		return nil, err
+	}
+	*w.ladder = *m
+	w.ladder.Extra = map[string]json.RawMessage{}
+	maps.Copy(w.ladder.Extra, m.Extra)
+	w.ladder.Extra[keyReplaced], err = json.Marshal(old)
+	return w, err
+}
+
+// values are those of configKeys that are written.
+func (c *checkpoint) values(e *jsonEdit, m *ropescale.Ladder, row int) (map[string]string, error) {
+	long, L := m.Rungs[row-1], m.OriginalContextLength
+	if formula := ropescale.LongRoPEAttentionFactor(long.Length, L); closeTo([]float64{long.AttentionFactor}, []float64{formula}) {
 		long.AttentionFactor = formula
 	}
-
 	values := map[string]string{
 		"max_position_embeddings":          strconv.Itoa(long.Length),
 		"original_max_position_embeddings": strconv.Itoa(L),
 	}
-	fields := []field{{"rope_type", `"longrope"`}}
 	// Said at the top too, and not left to the model's class: the versions differ in what they take there.
-	missing := func(key string) bool {
-		ok, err := c.plain.decode(members, key, new(json.RawMessage))
-		return err == nil && !ok
+	for _, f := range []struct {
+		key, value string
+		wanted     bool
+	}{
+		{"rope_theta", number(c.rope.rope.FreqBase), true},
+		{"head_dim", strconv.Itoa(c.rope.headDim), c.rope.headDim > 0},
+		{"partial_rotary_factor", number(c.rope.partial), c.rope.partial != 1 && c.rope.headDim > 0},
+	} {
+		there, err := c.plain.decode(e.members, f.key, new(json.RawMessage))
+		if err != nil {
+			return nil, err
+		}
+		if f.wanted && !there {
+			values[f.key] = f.value
+		}
 	}
-	if missing("rope_theta") {
-		values["rope_theta"] = number(c.rope.rope.FreqBase)
-	}
-	if c.rope.headDim > 0 && missing("head_dim") {
-		values["head_dim"] = strconv.Itoa(c.rope.headDim)
-	}
-	if c.rope.partial != 1 && missing("partial_rotary_factor") && c.rope.headDim > 0 {
-		values["partial_rotary_factor"] = number(c.rope.partial)
-	}
-	parameters, err := c.plain.sub(members, "rope_parameters")
+	parameters, err := c.plain.sub(e.members, "rope_parameters")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	nested, err := c.plain.sub(parameters, "full_attention")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if c.rope.headDim > 0 && (c.rope.partial != 1 || hasKey(parameters, nested, "partial_rotary_factor")) {
-		fields = append(fields, field{"partial_rotary_factor", number(c.rope.partial)})
-	}
-	fields = append(fields, field{"rope_theta", number(c.rope.rope.FreqBase)})
-	factor := field{"factor", number(float64(long.Length) / float64(L))}
-	if c.rope.mscaleAllDim != 0 && c.rope.givenFactor != nil {
-		// The scale of DeepSeek's attention follows this factor; attention_factor, which is given, does not.
-		factor.value = number(*c.rope.givenFactor)
-		fields = append(fields, field{"mscale_all_dim", number(c.rope.mscaleAllDim)})
-	}
-	body := []field{
-		factor,
-		{"original_max_position_embeddings", strconv.Itoa(L)},
-		{"attention_factor", number(long.AttentionFactor)},
-	}
-	published := short.AttentionFactor == formula && long.AttentionFactor == formula
-	if !published && c.arch != "Phi3ForCausalLM" || c.rope.perLength {
-		body = append(body, field{"short_mscale", number(short.AttentionFactor)}, field{"long_mscale", number(long.AttentionFactor)})
-	}
-	factors := []field{{"short_factor", numbers(short.Factors)}, {"long_factor", numbers(long.Factors)}}
+	body, factors := c.body(m, long), c.factors(m, long)
 	indent, lines := e.indent()
+	values["rope_scaling"] = object(c.scaling4(body, factors, m, long), indent, lines)
 
-	scaling := append(append([]field{{"type", `"longrope"`}, {"rope_type", `"longrope"`}}, body...), factors...)
-	if c.rope.mscaleAllDim != 0 && c.rope.givenFactor != nil {
-		scaling = append(scaling, field{"mscale_all_dim", number(c.rope.mscaleAllDim)})
-	}
-	if c.arch == "Phi3ForCausalLM" && long.AttentionFactor == formula {
-		scaling = append([]field{{"type", `"longrope"`}}, factors...)
-	}
-	values["rope_scaling"] = object(scaling, indent, lines)
-	all := append(append(fields, body...), factors...)
+	all := slices.Concat([]field{{"rope_type", `"longrope"`}}, c.head(parameters, nested), body, factors)
 	switch {
 	case c.rope.byLayerType && len(parameters) == 0:
 		// Version 5 makes them of rope_scaling, for each type of layer; parameters for all layers it does not take.
@@ -110,23 +116,58 @@ func (c *checkpoint) withLadder(m *ropescale.Ladder, row int) (*jsonDoc, *carrie
 		}
 		values["rope_parameters"] = object(layers, indent, lines)
 	}
-
-	replaced := &carried{Keys: make(map[string]*string), Inside: c.inside}
-	for _, key := range configKeys {
-		value, ok := values[key]
-		if !ok {
-			continue
-		}
-		replaced.Keys[key] = nil
-		if m, there := find(members, key); there {
-			raw := string(c.plain.raw(m))
-			replaced.Keys[key] = &raw
-		}
-		e.set(key, value)
-	}
-	config, err := e.apply()
-	return config, replaced, err
+	return values, nil
 }
+
+// head are the fields of rope_parameters that transformers 4 has at the top.
+func (c *checkpoint) head(parameters, nested []member) []field {
+	var fields []field
+	if c.rope.headDim > 0 && (c.rope.partial != 1 || hasKey(parameters, nested, "partial_rotary_factor")) {
+		fields = append(fields, field{"partial_rotary_factor", number(c.rope.partial)})
+	}
+	return append(fields, field{"rope_theta", number(c.rope.rope.FreqBase)})
+}
+
+// keepsScale says that the scale of the model's attention follows mscale_all_dim and factor, as DeepSeek's does.
+func (r *hfRope) keepsScale() bool { return r.mscaleAllDim != 0 && r.givenFactor != nil }
+
+// body are the numbers of the rung, as both versions read them.
+func (c *checkpoint) body(m *ropescale.Ladder, long ropescale.Rung) []field {
+	L := m.OriginalContextLength
+	short := m.At(m.RungFor(L))
+	var body []field
+	factor := float64(long.Length) / float64(L)
+	if c.rope.keepsScale() {
+		factor = *c.rope.givenFactor // attention_factor, which is given, does not follow it
+		body = append(body, field{"mscale_all_dim", number(c.rope.mscaleAllDim)})
+	}
+	body = append(body, field{"factor", number(factor)},
+		field{"original_max_position_embeddings", strconv.Itoa(L)},
+		field{"attention_factor", number(long.AttentionFactor)})
+	formula := ropescale.LongRoPEAttentionFactor(long.Length, L)
+	published := short.AttentionFactor == formula && long.AttentionFactor == formula
+	if !published && c.arch != "Phi3ForCausalLM" || c.rope.perLength {
+		body = append(body, field{"short_mscale", number(short.AttentionFactor)}, field{"long_mscale", number(long.AttentionFactor)})
+	}
+	return body
+}
+
+func (c *checkpoint) factors(m *ropescale.Ladder, long ropescale.Rung) []field {
+	short := m.At(m.RungFor(m.OriginalContextLength))
+	return []field{{"short_factor", numbers(short.Factors)}, {"long_factor", numbers(long.Factors)}}
+}
+
+// scaling4 are the fields of rope_scaling. That of Phi-3 has three, or transformers 4 refuses it.
+func (c *checkpoint) scaling4(body, factors []field, m *ropescale.Ladder, long ropescale.Rung) []field {
+	formula := ropescale.LongRoPEAttentionFactor(long.Length, m.OriginalContextLength)
+	fields := []field{{"type", `"longrope"`}}
+	if c.arch == "Phi3ForCausalLM" && long.AttentionFactor == formula {
+		return append(fields, factors...)
+	}
+	return slices.Concat(fields, []field{{"rope_type", `"longrope"`}}, body, factors)
+}
+
+type field struct{ key, value string }
 
 // hasKey says that parameters, or those of one type of layer, have a key.
 func hasKey(parameters, nested []member, key string) bool {
@@ -134,8 +175,6 @@ func hasKey(parameters, nested []member, key string) bool {
 	_, b := find(nested, key)
 	return a || b
 }
-
-type field struct{ key, value string }
 
 // object writes fields as json.dump does with an indent of 2, but lists of numbers on one line.
 func object(fields []field, indent string, lines bool) string {
@@ -205,7 +244,8 @@ func (c *checkpoint) lost(m *ropescale.Ladder, row int) []string {
 }
 
 // changes compares two states of config.json.
-func (c *checkpoint) changes(to *jsonDoc) []Change {
+func (c *checkpoint) changes(w *written) []Change {
+	to := w.config
 	var cs []Change
 	before, err1 := c.object(c.config)
 	after, err2 := c.object(to)

@@ -445,3 +445,6 @@ func (r *hfRope) asRun() *ropescale.Ladder {
 	}
 	return l
 }
+
+// localRoPEModels are the model_types of transformers of that kind, whatever their config.json says.
+var localRoPEModels = []string{"cohere2", "llama4", "llama4_text"}

@@ -2,7 +2,6 @@ package convert
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,118 +15,57 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// convertCheckpoint writes a copy of the folder with ladder l.
-func convertCheckpoint(ctx context.Context, in, out string, l *ropescale.Ladder, opts Options) (*Report, error) {
-	c, err := openCheckpoint(in)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.refuseUnknown(); err != nil {
-		return nil, err
-	}
-	if !c.rope.known {
-		return nil, fmt.Errorf("%s: rope type %q: transformers cannot combine it with longrope; a GGUF file can have the ladder: name the output .gguf", c.config.path, c.rope.kind)
-	}
-	if l == nil {
-		return nil, errors.New("convert: no ladder")
-	}
-	if c.rope.local {
-		return nil, fmt.Errorf("%s: %w", c.config.path, ErrLocalRoPE)
-	}
-	o := c.own()
-	if c.ladder != nil && c.ladder.Base != nil {
-		o.base = *c.ladder.Base
-	}
-	m, notes, err := o.fit(in, l)
-	if err != nil {
-		return nil, err
-	}
-	row, err := stockRow(l, m, opts.StockRung)
-	if err != nil {
-		return nil, err
-	}
-	if row == 0 {
-		return nil, errors.New("a checkpoint without a rung in its config.json is the original; choose a rung")
-	}
-	if g := m.Rungs[row-1]; g.Length <= m.OriginalContextLength {
-		return nil, fmt.Errorf("the rung for %d tokens is for short texts; config.json needs one beyond %d: choose a longer one", g.Length, m.OriginalContextLength)
-	}
-	config, old, err := c.withLadder(m, row)
-	if err != nil {
-		return nil, err
-	}
-	beside := *m
-	beside.Extra = map[string]json.RawMessage{}
-	for k, v := range m.Extra {
-		beside.Extra[k] = v
-	}
-	if beside.Extra[keyReplaced], err = json.Marshal(old); err != nil {
-		return nil, err
-	}
-	r := &Report{Ladder: m, Changes: c.changes(config), Notes: append(notes, c.lost(m, row)...)}
-	return c.save(ctx, out, config, &beside, r, opts)
+// written is what a folder that is written says in place of the original.
+type written struct {
+	config *jsonDoc
+	ladder *ropescale.Ladder // longrope.json; nil: none
 }
 
-// stripCheckpoint writes a copy of the folder without its ladder.
-func stripCheckpoint(ctx context.Context, in, out string, opts Options) (*Report, error) {
-	c, err := openCheckpoint(in)
-	if err != nil {
-		return nil, err
-	}
-	if c.ladder == nil {
-		return nil, fmt.Errorf("%s: %w: no %s", in, ErrNoLadder, fileLadder)
-	}
-	return c.save(ctx, out, c.plain, nil, &Report{Changes: c.changes(c.plain)}, opts)
-}
+// original is the folder as it was before its ladder.
+func (c *checkpoint) original() *written { return &written{config: c.plain} }
 
 // weightFiles are hard-linked where the file system can: they are large, and programs that change a model write new
 // ones. All other files are copied, so that editing one does not change the original.
 var weightFiles = []string{".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack"}
 
-// save makes the folder out: everything that is in c's, with another config.json, and ladder as longrope.json (nil: none).
-// It appears by rename. Version control and the download tool's records stay behind.
-func (c *checkpoint) save(ctx context.Context, out string, config *jsonDoc, ladder *ropescale.Ladder, r *Report, opts Options) (*Report, error) {
+// save makes the folder out: everything that is in c's, with what w says. It appears by rename. Version control and the
+// download tool's records stay behind. It returns how many files of weights are hard links.
+func (c *checkpoint) save(ctx context.Context, out string, w *written, copyWeights bool, progress func(done, total int64)) (int, error) {
 	out = filepath.Clean(out)
 	if err := c.refuseFolder(out); err != nil {
-		return nil, err
+		return 0, err
 	}
 	dir, err := atomicfile.CreateDir(out)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	defer dir.Discard()
-	tmp := dir.Temp
-	cp := &copier{from: c.dir, to: tmp, copyWeights: opts.CopyWeights, progress: opts.Progress, skip: []string{fileConfig, fileLadder, ".git", ".cache"}}
-	for _, s := range c.shards {
-		cp.total += s.size
+	if progress == nil {
+		progress = func(int64, int64) {}
 	}
-	if cp.progress == nil {
-		cp.progress = func(int64, int64) {}
-	}
+	cp := &copier{from: c.dir, to: dir.Temp, copyWeights: copyWeights, progress: progress, total: c.size(),
+		skip: []string{fileConfig, fileLadder, ".git", ".cache"}}
 	cp.progress(0, cp.total)
 	if err := cp.folder(ctx, "."); err != nil {
-		return nil, atomicfile.Hint(err)
+		return 0, atomicfile.Hint(err)
 	}
-	if err := atomicfile.WriteIn(filepath.Join(tmp, fileConfig), func(w io.Writer) error { _, err := w.Write(config.text); return err }); err != nil {
-		return nil, atomicfile.Hint(err)
+	text := func(to io.Writer) error { _, err := to.Write(w.config.text); return err }
+	if err := atomicfile.WriteIn(filepath.Join(dir.Temp, fileConfig), text); err != nil {
+		return 0, atomicfile.Hint(err)
 	}
-	if ladder != nil {
-		if err := atomicfile.WriteIn(filepath.Join(tmp, fileLadder), ladder.WriteFactors); err != nil {
-			return nil, atomicfile.Hint(err)
+	if w.ladder != nil {
+		if err := atomicfile.WriteIn(filepath.Join(dir.Temp, fileLadder), w.ladder.WriteFactors); err != nil {
+			return 0, atomicfile.Hint(err)
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return 0, err
 	}
 	if err := dir.Commit(); err != nil {
-		return nil, err
+		return 0, err
 	}
 	cp.progress(cp.total, cp.total)
-	if cp.linked > 0 {
-		r.Notes = append(r.Notes, fmt.Sprintf("the weights are hard links to those of %s (%d files) and take no room; --copy-weights makes copies", c.dir, cp.linked))
-	}
-	r.Path, r.Size = out, cp.total
-	return r, nil
+	return cp.linked, nil
 }
 
 // refuseFolder is an error when out cannot become a new folder.

@@ -128,3 +128,15 @@ func stockView(f *File, o *own, l *ropescale.Ladder) Stock {
 	}
 	return s
 }
+
+// putYaRN writes the keys of YaRN that llama.cpp reads for every architecture.
+func (e *edit) putYaRN(arch string, factor float64, original int, attention float64) {
+	prefix := arch + ".rope.scaling."
+	e.set(prefix+"type", "yarn")
+	e.set(prefix+"factor", float32(factor))
+	e.set(prefix+"original_context_length", uint32(original))
+	// The host multiplies by YaRN's own attention factor.
+	if a := attention / ropescale.YaRNAttentionFactor(factor); float32(a) != 1 {
+		e.set(prefix+"attn_factor", float32(a))
+	}
+}
