@@ -27,6 +27,23 @@ func Open(path string) (*File, error) {
 	return join(path, parts)
 }
 
+// Read is Open for a model of one part that is not a file. path is its name in errors.
+func Read(src io.ReaderAt, size int64, path string) (*File, error) {
+	p, err := decode(src, size, path)
+	if err != nil {
+		return nil, err
+	}
+	return join(path, []*part{p})
+}
+
+// size is that of all parts, in bytes.
+func (f *File) size() (n int64) {
+	for _, p := range f.parts {
+		n += p.size
+	}
+	return n
+}
+
 func openPart(path string) (*part, error) {
 	file, err := os.Open(path)
 	if err != nil {

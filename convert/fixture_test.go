@@ -3,6 +3,7 @@ package convert
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -242,4 +243,34 @@ func tiny(arch string) fixture {
 			{name: "blk.0.attn_k.weight", dims: []uint64{256, 2}, kind: 14, data: noise(4, 420)},
 		},
 	}
+}
+
+// largeModel writes a model whose one tensor has size bytes; sparse, unless filled.
+func largeModel(t testing.TB, dir string, size int64, fill bool) string {
+	t.Helper()
+	fx := tiny("llama")
+	fx.tensors = []fixtureTensor{{name: "blk.0.ffn_up.weight", dims: []uint64{1024, uint64(size / 1024)}, kind: 24}}
+	fx.unpadded = true
+	path := filepath.Join(dir, "large.gguf")
+	f, err := os.Create(path)
+	require.NoError(t, err)
+	defer f.Close()
+	head := fx.bytes()
+	_, err = f.Write(head)
+	require.NoError(t, err)
+	if fill {
+		block := noise(1, 1<<20)
+		for n := int64(0); n < size; n += int64(len(block)) {
+			_, err := f.Write(block[:min(int64(len(block)), size-n)])
+			require.NoError(t, err)
+		}
+	} else {
+		for n := int64(0); n < size; n += 64 << 20 { // a landmark in each hole
+			_, err := f.WriteAt([]byte(fmt.Sprint(n)), int64(len(head))+n)
+			require.NoError(t, err)
+		}
+		require.NoError(t, f.Truncate(int64(len(head))+size))
+	}
+	require.NoError(t, f.Sync())
+	return path
 }

@@ -68,7 +68,8 @@ func mend(c *checkpoint, e *edit, arch string) {
 	if key := arch + ".rope.dimension_count"; (arch == "llama" || arch == "phi3") && differs(key, c.rope.rope.Dims) {
 		e.set(key, uint32(c.rope.rope.Dims))
 	}
-	if key := arch + ".rope.freq_base"; e.index(key) < 0 {
+	key := arch + ".rope.freq_base"
+	if _, ok := e.view().Lookup(key); !ok {
 		e.set(key, float32(c.rope.rope.FreqBase))
 	}
 	if factor, ok, err := e.view().Float(arch + ".rope.scaling.factor"); arch == "deepseek2" && err == nil && ok && factor == 0 {

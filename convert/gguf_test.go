@@ -15,11 +15,7 @@ import (
 )
 
 func decodeBytes(b []byte) (*File, error) {
-	p, err := decode(bytes.NewReader(b), int64(len(b)), "x.gguf")
-	if err != nil {
-		return nil, err
-	}
-	return join("x.gguf", []*part{p})
+	return Read(bytes.NewReader(b), int64(len(b)), "x.gguf")
 }
 
 func encode(t testing.TB, e *edit) []byte {

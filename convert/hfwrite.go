@@ -92,6 +92,9 @@ func (c *checkpoint) refuseFolder(out string) error {
 	return nil
 }
 
+// copyChunk bytes are copied between two looks at the context.
+const copyChunk = 1 << 20
+
 // copier makes a folder like another.
 type copier struct {
 	from, to    string
@@ -162,7 +165,7 @@ func (cp *copier) file(ctx context.Context, name string, fi fs.FileInfo) error {
 	defer src.Close()
 	return atomicfile.WriteIn(to, func(w io.Writer) error {
 		for {
-			n, err := io.CopyN(w, src, chunk)
+			n, err := io.CopyN(w, src, copyChunk)
 			cp.moved(n, weights)
 			if errors.Is(err, io.EOF) {
 				return os.Chmod(to, fi.Mode().Perm()|0o200)

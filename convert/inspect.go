@@ -82,12 +82,10 @@ func Inspect(path string) (*ModelInfo, error) {
 
 func inspect(f *File) (*ModelInfo, error) {
 	m := &ModelInfo{Path: f.Path, Format: FormatGGUF, Version: int(f.Version), BigEndian: f.BigEndian()}
-	if len(f.parts) > 1 {
-		m.Parts = f.Parts()
+	if parts := f.Parts(); len(parts) > 1 {
+		m.Parts = parts
 	}
-	for _, p := range f.parts {
-		m.Size += p.size
-	}
+	m.Size = f.size()
 	var err error
 	if m.Architecture, _, err = f.String("general.architecture"); err != nil {
 		return nil, err
