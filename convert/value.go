@@ -193,6 +193,12 @@ func (f *File) tensorFloats(t *Tensor) ([]float64, error) {
 	return xs, nil
 }
 
+// reader reads the data of a tensor of the file.
+func (f *File) reader(t *Tensor) *io.SectionReader {
+	p := f.parts[t.part]
+	return io.NewSectionReader(p.src, p.data+int64(t.Offset), int64(t.Size))
+}
+
 func (f *File) tensorBytes(t *Tensor) ([]byte, error) {
 	if t.data != nil {
 		return t.data, nil
@@ -202,7 +208,7 @@ func (f *File) tensorBytes(t *Tensor) ([]byte, error) {
 		return nil, fmt.Errorf("%s: tensor %q has %d bytes; factors have at most %d", p.path, t.Name, t.Size, maxRead)
 	}
 	b := make([]byte, t.Size)
-	if _, err := io.ReadFull(io.NewSectionReader(p.src, p.data+int64(t.Offset), int64(t.Size)), b); err != nil {
+	if _, err := io.ReadFull(f.reader(t), b); err != nil {
 		return nil, fmt.Errorf("%s: reading tensor %q: %w", p.path, t.Name, err)
 	}
 	return b, nil
