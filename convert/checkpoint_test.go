@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/longrope/longrope/convert/gguf"
+	"github.com/longrope/longrope/convert/hf"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -251,7 +253,7 @@ func TestCheckpoint(t *testing.T) {
 				require.NoFileExists(t, filepath.Join(back, "longrope.json"))
 			}
 			_, err = Strip(ctx, in, filepath.Join(t.TempDir(), "x"), Options{})
-			require.ErrorIs(t, err, ErrNoLadder)
+			require.ErrorIs(t, err, gguf.ErrNoLadder)
 		})
 	}
 }
@@ -394,7 +396,7 @@ func TestCheckpointErrors(t *testing.T) {
 
 	in := tinyCheckpoint(t, strings.Replace(configs["llama"], `"model_type": "llama"`, `"model_type": "cohere2"`, 1))
 	_, err := Convert(ctx, in, filepath.Join(t.TempDir(), "out"), ladder(), Options{})
-	require.ErrorIs(t, err, ErrLocalRoPE)
+	require.ErrorIs(t, err, gguf.ErrLocalRoPE)
 	require.ErrorContains(t, err, "config.json")
 
 	for name, c := range map[string]struct {
@@ -409,19 +411,19 @@ func TestCheckpointErrors(t *testing.T) {
 			return os.WriteFile(filepath.Join(dir, "model-00002-of-00002.safetensors"), []byte("version https://git-lfs"), 0o644)
 		}, "not a safetensors file"},
 		"index": {func(dir string) error {
-			return os.WriteFile(filepath.Join(dir, fileIndex), []byte(`{"weight_map": {"model.norm.weight": "../../etc/passwd"}}`), 0o644)
+			return os.WriteFile(filepath.Join(dir, hf.IndexFile), []byte(`{"weight_map": {"model.norm.weight": "../../etc/passwd"}}`), 0o644)
 		}, "is no name of a safetensors file in the folder"},
 		"index of nothing": {func(dir string) error {
-			return os.WriteFile(filepath.Join(dir, fileIndex), []byte(`{"weight_map": {}}`), 0o644)
+			return os.WriteFile(filepath.Join(dir, hf.IndexFile), []byte(`{"weight_map": {}}`), 0o644)
 		}, "missing or empty"},
 		"index of another": {func(dir string) error {
-			return os.WriteFile(filepath.Join(dir, fileIndex), []byte(`{"weight_map": {"x": "model-00001-of-00002.safetensors"}}`), 0o644)
+			return os.WriteFile(filepath.Join(dir, hf.IndexFile), []byte(`{"weight_map": {"x": "model-00001-of-00002.safetensors"}}`), 0o644)
 		}, `tensor "x" is not in`},
 		"same tensor twice": {func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "model-00002-of-00002.safetensors"), safetensors(tinyShapes, "model.norm.weight"), 0o644)
 		}, "occurs twice"},
 		"foreign ladder": {func(dir string) error {
-			f, err := os.Create(filepath.Join(dir, fileLadder))
+			f, err := os.Create(filepath.Join(dir, hf.LadderFile))
 			if err != nil {
 				return err
 			}
@@ -443,15 +445,15 @@ func TestCheckpointErrors(t *testing.T) {
 		require.NoError(t, os.Remove(m))
 	}
 	_, err = Inspect(dir)
-	require.ErrorIs(t, err, ErrNoWeights)
+	require.ErrorIs(t, err, hf.ErrNoWeights)
 
 	// A config.json that was changed by hand afterwards.
 	in, out := tinyCheckpoint(t, configs["llama"]), filepath.Join(t.TempDir(), "out")
 	_, err = Convert(ctx, in, out, ladder(), Options{})
 	require.NoError(t, err)
-	config := read(t, out, fileConfig)
+	config := read(t, out, hf.ConfigFile)
 	for old, new := range map[string]string{`8.125`: `8.25`, `"max_position_embeddings": 1024`: `"max_position_embeddings": 2048`} {
-		require.NoError(t, os.WriteFile(filepath.Join(out, fileConfig), []byte(strings.ReplaceAll(config, old, new)), 0o644))
+		require.NoError(t, os.WriteFile(filepath.Join(out, hf.ConfigFile), []byte(strings.ReplaceAll(config, old, new)), 0o644))
 		_, err = Inspect(out)
 		require.ErrorContains(t, err, "longrope.json does not belong to config.json")
 	}
@@ -463,13 +465,13 @@ func TestCheckpointErrors(t *testing.T) {
 		`"replaced": []`: "cannot unmarshal",
 		`"replaced": {"config": {"max_position_embeddings": "\"1\""}}`: "max_position_embeddings",
 	} {
-		require.NoError(t, os.WriteFile(filepath.Join(out, fileConfig), []byte(config), 0o644))
-		l := read(t, out, fileLadder)
+		require.NoError(t, os.WriteFile(filepath.Join(out, hf.ConfigFile), []byte(config), 0o644))
+		l := read(t, out, hf.LadderFile)
 		at := strings.Index(l, `"replaced"`)
-		require.NoError(t, os.WriteFile(filepath.Join(out, fileLadder), []byte(l[:at]+replaced+"}"), 0o644))
+		require.NoError(t, os.WriteFile(filepath.Join(out, hf.LadderFile), []byte(l[:at]+replaced+"}"), 0o644))
 		_, err = Inspect(out)
 		assert.ErrorContains(t, err, want)
-		require.NoError(t, os.WriteFile(filepath.Join(out, fileLadder), []byte(l), 0o644))
+		require.NoError(t, os.WriteFile(filepath.Join(out, hf.LadderFile), []byte(l), 0o644))
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/longrope/longrope/convert/atomicfile"
+	"github.com/longrope/longrope/convert/gguf"
+	"github.com/longrope/longrope/convert/hf"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -39,8 +41,8 @@ type Report struct {
 	Digest  string            `json:"digest,omitempty"`  // of the store's blob, sha256:…
 	NumCtx  int               `json:"num_ctx,omitempty"` // set for the model in the store
 	Ladder  *ropescale.Ladder `json:"ladder,omitempty"`  // as it stands in the file, row 0 in Base
-	Changes []Change          `json:"changes"`
-	Stock   Stock             `json:"stock,omitzero"`
+	Changes []gguf.Change     `json:"changes"`
+	Stock   gguf.Stock        `json:"stock,omitzero"`
 	Notes   []string          `json:"notes,omitempty"`
 }
 
@@ -51,7 +53,7 @@ type Report struct {
 // If in is a checkpoint folder, out is a GGUF file when it is called .gguf, for which l may be nil: then the file gets the
 // ladder that the folder carries, or none. Else out becomes a new folder, by rename too; it must not exist.
 func Convert(ctx context.Context, in, out string, l *ropescale.Ladder, opts Options) (*Report, error) {
-	if isCheckpoint(in) && !isGGUFName(out) {
+	if hf.IsCheckpoint(in) && !isGGUFName(out) {
 		return convertCheckpoint(ctx, in, out, l, opts)
 	}
 	f, c, done, err := openModel(ctx, in, filepath.Dir(out), &opts)
@@ -69,10 +71,10 @@ func Convert(ctx context.Context, in, out string, l *ropescale.Ladder, opts Opti
 // Strip writes the model in without its ladder to the file out: the keys, the tensors and the context length that the
 // model had before Convert, byte for byte. Of a checkpoint folder it makes another folder.
 func Strip(ctx context.Context, in, out string, opts Options) (*Report, error) {
-	if isCheckpoint(in) {
+	if hf.IsCheckpoint(in) {
 		return stripCheckpoint(ctx, in, out, opts)
 	}
-	f, err := Open(in)
+	f, err := gguf.Open(in)
 	if err != nil {
 		return nil, err
 	}
@@ -81,83 +83,83 @@ func Strip(ctx context.Context, in, out string, opts Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := readLadder(f, arch)
+	l, err := gguf.ReadLadder(f, arch)
 	if err != nil {
 		return nil, err
 	}
 	if l == nil {
-		return nil, fmt.Errorf("%s: %w: no key %s", in, ErrNoLadder, ladderKey(arch, "version"))
+		return nil, fmt.Errorf("%s: %w: no key %s", in, gguf.ErrNoLadder, gguf.LadderKey(arch, "version"))
 	}
-	e := newEdit(f)
-	ok, err := e.undo(arch)
+	e := gguf.NewEdit(f)
+	ok, err := e.Undo(arch)
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
-		return nil, fmt.Errorf("%s: %w: the file does not say what it was like before (no key %s)", in, ErrNoLadder, ladderKey(arch, "replaced"))
+		return nil, fmt.Errorf("%s: %w: the file does not say what it was like before (no key %s)", in, gguf.ErrNoLadder, gguf.LadderKey(arch, "replaced"))
 	}
-	o, err := readOwn(e.view())
+	o, err := gguf.ReadOwn(e.View())
 	if err != nil {
 		return nil, err
 	}
-	j := &job{f: f, e: e, report: Report{Changes: e.changes(), Stock: stockView(e.view(), o, nil)}}
+	j := &job{f: f, e: e, report: Report{Changes: e.Changes(), Stock: gguf.StockView(e.View(), o, nil)}}
 	return j.save(ctx, out, opts)
 }
 
 // job is a conversion that is decided and not yet written.
 type job struct {
-	f      *File
-	e      *edit
+	f      *gguf.File
+	e      *gguf.Edit
 	report Report
 }
 
 // prepare decides a conversion. c is the checkpoint that f was made of, nil for a model that was a GGUF already.
-func prepare(f *File, c *checkpoint, l *ropescale.Ladder, opts Options) (*job, error) {
+func prepare(f *gguf.File, c *hf.Checkpoint, l *ropescale.Ladder, opts Options) (*job, error) {
 	arch, _, err := f.String("general.architecture")
 	if err != nil {
 		return nil, err
 	}
-	old, err := readLadder(f, arch)
+	old, err := gguf.ReadLadder(f, arch)
 	if err != nil {
 		return nil, err
 	}
-	e := newEdit(f)
+	e := gguf.NewEdit(f)
 	known := true
 	if old != nil {
-		if known, err = e.undo(arch); err != nil {
+		if known, err = e.Undo(arch); err != nil {
 			return nil, err
 		}
 	}
-	var o *own
+	var o *gguf.Own
 	if c != nil {
 		mend(c, e, arch)
 		o, err = sayOwn(c, e)
 	} else {
-		o, err = readOwn(e.view())
+		o, err = gguf.ReadOwn(e.View())
 	}
 	if err != nil {
 		return nil, err
 	}
 	if c != nil {
 		if l == nil {
-			l = c.carried()
+			l = c.Carried()
 		}
 		if l == nil {
-			return &job{f: f, e: e, report: Report{Changes: e.changes(), Stock: stockView(e.view(), o, nil)}}, nil
+			return &job{f: f, e: e, report: Report{Changes: e.Changes(), Stock: gguf.StockView(e.View(), o, nil)}}, nil
 		}
 		override(c, o)
 	}
 	if old != nil {
 		// Row 0 is written down; where the file does not say what it was like, so is all that is known of it.
-		o.base = *old.Base
+		o.Base = *old.Base
 		if !known {
-			o.context, o.rope.OriginalContextLength, o.long = old.OriginalContextLength, old.OriginalContextLength, nil
+			o.Context, o.Rope.OriginalContextLength, o.Long = old.OriginalContextLength, old.OriginalContextLength, nil
 		}
 	}
-	if err := localRoPE(f, arch); err != nil {
+	if err := gguf.CheckLocalRoPE(f, arch); err != nil {
 		return nil, err
 	}
-	m, notes, err := o.fit(f.Path, l)
+	m, notes, err := o.Fit(f.Path, l)
 	if err != nil {
 		return nil, err
 	}
@@ -166,36 +168,36 @@ func prepare(f *File, c *checkpoint, l *ropescale.Ladder, opts Options) (*job, e
 		return nil, err
 	}
 
-	before := e.clone()
+	before := e.Clone()
 	last := m.Rungs[len(m.Rungs)-1]
-	e.set(arch+".context_length", uint32(last.Length))
+	e.Set(arch+".context_length", uint32(last.Length))
 	if row > 0 {
-		e.putStock(o, m.Rungs[row-1])
+		e.PutStock(o, m.Rungs[row-1])
 	}
-	if key := arch + ".rope.scaling.original_context_length"; !keepsOriginal(e.view(), o, row > 0, key) {
-		e.set(key, uint32(m.OriginalContextLength))
+	if key := arch + ".rope.scaling.original_context_length"; !gguf.KeepsOriginal(e.View(), o, row > 0, key) {
+		e.Set(key, uint32(m.OriginalContextLength))
 	}
-	if err := e.putLadder(arch, m); err != nil {
+	if err := e.PutLadder(arch, m); err != nil {
 		return nil, err
 	}
 	switch opts.Crossing {
 	case "":
 	case "recompute", "rerotate":
-		e.set(ladderKey(arch, "crossing"), opts.Crossing)
+		e.Set(gguf.LadderKey(arch, "crossing"), opts.Crossing)
 	default:
 		return nil, fmt.Errorf("crossing is %q, want recompute or rerotate", opts.Crossing)
 	}
 	if known {
-		if err := e.record(before, arch); err != nil {
+		if err := e.Record(before, arch); err != nil {
 			return nil, err
 		}
 	}
 	if !known {
 		notes = append(notes, "the file does not say what it was like before its ladder, so it cannot be stripped")
 	}
-	o.context = last.Length
-	j := &job{f: f, e: e, report: Report{Ladder: m, Changes: e.changes(), Notes: notes}}
-	j.report.Stock = stockView(e.view(), o, m)
+	o.Context = last.Length
+	j := &job{f: f, e: e, report: Report{Ladder: m, Changes: e.Changes(), Notes: notes}}
+	j.report.Stock = gguf.StockView(e.View(), o, m)
 	return j, nil
 }
 
@@ -217,16 +219,16 @@ func stockRow(l, m *ropescale.Ladder, rung int) (int, error) {
 
 // save writes the file.
 func (j *job) save(ctx context.Context, out string, opts Options) (*Report, error) {
-	if err := j.f.refuseOverlap(out); err != nil {
+	if err := j.f.RefuseOverlap(out); err != nil {
 		return nil, err
 	}
-	p, err := j.e.lay()
+	p, err := j.e.Lay()
 	if err != nil {
 		return nil, err
 	}
-	if err := atomicfile.Write(out, func(w io.Writer) error { return p.write(ctx, w, opts.Progress) }); err != nil {
+	if err := atomicfile.Write(out, func(w io.Writer) error { return p.Write(ctx, w, opts.Progress) }); err != nil {
 		return nil, err
 	}
-	j.report.Path, j.report.Size = out, p.size
+	j.report.Path, j.report.Size = out, p.Size
 	return &j.report, nil
 }

@@ -7,32 +7,34 @@ import (
 	"path/filepath"
 	"sort"
 
+	"github.com/longrope/longrope/convert/gguf"
+	"github.com/longrope/longrope/convert/hf"
 	"github.com/longrope/longrope/ropescale"
 )
 
 // convertCheckpoint writes a copy of the folder with ladder l.
 func convertCheckpoint(ctx context.Context, in, out string, l *ropescale.Ladder, opts Options) (*Report, error) {
-	c, err := openCheckpoint(in)
+	c, err := hf.Open(in)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.refuseUnknown(); err != nil {
+	if err := c.RefuseUnknown(); err != nil {
 		return nil, err
 	}
-	if !c.rope.known {
-		return nil, fmt.Errorf("%s: rope type %q: transformers cannot combine it with longrope; a GGUF file can have the ladder: name the output .gguf", c.configPath(), c.rope.kind)
+	if !c.Rope.Known {
+		return nil, fmt.Errorf("%s: rope type %q: transformers cannot combine it with longrope; a GGUF file can have the ladder: name the output .gguf", c.ConfigPath(), c.Rope.Kind)
 	}
 	if l == nil {
 		return nil, errors.New("convert: no ladder")
 	}
-	if c.rope.local {
-		return nil, fmt.Errorf("%s: %w", c.configPath(), ErrLocalRoPE)
+	if c.Rope.Local {
+		return nil, fmt.Errorf("%s: %w", c.ConfigPath(), gguf.ErrLocalRoPE)
 	}
 	o := folderOwn(c)
-	if c.ladder != nil && c.ladder.Base != nil {
-		o.base = *c.ladder.Base
+	if c.Ladder != nil && c.Ladder.Base != nil {
+		o.Base = *c.Ladder.Base
 	}
-	m, notes, err := o.fit(in, l)
+	m, notes, err := o.Fit(in, l)
 	if err != nil {
 		return nil, err
 	}
@@ -46,86 +48,86 @@ func convertCheckpoint(ctx context.Context, in, out string, l *ropescale.Ladder,
 	if g := m.Rungs[row-1]; g.Length <= m.OriginalContextLength {
 		return nil, fmt.Errorf("the rung for %d tokens is for short texts; config.json needs one beyond %d: choose a longer one", g.Length, m.OriginalContextLength)
 	}
-	w, err := c.withLadder(m, row)
+	w, err := c.WithLadder(m, row)
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{Ladder: m, Changes: c.changes(w), Notes: append(notes, c.lost(m, row)...)}
+	r := &Report{Ladder: m, Changes: c.Changes(w), Notes: append(notes, c.Lost(m, row)...)}
 	return r, saveFolder(ctx, c, w, out, r, opts)
 }
 
 // saveFolder writes the folder out, and reports it.
-func saveFolder(ctx context.Context, c *checkpoint, w *written, out string, r *Report, opts Options) error {
-	linked, err := c.save(ctx, out, w, opts.CopyWeights, opts.Progress)
+func saveFolder(ctx context.Context, c *hf.Checkpoint, w *hf.Written, out string, r *Report, opts Options) error {
+	linked, err := c.Save(ctx, out, w, opts.CopyWeights, opts.Progress)
 	if err != nil {
 		return err
 	}
 	if linked > 0 {
-		r.Notes = append(r.Notes, fmt.Sprintf("the weights are hard links to those of %s (%d files) and take no room; --copy-weights makes copies", c.dir, linked))
+		r.Notes = append(r.Notes, fmt.Sprintf("the weights are hard links to those of %s (%d files) and take no room; --copy-weights makes copies", c.Dir, linked))
 	}
-	r.Path, r.Size = filepath.Clean(out), c.size()
+	r.Path, r.Size = filepath.Clean(out), c.Size()
 	return nil
 }
 
 // stripCheckpoint writes a copy of the folder without its ladder.
 func stripCheckpoint(ctx context.Context, in, out string, opts Options) (*Report, error) {
-	c, err := openCheckpoint(in)
+	c, err := hf.Open(in)
 	if err != nil {
 		return nil, err
 	}
-	if c.ladder == nil {
-		return nil, fmt.Errorf("%s: %w: no %s", in, ErrNoLadder, fileLadder)
+	if c.Ladder == nil {
+		return nil, fmt.Errorf("%s: %w: no %s", in, gguf.ErrNoLadder, hf.LadderFile)
 	}
-	w := c.original()
-	r := &Report{Changes: c.changes(w)}
+	w := c.Original()
+	r := &Report{Changes: c.Changes(w)}
 	return r, saveFolder(ctx, c, w, out, r, opts)
 }
 
 // folderOwn is a checkpoint's RoPE in the terms of a GGUF's.
-func folderOwn(c *checkpoint) *own {
-	return &own{arch: c.arch, rope: c.rope.rope, context: c.rope.context, scaling: c.rope.scaling(), base: c.rope.base, long: c.rope.long}
+func folderOwn(c *hf.Checkpoint) *gguf.Own {
+	return &gguf.Own{Arch: c.Arch, Rope: c.Rope.Rope, Context: c.Rope.Context, Scaling: c.Rope.Scaling(), Base: c.Rope.Base, Long: c.Rope.Long}
 }
 
 // inspectCheckpoint is Inspect of a folder.
 func inspectCheckpoint(dir string) (*ModelInfo, error) {
-	c, err := openCheckpoint(dir)
+	c, err := hf.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	m := &ModelInfo{Path: dir, Format: FormatHuggingFace, Architecture: c.arch}
+	m := &ModelInfo{Path: dir, Format: FormatHuggingFace, Architecture: c.Arch}
 	o := folderOwn(c)
-	m.OriginalContextLength, m.RopeDimensionCount, m.FreqBase = o.rope.OriginalContextLength, o.rope.Dims, o.rope.FreqBase
-	m.ContextLength, m.Scaling, m.Own, m.Ladder = c.now.context, o.scaling, o.long, c.ladder
-	if c.ladder != nil {
-		m.OriginalContextLength = c.ladder.OriginalContextLength
+	m.OriginalContextLength, m.RopeDimensionCount, m.FreqBase = o.Rope.OriginalContextLength, o.Rope.Dims, o.Rope.FreqBase
+	m.ContextLength, m.Scaling, m.Own, m.Ladder = c.Now.Context, o.Scaling, o.Long, c.Ladder
+	if c.Ladder != nil {
+		m.OriginalContextLength = c.Ladder.OriginalContextLength
 		if m.Ladder.Base != nil {
-			o.base = *m.Ladder.Base
+			o.Base = *m.Ladder.Base
 		}
 	}
-	if !o.identity() {
-		m.Base = &o.base
+	if !o.Identity() {
+		m.Base = &o.Base
 	}
-	m.Transformers = c.asRun()
+	m.Transformers = c.AsRun()
 	for key, field := range map[string]*int{"hidden_size": &m.EmbeddingLength, "num_hidden_layers": &m.BlockCount,
 		"num_attention_heads": &m.HeadCount, "num_key_value_heads": &m.HeadCountKV, "vocab_size": &m.VocabSize} {
-		*field = c.intOf(key)
+		*field = c.IntOf(key)
 	}
 	if m.HeadCountKV == 0 {
 		m.HeadCountKV = m.HeadCount
 	}
 	types := make(map[string]*TensorCount)
-	for _, s := range c.shards {
-		if len(c.shards) > 1 {
-			m.Parts = append(m.Parts, s.path)
+	for _, s := range c.Shards {
+		if len(c.Shards) > 1 {
+			m.Parts = append(m.Parts, s.Path)
 		}
-		m.Size += s.size
-		for _, t := range s.tensors {
-			if types[t.dtype] == nil {
-				types[t.dtype] = &TensorCount{Type: t.dtype}
+		m.Size += s.Size
+		for _, t := range s.Tensors {
+			if types[t.Dtype] == nil {
+				types[t.Dtype] = &TensorCount{Type: t.Dtype}
 			}
-			types[t.dtype].Count++
-			types[t.dtype].Bytes += t.end - t.begin
-			m.ParameterCount += t.elements
+			types[t.Dtype].Count++
+			types[t.Dtype].Bytes += t.End - t.Begin
+			m.ParameterCount += t.Elements
 		}
 	}
 	for _, n := range types {

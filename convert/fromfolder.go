@@ -7,23 +7,25 @@ import (
 	"strings"
 
 	"github.com/longrope/longrope/convert/atomicfile"
+	"github.com/longrope/longrope/convert/gguf"
+	"github.com/longrope/longrope/convert/hf"
 	"github.com/longrope/longrope/ropescale"
 )
 
 // openModel opens the model at path to be converted: a GGUF as it is, a checkpoint folder by way of a GGUF that the
 // host's converter writes to a temporary file in tmpDir. close removes that.
-func openModel(ctx context.Context, path, tmpDir string, opts *Options) (f *File, c *checkpoint, close func(), err error) {
-	if !isCheckpoint(path) {
-		f, err = Open(path)
+func openModel(ctx context.Context, path, tmpDir string, opts *Options) (f *gguf.File, c *hf.Checkpoint, close func(), err error) {
+	if !hf.IsCheckpoint(path) {
+		f, err = gguf.Open(path)
 		if err != nil {
 			return nil, nil, nil, err
 		}
 		return f, nil, func() { f.Close() }, nil
 	}
-	if c, err = openCheckpoint(path); err != nil {
+	if c, err = hf.Open(path); err != nil {
 		return nil, nil, nil, err
 	}
-	if err := c.refuseUnknown(); err != nil {
+	if err := c.RefuseUnknown(); err != nil {
 		return nil, nil, nil, err
 	}
 	tmp, err := atomicfile.Temp(tmpDir)
@@ -37,7 +39,7 @@ func openModel(ctx context.Context, path, tmpDir string, opts *Options) (f *File
 	var read func(int64)
 	if progress := opts.Progress; progress != nil {
 		// Two times the weights: read by the host's converter, then copied behind the ladder.
-		total := c.size()
+		total := c.Size()
 		read = func(n int64) { progress(min(n, total), 2*total) }
 		opts.Progress = func(done, size int64) {
 			if size > 0 {
@@ -45,11 +47,11 @@ func openModel(ctx context.Context, path, tmpDir string, opts *Options) (f *File
 			}
 		}
 	}
-	if err := c.hostConvert(ctx, tmp, read); err != nil {
+	if err := c.HostConvert(ctx, tmp, read); err != nil {
 		remove()
 		return nil, nil, nil, atomicfile.Hint(err)
 	}
-	if f, err = Open(tmp.Name()); err != nil {
+	if f, err = gguf.Open(tmp.Name()); err != nil {
 		remove()
 		return nil, nil, nil, fmt.Errorf("%s: what the host's converter made of it: %w", path, err)
 	}
@@ -60,38 +62,38 @@ func openModel(ctx context.Context, path, tmpDir string, opts *Options) (f *File
 // mend corrects what the host's converter gets wrong about RoPE. For llama and phi3 it computes the rotated dimensions from
 // width and heads alone, so a model with wider heads, or Phi-4-mini, of whose heads three quarters rotate, would not load;
 // of multimodal gemma3 it writes no base and a fixed context length.
-func mend(c *checkpoint, e *edit, arch string) {
+func mend(c *hf.Checkpoint, e *gguf.Edit, arch string) {
 	differs := func(key string, want int) bool {
-		n, ok, err := e.view().Int(key)
+		n, ok, err := e.View().Int(key)
 		return err == nil && ok && n != want
 	}
-	if key := arch + ".rope.dimension_count"; (arch == "llama" || arch == "phi3") && differs(key, c.rope.rope.Dims) {
-		e.set(key, uint32(c.rope.rope.Dims))
+	if key := arch + ".rope.dimension_count"; (arch == "llama" || arch == "phi3") && differs(key, c.Rope.Rope.Dims) {
+		e.Set(key, uint32(c.Rope.Rope.Dims))
 	}
 	key := arch + ".rope.freq_base"
-	if _, ok := e.view().Lookup(key); !ok {
-		e.set(key, float32(c.rope.rope.FreqBase))
+	if _, ok := e.View().Lookup(key); !ok {
+		e.Set(key, float32(c.Rope.Rope.FreqBase))
 	}
-	if factor, ok, err := e.view().Float(arch + ".rope.scaling.factor"); arch == "deepseek2" && err == nil && ok && factor == 0 {
+	if factor, ok, err := e.View().Float(arch + ".rope.scaling.factor"); arch == "deepseek2" && err == nil && ok && factor == 0 {
 		// Written of a model without scaling too, of which the host then takes the logarithm.
-		e.remove(scalingKeys(arch)...)
-		e.remove(arch + ".rope.scaling.original_context_length")
-		e.set(arch+".rope.scaling.factor", float32(1))
+		e.Remove(gguf.ScalingKeys(arch)...)
+		e.Remove(arch + ".rope.scaling.original_context_length")
+		e.Set(arch+".rope.scaling.factor", float32(1))
 	}
 	if arch == "llama" {
-		swapExperts(e, c.rope.hidden)
+		swapExperts(e, c.Rope.Hidden)
 	}
-	if key := arch + ".context_length"; arch == "gemma3" && differs(key, c.rope.context) {
-		e.set(key, uint32(c.rope.context))
+	if key := arch + ".context_length"; arch == "gemma3" && differs(key, c.Rope.Context) {
+		e.Set(key, uint32(c.Rope.Context))
 	}
 }
 
 // swapExperts gives Mixtral's up and down matrices their names, which the host's converter swaps.
 // A down matrix has hidden rows, so it is the shape that shows it.
-func swapExperts(e *edit, hidden int) {
+func swapExperts(e *gguf.Edit, hidden int) {
 	const up, down = ".ffn_up_exps.weight", ".ffn_down_exps.weight"
-	for i := range e.tensors {
-		t := &e.tensors[i]
+	for i := range e.Tensors {
+		t := &e.Tensors[i]
 		if len(t.Dims) != 3 || t.Dims[0] == t.Dims[1] {
 			continue
 		}
@@ -107,48 +109,48 @@ func swapExperts(e *edit, hidden int) {
 // sayOwn makes the file say the model's own RoPE, where the host's converter did not: as row 0, which
 // a patched host applies at every length, and in the form that an unpatched host takes, if there is
 // one. It returns the file's RoPE as it then is.
-func sayOwn(c *checkpoint, e *edit) (*own, error) {
-	o, err := readOwn(e.view())
+func sayOwn(c *hf.Checkpoint, e *gguf.Edit) (*gguf.Own, error) {
+	o, err := gguf.ReadOwn(e.View())
 	if err != nil {
 		return nil, err
 	}
-	r := c.rope
+	r := c.Rope
 	switch {
-	case o.rope.Dims != r.rope.Dims && r.known:
+	case o.Rope.Dims != r.Rope.Dims && r.Known:
 		return nil, fmt.Errorf("%s: %d dimensions of a head rotate, in the file that the host's converter makes of it %d; name another output than a .gguf",
-			c.configPath(), r.rope.Dims, o.rope.Dims)
-	case o.rope.Dims != r.rope.Dims, rowsClose(o.host, r.base), r.long != nil && StockFor(o.arch) == StockLong:
+			c.ConfigPath(), r.Rope.Dims, o.Rope.Dims)
+	case o.Rope.Dims != r.Rope.Dims, gguf.RowsClose(o.Host, r.Base), r.Long != nil && gguf.StockFor(o.Arch) == gguf.StockLong:
 		return o, nil
 	}
-	base := r.base
-	if StockFor(o.arch) != StockNothing {
-		e.putStock(&own{arch: o.arch, base: base}, base)
-		if as, err := readOwn(e.view()); err == nil && r.kind == "llama3" && rowsClose(as.host, base) {
+	base := r.Base
+	if gguf.StockFor(o.Arch) != gguf.StockNothing {
+		e.PutStock(&gguf.Own{Arch: o.Arch, Base: base}, base)
+		if as, err := gguf.ReadOwn(e.View()); err == nil && r.Kind == "llama3" && gguf.RowsClose(as.Host, base) {
 			return as, nil // the form that this model has in any GGUF
 		}
-	} else if r.kind == "yarn" {
-		plain := e.clone()
-		e.putYaRN(o.arch, r.factor, r.original, base.AttentionFactor)
-		if as, err := readOwn(e.view()); err != nil || !rowsClose(as.host, base) {
+	} else if r.Kind == "yarn" {
+		plain := e.Clone()
+		e.PutYaRN(o.Arch, r.Factor, r.Original, base.AttentionFactor)
+		if as, err := gguf.ReadOwn(e.View()); err != nil || !gguf.RowsClose(as.Host, base) {
 			*e = *plain // it would be something else
 		}
 	}
 	l := &ropescale.Ladder{
-		OriginalContextLength: r.rope.OriginalContextLength, RopeDimensionCount: r.rope.Dims,
-		Base: &base, Source: &ropescale.Source{Method: r.kind},
+		OriginalContextLength: r.Rope.OriginalContextLength, RopeDimensionCount: r.Rope.Dims,
+		Base: &base, Source: &ropescale.Source{Method: r.Kind},
 	}
-	if err := e.putLadder(o.arch, l); err != nil {
+	if err := e.PutLadder(o.Arch, l); err != nil {
 		return nil, err
 	}
-	return readOwn(e.view())
+	return gguf.ReadOwn(e.View())
 }
 
 // override puts what config.json says in place of what the host's converter made of it.
-func override(c *checkpoint, o *own) {
-	if !c.rope.known {
+func override(c *hf.Checkpoint, o *gguf.Own) {
+	if !c.Rope.Known {
 		return
 	}
-	o.base, o.long = c.rope.base, c.rope.long
-	o.scaling = c.rope.scaling()
-	o.context, o.rope.OriginalContextLength = c.rope.context, c.rope.rope.OriginalContextLength
+	o.Base, o.Long = c.Rope.Base, c.Rope.Long
+	o.Scaling = c.Rope.Scaling()
+	o.Context, o.Rope.OriginalContextLength = c.Rope.Context, c.Rope.Rope.OriginalContextLength
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sort"
 
+	"github.com/longrope/longrope/convert/gguf"
+	"github.com/longrope/longrope/convert/hf"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -48,7 +50,7 @@ type ModelInfo struct {
 	// Transformers is what transformers makes of a checkpoint of rope type longrope; nil for other models.
 	Transformers *ropescale.Ladder `json:"transformers,omitempty"`
 	// Stock is what an unpatched host makes of the file.
-	Stock Stock `json:"stock,omitzero"`
+	Stock gguf.Stock `json:"stock,omitzero"`
 
 	// Tensors counts tensors by type.
 	Tensors []TensorCount `json:"tensors"`
@@ -69,10 +71,10 @@ func (m *ModelInfo) Rope() ropescale.Rope {
 // Inspect reads what the model at path, a GGUF file or a checkpoint folder, says. A file with a ladder says what the model was like before it: L, row
 // 0 and scaling; ContextLength is the file's. The error is ErrNoRoPE, among others, when there is nothing to rescale.
 func Inspect(path string) (*ModelInfo, error) {
-	if isCheckpoint(path) {
+	if hf.IsCheckpoint(path) {
 		return inspectCheckpoint(path)
 	}
-	f, err := Open(path)
+	f, err := gguf.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -80,12 +82,12 @@ func Inspect(path string) (*ModelInfo, error) {
 	return inspect(f)
 }
 
-func inspect(f *File) (*ModelInfo, error) {
+func inspect(f *gguf.File) (*ModelInfo, error) {
 	m := &ModelInfo{Path: f.Path, Format: FormatGGUF, Version: int(f.Version), BigEndian: f.BigEndian()}
 	if parts := f.Parts(); len(parts) > 1 {
 		m.Parts = parts
 	}
-	m.Size = f.size()
+	m.Size = f.Size()
 	var err error
 	if m.Architecture, _, err = f.String("general.architecture"); err != nil {
 		return nil, err
@@ -96,37 +98,37 @@ func inspect(f *File) (*ModelInfo, error) {
 	if n, ok, err := f.Int("general.file_type"); err == nil && ok {
 		m.FileType = fileType(n)
 	}
-	if m.Ladder, err = readLadder(f, m.Architecture); err != nil {
+	if m.Ladder, err = gguf.ReadLadder(f, m.Architecture); err != nil {
 		return nil, err
 	}
-	e := newEdit(f)
+	e := gguf.NewEdit(f)
 	known := true
 	if m.Ladder != nil {
-		if known, err = e.undo(m.Architecture); err != nil {
+		if known, err = e.Undo(m.Architecture); err != nil {
 			return nil, err
 		}
 	}
-	o, err := readOwn(e.view())
+	o, err := gguf.ReadOwn(e.View())
 	if err != nil {
 		return nil, err
 	}
-	m.OriginalContextLength, m.RopeDimensionCount, m.FreqBase = o.rope.OriginalContextLength, o.rope.Dims, o.rope.FreqBase
-	m.Scaling, m.Own = o.scaling, o.long
+	m.OriginalContextLength, m.RopeDimensionCount, m.FreqBase = o.Rope.OriginalContextLength, o.Rope.Dims, o.Rope.FreqBase
+	m.Scaling, m.Own = o.Scaling, o.Long
 	if m.Ladder != nil {
 		m.OriginalContextLength = m.Ladder.OriginalContextLength
-		o.base = *m.Ladder.Base
-		if m.Ladder.RopeDimensionCount != o.rope.Dims {
-			return nil, fmt.Errorf("%s: the ladder is for %d rotary dimensions, the model has %d; convert the original model again", f.Path, m.Ladder.RopeDimensionCount, o.rope.Dims)
+		o.Base = *m.Ladder.Base
+		if m.Ladder.RopeDimensionCount != o.Rope.Dims {
+			return nil, fmt.Errorf("%s: the ladder is for %d rotary dimensions, the model has %d; convert the original model again", f.Path, m.Ladder.RopeDimensionCount, o.Rope.Dims)
 		}
 		if !known {
 			m.Scaling, m.Own = "", nil // the stock rung's tensors would look like the model's own
 		}
 	}
-	if !o.identity() {
-		base := o.base
+	if !o.Identity() {
+		base := o.Base
 		m.Base = &base
 	}
-	if m.ContextLength, err = f.need(m.Architecture + ".context_length"); err != nil {
+	if m.ContextLength, err = f.Need(m.Architecture + ".context_length"); err != nil {
 		return nil, err
 	}
 	for _, v := range []struct {
@@ -139,24 +141,24 @@ func inspect(f *File) (*ModelInfo, error) {
 		{"attention.head_count_kv", &m.HeadCountKV},
 		{"vocab_size", &m.VocabSize},
 	} {
-		if *v.field, err = f.most(m.Architecture + "." + v.name); err != nil {
+		if *v.field, err = f.Most(m.Architecture + "." + v.name); err != nil {
 			return nil, err
 		}
 	}
 	if m.HeadCountKV == 0 {
 		m.HeadCountKV = m.HeadCount
 	}
-	if kv, ok := f.Lookup("tokenizer.ggml.tokens"); ok && kv.Type == TypeArray {
+	if kv, ok := f.Lookup("tokenizer.ggml.tokens"); ok && kv.Type == gguf.TypeArray {
 		m.VocabSize = int(kv.Len)
 	}
 	m.count(f.Tensors)
-	o.context = m.ContextLength
-	m.Stock = stockView(f, o, m.Ladder)
+	o.Context = m.ContextLength
+	m.Stock = gguf.StockView(f, o, m.Ladder)
 	return m, nil
 }
 
-func (m *ModelInfo) count(ts []Tensor) {
-	counts := make(map[TensorType]*TensorCount)
+func (m *ModelInfo) count(ts []gguf.Tensor) {
+	counts := make(map[gguf.TensorType]*TensorCount)
 	for i := range ts {
 		t := &ts[i]
 		c := counts[t.Type]
@@ -167,7 +169,7 @@ func (m *ModelInfo) count(ts []Tensor) {
 		c.Count++
 		c.Bytes += t.Size
 		switch t.Name {
-		case tensorRopeFreqs, tensorRopeLong, tensorRopeShort: // no parameters of the network
+		case gguf.TensorRopeFreqs, gguf.TensorRopeLong, gguf.TensorRopeShort: // no parameters of the network
 		default:
 			m.ParameterCount += t.Elements()
 		}

@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/longrope/longrope/convert/gguf"
+	"github.com/longrope/longrope/convert/gguf/gguftest"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -54,12 +56,16 @@ func onlyFiles(t testing.TB, dir string, names ...string) {
 	require.ElementsMatch(t, names, got)
 }
 
+func decodeBytes(b []byte) (*gguf.File, error) {
+	return gguf.Read(bytes.NewReader(b), int64(len(b)), "x.gguf")
+}
+
 // requireCarried asserts that every key and tensor of fx is in the file at path with the same bytes, but for those named.
-func requireCarried(t testing.TB, fx fixture, path string, but ...string) {
+func requireCarried(t testing.TB, fx gguftest.Fixture, path string, but ...string) {
 	t.Helper()
-	before, err := decodeBytes(fx.bytes())
+	before, err := decodeBytes(fx.Bytes())
 	require.NoError(t, err)
-	after, err := Open(path)
+	after, err := gguf.Open(path)
 	require.NoError(t, err)
 	defer after.Close()
 	for _, kv := range before.KVs {
@@ -68,9 +74,9 @@ func requireCarried(t testing.TB, fx fixture, path string, but ...string) {
 		}
 		got, ok := after.Lookup(kv.Key)
 		require.True(t, ok, kv.Key)
-		want, err := before.bytesOf(&kv)
+		want, err := before.BytesOf(&kv)
 		require.NoError(t, err)
-		have, err := after.bytesOf(got)
+		have, err := after.BytesOf(got)
 		require.NoError(t, err)
 		require.Equal(t, kv.Type, got.Type, kv.Key)
 		require.Equal(t, want, have, kv.Key)
@@ -81,9 +87,9 @@ func requireCarried(t testing.TB, fx fixture, path string, but ...string) {
 		}
 		got, ok := after.Tensor(tensor.Name)
 		require.True(t, ok, tensor.Name)
-		want, err := before.tensorBytes(&tensor)
+		want, err := before.TensorBytes(&tensor)
 		require.NoError(t, err)
-		have, err := after.tensorBytes(got)
+		have, err := after.TensorBytes(got)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(want, have), tensor.Name)
 		require.Equal(t, tensor.Type, got.Type, tensor.Name)
@@ -94,12 +100,12 @@ func requireCarried(t testing.TB, fx fixture, path string, but ...string) {
 // TestConvert follows one ladder into a llama file, key by key.
 func TestConvert(t *testing.T) {
 	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
-		fx := tiny("llama")
-		fx.order = order
-		out, r := convert(t, fx.write(t, "in.gguf"), ladder(), Options{})
+		fx := gguftest.Tiny("llama")
+		fx.Order = order
+		out, r := convert(t, fx.Write(t, "in.gguf"), ladder(), Options{})
 		requireCarried(t, fx, out, "llama.context_length")
 
-		f, err := Open(out)
+		f, err := gguf.Open(out)
 		require.NoError(t, err)
 		defer f.Close()
 		require.Equal(t, order == binary.BigEndian, f.BigEndian())
@@ -128,14 +134,14 @@ func TestConvert(t *testing.T) {
 		for key, want := range map[string]int{"llama.context_length": 1024, "llama.rope.scaling.original_context_length": 128} {
 			kv, ok := f.Lookup(key)
 			require.True(t, ok, key)
-			assert.Equal(t, TypeUint32, kv.Type, key)
+			assert.Equal(t, gguf.TypeUint32, kv.Type, key)
 			n, _, err := f.Int(key)
 			require.NoError(t, err)
 			assert.Equal(t, want, n, key)
 		}
 
 		// What an unpatched host gets: the last rung.
-		freqs, err := f.factors("rope_freqs.weight", 4)
+		freqs, err := f.Factors("rope_freqs.weight", 4)
 		require.NoError(t, err)
 		assert.Equal(t, []float32{1, 2.5, 2.25, 8.125}, freqs)
 		x, _, err := f.Float("llama.rope.scaling.attn_factor")
@@ -143,8 +149,8 @@ func TestConvert(t *testing.T) {
 		assert.InDelta(t, 1.1, x, 1e-7)
 		_, ok := f.Lookup("llama.rope.scaling.type")
 		assert.False(t, ok)
-		assert.Equal(t, Stock{
-			Loads: true, Form: StockFreqs, Rung: 2, ContextLength: 1024,
+		assert.Equal(t, gguf.Stock{
+			Loads: true, Form: gguf.StockFreqs, Rung: 2, ContextLength: 1024,
 			Notes: []string{"it applies rung 2 (1024 tokens) at every length, without a start window"},
 		}, r.Stock)
 
@@ -173,30 +179,30 @@ func TestStockForms(t *testing.T) {
 	for _, c := range []struct {
 		arch  string
 		rung  int
-		form  StockForm
+		form  gguf.StockForm
 		row   int
 		keys  map[string]any // nil: must be absent
 		names []string       // of tensors added
 	}{
-		{"llama", 1, StockFreqs, 1, map[string]any{"scaling.type": nil, "scaling.attn_factor": 1.05}, []string{"rope_freqs.weight"}},
-		{"llama", StockNone, StockNothing, 0, map[string]any{"scaling.type": nil, "scaling.attn_factor": nil}, nil},
-		{"exaone", 0, StockFreqs, 2, map[string]any{"scaling.attn_factor": 1.1}, []string{"rope_freqs.weight"}},
-		{"phi3", 0, StockLong, 2, map[string]any{"scaling.type": "longrope", "scaling.attn_factor": 1.1}, []string{"rope_factors_long.weight", "rope_factors_short.weight"}},
-		{"minicpm3", 1, StockLong, 1, map[string]any{"scaling.type": "longrope", "scaling.attn_factor": 1.05}, []string{"rope_factors_long.weight", "rope_factors_short.weight"}},
-		{"granite", 0, StockNothing, 0, map[string]any{"scaling.type": nil, "scaling.attn_factor": nil}, nil},
-		{"qwen2", 0, StockNothing, 0, map[string]any{"scaling.type": nil, "scaling.attn_factor": nil}, nil},
+		{"llama", 1, gguf.StockFreqs, 1, map[string]any{"scaling.type": nil, "scaling.attn_factor": 1.05}, []string{"rope_freqs.weight"}},
+		{"llama", StockNone, gguf.StockNothing, 0, map[string]any{"scaling.type": nil, "scaling.attn_factor": nil}, nil},
+		{"exaone", 0, gguf.StockFreqs, 2, map[string]any{"scaling.attn_factor": 1.1}, []string{"rope_freqs.weight"}},
+		{"phi3", 0, gguf.StockLong, 2, map[string]any{"scaling.type": "longrope", "scaling.attn_factor": 1.1}, []string{"rope_factors_long.weight", "rope_factors_short.weight"}},
+		{"minicpm3", 1, gguf.StockLong, 1, map[string]any{"scaling.type": "longrope", "scaling.attn_factor": 1.05}, []string{"rope_factors_long.weight", "rope_factors_short.weight"}},
+		{"granite", 0, gguf.StockNothing, 0, map[string]any{"scaling.type": nil, "scaling.attn_factor": nil}, nil},
+		{"qwen2", 0, gguf.StockNothing, 0, map[string]any{"scaling.type": nil, "scaling.attn_factor": nil}, nil},
 	} {
-		fx := tiny(c.arch)
-		out, r := convert(t, fx.write(t, "in.gguf"), ladder(), Options{StockRung: c.rung})
+		fx := gguftest.Tiny(c.arch)
+		out, r := convert(t, fx.Write(t, "in.gguf"), ladder(), Options{StockRung: c.rung})
 		requireCarried(t, fx, out, c.arch+".context_length")
-		f, err := Open(out)
+		f, err := gguf.Open(out)
 		require.NoError(t, err)
 		assert.Equal(t, c.form, r.Stock.Form, c.arch)
 		assert.Equal(t, c.row, r.Stock.Rung, c.arch)
 		assert.True(t, r.Stock.Loads)
 		assert.NotEmpty(t, r.Stock.Notes, c.arch)
 		var names []string
-		for _, tensor := range f.Tensors[len(fx.tensors):] {
+		for _, tensor := range f.Tensors[len(fx.Tensors):] {
 			names = append(names, tensor.Name)
 		}
 		assert.Equal(t, c.names, names, c.arch)
@@ -216,11 +222,11 @@ func TestStockForms(t *testing.T) {
 				assert.InDelta(t, want, x, 1e-7, key)
 			}
 		}
-		if c.form == StockLong {
-			long, err := f.factors("rope_factors_long.weight", 4)
+		if c.form == gguf.StockLong {
+			long, err := f.Factors("rope_factors_long.weight", 4)
 			require.NoError(t, err)
 			assert.Equal(t, float32(ladder().Rungs[c.row-1].Factors[3]), long[3])
-			short, err := f.factors("rope_factors_short.weight", 4)
+			short, err := f.Factors("rope_factors_short.weight", 4)
 			require.NoError(t, err)
 			assert.Equal(t, []float32{1, 1, 1, 1}, short)
 		}
@@ -229,40 +235,40 @@ func TestStockForms(t *testing.T) {
 }
 
 // withFactors adds a tensor of factors in the middle of a fixture.
-func withFactors(fx fixture, name string, xs ...float64) fixture {
-	t := fixtureTensor{name: name, dims: []uint64{uint64(len(xs))}, kind: 0, data: floatBytes(binary.LittleEndian, xs)}
-	fx.tensors = slices.Insert(slices.Clone(fx.tensors), 1, t)
+func withFactors(fx gguftest.Fixture, name string, xs ...float64) gguftest.Fixture {
+	t := gguftest.Tensor{Name: name, Dims: []uint64{uint64(len(xs))}, Kind: 0, Data: gguf.FloatBytes(binary.LittleEndian, xs)}
+	fx.Tensors = slices.Insert(slices.Clone(fx.Tensors), 1, t)
 	return fx
 }
 
 // scaled are models with scaling of their own.
-func scaled() map[string]fixture {
-	phi := withFactors(tiny("phi3"), "rope_factors_long.weight", 1, 2, 3, 4)
+func scaled() map[string]gguftest.Fixture {
+	phi := withFactors(gguftest.Tiny("phi3"), "rope_factors_long.weight", 1, 2, 3, 4)
 	phi = withFactors(phi, "rope_factors_short.weight", 1, 1.1, 1.2, 1.3)
-	phi = phi.with("phi3.rope.scaling.type", "longrope").with("phi3.rope.scaling.attn_factor", float32(1.19)).
-		with("phi3.rope.scaling.original_context_length", uint32(32))
-	yarn := tiny("qwen2").with("qwen2.rope.scaling.type", "yarn").with("qwen2.rope.scaling.factor", float32(4)).
-		with("qwen2.rope.scaling.original_context_length", uint32(32)).with("qwen2.rope.dimension_count", uint32(8))
-	yarnLlama := tiny("llama").with("llama.rope.scaling.type", "yarn").with("llama.rope.scaling.factor", float32(4)).
-		with("llama.rope.scaling.original_context_length", uint32(32))
-	return map[string]fixture{
-		"plain":       tiny("llama"),
-		"rope_freqs":  withFactors(tiny("llama"), "rope_freqs.weight", 1, 1, 3.5, 8),
-		"linear":      tiny("llama").with("llama.rope.scaling.type", "linear").with("llama.rope.scaling.factor", float32(2)),
-		"old linear":  tiny("qwen2").with("qwen2.rope.scale_linear", float32(4)),
-		"type none":   tiny("llama").with("llama.rope.scaling.type", "none").with("llama.rope.scaling.factor", float32(2)),
+	phi = phi.With("phi3.rope.scaling.type", "longrope").With("phi3.rope.scaling.attn_factor", float32(1.19)).
+		With("phi3.rope.scaling.original_context_length", uint32(32))
+	yarn := gguftest.Tiny("qwen2").With("qwen2.rope.scaling.type", "yarn").With("qwen2.rope.scaling.factor", float32(4)).
+		With("qwen2.rope.scaling.original_context_length", uint32(32)).With("qwen2.rope.dimension_count", uint32(8))
+	yarnLlama := gguftest.Tiny("llama").With("llama.rope.scaling.type", "yarn").With("llama.rope.scaling.factor", float32(4)).
+		With("llama.rope.scaling.original_context_length", uint32(32))
+	return map[string]gguftest.Fixture{
+		"plain":       gguftest.Tiny("llama"),
+		"rope_freqs":  withFactors(gguftest.Tiny("llama"), "rope_freqs.weight", 1, 1, 3.5, 8),
+		"linear":      gguftest.Tiny("llama").With("llama.rope.scaling.type", "linear").With("llama.rope.scaling.factor", float32(2)),
+		"old linear":  gguftest.Tiny("qwen2").With("qwen2.rope.scale_linear", float32(4)),
+		"type none":   gguftest.Tiny("llama").With("llama.rope.scaling.type", "none").With("llama.rope.scaling.factor", float32(2)),
 		"yarn":        yarn,
 		"yarn llama":  yarnLlama,
 		"longrope":    phi,
-		"attn_factor": tiny("llama").with("llama.rope.scaling.attn_factor", float32(1.25)),
-		"gptoss": tiny("gptoss").with("gptoss.rope.scaling.factor", float32(4)).
-			with("gptoss.rope.scaling.original_context_length", uint32(32)),
-		"mistral3": tiny("mistral3").with("mistral3.rope.scaling.type", "yarn").with("mistral3.rope.scaling.factor", float32(4)).
-			with("mistral3.rope.scaling.original_context_length", uint32(32)).with("mistral3.rope.scaling.beta_fast", float32(32)).
-			with("mistral3.rope.scaling.beta_slow", float32(0.25)).with("mistral3.rope.scaling.mscale", float32(1)).with("mistral3.rope.scaling.mscale_all_dim", float32(1)),
-		"qwen3 yarn": tiny("qwen3").with("qwen3.rope.scaling.type", "yarn").with("qwen3.rope.scaling.factor", float32(4)).
-			with("qwen3.rope.scaling.original_context_length", uint32(32)),
-		"gemma3 4B": tiny("gemma3").with("gemma3.block_count", uint32(34)).with("gemma3.attention.sliding_window", uint32(16)),
+		"attn_factor": gguftest.Tiny("llama").With("llama.rope.scaling.attn_factor", float32(1.25)),
+		"gptoss": gguftest.Tiny("gptoss").With("gptoss.rope.scaling.factor", float32(4)).
+			With("gptoss.rope.scaling.original_context_length", uint32(32)),
+		"mistral3": gguftest.Tiny("mistral3").With("mistral3.rope.scaling.type", "yarn").With("mistral3.rope.scaling.factor", float32(4)).
+			With("mistral3.rope.scaling.original_context_length", uint32(32)).With("mistral3.rope.scaling.beta_fast", float32(32)).
+			With("mistral3.rope.scaling.beta_slow", float32(0.25)).With("mistral3.rope.scaling.mscale", float32(1)).With("mistral3.rope.scaling.mscale_all_dim", float32(1)),
+		"qwen3 yarn": gguftest.Tiny("qwen3").With("qwen3.rope.scaling.type", "yarn").With("qwen3.rope.scaling.factor", float32(4)).
+			With("qwen3.rope.scaling.original_context_length", uint32(32)),
+		"gemma3 4B": gguftest.Tiny("gemma3").With("gemma3.block_count", uint32(34)).With("gemma3.attention.sliding_window", uint32(16)),
 	}
 }
 
@@ -292,7 +298,7 @@ func TestOwnScaling(t *testing.T) {
 		"gemma3 4B":  {"linear", []float64{8, 8, 8, 8}, 1, 128}, // which the host knows by its blocks
 	} {
 		fx := scaled()[name]
-		in := fx.write(t, "in.gguf")
+		in := fx.Write(t, "in.gguf")
 		info, err := Inspect(in)
 		require.NoError(t, err, name)
 		assert.Equal(t, want.scaling, info.Scaling, name)
@@ -317,14 +323,14 @@ func TestOwnScaling(t *testing.T) {
 		assert.Equal(t, 1024, after.ContextLength, name)
 
 		// The absolute factors of the stock rung must not be scaled once more by what was there before.
-		f, err := Open(out)
+		f, err := gguf.Open(out)
 		require.NoError(t, err)
 		arch := info.Architecture
 		_, hasFactor := f.Lookup(arch + ".rope.scaling.factor")
 		kind, _, _ := f.String(arch + ".rope.scaling.type")
 		orig, _, _ := f.Int(arch + ".rope.scaling.original_context_length")
-		switch StockFor(arch) {
-		case StockNothing:
+		switch gguf.StockFor(arch) {
+		case gguf.StockNothing:
 			assert.Equal(t, want.scaling == "yarn", hasFactor, name)
 			assert.Equal(t, map[bool]int{true: 32, false: 128}[hasFactor], orig, name)
 		default:
@@ -337,15 +343,15 @@ func TestOwnScaling(t *testing.T) {
 	}
 
 	// The host's Go engine scales the queries of a mistral3 as soon as it reads an original context length.
-	out, _ := convert(t, tiny("mistral3").write(t, "in.gguf"), ladder(), Options{})
-	f, err := Open(out)
+	out, _ := convert(t, gguftest.Tiny("mistral3").Write(t, "in.gguf"), ladder(), Options{})
+	f, err := gguf.Open(out)
 	require.NoError(t, err)
 	_, there := f.Lookup("mistral3.rope.scaling.original_context_length")
 	assert.False(t, there)
 	require.NoError(t, f.Close())
 
 	// Phi-3's own long factors stay as a rung below the new ones.
-	info, err := Inspect(scaled()["longrope"].write(t, "in.gguf"))
+	info, err := Inspect(scaled()["longrope"].Write(t, "in.gguf"))
 	require.NoError(t, err)
 	require.NotNil(t, info.Own)
 	assert.Equal(t, 128, info.Own.Length)
@@ -364,16 +370,16 @@ func TestOwnScaling(t *testing.T) {
 func TestStripAndConvertAgain(t *testing.T) {
 	ctx := context.Background()
 	cases := scaled()
-	cases["unpadded"] = tiny("llama")
-	unpadded := tiny("llama")
-	unpadded.unpadded = true
-	unpadded.tensors[3].data = noise(4, 420)
+	cases["unpadded"] = gguftest.Tiny("llama")
+	unpadded := gguftest.Tiny("llama")
+	unpadded.Unpadded = true
+	unpadded.Tensors[3].Data = gguftest.Noise(4, 420)
 	cases["unpadded"] = unpadded
-	big := tiny("llama")
-	big.order = binary.BigEndian
-	cases["big-endian"] = big.with("llama.rope.scaling.factor", float32(2))
+	big := gguftest.Tiny("llama")
+	big.Order = binary.BigEndian
+	cases["big-endian"] = big.With("llama.rope.scaling.factor", float32(2))
 	for name, fx := range cases {
-		in := fx.write(t, "in.gguf")
+		in := fx.Write(t, "in.gguf")
 		info, err := Inspect(in)
 		require.NoError(t, err, name)
 		l := ladder()
@@ -386,7 +392,7 @@ func TestStripAndConvertAgain(t *testing.T) {
 			assert.Nil(t, r.Ladder)
 			got, err := os.ReadFile(back)
 			require.NoError(t, err)
-			assert.True(t, bytes.Equal(fx.bytes(), got), "%s, stock rung %d: strip gives another file", name, stock)
+			assert.True(t, bytes.Equal(fx.Bytes(), got), "%s, stock rung %d: strip gives another file", name, stock)
 
 			twice, _ := convert(t, once, l, Options{StockRung: stock})
 			a, err := os.ReadFile(once)
@@ -407,20 +413,20 @@ func TestStripAndConvertAgain(t *testing.T) {
 			assert.True(t, bytes.Equal(a, b), "%s, stock rung %d: replacing a ladder differs from putting it in", name, stock)
 		}
 	}
-	_, err := Strip(ctx, tiny("llama").write(t, "in.gguf"), filepath.Join(t.TempDir(), "x"), Options{})
-	assert.ErrorIs(t, err, ErrNoLadder)
+	_, err := Strip(ctx, gguftest.Tiny("llama").Write(t, "in.gguf"), filepath.Join(t.TempDir(), "x"), Options{})
+	assert.ErrorIs(t, err, gguf.ErrNoLadder)
 }
 
 // TestForeignLadder: a ladder that another program wrote, without a record, is read and replaced, not stripped.
 func TestForeignLadder(t *testing.T) {
-	fx := tiny("llama").with("llama.context_length", uint32(512)).
-		with("llama.rope.longrope.version", uint32(1)).
-		with("llama.rope.longrope.lengths", []uint32{128, 512}).
-		with("llama.rope.longrope.start_windows", []uint32{0, 3}).
-		with("llama.rope.longrope.attention_factors", []float32{1, 1.5}).
-		with("llama.rope.longrope.factors", []float32{1, 1, 2, 2, 4, 4, 4, 4})
+	fx := gguftest.Tiny("llama").With("llama.context_length", uint32(512)).
+		With("llama.rope.longrope.version", uint32(1)).
+		With("llama.rope.longrope.lengths", []uint32{128, 512}).
+		With("llama.rope.longrope.start_windows", []uint32{0, 3}).
+		With("llama.rope.longrope.attention_factors", []float32{1, 1.5}).
+		With("llama.rope.longrope.factors", []float32{1, 1, 2, 2, 4, 4, 4, 4})
 	fx = withFactors(fx, "rope_freqs.weight", 4, 4, 4, 4)
-	in := fx.write(t, "in.gguf")
+	in := fx.Write(t, "in.gguf")
 	info, err := Inspect(in)
 	require.NoError(t, err)
 	assert.Equal(t, 128, info.OriginalContextLength)
@@ -429,71 +435,71 @@ func TestForeignLadder(t *testing.T) {
 	_, r := convert(t, in, ladder(), Options{})
 	assert.Equal(t, []float64{1, 1, 2, 2}, r.Ladder.Base.Factors)
 	_, err = Strip(context.Background(), in, filepath.Join(t.TempDir(), "x"), Options{})
-	assert.ErrorIs(t, err, ErrNoLadder)
+	assert.ErrorIs(t, err, gguf.ErrNoLadder)
 }
 
 // TestRefusals: everything that does not fit is refused before a file appears.
 func TestRefusals(t *testing.T) {
 	change := func(f func(*ropescale.Ladder)) *ropescale.Ladder { l := ladder(); f(l); return l }
-	laddered := func(key string, value any) fixture {
-		return tiny("llama").
-			with("llama.rope.longrope.version", uint32(1)).
-			with("llama.rope.longrope.lengths", []uint32{128, 512}).
-			with("llama.rope.longrope.start_windows", []uint32{0, 3}).
-			with("llama.rope.longrope.attention_factors", []float32{1, 1.5}).
-			with("llama.rope.longrope.factors", []float32{1, 1, 2, 2, 4, 4, 4, 4}).
-			with("llama.rope.longrope."+key, value)
+	laddered := func(key string, value any) gguftest.Fixture {
+		return gguftest.Tiny("llama").
+			With("llama.rope.longrope.version", uint32(1)).
+			With("llama.rope.longrope.lengths", []uint32{128, 512}).
+			With("llama.rope.longrope.start_windows", []uint32{0, 3}).
+			With("llama.rope.longrope.attention_factors", []float32{1, 1.5}).
+			With("llama.rope.longrope.factors", []float32{1, 1, 2, 2, 4, 4, 4, 4}).
+			With("llama.rope.longrope."+key, value)
 	}
-	learned := tiny("bert")
-	learned.tensors = append(learned.tensors[:1:1], fixtureTensor{name: "position_embd.weight", dims: []uint64{32}, data: noise(1, 128)})
+	learned := gguftest.Tiny("bert")
+	learned.Tensors = append(learned.Tensors[:1:1], gguftest.Tensor{Name: "position_embd.weight", Dims: []uint64{32}, Data: gguftest.Noise(1, 128)})
 	for name, c := range map[string]struct {
-		fx   fixture
+		fx   gguftest.Fixture
 		l    *ropescale.Ladder
 		opts Options
 		want string
 	}{
-		"no ladder":           {tiny("llama"), nil, Options{}, "no ladder"},
-		"no rungs":            {tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs = nil }), Options{}, "no rungs"},
-		"other n_dims":        {tiny("llama").with("llama.rope.dimension_count", uint32(64)), ladder(), Options{}, "rotates 64 dimensions"},
-		"key_length":          {tiny("llama").with("llama.attention.key_length", uint32(16)), ladder(), Options{}, "rotates 16 dimensions"},
-		"too few factors":     {tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs[0].Factors = []float64{1, 2} }), Options{}, "2 factors, want 4"},
-		"factor of zero":      {tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs[0].Factors[1] = 0 }), Options{}, "factor 1 is 0"},
-		"negative factor":     {tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs[0].Factors[1] = -1 }), Options{}, "factor 1 is -1"},
-		"factor of NaN":       {tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs[0].Factors[1] = math.NaN() }), Options{}, "factor 1 is NaN"},
-		"target not larger":   {tiny("llama").with("llama.context_length", uint32(2048)), ladder(), Options{}, "context length is 2048 already"},
-		"target below L":      {tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs = l.Rungs[:1]; l.Rungs[0].Length = 100 }), Options{}, "not longer than original_context_length"},
-		"L above the model's": {tiny("llama").with("llama.context_length", uint32(64)), ladder(), Options{}, "context length is 64"},
-		"ladder version":      {tiny("llama"), change(func(l *ropescale.Ladder) { l.Version = 2 }), Options{}, "version is 2"},
-		"base of other model": {withFactors(tiny("llama"), "rope_freqs.weight", 1, 1, 3.5, 8), change(func(l *ropescale.Ladder) {
+		"no ladder":           {gguftest.Tiny("llama"), nil, Options{}, "no ladder"},
+		"no rungs":            {gguftest.Tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs = nil }), Options{}, "no rungs"},
+		"other n_dims":        {gguftest.Tiny("llama").With("llama.rope.dimension_count", uint32(64)), ladder(), Options{}, "rotates 64 dimensions"},
+		"key_length":          {gguftest.Tiny("llama").With("llama.attention.key_length", uint32(16)), ladder(), Options{}, "rotates 16 dimensions"},
+		"too few factors":     {gguftest.Tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs[0].Factors = []float64{1, 2} }), Options{}, "2 factors, want 4"},
+		"factor of zero":      {gguftest.Tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs[0].Factors[1] = 0 }), Options{}, "factor 1 is 0"},
+		"negative factor":     {gguftest.Tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs[0].Factors[1] = -1 }), Options{}, "factor 1 is -1"},
+		"factor of NaN":       {gguftest.Tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs[0].Factors[1] = math.NaN() }), Options{}, "factor 1 is NaN"},
+		"target not larger":   {gguftest.Tiny("llama").With("llama.context_length", uint32(2048)), ladder(), Options{}, "context length is 2048 already"},
+		"target below L":      {gguftest.Tiny("llama"), change(func(l *ropescale.Ladder) { l.Rungs = l.Rungs[:1]; l.Rungs[0].Length = 100 }), Options{}, "not longer than original_context_length"},
+		"L above the model's": {gguftest.Tiny("llama").With("llama.context_length", uint32(64)), ladder(), Options{}, "context length is 64"},
+		"ladder version":      {gguftest.Tiny("llama"), change(func(l *ropescale.Ladder) { l.Version = 2 }), Options{}, "version is 2"},
+		"base of other model": {withFactors(gguftest.Tiny("llama"), "rope_freqs.weight", 1, 1, 3.5, 8), change(func(l *ropescale.Ladder) {
 			l.Base = &ropescale.Rung{AttentionFactor: 1, Factors: []float64{1, 1, 1, 1}}
 		}), Options{}, "factor 1 for pair 2; this one's is 3.5"},
-		"stock rung":            {tiny("llama"), ladder(), Options{StockRung: 3}, "rungs 1 to 2"},
-		"crossing":              {tiny("llama"), ladder(), Options{Crossing: "fast"}, "want recompute or rerotate"},
-		"gpt2":                  {tiny("gpt2"), ladder(), Options{}, "has no RoPE"},
-		"mamba":                 {tiny("mamba"), ladder(), Options{}, "has no RoPE"},
+		"stock rung":            {gguftest.Tiny("llama"), ladder(), Options{StockRung: 3}, "rungs 1 to 2"},
+		"crossing":              {gguftest.Tiny("llama"), ladder(), Options{Crossing: "fast"}, "want recompute or rerotate"},
+		"gpt2":                  {gguftest.Tiny("gpt2"), ladder(), Options{}, "has no RoPE"},
+		"mamba":                 {gguftest.Tiny("mamba"), ladder(), Options{}, "has no RoPE"},
 		"learned positions":     {learned, ladder(), Options{}, "has no RoPE"},
-		"no rope key":           {tiny("strange").with("strange.rope.freq_base", nil), ladder(), Options{}, "no key strange.rope.*"},
-		"no heads":              {tiny("llama").with("llama.attention.head_count", nil), ladder(), Options{}, "head_count"},
-		"odd dimensions":        {tiny("llama").with("llama.rope.dimension_count", uint32(7)), ladder(), Options{}, "rotates 7 dimensions"},
-		"no context length":     {tiny("llama").with("llama.context_length", nil), ladder(), Options{}, "llama.context_length"},
-		"no architecture":       {tiny("llama").with("general.architecture", nil), ladder(), Options{}, "general.architecture"},
-		"architecture a number": {tiny("llama").with("general.architecture", uint32(1)), ladder(), Options{}, "instead of a string"},
-		"adapter":               {tiny("llama").with("general.type", "adapter"), ladder(), Options{}, "adapter"},
-		"scaling type":          {tiny("llama").with("llama.rope.scaling.type", "magic"), ladder(), Options{}, `"magic"`},
-		"freqs do not fit":      {withFactors(tiny("llama"), "rope_freqs.weight", 1, 2), ladder(), Options{}, "has 2 factors"},
-		"freqs of zero":         {withFactors(tiny("llama"), "rope_freqs.weight", 1, 2, 0, 1), ladder(), Options{}, "factor 2 is 0"},
-		"freq base NaN":         {tiny("llama").with("llama.rope.freq_base", float32(math.NaN())), ladder(), Options{}, "freq_base"},
+		"no rope key":           {gguftest.Tiny("strange").With("strange.rope.freq_base", nil), ladder(), Options{}, "no key strange.rope.*"},
+		"no heads":              {gguftest.Tiny("llama").With("llama.attention.head_count", nil), ladder(), Options{}, "head_count"},
+		"odd dimensions":        {gguftest.Tiny("llama").With("llama.rope.dimension_count", uint32(7)), ladder(), Options{}, "rotates 7 dimensions"},
+		"no context length":     {gguftest.Tiny("llama").With("llama.context_length", nil), ladder(), Options{}, "llama.context_length"},
+		"no architecture":       {gguftest.Tiny("llama").With("general.architecture", nil), ladder(), Options{}, "general.architecture"},
+		"architecture a number": {gguftest.Tiny("llama").With("general.architecture", uint32(1)), ladder(), Options{}, "instead of a string"},
+		"adapter":               {gguftest.Tiny("llama").With("general.type", "adapter"), ladder(), Options{}, "adapter"},
+		"scaling type":          {gguftest.Tiny("llama").With("llama.rope.scaling.type", "magic"), ladder(), Options{}, `"magic"`},
+		"freqs do not fit":      {withFactors(gguftest.Tiny("llama"), "rope_freqs.weight", 1, 2), ladder(), Options{}, "has 2 factors"},
+		"freqs of zero":         {withFactors(gguftest.Tiny("llama"), "rope_freqs.weight", 1, 2, 0, 1), ladder(), Options{}, "factor 2 is 0"},
+		"freq base NaN":         {gguftest.Tiny("llama").With("llama.rope.freq_base", float32(math.NaN())), ladder(), Options{}, "freq_base"},
 		"key version":           {laddered("version", uint32(2)), ladder(), Options{}, "version 2"},
 		"lengths missing":       {laddered("lengths", nil), ladder(), Options{}, "lengths"},
 		"windows short":         {laddered("start_windows", []uint32{0}), ladder(), Options{}, "1 elements, 2 rows"},
 		"attention short":       {laddered("attention_factors", []float32{1}), ladder(), Options{}, "1 elements, 2 rows"},
 		"factors ragged":        {laddered("factors", []float32{1, 2, 3}), ladder(), Options{}, "do not make 2 rows"},
 		"factors of NaN":        {laddered("factors", []float32{1, 1, 1, 1, 1, 1, 1, float32(math.NaN())}), ladder(), Options{}, "NaN"},
-		"cohere2":               {tiny("cohere2"), ladder(), Options{}, "cohere2: model has RoPE only in local"},
-		"llama4":                {tiny("llama4"), ladder(), Options{}, "RoPE only in local"},
-		"exaone4, 32B":          {tiny("exaone4").with("exaone4.block_count", uint32(64)), ladder(), Options{}, "RoPE only in local"},
-		"afmoe":                 {tiny("afmoe").with("afmoe.attention.sliding_window", uint32(64)), ladder(), Options{}, "RoPE only in local"},
-		"smallthinker":          {tiny("smallthinker").with("smallthinker.attention.sliding_window", uint32(64)), ladder(), Options{}, "RoPE only in local"},
+		"cohere2":               {gguftest.Tiny("cohere2"), ladder(), Options{}, "cohere2: model has RoPE only in local"},
+		"llama4":                {gguftest.Tiny("llama4"), ladder(), Options{}, "RoPE only in local"},
+		"exaone4, 32B":          {gguftest.Tiny("exaone4").With("exaone4.block_count", uint32(64)), ladder(), Options{}, "RoPE only in local"},
+		"afmoe":                 {gguftest.Tiny("afmoe").With("afmoe.attention.sliding_window", uint32(64)), ladder(), Options{}, "RoPE only in local"},
+		"smallthinker":          {gguftest.Tiny("smallthinker").With("smallthinker.attention.sliding_window", uint32(64)), ladder(), Options{}, "RoPE only in local"},
 		"record not json":       {laddered("replaced", "{"), ladder(), Options{}, "replaced"},
 		"record lies":           {laddered("replaced", `{"version":1,"keys":[{"key":"llama.x","type":4,"raw":"AAA="}]}`), ladder(), Options{}, "cannot be"},
 		"record version":        {laddered("replaced", `{"version":9}`), ladder(), Options{}, "version 9"},
@@ -503,13 +509,13 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			in := c.fx.write(t, filepath.Join(dir, "in.gguf"))
+			in := c.fx.Write(t, filepath.Join(dir, "in.gguf"))
 			_, err := Convert(context.Background(), in, filepath.Join(dir, "out.gguf"), c.l, c.opts)
 			require.ErrorContains(t, err, c.want)
 			onlyFiles(t, dir, "in.gguf")
-			if errors.Is(err, ErrNoRoPE) {
+			if errors.Is(err, gguf.ErrNoRoPE) {
 				_, err = Inspect(in)
-				require.ErrorIs(t, err, ErrNoRoPE)
+				require.ErrorIs(t, err, gguf.ErrNoRoPE)
 			}
 		})
 	}
@@ -517,9 +523,9 @@ func TestRefusals(t *testing.T) {
 
 // TestOwnLadder: the factors that a model was published with are a ladder, which may stand in its file as one.
 func TestOwnLadder(t *testing.T) {
-	phi := withFactors(withFactors(tiny("phi3"), "rope_factors_long.weight", 1, 2, 3, 4), "rope_factors_short.weight", 1, 1, 1, 2).
-		with("phi3.rope.scaling.original_context_length", uint32(64)).with("phi3.rope.scaling.attn_factor", float32(1.25))
-	in := phi.write(t, "phi.gguf")
+	phi := withFactors(withFactors(gguftest.Tiny("phi3"), "rope_factors_long.weight", 1, 2, 3, 4), "rope_factors_short.weight", 1, 1, 1, 2).
+		With("phi3.rope.scaling.original_context_length", uint32(64)).With("phi3.rope.scaling.attn_factor", float32(1.25))
+	in := phi.Write(t, "phi.gguf")
 	info, err := Inspect(in)
 	require.NoError(t, err)
 	l := &ropescale.Ladder{Version: 1, OriginalContextLength: 64, RopeDimensionCount: 8, Rungs: []ropescale.Rung{*info.Own}}
@@ -533,6 +539,6 @@ func TestOwnLadder(t *testing.T) {
 	assert.Equal(t, 1.25, got.Ladder.Rungs[0].AttentionFactor)
 	// A model that has none cannot be "extended" to the length that it has.
 	plain := &ropescale.Ladder{Version: 1, OriginalContextLength: 64, RopeDimensionCount: 8, Rungs: l.Rungs}
-	_, err = Convert(context.Background(), tiny("llama").write(t, "plain.gguf"), filepath.Join(t.TempDir(), "x.gguf"), plain, Options{})
+	_, err = Convert(context.Background(), gguftest.Tiny("llama").Write(t, "plain.gguf"), filepath.Join(t.TempDir(), "x.gguf"), plain, Options{})
 	require.ErrorContains(t, err, "extends nothing")
 }

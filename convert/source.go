@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/longrope/longrope/convert/hf"
 )
 
 // Kind is what a MODEL argument turned out to be.
@@ -46,7 +48,7 @@ func Resolve(arg string) (*Source, error) {
 	switch {
 	case err == nil && fi.Mode().IsRegular():
 		return &Source{Kind: KindFile, Path: arg, Name: arg}, nil
-	case err == nil && isCheckpoint(arg):
+	case err == nil && hf.IsCheckpoint(arg):
 		return &Source{Kind: KindCheckpoint, Path: arg, Name: filepath.Clean(arg)}, nil
 	case err == nil && fi.IsDir():
 		if err := checkFolder(arg); err != nil {

@@ -10,12 +10,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/longrope/longrope/convert/gguf"
+	"github.com/longrope/longrope/convert/gguf/gguftest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 // testStore makes a store with one model, tiny:latest, of several layers, and points OLLAMA_MODELS at it.
-func testStore(t *testing.T, fx fixture, params string) *Store {
+func testStore(t *testing.T, fx gguftest.Fixture, params string) *Store {
 	t.Helper()
 	dir := t.TempDir()
 	t.Setenv("OLLAMA_MODELS", dir)
@@ -31,7 +33,7 @@ func testStore(t *testing.T, fx fixture, params string) *Store {
 	m := &manifest{SchemaVersion: 2, MediaType: mediaManifest}
 	m.Config = put(mediaConfig, `{"model_format":"gguf","model_family":"llama","file_type":"Q4_0","unknown":{"kept":1.50},"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":["sha256:old"]}}`)
 	m.Layers = []layer{
-		put(mediaModel, string(fx.bytes())), put("application/vnd.ollama.image.license", "MIT"), put(mediaTemplate, "{{ .Prompt }}"),
+		put(mediaModel, string(fx.Bytes())), put("application/vnd.ollama.image.license", "MIT"), put(mediaTemplate, "{{ .Prompt }}"),
 	}
 	if params != "" {
 		m.Layers = append(m.Layers, put(mediaParams, params))
@@ -72,7 +74,7 @@ func (s *Store) layer(t *testing.T, m *manifest, mediaType string) string {
 // TestConvertToStore: a new model beside the old one, complete, with every blob named by its content.
 func TestConvertToStore(t *testing.T) {
 	ctx := context.Background()
-	fx := tiny("llama")
+	fx := gguftest.Tiny("llama")
 	s := testStore(t, fx, `{"stop":["<s>"],"temperature":0.10,"num_ctx":64}`)
 	src, err := Resolve("tiny")
 	require.NoError(t, err)
@@ -144,10 +146,10 @@ func TestConvertToStore(t *testing.T) {
 func TestFileToStore(t *testing.T) {
 	const llama3 = "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 	for _, chat := range []string{"", "no such template, by far, that any host of any kind would know of, and long enough that its distance to all of them is large", llama3} {
-		fx := tiny("llama").with("tokenizer.chat_template", chat)
-		s := testStore(t, tiny("phi3"), "")
+		fx := gguftest.Tiny("llama").With("tokenizer.chat_template", chat)
+		s := testStore(t, gguftest.Tiny("phi3"), "")
 		require.NoError(t, os.RemoveAll(filepath.Join(s.Dir, "blobs"))) // as in a store that was never used
-		src, err := Resolve(fx.write(t, "in.gguf"))
+		src, err := Resolve(fx.Write(t, "in.gguf"))
 		require.NoError(t, err)
 		assert.Equal(t, KindFile, src.Kind)
 		r, err := ConvertToStore(context.Background(), src, "user/made:8x", ladder(), Options{})
@@ -174,7 +176,7 @@ func TestFileToStore(t *testing.T) {
 // TestStoreRefusals: names, stores and blobs that are not what they should be; the store stays as it was.
 // TestFindDigest: a blob is found by the digest of its content, whatever model it belongs to.
 func TestFindDigest(t *testing.T) {
-	s := testStore(t, tiny("llama"), "")
+	s := testStore(t, gguftest.Tiny("llama"), "")
 	src, err := Resolve("tiny")
 	require.NoError(t, err)
 	digest, err := FileDigest(src.Path)
@@ -193,7 +195,7 @@ func TestFindDigest(t *testing.T) {
 
 func TestStoreRefusals(t *testing.T) {
 	ctx := context.Background()
-	s := testStore(t, tiny("llama"), "")
+	s := testStore(t, gguftest.Tiny("llama"), "")
 	before := stored(t, s)
 	src, err := Resolve("tiny")
 	require.NoError(t, err)
@@ -260,7 +262,7 @@ func TestResolvePaths(t *testing.T) {
 	require.NoError(t, os.Remove(filepath.Join(dir, "config.json")))
 	_, err = Resolve(dir)
 	assert.ErrorContains(t, err, "a folder without")
-	path := tiny("llama").write(t, filepath.Join(dir, "model.gguf"))
+	path := gguftest.Tiny("llama").Write(t, filepath.Join(dir, "model.gguf"))
 	_, err = Resolve(dir)
 	assert.ErrorContains(t, err, "model.gguf")
 	src, err = Resolve(path)
@@ -304,8 +306,8 @@ func FuzzManifest(f *testing.F) {
 
 // FuzzReplaced: no record makes undo panic or write a file that cannot be read again.
 func FuzzReplaced(f *testing.F) {
-	fx := tiny("llama")
-	file, err := decodeBytes(fx.bytes())
+	fx := gguftest.Tiny("llama")
+	file, err := decodeBytes(fx.Bytes())
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -313,7 +315,7 @@ func FuzzReplaced(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	text, _, err := j.e.view().String("llama.rope.longrope.replaced")
+	text, _, err := j.e.View().String("llama.rope.longrope.replaced")
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -321,21 +323,21 @@ func FuzzReplaced(f *testing.F) {
 	f.Add([]byte(`{"version":1,"keys":[{"key":"general.alignment","type":4,"raw":"AwAAAA=="}],"tensors":[{"name":"output_norm.weight","data":"AAAAAA=="}],"tail":3}`))
 	f.Add([]byte(`{"version":1,"added":["general.alignment"],"keys":[{"key":"general.alignment","type":4,"raw":"gAAAAA==","index":0}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		g := fx.with("llama.rope.longrope.version", uint32(1)).with("llama.rope.longrope.replaced", string(b))
-		file, err := decodeBytes(g.bytes())
+		g := fx.With("llama.rope.longrope.version", uint32(1)).With("llama.rope.longrope.replaced", string(b))
+		file, err := decodeBytes(g.Bytes())
 		if err != nil {
 			return
 		}
-		e := newEdit(file)
-		if _, err := e.undo("llama"); err != nil {
+		e := gguf.NewEdit(file)
+		if _, err := e.Undo("llama"); err != nil {
 			return
 		}
 		var out bytes.Buffer
-		p, err := e.lay()
+		p, err := e.Lay()
 		if err != nil {
 			return
 		}
-		if err := p.write(context.Background(), &out, nil); err != nil {
+		if err := p.Write(context.Background(), &out, nil); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := decodeBytes(out.Bytes()); err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/ollama/ollama/types/model"
 
 	"github.com/longrope/longrope/convert/atomicfile"
+	"github.com/longrope/longrope/convert/gguf"
 )
 
 // The store is a folder of blobs, each named by the SHA-256 of its content, and a folder of manifests, one for each
@@ -203,7 +204,7 @@ var digestPattern = regexp.MustCompile(`^sha256[:-][0-9a-fA-F]{64}$`)
 
 func (s *Store) blobPath(digest string) (string, error) {
 	if !digestPattern.MatchString(digest) {
-		return "", fmt.Errorf("%q is not a digest", clip(digest))
+		return "", fmt.Errorf("%q is not a digest", gguf.Clip(digest))
 	}
 	return filepath.Join(s.Dir, "blobs", strings.ReplaceAll(digest, ":", "-")), nil
 }

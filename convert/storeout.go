@@ -20,6 +20,7 @@ import (
 	"github.com/ollama/ollama/types/model"
 
 	"github.com/longrope/longrope/convert/atomicfile"
+	"github.com/longrope/longrope/convert/gguf"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -75,7 +76,7 @@ func ConvertToStore(ctx context.Context, src *Source, name string, l *ropescale.
 	m := manifest{SchemaVersion: 2, MediaType: mediaManifest}
 	var config json.RawMessage
 	if old := src.manifest; old == nil {
-		if m.Layers, config, err = s.freshLayers(j.e.view()); err != nil {
+		if m.Layers, config, err = s.freshLayers(j.e.View()); err != nil {
 			return nil, err
 		}
 	} else {
@@ -111,7 +112,7 @@ func ConvertToStore(ctx context.Context, src *Source, name string, l *ropescale.
 // writeModel streams the model into a blob; its name is known only at the end.
 func (s *Store) writeModel(ctx context.Context, j *job, opts Options) (layer, error) {
 	l := layer{MediaType: mediaModel}
-	p, err := j.e.lay()
+	p, err := j.e.Lay()
 	if err != nil {
 		return l, err
 	}
@@ -121,10 +122,10 @@ func (s *Store) writeModel(ctx context.Context, j *job, opts Options) (layer, er
 	}
 	err = atomicfile.WriteNamed(blobs, func(w io.Writer) (string, error) {
 		h := sha256.New()
-		if err := p.write(ctx, &hashing{w, h}, opts.Progress); err != nil {
+		if err := p.Write(ctx, &hashing{w, h}, opts.Progress); err != nil {
 			return "", err
 		}
-		l.Digest, l.Size = "sha256:"+hex.EncodeToString(h.Sum(nil)), p.size
+		l.Digest, l.Size = "sha256:"+hex.EncodeToString(h.Sum(nil)), p.Size
 		path, err := s.blobPath(l.Digest)
 		if err != nil {
 			return "", err
@@ -158,7 +159,7 @@ func (w *hashing) Write(b []byte) (int, error) {
 }
 
 // freshLayers are the layers for a model that comes from a file, the first a place for the model itself.
-func (s *Store) freshLayers(f *File) ([]layer, json.RawMessage, error) {
+func (s *Store) freshLayers(f *gguf.File) ([]layer, json.RawMessage, error) {
 	info, err := inspect(f)
 	if err != nil {
 		return nil, nil, err
@@ -218,7 +219,7 @@ func (s *Store) writeConfig(config json.RawMessage, layers []layer) (layer, erro
 }
 
 // setNumCtx writes the parameter num_ctx.
-func (s *Store) setNumCtx(m *manifest, r *Report, f *File, want, last int) error {
+func (s *Store) setNumCtx(m *manifest, r *Report, f *gguf.File, want, last int) error {
 	if want == NumCtxKeep {
 		return nil
 	}
@@ -260,9 +261,9 @@ func (s *Store) setNumCtx(m *manifest, r *Report, f *File, want, last int) error
 }
 
 // cacheBytes estimates the f16 cache of keys and values for n tokens; 0 when the file does not say enough.
-func cacheBytes(f *File, n int) uint64 {
+func cacheBytes(f *gguf.File, n int) uint64 {
 	arch, _, _ := f.String("general.architecture")
-	get := func(name string) uint64 { n, _ := f.most(arch + "." + name); return uint64(n) }
+	get := func(name string) uint64 { n, _ := f.Most(arch + "." + name); return uint64(n) }
 	heads, kv, layers := get("attention.head_count"), get("attention.head_count_kv"), get("block_count")
 	if heads == 0 {
 		return 0

@@ -19,6 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/longrope/longrope/convert/atomicfile"
+	"github.com/longrope/longrope/convert/gguf"
+	"github.com/longrope/longrope/convert/gguf/gguftest"
 )
 
 // plainWriter hides that a file is one, so that the copy goes through memory, as it does into the store.
@@ -27,13 +29,13 @@ type plainWriter struct{ io.Writer }
 // TestMemory: 512 MiB of tensors pass in less than 64 MiB of memory, through the kernel and through a buffer.
 func TestMemory(t *testing.T) {
 	dir := t.TempDir()
-	in := largeModel(t, dir, 512<<20, false)
-	f, err := Open(in)
+	in := gguftest.Large(t, dir, 512<<20, false)
+	f, err := gguf.Open(in)
 	require.NoError(t, err)
 	defer f.Close()
 	j, err := prepare(f, nil, ladder(), Options{})
 	require.NoError(t, err)
-	p, err := j.e.lay()
+	p, err := j.e.Lay()
 	require.NoError(t, err)
 
 	// Everything allocated counts, whether or not it was freed in between: a bound that no garbage collector helps.
@@ -41,21 +43,21 @@ func TestMemory(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	_, err = Convert(context.Background(), in, filepath.Join(dir, "out.gguf"), ladder(), Options{})
 	require.NoError(t, err)
-	require.NoError(t, p.write(context.Background(), plainWriter{io.Discard}, nil))
+	require.NoError(t, p.Write(context.Background(), plainWriter{io.Discard}, nil))
 	runtime.ReadMemStats(&after)
 	allocated := after.TotalAlloc - before.TotalAlloc
 	t.Logf("%.1f MiB allocated for two copies of 512 MiB", float64(allocated)/(1<<20))
 	assert.Less(t, allocated, uint64(64<<20))
 	assert.Less(t, after.Sys, uint64(128<<20), "memory of the whole test process")
 
-	out, err := Open(filepath.Join(dir, "out.gguf"))
+	out, err := gguf.Open(filepath.Join(dir, "out.gguf"))
 	require.NoError(t, err)
 	defer out.Close()
 	x, y := make([]byte, 16), make([]byte, 16)
 	for n := int64(0); n < 512<<20; n += 64 << 20 {
-		_, err := f.reader(&f.Tensors[0]).ReadAt(x, n)
+		_, err := f.Reader(&f.Tensors[0]).ReadAt(x, n)
 		require.NoError(t, err)
-		_, err = out.reader(&out.Tensors[0]).ReadAt(y, n)
+		_, err = out.Reader(&out.Tensors[0]).ReadAt(y, n)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(x, y))
 	}
@@ -64,7 +66,7 @@ func TestMemory(t *testing.T) {
 // TestCancel: Ctrl-C in the middle leaves nothing, and the older file as it was.
 func TestCancel(t *testing.T) {
 	dir := t.TempDir()
-	in := largeModel(t, dir, 64<<20, false)
+	in := gguftest.Large(t, dir, 64<<20, false)
 	out := filepath.Join(dir, "out.gguf")
 	require.NoError(t, os.WriteFile(out, []byte("older"), 0o644))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -106,7 +108,7 @@ func TestWriteFails(t *testing.T) {
 		onlyFiles(t, dir)
 	}
 
-	in := tiny("llama").write(t, filepath.Join(dir, "in.gguf"))
+	in := gguftest.Tiny("llama").Write(t, filepath.Join(dir, "in.gguf"))
 	before, err := os.ReadFile(in)
 	require.NoError(t, err)
 	link := filepath.Join(dir, "link.gguf")
@@ -136,7 +138,7 @@ func TestDiskFull(t *testing.T) {
 		t.Skipf("no small file system to fill: mount: %v: %s", err, b)
 	}
 	defer exec.Command("umount", dir).Run()
-	in := largeModel(t, t.TempDir(), 8<<20, true)
+	in := gguftest.Large(t, t.TempDir(), 8<<20, true)
 	_, err := Convert(context.Background(), in, filepath.Join(dir, "out.gguf"), ladder(), Options{})
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	require.ErrorContains(t, err, "free some space")
@@ -146,7 +148,7 @@ func TestDiskFull(t *testing.T) {
 // TestConcurrent: conversions to one name each finish whole; the last one stays.
 func TestConcurrent(t *testing.T) {
 	dir := t.TempDir()
-	in := largeModel(t, dir, 4<<20, true)
+	in := gguftest.Large(t, dir, 4<<20, true)
 	out := filepath.Join(dir, "out.gguf")
 	var wg sync.WaitGroup
 	for i := range 8 {
@@ -180,11 +182,11 @@ func TestPython(t *testing.T) {
 	if python == "" {
 		python = "python3"
 	}
-	if b, err := exec.Command(python, "-c", "import gguf").CombinedOutput(); err != nil {
+	if b, err := exec.Command(python, "-c", "from gguf import GGUFReader").CombinedOutput(); err != nil {
 		t.Skipf("SKIPPED: no gguf-py to compare with (pip install gguf; set PYTHON): %v: %s", err, b)
 	}
 	for name, fx := range scaled() {
-		in := fx.write(t, "in.gguf")
+		in := fx.Write(t, "in.gguf")
 		info, err := Inspect(in)
 		require.NoError(t, err)
 		l := ladder()
@@ -212,14 +214,14 @@ func BenchmarkConvert(b *testing.B) {
 		require.NoError(b, err)
 	}
 	dir := b.TempDir()
-	in := largeModel(b, dir, int64(mb)<<20, true)
+	in := gguftest.Large(b, dir, int64(mb)<<20, true)
 	out, copied := filepath.Join(dir, "out.gguf"), filepath.Join(dir, "copy.gguf")
-	f, err := Open(in)
+	f, err := gguf.Open(in)
 	require.NoError(b, err)
 	defer f.Close()
 	j, err := prepare(f, nil, ladder(), Options{})
 	require.NoError(b, err)
-	p, err := j.e.lay()
+	p, err := j.e.Lay()
 	require.NoError(b, err)
 	run := func(name string, args ...string) {
 		if o, err := exec.Command(name, args...).CombinedOutput(); err != nil {
@@ -245,7 +247,7 @@ func BenchmarkConvert(b *testing.B) {
 		{"nosync", func() { run("cp", in, copied) }, func() {
 			w, err := os.Create(out)
 			require.NoError(b, err)
-			require.NoError(b, p.write(context.Background(), w, nil))
+			require.NoError(b, p.Write(context.Background(), w, nil))
 			require.NoError(b, w.Close())
 		}},
 	} {

@@ -73,14 +73,14 @@ func patchedRun(t *testing.T, path string, l *ropescale.Ladder, rung int) [][]fl
 func TestStockRungs(t *testing.T) {
 	for _, c := range []struct {
 		arch string
-		form convert.StockForm
+		form gguf.StockForm
 		rung int // Options.StockRung
 	}{
-		{"llama", convert.StockFreqs, 1},
-		{"exaone", convert.StockFreqs, 0},
-		{"phi3", convert.StockLong, 1},
-		{"minicpm", convert.StockLong, 0},
-		{"llama", convert.StockNothing, convert.StockNone},
+		{"llama", gguf.StockFreqs, 1},
+		{"exaone", gguf.StockFreqs, 0},
+		{"phi3", gguf.StockLong, 1},
+		{"minicpm", gguf.StockLong, 0},
+		{"llama", gguf.StockNothing, convert.StockNone},
 	} {
 		name := map[int]string{
 			convert.StockNone: " without factors",

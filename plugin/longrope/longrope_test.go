@@ -351,9 +351,9 @@ func TestLadderClimbs(t *testing.T) {
 
 func TestStockNotes(t *testing.T) {
 	assert.Equal(t, []string{"cannot load it", "why"},
-		stockNotes(convert.Stock{Notes: []string{"why"}}))
+		stockNotes(gguf.Stock{Notes: []string{"why"}}))
 	assert.Equal(t, []string{"runs it as it was trained, with a context length of 128"},
-		stockNotes(convert.Stock{Loads: true, ContextLength: 128}))
+		stockNotes(gguf.Stock{Loads: true, ContextLength: 128}))
 }
 
 func TestGPULayers(t *testing.T) {

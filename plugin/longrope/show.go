@@ -281,12 +281,12 @@ func describeSource(s *ropescale.Source) string {
 }
 
 // stockNotes say what an unpatched host makes of a file.
-func stockNotes(s convert.Stock) []string {
+func stockNotes(s gguf.Stock) []string {
 	var notes []string
 	switch {
 	case !s.Loads:
 		notes = append(notes, "cannot load it")
-	case s.Form == convert.StockNothing && len(s.Notes) == 0:
+	case s.Form == gguf.StockNothing && len(s.Notes) == 0:
 		notes = append(notes, fmt.Sprintf("runs it as it was trained, with a context length of %s", count(s.ContextLength)))
 	default:
 		notes = append(notes, fmt.Sprintf("loads it, with a context length of %s", count(s.ContextLength)))

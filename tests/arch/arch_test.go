@@ -137,7 +137,7 @@ func (c *candidate) refuses(m *Model, pairs int, words string) {
 		out := filepath.Join(c.dir, "converted.gguf")
 		_, err = convert.Convert(context.Background(), c.plain, out, l,
 			convert.Options{StockRung: convert.StockNone})
-		require.ErrorIs(c, err, convert.ErrLocalRoPE)
+		require.ErrorIs(c, err, gguf.ErrLocalRoPE)
 		require.Regexp(c, words, err.Error())
 		require.NoFileExists(c, out)
 	}

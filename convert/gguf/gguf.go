@@ -1,4 +1,4 @@
-package convert
+package gguf
 
 import (
 	"encoding/binary"
@@ -49,15 +49,15 @@ var (
 // Caps. They are checked before anything is allocated, and keep the memory of any file's header below 32 MiB.
 const (
 	maxKeyLength    = 1<<16 - 1 // GGUF specification
-	maxNameLength   = 1 << 10   // ggml's own limit is 64 bytes; other writers have used more
+	MaxNameLength   = 1 << 10   // ggml's own limit is 64 bytes; other writers have used more
 	maxKeys         = 1 << 16
-	maxTensors      = 1 << 16
+	MaxTensors      = 1 << 16
 	maxNames        = 8 << 20 // bytes of all keys and names together
 	maxInlineValue  = 16 << 10
 	maxInlineValues = 8 << 20 // bytes of all values held; the others stay in the file
 	maxAlignment    = 1 << 20
 	maxNesting      = 4
-	maxParts        = 1000
+	MaxParts        = 1000
 )
 
 // FormatError says where a file is malformed.
@@ -72,7 +72,7 @@ type FormatError struct {
 func (e *FormatError) Error() string {
 	s := e.Path + ": "
 	if e.Key != "" {
-		s += strconv.Quote(clip(e.Key)) + ": "
+		s += strconv.Quote(Clip(e.Key)) + ": "
 	}
 	s += e.Err.Error()
 	if e.Detail != "" {
@@ -84,8 +84,8 @@ func (e *FormatError) Error() string {
 // Unwrap gives the error's kind to errors.Is.
 func (e *FormatError) Unwrap() error { return e.Err }
 
-// clip keeps a hostile name from filling a terminal.
-func clip(s string) string {
+// Clip keeps a hostile name from filling a terminal.
+func Clip(s string) string {
 	if len(s) > 80 {
 		return s[:77] + "..."
 	}

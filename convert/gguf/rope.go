@@ -1,4 +1,4 @@
-package convert
+package gguf
 
 import (
 	"errors"
@@ -15,9 +15,9 @@ var ErrNoRoPE = errors.New("model has no RoPE")
 
 // The tensors that hosts read factors from, each a vector of d/2 F32.
 const (
-	tensorRopeFreqs = "rope_freqs.weight"
-	tensorRopeLong  = "rope_factors_long.weight"
-	tensorRopeShort = "rope_factors_short.weight"
+	TensorRopeFreqs = "rope_freqs.weight"
+	TensorRopeLong  = "rope_factors_long.weight"
+	TensorRopeShort = "rope_factors_short.weight"
 )
 
 // withoutRoPE are the architectures for which llama_model_rope_type says NONE (llama-model.cpp of ollama v0.17.4).
@@ -26,28 +26,28 @@ var withoutRoPE = []string{
 	"jais", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7", "wavtokenizer-dec", "nemotron_h", "nemotron_h_moe",
 }
 
-// own is a model's RoPE as it was trained, read from its file.
-type own struct {
-	arch    string
-	rope    ropescale.Rope // d, b, L
-	context int            // ARCH.context_length
-	scaling string         // "", rope_freqs, linear, yarn, longrope
-	base    ropescale.Rung // row 0, of length L
+// Own is a model's RoPE as it was trained, read from its file.
+type Own struct {
+	Arch    string
+	Rope    ropescale.Rope // d, b, L
+	Context int            // ARCH.context_length
+	Scaling string         // "", rope_freqs, linear, yarn, longrope
+	Base    ropescale.Rung // row 0, of length L
 	// host is row 0 as the keys and tensors alone say it that an unpatched host reads. It differs from
 	// base where the file has a row 0 of its own.
-	host ropescale.Rung
+	Host ropescale.Rung
 	// long is the rung of a file that came with long factors, as Phi-3 128k does.
-	long *ropescale.Rung
+	Long *ropescale.Rung
 }
 
-// readOwn reads what llama.cpp's load_hparams and llama_context's constructor read (ollama v0.17.4), except a ladder.
-func readOwn(f *File) (*own, error) {
-	o := new(own)
+// ReadOwn reads what llama.cpp's load_hparams and llama_context's constructor read (ollama v0.17.4), except a ladder.
+func ReadOwn(f *File) (*Own, error) {
+	o := new(Own)
 	var err error
-	if o.arch, _, err = f.String("general.architecture"); err != nil {
+	if o.Arch, _, err = f.String("general.architecture"); err != nil {
 		return nil, err
 	}
-	if o.arch == "" {
+	if o.Arch == "" {
 		return nil, fmt.Errorf("%s: no key general.architecture: not a model file", f.Path)
 	}
 	if kind, _, err := f.String("general.type"); err != nil || (kind != "" && kind != "model") {
@@ -59,36 +59,36 @@ func readOwn(f *File) (*own, error) {
 	if err := o.readDims(f); err != nil {
 		return nil, err
 	}
-	if o.context, err = f.need(o.arch + ".context_length"); err != nil {
+	if o.Context, err = f.Need(o.Arch + ".context_length"); err != nil {
 		return nil, err
 	}
-	if o.rope.FreqBase, err = f.floatOr(o.arch+".rope.freq_base", 10000); err != nil {
+	if o.Rope.FreqBase, err = f.floatOr(o.Arch+".rope.freq_base", 10000); err != nil {
 		return nil, err
 	}
 	if err := o.readScaling(f); err != nil {
 		return nil, err
 	}
-	o.host = o.base
-	row, scaling, err := readRow0(f, o.arch)
+	o.Host = o.Base
+	row, scaling, err := readRow0(f, o.Arch)
 	if err != nil || row == nil {
 		return o, err
 	}
-	if len(row.Factors) != o.rope.Pairs() {
-		return nil, fmt.Errorf("%s: %s: %d factors, the model rotates %d pairs", f.Path, ladderKey(o.arch, "factors"), len(row.Factors), o.rope.Pairs())
+	if len(row.Factors) != o.Rope.Pairs() {
+		return nil, fmt.Errorf("%s: %s: %d factors, the model rotates %d pairs", f.Path, LadderKey(o.Arch, "factors"), len(row.Factors), o.Rope.Pairs())
 	}
-	o.base, o.scaling = *row, scaling
-	o.base.Length = o.rope.OriginalContextLength
+	o.Base, o.Scaling = *row, scaling
+	o.Base.Length = o.Rope.OriginalContextLength
 	return o, nil
 }
 
-func (o *own) readDims(f *File) error {
-	key := func(name string) string { return o.arch + "." + name }
+func (o *Own) readDims(f *File) error {
+	key := func(name string) string { return o.Arch + "." + name }
 	_, learned := f.Tensor("position_embd.weight")
-	if learned || slices.Contains(withoutRoPE, o.arch) {
-		return fmt.Errorf("%s: %w: architecture %s tells positions in another way", f.Path, ErrNoRoPE, o.arch)
+	if learned || slices.Contains(withoutRoPE, o.Arch) {
+		return fmt.Errorf("%s: %w: architecture %s tells positions in another way", f.Path, ErrNoRoPE, o.Arch)
 	}
 	hasRope := slices.ContainsFunc(f.KVs, func(kv KV) bool { return strings.HasPrefix(kv.Key, key("rope.")) })
-	if !hasRope && o.arch != "falcon" { // falcon files have none of the keys
+	if !hasRope && o.Arch != "falcon" { // falcon files have none of the keys
 		return fmt.Errorf("%s: %w: no key %s", f.Path, ErrNoRoPE, key("rope.*"))
 	}
 	dims, ok, err := f.Int(key("rope.dimension_count"))
@@ -101,11 +101,11 @@ func (o *own) readDims(f *File) error {
 		}
 	}
 	if !ok {
-		width, err := f.need(key("embedding_length"))
+		width, err := f.Need(key("embedding_length"))
 		if err != nil {
 			return err
 		}
-		heads, err := f.most(key("attention.head_count"))
+		heads, err := f.Most(key("attention.head_count"))
 		if err != nil {
 			return err
 		}
@@ -117,13 +117,13 @@ func (o *own) readDims(f *File) error {
 	if dims < 2 || dims%2 != 0 {
 		return fmt.Errorf("%s: %w: it rotates %d dimensions of a head (%s)", f.Path, ErrNoRoPE, dims, key("rope.dimension_count"))
 	}
-	o.rope.Dims = dims
+	o.Rope.Dims = dims
 	return nil
 }
 
 // readScaling finds L and row 0.
-func (o *own) readScaling(f *File) error {
-	key := func(name string) string { return o.arch + ".rope." + name }
+func (o *Own) readScaling(f *File) error {
+	key := func(name string) string { return o.Arch + ".rope." + name }
 	kind, _, err := f.String(key("scaling.type"))
 	if err != nil {
 		return err
@@ -135,7 +135,7 @@ func (o *own) readScaling(f *File) error {
 	if err != nil {
 		return err
 	}
-	if o.arch == "gemma3" && factor == 0 {
+	if o.Arch == "gemma3" && factor == 0 {
 		if factor, err = f.gemma3Factor(); err != nil {
 			return err
 		}
@@ -154,12 +154,12 @@ func (o *own) readScaling(f *File) error {
 
 	// A model that was extended in training was trained for the extended length. Only a model with a short and a
 	// long set of factors has an L below its context length: its short set serves up to there.
-	o.rope.OriginalContextLength = o.context
-	p := ropescale.OpParams{FreqScale: 1, AttnFactor: attn, OriginalContextLength: o.context}
+	o.Rope.OriginalContextLength = o.Context
+	p := ropescale.OpParams{FreqScale: 1, AttnFactor: attn, OriginalContextLength: o.Context}
 	if hasOrig && orig > 0 {
 		p.OriginalContextLength = orig
 	}
-	if kind == "" && (o.arch == "gptoss" || o.arch == "gpt-oss") {
+	if kind == "" && (o.Arch == "gptoss" || o.Arch == "gpt-oss") {
 		kind = "yarn" // the host's engine for it knows nothing else, and its converter writes no type
 	}
 	switch kind {
@@ -169,10 +169,10 @@ func (o *own) readScaling(f *File) error {
 			p.FreqScale = 1 / factor
 		}
 		if p.FreqScale != 1 {
-			o.scaling = "linear"
+			o.Scaling = "linear"
 		}
 	case "yarn":
-		o.scaling = "yarn"
+		o.Scaling = "yarn"
 		if factor != 0 {
 			p.FreqScale = 1 / factor
 		}
@@ -183,42 +183,42 @@ func (o *own) readScaling(f *File) error {
 		return fmt.Errorf("%s: %s is %q; none, linear, yarn and longrope are known", f.Path, key("scaling.type"), kind)
 	}
 
-	freqs, err := f.factors(tensorRopeFreqs, o.rope.Pairs())
+	freqs, err := f.Factors(TensorRopeFreqs, o.Rope.Pairs())
 	if err != nil {
 		return err
 	}
-	short, err := f.factors(tensorRopeShort, o.rope.Pairs())
+	short, err := f.Factors(TensorRopeShort, o.Rope.Pairs())
 	if err != nil {
 		return err
 	}
-	long, err := f.factors(tensorRopeLong, o.rope.Pairs())
+	long, err := f.Factors(TensorRopeLong, o.Rope.Pairs())
 	if err != nil {
 		return err
 	}
 	switch {
 	case freqs != nil: // get_rope_factors: they win over short and long ones
 		p.FreqFactors = freqs
-		if o.scaling == "" {
-			o.scaling = "rope_freqs"
+		if o.Scaling == "" {
+			o.Scaling = "rope_freqs"
 		}
 	case short != nil || long != nil:
-		o.scaling = "longrope"
-		if hasOrig && orig > 0 && orig < o.context {
-			o.rope.OriginalContextLength = orig
+		o.Scaling = "longrope"
+		if hasOrig && orig > 0 && orig < o.Context {
+			o.Rope.OriginalContextLength = orig
 		}
 		p.FreqFactors = short
 	}
-	if o.base, err = ropescale.Own(o.rope, p); err != nil {
+	if o.Base, err = ropescale.Own(o.Rope, p); err != nil {
 		return fmt.Errorf("%s: %w", f.Path, err)
 	}
-	if o.scaling == "longrope" && long != nil && o.context > o.rope.OriginalContextLength {
+	if o.Scaling == "longrope" && long != nil && o.Context > o.Rope.OriginalContextLength {
 		p.FreqFactors = long
-		g, err := ropescale.Own(o.rope, p)
+		g, err := ropescale.Own(o.Rope, p)
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.Path, err)
 		}
-		g.Length = o.context
-		o.long = &g
+		g.Length = o.Context
+		o.Long = &g
 	}
 	return nil
 }
@@ -247,24 +247,24 @@ func (f *File) gemma3Factor() (float64, error) {
 // cancelled are architectures whose YaRN has no attention factor in the host's Go engine, which alone runs them.
 var cancelled = []string{"gemma3", "lfm2", "lfm2moe", "qwen3", "qwen3moe", "qwen3next", "qwen35", "qwen35moe"}
 
-func (o *own) readYaRN(f *File, p *ropescale.OpParams, attn float64) (err error) {
+func (o *Own) readYaRN(f *File, p *ropescale.OpParams, attn float64) (err error) {
 	// the host's converter for mistral3 and gemma3 leaves yarn_ out
 	number := func(name string, def float64) float64 {
 		for _, key := range []string{name, "yarn_" + name} {
 			if err == nil {
-				def, err = f.floatOr(o.arch+".rope.scaling."+key, def)
+				def, err = f.floatOr(o.Arch+".rope.scaling."+key, def)
 			}
 		}
 		return def
 	}
 	p.ExtFactor = number("ext_factor", number("extrapolation_factor", 1))
-	p.BetaFast = number("beta_fast", map[bool]float64{true: 64, false: 32}[o.arch == "gemma3"])
+	p.BetaFast = number("beta_fast", map[bool]float64{true: 64, false: 32}[o.Arch == "gemma3"])
 	p.BetaSlow = number("beta_slow", 1)
 	logMul := number("log_multiplier", 0)
-	if number("mscale", 0) != 0 && number("mscale_all_dim", 0) != 0 || slices.Contains(cancelled, o.arch) {
+	if number("mscale", 0) != 0 && number("mscale_all_dim", 0) != 0 || slices.Contains(cancelled, o.Arch) {
 		logMul = 1 // of mistral3: numerator and denominator are taken to be the same, as below
 	}
-	if o.arch == "deepseek2" && logMul != 0 {
+	if o.Arch == "deepseek2" && logMul != 0 {
 		logMul = 1 // whatever it is: for this architecture the host takes the numerator to be the same
 	}
 	p.AttnFactor = ropescale.HostAttnFactor(attn, p.FreqScale, p.ExtFactor, logMul)
@@ -274,19 +274,19 @@ func (o *own) readYaRN(f *File, p *ropescale.OpParams, attn float64) (err error)
 // rowTolerance is what float32 arithmetic leaves of a factor, as a share of it.
 const rowTolerance = 1e-5
 
-// rowsClose says that two forms of row 0 are the same.
-func rowsClose(a, b ropescale.Rung) bool {
+// RowsClose says that two forms of row 0 are the same.
+func RowsClose(a, b ropescale.Rung) bool {
 	same := func(x, y float64) bool { return math.Abs(x-y) <= rowTolerance*math.Abs(y) }
 	return same(a.AttentionFactor, b.AttentionFactor) && slices.EqualFunc(a.Factors, b.Factors, same)
 }
 
-// identity says that row 0 is plain RoPE.
-func (o *own) identity() bool {
-	return o.base.AttentionFactor == 1 && !slices.ContainsFunc(o.base.Factors, func(x float64) bool { return x != 1 })
+// Identity says that row 0 is plain RoPE.
+func (o *Own) Identity() bool {
+	return o.Base.AttentionFactor == 1 && !slices.ContainsFunc(o.Base.Factors, func(x float64) bool { return x != 1 })
 }
 
-// factors reads a tensor of factors; nil when there is none.
-func (f *File) factors(name string, pairs int) ([]float32, error) {
+// Factors reads a tensor of factors; nil when there is none.
+func (f *File) Factors(name string, pairs int) ([]float32, error) {
 	t, ok := f.Tensor(name)
 	if !ok {
 		return nil, nil
@@ -308,8 +308,8 @@ func (f *File) factors(name string, pairs int) ([]float32, error) {
 	return ys, nil
 }
 
-// need reads an integer that must be there and positive.
-func (f *File) need(key string) (int, error) {
+// Need reads an integer that must be there and positive.
+func (f *File) Need(key string) (int, error) {
 	n, ok, err := f.Int(key)
 	if err == nil && (!ok || n == 0) {
 		err = fmt.Errorf("%s: %w %s, or it is 0: not a complete model file", f.Path, errNoKey, key)
@@ -325,8 +325,8 @@ func (f *File) floatOr(key string, def float64) (float64, error) {
 	return x, nil
 }
 
-// most reads an integer or, where layers differ, the largest of an array of them; 0 when the key is missing.
-func (f *File) most(key string) (int, error) {
+// Most reads an integer or, where layers differ, the largest of an array of them; 0 when the key is missing.
+func (f *File) Most(key string) (int, error) {
 	kv, ok := f.Lookup(key)
 	if !ok || kv.Type != TypeArray {
 		n, _, err := f.Int(key)

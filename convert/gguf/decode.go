@@ -1,4 +1,4 @@
-package convert
+package gguf
 
 import (
 	"bufio"
@@ -36,8 +36,8 @@ func Read(src io.ReaderAt, size int64, path string) (*File, error) {
 	return join(path, []*part{p})
 }
 
-// size is that of all parts, in bytes.
-func (f *File) size() (n int64) {
+// Size is that of all parts, in bytes.
+func (f *File) Size() (n int64) {
 	for _, p := range f.parts {
 		n += p.size
 	}
@@ -206,8 +206,8 @@ func (d *decoder) header() error {
 		return d.fail(ErrCount, "%d tensors, but %d bytes follow", nTensors, d.left())
 	case nKVs > maxKeys:
 		return d.fail(ErrTooLarge, "%d keys, %d is the most", nKVs, maxKeys)
-	case nTensors > maxTensors:
-		return d.fail(ErrTooLarge, "%d tensors, %d is the most", nTensors, maxTensors)
+	case nTensors > MaxTensors:
+		return d.fail(ErrTooLarge, "%d tensors, %d is the most", nTensors, MaxTensors)
 	}
 	seen := make(map[string]struct{})
 	for range nKVs {
@@ -388,8 +388,8 @@ func join(path string, parts []*part) (*File, error) {
 			if j, twice := seen[t.Name]; twice {
 				return fail(t.Name, ErrDuplicate, "also in %s", filepath.Base(parts[j].path))
 			}
-			if len(seen) == maxTensors {
-				return fail("", ErrTooLarge, "more than %d tensors", maxTensors)
+			if len(seen) == MaxTensors {
+				return fail("", ErrTooLarge, "more than %d tensors", MaxTensors)
 			}
 			seen[t.Name] = i
 			t.part = i

@@ -1,4 +1,4 @@
-package convert
+package gguf
 
 import (
 	"errors"
@@ -9,9 +9,9 @@ import (
 // were trained to, the other layers tell no positions, so a ladder would change nothing.
 var ErrLocalRoPE = errors.New("model has RoPE only in local (sliding-window or chunked) layers: a ladder would have no effect beyond their window")
 
-// localRoPE is ErrLocalRoPE for a model whose layers, by what the host makes of the file, are of that kind: see load_hparams
+// CheckLocalRoPE is ErrLocalRoPE for a model whose layers, by what the host makes of the file, are of that kind: see load_hparams
 // (llama-model.cpp of ollama v0.17.4), and the files that build the graphs of these architectures.
-func localRoPE(f *File, arch string) error {
+func CheckLocalRoPE(f *File, arch string) error {
 	var local bool
 	switch arch {
 	case "cohere2":

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Write hfdefaults.json: what transformers takes where a config.json leaves a field of RoPE out.
+"""Write defaults.json: what transformers takes where a config.json leaves a field of RoPE out.
 
-    python3 hfdefaults.py        (needs transformers 5; writes to the folder of this file)
+    python3 defaults.py        (needs transformers 5; writes to the folder of this file)
 
 The table is by model_type. Each configuration class is made with no arguments, and once more with
 twice the width: a head_dim that stays is the class's own, the others are computed. Classes that
@@ -59,11 +59,11 @@ def main():
             continue
         if e:
             models[kind] = e
-    head = {"made_by": "hfdefaults.py", "transformers": transformers.__version__,
+    head = {"made_by": "defaults.py", "transformers": transformers.__version__,
             "date": datetime.date.today().isoformat()}
     lines = [f"  {json.dumps(k)}: {json.dumps(models[k], sort_keys=True)}" for k in sorted(models)]
     text = json.dumps(head)[:-1] + ', "models": {\n' + ",\n".join(lines) + "\n}}\n"
-    (pathlib.Path(__file__).parent / "hfdefaults.json").write_text(text)
+    (pathlib.Path(__file__).parent / "defaults.json").write_text(text)
     print(f"{len(models)} model types; without: {len(failed)}")
     for line in failed:
         print(" ", line)

@@ -1,4 +1,4 @@
-package convert
+package hf
 
 import (
 	"bytes"
@@ -18,22 +18,22 @@ import (
 	hostconvert "github.com/ollama/ollama/convert"
 )
 
-// hostConvert writes the checkpoint as a GGUF with the converter of the host. It takes its files on trust, so it sees
+// HostConvert writes the checkpoint as a GGUF with the converter of the host. It takes its files on trust, so it sees
 // only those that were checked; it panics at what it does not know. read, if not nil, is called with the bytes of weights that
 // were read so far.
-func (c *checkpoint) hostConvert(ctx context.Context, w *os.File, read func(n int64)) (err error) {
+func (c *Checkpoint) HostConvert(ctx context.Context, w *os.File, read func(n int64)) (err error) {
 	config, err := c.forHost()
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%s: the host's converter gave up: %v", c.dir, p)
+			err = fmt.Errorf("%s: the host's converter gave up: %v", c.Dir, p)
 		}
 	}()
-	fsys := &hostFS{FS: os.DirFS(c.dir), ctx: ctx, config: config, read: read}
-	for _, s := range c.shards {
-		fsys.weights = append(fsys.weights, filepath.Base(s.path))
+	fsys := &hostFS{FS: os.DirFS(c.Dir), ctx: ctx, config: config, read: read}
+	for _, s := range c.Shards {
+		fsys.weights = append(fsys.weights, filepath.Base(s.Path))
 	}
 	if err := hostconvert.ConvertModel(fsys, w); err != nil {
 		if ctx.Err() != nil {
@@ -41,29 +41,29 @@ func (c *checkpoint) hostConvert(ctx context.Context, w *os.File, read func(n in
 		}
 		if strings.Contains(err.Error(), "unsupported architecture") {
 			return fmt.Errorf("%s: the host's converter: %w; make a GGUF with llama.cpp's "+
-				"convert_hf_to_gguf.py and name that, or name an output folder", c.dir, err)
+				"convert_hf_to_gguf.py and name that, or name an output folder", c.Dir, err)
 		}
-		return fmt.Errorf("%s: the host's converter: %w", c.dir, err)
+		return fmt.Errorf("%s: the host's converter: %w", c.Dir, err)
 	}
 	return nil
 }
 
 // forHost is config.json as the host's converter understands it: without a conversion of ours, in the spelling of
 // transformers 4, and without scaling that it would drop or stumble over, since row 0 and the ladder will say it.
-func (c *checkpoint) forHost() ([]byte, error) {
+func (c *Checkpoint) forHost() ([]byte, error) {
 	members, err := c.object(c.plain)
 	if err != nil {
 		return nil, err
 	}
 	e := &jsonEdit{d: c.plain, members: members, after: "max_position_embeddings"}
-	r := c.rope
+	r := c.Rope
 	// Fields that transformers takes from the model's class, and the host's converter does not know.
 	for _, f := range []struct {
 		key, value string
 		wanted     bool
 	}{
-		{"rope_theta", number(r.rope.FreqBase), true},
-		{"max_position_embeddings", strconv.Itoa(r.context), r.kind != "longrope" || c.arch == "Phi3ForCausalLM"},
+		{"rope_theta", number(r.Rope.FreqBase), true},
+		{"max_position_embeddings", strconv.Itoa(r.Context), r.Kind != "longrope" || c.Arch == "Phi3ForCausalLM"},
 		{"num_attention_heads", strconv.Itoa(r.heads), r.heads > 0},
 		{"head_dim", strconv.Itoa(r.headDim), r.classHeadDim},
 	} {
@@ -74,34 +74,34 @@ func (c *checkpoint) forHost() ([]byte, error) {
 		}
 	}
 	switch {
-	case c.arch == "Phi3ForCausalLM":
+	case c.Arch == "Phi3ForCausalLM":
 		// Without factors it writes empty tensors, and without L it divides by 0.
-		short, long := r.base.Factors, r.base.Factors
-		if r.long != nil {
-			long = r.long.Factors
+		short, long := r.Base.Factors, r.Base.Factors
+		if r.Long != nil {
+			long = r.Long.Factors
 		}
-		e.set("original_max_position_embeddings", strconv.Itoa(r.rope.OriginalContextLength))
+		e.set("original_max_position_embeddings", strconv.Itoa(r.Rope.OriginalContextLength))
 		e.set("rope_scaling", object([]field{{"type", `"longrope"`}, {"short_factor", numbers(short)}, {"long_factor", numbers(long)}}, "", false))
-	case r.kind == "longrope":
-		e.set("max_position_embeddings", strconv.Itoa(r.rope.OriginalContextLength))
+	case r.Kind == "longrope":
+		e.set("max_position_embeddings", strconv.Itoa(r.Rope.OriginalContextLength))
 		scaling := "null"
 		if r.softmax != 1 { // which the host reads from the parameters of YaRN
 			scaling = object([]field{
 				{"type", `"yarn"`},
 				{"factor", number(*r.givenFactor)},
-				{"original_max_position_embeddings", strconv.Itoa(r.rope.OriginalContextLength)},
+				{"original_max_position_embeddings", strconv.Itoa(r.Rope.OriginalContextLength)},
 				{"mscale_all_dim", number(r.mscaleAllDim)},
 			}, "", false)
 		}
 		e.set("rope_scaling", scaling)
-	case r.kind == "yarn" && strings.HasPrefix(c.arch, "Qwen"), // it wants a list for factor
-		r.kind == "llama3" && r.heads > 0 && r.rope.Dims != r.hidden/r.heads: // it computes with that width
+	case r.Kind == "yarn" && strings.HasPrefix(c.Arch, "Qwen"), // it wants a list for factor
+		r.Kind == "llama3" && r.heads > 0 && r.Rope.Dims != r.Hidden/r.heads: // it computes with that width
 		e.set("rope_scaling", "null")
-	case r.kind == "default" && r.known || r.kind == "dynamic":
+	case r.Kind == "default" && r.Known || r.Kind == "dynamic":
 		if _, ok := find(members, "rope_scaling"); ok {
 			e.set("rope_scaling", "null")
 		}
-	case r.kind == "linear" || r.kind == "llama3" || r.kind == "yarn":
+	case r.Kind == "linear" || r.Kind == "llama3" || r.Kind == "yarn":
 		// Both names of the type, and rope_parameters under the older name.
 		if err := c.oldSpelling(e); err != nil {
 			return nil, err
@@ -114,7 +114,7 @@ func (c *checkpoint) forHost() ([]byte, error) {
 	return d.text, nil
 }
 
-func (c *checkpoint) oldSpelling(e *jsonEdit) error {
+func (c *Checkpoint) oldSpelling(e *jsonEdit) error {
 	params, err := c.plain.sub(e.members, "rope_scaling")
 	if err == nil && len(params) == 0 {
 		params, err = c.plain.sub(e.members, "rope_parameters")
@@ -125,7 +125,7 @@ func (c *checkpoint) oldSpelling(e *jsonEdit) error {
 	if err != nil {
 		return err
 	}
-	fields := []field{{"type", strconv.Quote(c.rope.kind)}, {"rope_type", strconv.Quote(c.rope.kind)}}
+	fields := []field{{"type", strconv.Quote(c.Rope.Kind)}, {"rope_type", strconv.Quote(c.Rope.Kind)}}
 	for _, m := range params {
 		if m.key != "type" && m.key != "rope_type" && m.key != "rope_theta" {
 			fields = append(fields, field{m.key, string(c.plain.raw(m))})
@@ -152,7 +152,7 @@ func (h *hostFS) Open(name string) (fs.File, error) {
 		return nil, err
 	}
 	switch ext := filepath.Ext(name); {
-	case name == fileConfig:
+	case name == ConfigFile:
 		return &memFile{Reader: bytes.NewReader(h.config), name: name}, nil
 	case slices.Contains(weightFiles, ext) && !slices.Contains(h.weights, name):
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}

@@ -1,4 +1,4 @@
-package convert
+package hf
 
 import (
 	_ "embed"
@@ -8,7 +8,7 @@ import (
 
 // hfDefaults is what a configuration class of transformers takes where config.json leaves a field
 // out.
-type hfDefaults struct {
+type classDefaults struct {
 	Context  int `json:"max_position_embeddings"`
 	Hidden   int `json:"hidden_size"`
 	Heads    int `json:"num_attention_heads"`
@@ -18,23 +18,23 @@ type hfDefaults struct {
 	// ByLayerType says that transformers 5 keeps rope_parameters by type of layer.
 	ByLayerType bool `json:"by_layer_type"`
 	// Rope is nil for a class without rope_parameters: config.json describes no RoPE of it.
-	Rope *hfParams `json:"rope_parameters"`
+	Rope *params `json:"rope_parameters"`
 	// Text is the model_type of the language model, for a class that has more than one part.
 	Text string `json:"text"`
 }
 
-//go:embed hfdefaults.json
-var hfDefaultsJSON []byte
+//go:embed defaults.json
+var defaultsJSON []byte
 
-var allHFDefaults = sync.OnceValue(func() map[string]*hfDefaults {
+var allDefaults = sync.OnceValue(func() map[string]*classDefaults {
 	var table struct {
-		Models map[string]*hfDefaults `json:"models"`
+		Models map[string]*classDefaults `json:"models"`
 	}
-	if err := json.Unmarshal(hfDefaultsJSON, &table); err != nil {
-		panic("hfdefaults.json: " + err.Error()) // a test reads it
+	if err := json.Unmarshal(defaultsJSON, &table); err != nil {
+		panic("defaults.json: " + err.Error()) // a test reads it
 	}
 	return table.Models
 })
 
 // defaultsOf is the entry of a model_type; nil when the table has none.
-func defaultsOf(kind string) *hfDefaults { return allHFDefaults()[kind] }
+func defaultsOf(kind string) *classDefaults { return allDefaults()[kind] }

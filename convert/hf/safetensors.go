@@ -1,4 +1,4 @@
-package convert
+package hf
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 	"math/bits"
 	"os"
 	"sort"
+
+	"github.com/longrope/longrope/convert/gguf"
 )
 
 // ErrNotSafetensors: the first eight bytes are no header length, or no JSON object follows them.
@@ -30,17 +32,17 @@ var safetensorsBits = map[string]uint64{
 
 // shard is one safetensors file: its header, read with the same distrust as a GGUF's.
 type shard struct {
-	path    string
-	size    int64
-	tensors []shardTensor // in the order of their data
+	Path    string
+	Size    int64
+	Tensors []shardTensor // in the order of their data
 }
 
 type shardTensor struct {
 	name     string
-	dtype    string
-	elements uint64
-	begin    uint64 // from the end of the header
-	end      uint64
+	Dtype    string
+	Elements uint64
+	Begin    uint64 // from the end of the header
+	End      uint64
 }
 
 // openShard reads the header of the safetensors file at path and compares it with the file's size. Errors about the
@@ -66,10 +68,10 @@ func openShard(path string) (*shard, error) {
 // two things at once).
 func decodeShard(src io.ReaderAt, size int64, path string) (*shard, error) {
 	fail := func(at int64, key string, kind error, format string, args ...any) (*shard, error) {
-		return nil, &FormatError{Path: path, Key: key, Offset: at, Detail: fmt.Sprintf(format, args...), Err: kind}
+		return nil, &gguf.FormatError{Path: path, Key: key, Offset: at, Detail: fmt.Sprintf(format, args...), Err: kind}
 	}
 	if size < 8 {
-		return fail(0, "", ErrTruncated, "%d bytes; a header length alone has 8", size)
+		return fail(0, "", gguf.ErrTruncated, "%d bytes; a header length alone has 8", size)
 	}
 	var length [8]byte
 	if _, err := src.ReadAt(length[:], 0); err != nil {
@@ -80,9 +82,9 @@ func decodeShard(src io.ReaderAt, size int64, path string) (*shard, error) {
 	case n > maxSafetensorsHeader && n > uint64(size):
 		return fail(0, "", ErrNotSafetensors, "a header of %d bytes in a file of %d", n, size)
 	case n > maxSafetensorsHeader:
-		return fail(0, "", ErrTooLarge, "a header of %d bytes, %d is the most", n, maxSafetensorsHeader)
+		return fail(0, "", gguf.ErrTooLarge, "a header of %d bytes, %d is the most", n, maxSafetensorsHeader)
 	case n > uint64(size-8):
-		return fail(8, "", ErrTruncated, "a header of %d bytes, %d left; it is damaged or was not downloaded completely", n, size-8)
+		return fail(8, "", gguf.ErrTruncated, "a header of %d bytes, %d left; it is damaged or was not downloaded completely", n, size-8)
 	}
 	header := make([]byte, n)
 	if _, err := src.ReadAt(header, 8); err != nil && !(errors.Is(err, io.EOF) && size == 8+int64(n)) {
@@ -92,28 +94,28 @@ func decodeShard(src io.ReaderAt, size int64, path string) (*shard, error) {
 		return fail(8, "", ErrNotSafetensors, "the header does not begin with {")
 	}
 
-	s := &shard{path: path, size: size}
+	s := &shard{Path: path, Size: size}
 	space := uint64(size-8) - n
 	dec := json.NewDecoder(bytes.NewReader(header))
 	at := func() int64 { return 8 + dec.InputOffset() }
 	if _, err := dec.Token(); err != nil {
-		return fail(at(), "", ErrValue, "%v", err)
+		return fail(at(), "", gguf.ErrValue, "%v", err)
 	}
 	seen := make(map[string]bool)
 	for dec.More() {
 		token, err := dec.Token()
 		if err != nil {
-			return fail(at(), "", ErrValue, "%v", err)
+			return fail(at(), "", gguf.ErrValue, "%v", err)
 		}
 		name, start := token.(string), at() // the key of an object is a string
 		if seen[name] {
-			return fail(start, name, ErrDuplicate, "")
+			return fail(start, name, gguf.ErrDuplicate, "")
 		}
 		seen[name] = true
 		if name == "__metadata__" {
 			var texts map[string]string
 			if err := dec.Decode(&texts); err != nil {
-				return fail(start, name, ErrValue, "%v", err)
+				return fail(start, name, gguf.ErrValue, "%v", err)
 			}
 			continue
 		}
@@ -123,67 +125,67 @@ func decodeShard(src io.ReaderAt, size int64, path string) (*shard, error) {
 			Offsets []uint64 `json:"data_offsets"`
 		}
 		if err := dec.Decode(&entry); err != nil {
-			return fail(start, name, ErrValue, "%v", err)
+			return fail(start, name, gguf.ErrValue, "%v", err)
 		}
 		switch {
 		case name == "":
-			return fail(start, "", ErrKey, "a tensor without a name")
-		case len(name) > maxNameLength:
-			return fail(start, name, ErrLength, "a name of %d bytes, %d is the most", len(name), maxNameLength)
-		case len(s.tensors) >= maxTensors:
-			return fail(start, name, ErrTooLarge, "more than %d tensors", maxTensors)
+			return fail(start, "", gguf.ErrKey, "a tensor without a name")
+		case len(name) > gguf.MaxNameLength:
+			return fail(start, name, gguf.ErrLength, "a name of %d bytes, %d is the most", len(name), gguf.MaxNameLength)
+		case len(s.Tensors) >= gguf.MaxTensors:
+			return fail(start, name, gguf.ErrTooLarge, "more than %d tensors", gguf.MaxTensors)
 		case entry.Type == "":
-			return fail(start, name, ErrTensorType, "it has no dtype")
+			return fail(start, name, gguf.ErrTensorType, "it has no dtype")
 		case len(entry.Shape) > maxSafetensorsDims:
-			return fail(start, name, ErrDimensions, "%d dimensions, %d is the most", len(entry.Shape), maxSafetensorsDims)
+			return fail(start, name, gguf.ErrDimensions, "%d dimensions, %d is the most", len(entry.Shape), maxSafetensorsDims)
 		case len(entry.Offsets) != 2:
-			return fail(start, name, ErrOffset, "%d data_offsets, want 2", len(entry.Offsets))
+			return fail(start, name, gguf.ErrOffset, "%d data_offsets, want 2", len(entry.Offsets))
 		}
-		t := shardTensor{name: name, dtype: entry.Type, elements: 1, begin: entry.Offsets[0], end: entry.Offsets[1]}
+		t := shardTensor{name: name, Dtype: entry.Type, Elements: 1, Begin: entry.Offsets[0], End: entry.Offsets[1]}
 		for i, d := range entry.Shape {
-			hi, lo := bits.Mul64(t.elements, d)
+			hi, lo := bits.Mul64(t.Elements, d)
 			if hi != 0 || lo > 1<<60 {
-				return fail(start, name, ErrDimensions, "dimension %d is %d", i, d)
+				return fail(start, name, gguf.ErrDimensions, "dimension %d is %d", i, d)
 			}
-			t.elements = lo
+			t.Elements = lo
 		}
 		switch {
-		case t.begin > t.end:
-			return fail(start, name, ErrOffset, "its data go from byte %d to %d", t.begin, t.end)
-		case t.end > space:
-			return fail(start, name, ErrTruncated, "its data end at byte %d of %d; the file is damaged or was not downloaded completely", t.end, space)
+		case t.Begin > t.End:
+			return fail(start, name, gguf.ErrOffset, "its data go from byte %d to %d", t.Begin, t.End)
+		case t.End > space:
+			return fail(start, name, gguf.ErrTruncated, "its data end at byte %d of %d; the file is damaged or was not downloaded completely", t.End, space)
 		}
-		if width, ok := safetensorsBits[t.dtype]; ok {
-			hi, lo := bits.Mul64(t.elements, width)
-			if hi != 0 || lo%8 != 0 || lo/8 != t.end-t.begin {
-				return fail(start, name, ErrDimensions, "%d elements of %s in %d bytes", t.elements, clip(t.dtype), t.end-t.begin)
+		if width, ok := safetensorsBits[t.Dtype]; ok {
+			hi, lo := bits.Mul64(t.Elements, width)
+			if hi != 0 || lo%8 != 0 || lo/8 != t.End-t.Begin {
+				return fail(start, name, gguf.ErrDimensions, "%d elements of %s in %d bytes", t.Elements, gguf.Clip(t.Dtype), t.End-t.Begin)
 			}
 		}
-		s.tensors = append(s.tensors, t)
+		s.Tensors = append(s.Tensors, t)
 	}
 	if _, err := dec.Token(); err != nil {
-		return fail(at(), "", ErrValue, "%v", err)
+		return fail(at(), "", gguf.ErrValue, "%v", err)
 	}
 	if rest := bytes.Trim(header[dec.InputOffset():], " "); len(rest) > 0 {
-		return fail(at(), "", ErrValue, "%d bytes follow the header's object", len(rest))
+		return fail(at(), "", gguf.ErrValue, "%d bytes follow the header's object", len(rest))
 	}
 
-	sort.SliceStable(s.tensors, func(i, j int) bool {
-		a, b := &s.tensors[i], &s.tensors[j]
-		return a.begin < b.begin || a.begin == b.begin && a.end < b.end
+	sort.SliceStable(s.Tensors, func(i, j int) bool {
+		a, b := &s.Tensors[i], &s.Tensors[j]
+		return a.Begin < b.Begin || a.Begin == b.Begin && a.End < b.End
 	})
 	next := uint64(0)
-	for _, t := range s.tensors {
+	for _, t := range s.Tensors {
 		switch {
-		case t.begin < next:
-			return fail(8+int64(n)+int64(t.begin), t.name, ErrOverlap, "it begins at byte %d, the one before ends at %d", t.begin, next)
-		case t.begin > next:
-			return fail(8+int64(n)+int64(next), t.name, ErrOffset, "nothing has the bytes from %d to %d", next, t.begin)
+		case t.Begin < next:
+			return fail(8+int64(n)+int64(t.Begin), t.name, gguf.ErrOverlap, "it begins at byte %d, the one before ends at %d", t.Begin, next)
+		case t.Begin > next:
+			return fail(8+int64(n)+int64(next), t.name, gguf.ErrOffset, "nothing has the bytes from %d to %d", next, t.Begin)
 		}
-		next = t.end
+		next = t.End
 	}
 	if next != space {
-		return fail(8+int64(n)+int64(next), "", ErrOffset, "nothing has the last %d bytes", space-next)
+		return fail(8+int64(n)+int64(next), "", gguf.ErrOffset, "nothing has the last %d bytes", space-next)
 	}
 	return s, nil
 }

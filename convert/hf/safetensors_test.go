@@ -1,4 +1,4 @@
-package convert
+package hf
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/longrope/longrope/convert/gguf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -22,32 +23,32 @@ var abuses = []struct {
 	file []byte
 	want error
 }{
-	{"empty", nil, ErrTruncated},
-	{"short", []byte("1234567"), ErrTruncated},
+	{"empty", nil, gguf.ErrTruncated},
+	{"short", []byte("1234567"), gguf.ErrTruncated},
 	{"no header", make([]byte, 8), ErrNotSafetensors},
 	{"text", []byte("version https://git-lfs.github.com/spec/v1"), ErrNotSafetensors},
 	{"endless header", append(bytes.Repeat([]byte{0xff}, 8), '{'), ErrNotSafetensors},
-	{"long header", rawShard(`{}`, 0)[:9], ErrTruncated},
+	{"long header", rawShard(`{}`, 0)[:9], gguf.ErrTruncated},
 	{"a list", rawShard(`[]`, 0), ErrNotSafetensors},
-	{"not json", rawShard(`{"a": }`, 0), ErrValue},
-	{"cut json", rawShard(`{"a": {"dtype": "U8"`, 0), ErrValue},
-	{"after", rawShard(`{}{}`, 0), ErrValue},
-	{"twice", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}, "a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 2]}}`, 2), ErrDuplicate},
-	{"no name", rawShard(`{"": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}`, 1), ErrKey},
-	{"long name", rawShard(`{"`+strings.Repeat("a", 2000)+`": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}`, 1), ErrLength},
-	{"no dtype", rawShard(`{"a": {"shape": [1], "data_offsets": [0, 1]}}`, 1), ErrTensorType},
-	{"no offsets", rawShard(`{"a": {"dtype": "U8", "shape": [1]}}`, 1), ErrOffset},
-	{"negative", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [-1, 1]}}`, 1), ErrValue},
-	{"backwards", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 0]}}`, 1), ErrOffset},
-	{"past the end", rawShard(`{"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}}`, 1), ErrTruncated},
-	{"wrong size", rawShard(`{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}`, 4), ErrDimensions},
-	{"overflow", rawShard(`{"a": {"dtype": "U8", "shape": [4294967296, 4294967296, 4294967296], "data_offsets": [0, 1]}}`, 1), ErrDimensions},
-	{"half a byte", rawShard(`{"a": {"dtype": "F4", "shape": [1], "data_offsets": [0, 1]}}`, 1), ErrDimensions},
-	{"many dimensions", rawShard(`{"a": {"dtype": "U8", "shape": [`+strings.Repeat("1,", 20)+`1], "data_offsets": [0, 1]}}`, 1), ErrDimensions},
-	{"hole", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 2]}}`, 2), ErrOffset},
-	{"overlap", rawShard(`{"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}, "b": {"dtype": "U8", "shape": [2], "data_offsets": [1, 3]}}`, 3), ErrOverlap},
-	{"left over", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}`, 2), ErrOffset},
-	{"metadata", rawShard(`{"__metadata__": {"a": 1}}`, 0), ErrValue},
+	{"not json", rawShard(`{"a": }`, 0), gguf.ErrValue},
+	{"cut json", rawShard(`{"a": {"dtype": "U8"`, 0), gguf.ErrValue},
+	{"after", rawShard(`{}{}`, 0), gguf.ErrValue},
+	{"twice", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}, "a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 2]}}`, 2), gguf.ErrDuplicate},
+	{"no name", rawShard(`{"": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}`, 1), gguf.ErrKey},
+	{"long name", rawShard(`{"`+strings.Repeat("a", 2000)+`": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}`, 1), gguf.ErrLength},
+	{"no dtype", rawShard(`{"a": {"shape": [1], "data_offsets": [0, 1]}}`, 1), gguf.ErrTensorType},
+	{"no offsets", rawShard(`{"a": {"dtype": "U8", "shape": [1]}}`, 1), gguf.ErrOffset},
+	{"negative", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [-1, 1]}}`, 1), gguf.ErrValue},
+	{"backwards", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 0]}}`, 1), gguf.ErrOffset},
+	{"past the end", rawShard(`{"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}}`, 1), gguf.ErrTruncated},
+	{"wrong size", rawShard(`{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}`, 4), gguf.ErrDimensions},
+	{"overflow", rawShard(`{"a": {"dtype": "U8", "shape": [4294967296, 4294967296, 4294967296], "data_offsets": [0, 1]}}`, 1), gguf.ErrDimensions},
+	{"half a byte", rawShard(`{"a": {"dtype": "F4", "shape": [1], "data_offsets": [0, 1]}}`, 1), gguf.ErrDimensions},
+	{"many dimensions", rawShard(`{"a": {"dtype": "U8", "shape": [`+strings.Repeat("1,", 20)+`1], "data_offsets": [0, 1]}}`, 1), gguf.ErrDimensions},
+	{"hole", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 2]}}`, 2), gguf.ErrOffset},
+	{"overlap", rawShard(`{"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}, "b": {"dtype": "U8", "shape": [2], "data_offsets": [1, 3]}}`, 3), gguf.ErrOverlap},
+	{"left over", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}`, 2), gguf.ErrOffset},
+	{"metadata", rawShard(`{"__metadata__": {"a": 1}}`, 0), gguf.ErrValue},
 }
 
 func TestShard(t *testing.T) {
@@ -60,7 +61,7 @@ func TestShard(t *testing.T) {
  "a": {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]}, "c": {"dtype": "F16", "shape": [0], "data_offsets": [10, 10]}}   `, 10)
 	s, err := decodeShard(bytes.NewReader(b), int64(len(b)), "x")
 	require.NoError(t, err)
-	require.Equal(t, []shardTensor{{"a", "F32", 2, 0, 8}, {"b", "NEW", 3, 8, 10}, {"c", "F16", 0, 10, 10}}, s.tensors)
+	require.Equal(t, []shardTensor{{"a", "F32", 2, 0, 8}, {"b", "NEW", 3, 8, 10}, {"c", "F16", 0, 10, 10}}, s.Tensors)
 }
 
 // FuzzShard: no panic, and what is accepted fills its file.
@@ -75,8 +76,8 @@ func FuzzShard(f *testing.F) {
 			return
 		}
 		n := uint64(8) + binary.LittleEndian.Uint64(b)
-		for _, tensor := range s.tensors {
-			n += tensor.end - tensor.begin
+		for _, tensor := range s.Tensors {
+			n += tensor.End - tensor.Begin
 		}
 		if n != uint64(len(b)) {
 			t.Fatalf("%d bytes are accounted for, of %d", n, len(b))
@@ -98,7 +99,7 @@ func FuzzConfig(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if r, err := readHFRope(d, inside); err == nil {
+		if r, err := readRope(d, inside); err == nil {
 			r.asRun()
 		}
 		if len(d.top) == 0 {

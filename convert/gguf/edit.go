@@ -1,4 +1,4 @@
-package convert
+package gguf
 
 import (
 	"bytes"
@@ -9,30 +9,30 @@ import (
 	"sort"
 )
 
-// edit is a changed copy of a model's header. What is not changed keeps its bytes and its place.
-type edit struct {
+// Edit is a changed copy of a model's header. What is not changed keeps its bytes and its place.
+type Edit struct {
 	f       *File
 	kvs     []KV
-	tensors []Tensor
+	Tensors []Tensor
 	// tail is the length of the data section that the file had before tensors were added to it, 0 if not known.
 	tail uint64
 }
 
-func newEdit(f *File) *edit {
-	return &edit{f: f, kvs: slices.Clone(f.KVs), tensors: slices.Clone(f.Tensors)}
+func NewEdit(f *File) *Edit {
+	return &Edit{f: f, kvs: slices.Clone(f.KVs), Tensors: slices.Clone(f.Tensors)}
 }
 
-// clone is a copy that later changes of e leave alone.
-func (e *edit) clone() *edit {
-	return &edit{f: e.f, kvs: slices.Clone(e.kvs), tensors: slices.Clone(e.tensors), tail: e.tail}
+// Clone is a copy that later changes of e leave alone.
+func (e *Edit) Clone() *Edit {
+	return &Edit{f: e.f, kvs: slices.Clone(e.kvs), Tensors: slices.Clone(e.Tensors), tail: e.tail}
 }
 
-func (e *edit) index(key string) int {
+func (e *Edit) index(key string) int {
 	return slices.IndexFunc(e.kvs, func(kv KV) bool { return kv.Key == key })
 }
 
-// set replaces the key's value where it stands, or appends it.
-func (e *edit) set(key string, value any) {
+// Set replaces the key's value where it stands, or appends it.
+func (e *Edit) Set(key string, value any) {
 	kv := newKV(e.f.Order, key, value)
 	if i := e.index(key); i >= 0 {
 		e.kvs[i] = kv
@@ -41,35 +41,35 @@ func (e *edit) set(key string, value any) {
 	e.kvs = append(e.kvs, kv)
 }
 
-func (e *edit) remove(keys ...string) {
+func (e *Edit) Remove(keys ...string) {
 	e.kvs = slices.DeleteFunc(e.kvs, func(kv KV) bool { return slices.Contains(keys, kv.Key) })
 }
 
-func (e *edit) tensorIndex(name string) int {
-	return slices.IndexFunc(e.tensors, func(t Tensor) bool { return t.Name == name })
+func (e *Edit) tensorIndex(name string) int {
+	return slices.IndexFunc(e.Tensors, func(t Tensor) bool { return t.Name == name })
 }
 
 // setTensor gives an F32 vector these bytes: in place when there is one of the same name and size, else at the end.
-func (e *edit) setTensor(name string, data []byte) {
+func (e *Edit) setTensor(name string, data []byte) {
 	t := Tensor{Name: name, Dims: []uint64{uint64(len(data) / 4)}, Type: TensorF32, Size: uint64(len(data)), part: -1, data: data}
 	if i := e.tensorIndex(name); i >= 0 {
-		if old := &e.tensors[i]; old.Size == t.Size && old.Type == t.Type {
+		if old := &e.Tensors[i]; old.Size == t.Size && old.Type == t.Type {
 			old.data = data
 			return
 		}
 		e.removeTensor(name)
 	}
-	e.tensors = append(e.tensors, t)
+	e.Tensors = append(e.Tensors, t)
 }
 
-func (e *edit) removeTensor(name string) {
-	e.tensors = slices.DeleteFunc(e.tensors, func(t Tensor) bool { return t.Name == name })
+func (e *Edit) removeTensor(name string) {
+	e.Tensors = slices.DeleteFunc(e.Tensors, func(t Tensor) bool { return t.Name == name })
 }
 
-// view is the edited header as a File, to read from. It shares the files of the original.
-func (e *edit) view() *File {
+// View is the edited header as a File, to read from. It shares the files of the original.
+func (e *Edit) View() *File {
 	f := *e.f
-	f.KVs, f.Tensors = e.kvs, e.tensors
+	f.KVs, f.Tensors = e.kvs, e.Tensors
 	return &f
 }
 
@@ -81,18 +81,18 @@ type segment struct {
 	size int64
 }
 
-// plan is an output laid out to the byte before the first one is written.
-type plan struct {
+// Plan is an output laid out to the byte before the first one is written.
+type Plan struct {
 	f        *File
 	segments []segment
-	size     int64
+	Size     int64
 }
 
-func (p *plan) add(s segment) {
+func (p *Plan) add(s segment) {
 	if s.size == 0 {
 		return
 	}
-	p.size += s.size
+	p.Size += s.size
 	// Runs that follow each other in the source become one, so that a model of a thousand tensors is one long copy.
 	if n := len(p.segments); n > 0 {
 		if last := &p.segments[n-1]; s.part >= 0 && last.part == s.part && last.off+last.size == s.off {
@@ -103,25 +103,25 @@ func (p *plan) add(s segment) {
 	p.segments = append(p.segments, s)
 }
 
-func (p *plan) copy(part int, off, size int64) { p.add(segment{part: part, off: off, size: size}) }
-func (p *plan) bytes(b []byte)                 { p.add(segment{part: -1, data: b, size: int64(len(b))}) }
-func (p *plan) zeros(n int64)                  { p.add(segment{part: -1, size: n}) }
+func (p *Plan) copy(part int, off, size int64) { p.add(segment{part: part, off: off, size: size}) }
+func (p *Plan) bytes(b []byte)                 { p.add(segment{part: -1, data: b, size: int64(len(b))}) }
+func (p *Plan) zeros(n int64)                  { p.add(segment{part: -1, size: n}) }
 
-// lay plans the output. Tensors of an ordinary single file keep their offsets; if parts are joined, or a tensor in
+// Lay plans the output. Tensors of an ordinary single file keep their offsets; if parts are joined, or a tensor in
 // the middle goes, the data are packed anew in the same order, each at a multiple of the alignment.
-func (e *edit) lay() (*plan, error) {
+func (e *Edit) Lay() (*Plan, error) {
 	offsets, end := e.offsets()
-	p := &plan{f: e.f}
+	p := &Plan{f: e.f}
 	if err := e.header(p, offsets); err != nil {
 		return nil, err
 	}
 
-	order := make([]int, len(e.tensors))
+	order := make([]int, len(e.Tensors))
 	for i := range order {
 		order[i] = i
 	}
 	sort.SliceStable(order, func(a, b int) bool { return offsets[order[a]] < offsets[order[b]] })
-	base := uint64(p.size)
+	base := uint64(p.Size)
 	at := uint64(0) // within the data section
 	// from and src say what follows at in the source, so that padding is kept as well.
 	from, src := 0, e.f.parts[0].data
@@ -139,7 +139,7 @@ func (e *edit) lay() (*plan, error) {
 		at = to
 	}
 	for _, i := range order {
-		t := &e.tensors[i]
+		t := &e.Tensors[i]
 		gap(offsets[i])
 		if t.data != nil {
 			p.bytes(t.data)
@@ -157,18 +157,18 @@ func (e *edit) lay() (*plan, error) {
 		return nil, fmt.Errorf("convert: %s: laid out %d bytes of data, expected %d", e.f.Path, at, end)
 	}
 	gap(end)
-	if uint64(p.size) != base+end {
-		return nil, fmt.Errorf("convert: %s: planned %d bytes, expected %d", e.f.Path, p.size, base+end)
+	if uint64(p.Size) != base+end {
+		return nil, fmt.Errorf("convert: %s: planned %d bytes, expected %d", e.f.Path, p.Size, base+end)
 	}
 	return p, nil
 }
 
 // offsets places every tensor and gives the length of the data section.
-func (e *edit) offsets() ([]uint64, uint64) {
-	offsets := make([]uint64, len(e.tensors))
+func (e *Edit) offsets() ([]uint64, uint64) {
+	offsets := make([]uint64, len(e.Tensors))
 	kept, added := 0, false
 	last := uint64(0) // end of the kept tensors
-	for _, t := range e.tensors {
+	for _, t := range e.Tensors {
 		if t.part >= 0 {
 			kept++
 			last = max(last, t.Offset+t.Size)
@@ -180,7 +180,7 @@ func (e *edit) offsets() ([]uint64, uint64) {
 	if kept < len(e.f.Tensors) {
 		// Offsets survive the removal of tensors only if those were the last ones.
 		names := make(map[string]bool, kept)
-		for _, t := range e.tensors {
+		for _, t := range e.Tensors {
 			names[t.Name] = t.part >= 0
 		}
 		for _, t := range e.f.Tensors {
@@ -194,10 +194,10 @@ func (e *edit) offsets() ([]uint64, uint64) {
 	place := func(i int) {
 		end = align(end, e.f.Alignment)
 		offsets[i] = end
-		end += e.tensors[i].Size
+		end += e.Tensors[i].Size
 	}
 	if inPlace {
-		for i, t := range e.tensors {
+		for i, t := range e.Tensors {
 			if t.part >= 0 {
 				offsets[i] = t.Offset
 			}
@@ -205,20 +205,20 @@ func (e *edit) offsets() ([]uint64, uint64) {
 		end = last
 	} else {
 		order := make([]int, 0, kept)
-		for i, t := range e.tensors {
+		for i, t := range e.Tensors {
 			if t.part >= 0 {
 				order = append(order, i)
 			}
 		}
 		sort.SliceStable(order, func(a, b int) bool {
-			x, y := &e.tensors[order[a]], &e.tensors[order[b]]
+			x, y := &e.Tensors[order[a]], &e.Tensors[order[b]]
 			return x.part < y.part || x.part == y.part && x.Offset < y.Offset
 		})
 		for _, i := range order {
 			place(i)
 		}
 	}
-	for i, t := range e.tensors {
+	for i, t := range e.Tensors {
 		if t.part < 0 {
 			place(i)
 		}
@@ -236,7 +236,7 @@ func (e *edit) offsets() ([]uint64, uint64) {
 }
 
 // header plans everything before the tensor data, padded to the alignment.
-func (e *edit) header(p *plan, offsets []uint64) error {
+func (e *Edit) header(p *Plan, offsets []uint64) error {
 	var b []byte
 	order := e.f.Order.(binary.AppendByteOrder)
 	str := func(s string) { b = append(order.AppendUint64(b, uint64(len(s))), s...) }
@@ -244,7 +244,7 @@ func (e *edit) header(p *plan, offsets []uint64) error {
 
 	b = append(b, "GGUF"...)
 	b = order.AppendUint32(b, e.f.Version)
-	b = order.AppendUint64(b, uint64(len(e.tensors)))
+	b = order.AppendUint64(b, uint64(len(e.Tensors)))
 	b = order.AppendUint64(b, uint64(len(e.kvs)))
 	for _, kv := range e.kvs {
 		str(kv.Key)
@@ -256,7 +256,7 @@ func (e *edit) header(p *plan, offsets []uint64) error {
 		}
 		b = append(b, kv.raw...)
 	}
-	for i, t := range e.tensors {
+	for i, t := range e.Tensors {
 		str(t.Name)
 		b = order.AppendUint32(b, uint32(len(t.Dims)))
 		for _, d := range t.Dims {
@@ -266,13 +266,13 @@ func (e *edit) header(p *plan, offsets []uint64) error {
 		b = order.AppendUint64(b, offsets[i])
 	}
 	flush()
-	if len(e.kvs) > maxKeys || len(e.tensors) > maxTensors {
+	if len(e.kvs) > maxKeys || len(e.Tensors) > MaxTensors {
 		return fmt.Errorf("%s: %w: no room for the ladder's keys and tensors", e.f.Path, ErrTooLarge)
 	}
 	q := e.f.parts[0]
-	same := len(e.f.parts) == 1 && p.size == q.head // then the padding's bytes are kept too
-	switch pad := int64(align(uint64(p.size), e.f.Alignment)) - p.size; {
-	case len(e.tensors) == 0 && len(e.f.parts) == 1 && q.size < q.data:
+	same := len(e.f.parts) == 1 && p.Size == q.head // then the padding's bytes are kept too
+	switch pad := int64(align(uint64(p.Size), e.f.Alignment)) - p.Size; {
+	case len(e.Tensors) == 0 && len(e.f.parts) == 1 && q.size < q.data:
 		// A file of metadata only may end without padding; it is left as it was.
 		p.copy(0, q.head, q.size-q.head)
 	case same:
@@ -284,7 +284,7 @@ func (e *edit) header(p *plan, offsets []uint64) error {
 }
 
 // reader gives the planned output as a stream; the fast way is plan.write.
-func (p *plan) reader() io.Reader {
+func (p *Plan) reader() io.Reader {
 	rs := make([]io.Reader, len(p.segments))
 	for i, s := range p.segments {
 		switch {
@@ -313,10 +313,10 @@ type Change struct {
 	New string `json:"new,omitempty"` // empty: it is gone
 }
 
-// changes compares the edit with the file.
-func (e *edit) changes() []Change {
+// Changes compares the edit with the file.
+func (e *Edit) Changes() []Change {
 	var cs []Change
-	f := e.view()
+	f := e.View()
 	for _, old := range e.f.KVs {
 		i := e.index(old.Key)
 		switch {
@@ -336,11 +336,11 @@ func (e *edit) changes() []Change {
 		switch i := e.tensorIndex(old.Name); {
 		case i < 0:
 			cs = append(cs, Change{Key: old.Name, Old: describe(&old)})
-		case e.tensors[i].data != nil:
-			cs = append(cs, Change{Key: old.Name, Old: describe(&old), New: describe(&e.tensors[i])})
+		case e.Tensors[i].data != nil:
+			cs = append(cs, Change{Key: old.Name, Old: describe(&old), New: describe(&e.Tensors[i])})
 		}
 	}
-	for _, t := range e.tensors {
+	for _, t := range e.Tensors {
 		if _, ok := e.f.Tensor(t.Name); !ok {
 			cs = append(cs, Change{Key: t.Name, New: describe(&t)})
 		}
@@ -348,4 +348,4 @@ func (e *edit) changes() []Change {
 	return cs
 }
 
-func readFull(p *plan, b []byte) (int, error) { return io.ReadFull(p.reader(), b) }
+func readFull(p *Plan, b []byte) (int, error) { return io.ReadFull(p.reader(), b) }

@@ -1,4 +1,4 @@
-package convert
+package gguf
 
 import (
 	"context"
@@ -18,17 +18,17 @@ const (
 	page  = 4096
 )
 
-// write streams the plan to w, which gets the first byte of the output first. Memory does not grow with the model.
-func (p *plan) write(ctx context.Context, w io.Writer, progress func(done, total int64)) error {
+// Write streams the plan to w, which gets the first byte of the output first. Memory does not grow with the model.
+func (p *Plan) Write(ctx context.Context, w io.Writer, progress func(done, total int64)) error {
 	if progress == nil {
 		progress = func(done, total int64) {}
 	}
-	progress(0, p.size)
+	progress(0, p.Size)
 	var done int64
 	moved := func(n int64) error {
 		startWriteback(w, done, n)
 		done += n
-		progress(done, p.size)
+		progress(done, p.Size)
 		return ctx.Err()
 	}
 	if err := ctx.Err(); err != nil {
@@ -154,8 +154,8 @@ func (q *part) copyBlocks(w io.Writer, off, n, at int64, b *buffers, moved func(
 	return nil
 }
 
-// refuseOverlap is an error when out is one of the input's own files.
-func (f *File) refuseOverlap(out string) error {
+// RefuseOverlap is an error when out is one of the input's own files.
+func (f *File) RefuseOverlap(out string) error {
 	fi, err := os.Stat(out)
 	if err != nil {
 		return nil

@@ -1,4 +1,4 @@
-package convert
+package gguf
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 // tensor reads one tensor's entry.
 func (d *decoder) tensor(seen map[string]struct{}) error {
 	d.key = fmt.Sprintf("tensor %d", len(d.p.tensors)+1)
-	name, err := d.name(maxNameLength)
+	name, err := d.name(MaxNameLength)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (d *decoder) checkTensors() error {
 		}
 		if _, known := tensorTypes[t.Type]; !known {
 			if end < t.Offset || (i+1 < len(order) && end == t.Offset) {
-				return d.fail(ErrOverlap, "with %q", clip(ts[order[i+1]].Name))
+				return d.fail(ErrOverlap, "with %q", Clip(ts[order[i+1]].Name))
 			}
 			t.Size = min(end, space) - t.Offset
 			continue
@@ -101,7 +101,7 @@ func (d *decoder) checkTensors() error {
 			return d.fail(ErrTruncated, "its data end at byte %d of %d of tensor data; the file is damaged or was not downloaded completely", t.Offset+t.Size, space)
 		}
 		if i+1 < len(order) && t.Offset+t.Size > end {
-			return d.fail(ErrOverlap, "with %q", clip(ts[order[i+1]].Name))
+			return d.fail(ErrOverlap, "with %q", Clip(ts[order[i+1]].Name))
 		}
 	}
 	return nil

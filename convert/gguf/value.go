@@ -1,4 +1,4 @@
-package convert
+package gguf
 
 import (
 	"encoding/binary"
@@ -14,8 +14,8 @@ var errNoKey = errors.New("no key")
 // maxRead caps the values and tensors that are read into memory: names, factors, provenance. Tokens never are.
 const maxRead = 4 << 20
 
-// bytesOf gives a value's encoded bytes, from the file if need be.
-func (f *File) bytesOf(kv *KV) ([]byte, error) {
+// BytesOf gives a value's encoded bytes, from the file if need be.
+func (f *File) BytesOf(kv *KV) ([]byte, error) {
 	if kv.raw != nil || kv.size == 0 {
 		return kv.raw, nil
 	}
@@ -31,7 +31,7 @@ func (f *File) bytesOf(kv *KV) ([]byte, error) {
 }
 
 func (f *File) uintOf(kv *KV) (uint64, error) {
-	b, err := f.bytesOf(kv)
+	b, err := f.BytesOf(kv)
 	if err != nil {
 		return 0, err
 	}
@@ -64,7 +64,7 @@ func (f *File) uintOf(kv *KV) (uint64, error) {
 }
 
 func (f *File) floatOf(kv *KV) (float64, error) {
-	b, err := f.bytesOf(kv)
+	b, err := f.BytesOf(kv)
 	if err != nil {
 		return 0, err
 	}
@@ -96,7 +96,7 @@ func (f *File) String(key string) (s string, ok bool, err error) {
 	if kv.Type != TypeString {
 		return "", false, f.bad(kv, ErrValue, "a %s instead of a string", kv.Type)
 	}
-	b, err := f.bytesOf(kv)
+	b, err := f.BytesOf(kv)
 	if err != nil {
 		return "", false, err
 	}
@@ -170,7 +170,7 @@ func (f *File) arrayOf(key string, types ...ValueType) ([]byte, bool, error) {
 	if !ok {
 		return nil, false, f.bad(kv, ErrValue, "an array of %s was expected", types[0])
 	}
-	b, err := f.bytesOf(kv)
+	b, err := f.BytesOf(kv)
 	if err != nil {
 		return nil, false, err
 	}
@@ -179,7 +179,7 @@ func (f *File) arrayOf(key string, types ...ValueType) ([]byte, bool, error) {
 
 // tensorFloats reads a small F32 tensor.
 func (f *File) tensorFloats(t *Tensor) ([]float64, error) {
-	b, err := f.tensorBytes(t)
+	b, err := f.TensorBytes(t)
 	if err != nil {
 		return nil, err
 	}
@@ -193,13 +193,13 @@ func (f *File) tensorFloats(t *Tensor) ([]float64, error) {
 	return xs, nil
 }
 
-// reader reads the data of a tensor of the file.
-func (f *File) reader(t *Tensor) *io.SectionReader {
+// Reader reads the data of a tensor of the file.
+func (f *File) Reader(t *Tensor) *io.SectionReader {
 	p := f.parts[t.part]
 	return io.NewSectionReader(p.src, p.data+int64(t.Offset), int64(t.Size))
 }
 
-func (f *File) tensorBytes(t *Tensor) ([]byte, error) {
+func (f *File) TensorBytes(t *Tensor) ([]byte, error) {
 	if t.data != nil {
 		return t.data, nil
 	}
@@ -208,7 +208,7 @@ func (f *File) tensorBytes(t *Tensor) ([]byte, error) {
 		return nil, fmt.Errorf("%s: tensor %q has %d bytes; factors have at most %d", p.path, t.Name, t.Size, maxRead)
 	}
 	b := make([]byte, t.Size)
-	if _, err := io.ReadFull(f.reader(t), b); err != nil {
+	if _, err := io.ReadFull(f.Reader(t), b); err != nil {
 		return nil, fmt.Errorf("%s: reading tensor %q: %w", p.path, t.Name, err)
 	}
 	return b, nil
@@ -261,11 +261,11 @@ func (f *File) show(kv *KV) string {
 		if kv.size > maxRead {
 			return fmt.Sprintf("string of %d bytes", kv.Len)
 		}
-		b, err := f.bytesOf(kv)
+		b, err := f.BytesOf(kv)
 		if err != nil {
 			return err.Error()
 		}
-		return clip(string(b[8:]))
+		return Clip(string(b[8:]))
 	case TypeArray:
 		return fmt.Sprintf("%d x %s", kv.Len, kv.Elem)
 	case TypeFloat32, TypeFloat64:
@@ -275,7 +275,7 @@ func (f *File) show(kv *KV) string {
 		}
 		return fmt.Sprintf("%.6g", x)
 	case TypeBool:
-		b, err := f.bytesOf(kv)
+		b, err := f.BytesOf(kv)
 		if err != nil {
 			return err.Error()
 		}
@@ -288,8 +288,8 @@ func (f *File) show(kv *KV) string {
 	return fmt.Sprint(n)
 }
 
-// floatBytes encodes values as the data of an F32 tensor.
-func floatBytes(order binary.ByteOrder, xs []float64) []byte {
+// FloatBytes encodes values as the data of an F32 tensor.
+func FloatBytes(order binary.ByteOrder, xs []float64) []byte {
 	b := make([]byte, 4*len(xs))
 	for i, x := range xs {
 		order.PutUint32(b[4*i:], math.Float32bits(float32(x)))

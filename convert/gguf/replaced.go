@@ -1,4 +1,4 @@
-package convert
+package gguf
 
 import (
 	"bytes"
@@ -42,17 +42,17 @@ type replacedTensor struct {
 	Data []byte `json:"data"`
 }
 
-// record compares the header before and after, and puts what is needed to go back into the edit.
-func (e *edit) record(before *edit, arch string) error {
+// Record compares the header before and after, and puts what is needed to go back into the edit.
+func (e *Edit) Record(before *Edit, arch string) error {
 	r := replaced{Version: 1}
-	f := before.view()
+	f := before.View()
 	for i, old := range before.kvs {
 		j := e.index(old.Key)
-		row := strings.HasPrefix(old.Key, ladderKey(arch, "")) // row 0 of the model: undo removes all such keys first
+		row := strings.HasPrefix(old.Key, LadderKey(arch, "")) // row 0 of the model: undo removes all such keys first
 		if !row && j >= 0 && same(&old, &e.kvs[j]) {
 			continue
 		}
-		raw, err := f.bytesOf(&old)
+		raw, err := f.BytesOf(&old)
 		if err != nil {
 			return err
 		}
@@ -63,27 +63,27 @@ func (e *edit) record(before *edit, arch string) error {
 		r.Keys = append(r.Keys, k)
 	}
 	for _, kv := range e.kvs {
-		if before.index(kv.Key) < 0 && !strings.HasPrefix(kv.Key, ladderKey(arch, "")) {
+		if before.index(kv.Key) < 0 && !strings.HasPrefix(kv.Key, LadderKey(arch, "")) {
 			r.Added = append(r.Added, kv.Key)
 		}
 	}
 	added := false
-	for _, t := range e.tensors {
+	for _, t := range e.Tensors {
 		if before.tensorIndex(t.Name) < 0 {
 			r.AddedTensors = append(r.AddedTensors, t.Name)
 			added = true
 		}
 	}
-	for _, old := range before.tensors {
+	for _, old := range before.Tensors {
 		i := e.tensorIndex(old.Name)
-		if i >= 0 && e.tensors[i].data == nil {
+		if i >= 0 && e.Tensors[i].data == nil {
 			continue
 		}
-		data, err := e.f.tensorBytes(&old)
+		data, err := e.f.TensorBytes(&old)
 		if err != nil {
 			return err
 		}
-		if i >= 0 && bytes.Equal(e.tensors[i].data, data) {
+		if i >= 0 && bytes.Equal(e.Tensors[i].data, data) {
 			continue
 		}
 		r.Tensors = append(r.Tensors, replacedTensor{old.Name, data})
@@ -98,7 +98,7 @@ func (e *edit) record(before *edit, arch string) error {
 	if err != nil {
 		return err
 	}
-	e.set(ladderKey(arch, "replaced"), string(b))
+	e.Set(LadderKey(arch, "replaced"), string(b))
 	return nil
 }
 
@@ -109,15 +109,15 @@ func same(a, b *KV) bool {
 	return a.Type == b.Type && bytes.Equal(a.raw, b.raw)
 }
 
-// undo takes a ladder out of the edit. It reports false when the file does not say what it was like before; then the
+// Undo takes a ladder out of the edit. It reports false when the file does not say what it was like before; then the
 // ladder's keys are gone and all else is as it was.
-func (e *edit) undo(arch string) (bool, error) {
-	key := ladderKey(arch, "replaced")
+func (e *Edit) Undo(arch string) (bool, error) {
+	key := LadderKey(arch, "replaced")
 	text, ok, err := e.f.String(key)
 	if err != nil {
 		return false, err
 	}
-	e.kvs = slices.DeleteFunc(e.kvs, func(kv KV) bool { return strings.HasPrefix(kv.Key, ladderKey(arch, "")) })
+	e.kvs = slices.DeleteFunc(e.kvs, func(kv KV) bool { return strings.HasPrefix(kv.Key, LadderKey(arch, "")) })
 	if !ok {
 		return false, nil
 	}
@@ -135,17 +135,17 @@ func (e *edit) undo(arch string) (bool, error) {
 	foreign := func(key string) bool { return !strings.HasPrefix(key, arch+".") }
 	for _, key := range r.Added {
 		if foreign(key) {
-			return fail("it names %q", clip(key))
+			return fail("it names %q", Clip(key))
 		}
 	}
-	e.remove(r.Added...)
+	e.Remove(r.Added...)
 	for _, k := range r.Keys {
 		if foreign(k.Key) {
-			return fail("it names %q", clip(k.Key))
+			return fail("it names %q", Clip(k.Key))
 		}
 		kv := KV{Key: k.Key, Type: k.Type, Elem: k.Elem, Len: k.Len, raw: k.Raw, size: int64(len(k.Raw))}
 		if err := check(&kv, e.f); err != nil {
-			return fail("the old value of %q cannot be: %v", clip(k.Key), err)
+			return fail("the old value of %q cannot be: %v", Clip(k.Key), err)
 		}
 		i := e.index(k.Key)
 		switch {
@@ -154,19 +154,19 @@ func (e *edit) undo(arch string) (bool, error) {
 		case k.Index != nil && i < 0 && *k.Index >= 0 && *k.Index <= len(e.kvs):
 			e.kvs = slices.Insert(e.kvs, *k.Index, kv)
 		default:
-			return fail("the key %q is not where it should be", clip(k.Key))
+			return fail("the key %q is not where it should be", Clip(k.Key))
 		}
 	}
-	factors := []string{tensorRopeFreqs, tensorRopeLong, tensorRopeShort}
+	factors := []string{TensorRopeFreqs, TensorRopeLong, TensorRopeShort}
 	for _, name := range r.AddedTensors {
 		if !slices.Contains(factors, name) {
-			return fail("it names the tensor %q", clip(name))
+			return fail("it names the tensor %q", Clip(name))
 		}
 		e.removeTensor(name)
 	}
 	for _, t := range r.Tensors {
 		if len(t.Data) == 0 || len(t.Data)%4 != 0 || !slices.Contains(factors, t.Name) {
-			return fail("tensor %q of %d bytes", clip(t.Name), len(t.Data))
+			return fail("tensor %q of %d bytes", Clip(t.Name), len(t.Data))
 		}
 		e.setTensor(t.Name, t.Data)
 	}
@@ -176,17 +176,17 @@ func (e *edit) undo(arch string) (bool, error) {
 
 // check decodes a recorded value on its own, so that a damaged record cannot make a damaged file.
 func check(kv *KV, f *File) error {
-	fx := newEdit(&File{Path: "record", Version: 3, Order: f.Order, Alignment: 32, parts: []*part{{}}})
+	fx := NewEdit(&File{Path: "record", Version: 3, Order: f.Order, Alignment: 32, parts: []*part{{}}})
 	fx.kvs = []KV{*kv}
-	p, err := fx.lay()
+	p, err := fx.Lay()
 	if err != nil {
 		return err
 	}
-	b := make([]byte, p.size)
+	b := make([]byte, p.Size)
 	if _, err := readFull(p, b); err != nil {
 		return err
 	}
-	q, err := decode(bytes.NewReader(b), p.size, "record")
+	q, err := decode(bytes.NewReader(b), p.Size, "record")
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package convert
+package hf
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"github.com/longrope/longrope/convert/gguf"
 )
 
 // maxConfig bounds the JSON files of a checkpoint that are read whole. Multimodal ones have some hundred kilobytes.
@@ -92,7 +94,7 @@ func (d *jsonDoc) object(at int) ([]member, error) {
 		}
 		m.key, m.key1 = token.(string), at+int(dec.InputOffset()) // the key of an object is a string
 		if seen[m.key] {
-			return fail(fmt.Errorf("the key %q occurs twice", clip(m.key)))
+			return fail(fmt.Errorf("the key %q occurs twice", gguf.Clip(m.key)))
 		}
 		seen[m.key] = true
 		var raw json.RawMessage

@@ -1,4 +1,4 @@
-package convert
+package gguf
 
 import (
 	"errors"
@@ -43,8 +43,8 @@ func openSplit(path string, first *part) (parts []*part, err error) {
 	if n, _ := strconv.ParseUint(m[3], 10, 64); n != count {
 		return nil, fail(first, "the file says %d parts, its name %d", count, n)
 	}
-	if count > maxParts {
-		return nil, fail(first, "%d parts, %d is the most", count, maxParts)
+	if count > MaxParts {
+		return nil, fail(first, "%d parts, %d is the most", count, MaxParts)
 	}
 	defer func() {
 		if err != nil {

@@ -1,4 +1,4 @@
-package convert
+package hf
 
 import (
 	"encoding/json"
@@ -13,47 +13,48 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/longrope/longrope/convert/gguf"
 	"github.com/longrope/longrope/ropescale"
 )
 
 // The files of a checkpoint folder that this package reads or writes.
 const (
-	fileConfig = "config.json"
-	fileLadder = "longrope.json"
-	fileIndex  = "model.safetensors.index.json"
+	ConfigFile = "config.json"
+	LadderFile = "longrope.json"
+	IndexFile  = "model.safetensors.index.json"
 	fileSingle = "model.safetensors"
 )
 
 // ErrNoWeights: a checkpoint folder without safetensors.
 var ErrNoWeights = errors.New("no safetensors in the folder")
 
-// checkpoint is a Hugging Face checkpoint folder, opened and found whole.
-type checkpoint struct {
-	dir    string
+// Checkpoint is a Hugging Face checkpoint folder, opened and found whole.
+type Checkpoint struct {
+	Dir    string
 	config *jsonDoc // as it stands
 	plain  *jsonDoc // as it was before a conversion by this package; the same as config without one
-	arch   string   // architectures[0]
+	Arch   string   // architectures[0]
 	inside string   // key of the object with the language model's parameters; "": the top
-	shards []*shard
-	rope   *hfRope // what plain says
-	now    *hfRope // what config says
-	ladder *ropescale.Ladder
+	Shards []*shard
+	Rope   *Rope // what plain says
+	Now    *Rope // what config says
+	Ladder *ropescale.Ladder
 }
 
-// isCheckpoint says that a folder holds a config.json.
-func isCheckpoint(dir string) bool {
+// IsCheckpoint says that a folder holds a config.json.
+func IsCheckpoint(dir string) bool {
 	fi, err := os.Stat(dir)
 	if err != nil || !fi.IsDir() {
 		return false
 	}
-	_, err = os.Stat(filepath.Join(dir, fileConfig))
+	_, err = os.Stat(filepath.Join(dir, ConfigFile))
 	return err == nil
 }
 
-func openCheckpoint(dir string) (*checkpoint, error) {
-	c := &checkpoint{dir: dir}
+func Open(dir string) (*Checkpoint, error) {
+	c := &Checkpoint{Dir: dir}
 	var err error
-	if c.config, err = readDoc(filepath.Join(dir, fileConfig)); err != nil {
+	if c.config, err = readDoc(filepath.Join(dir, ConfigFile)); err != nil {
 		return nil, err
 	}
 	var archs []string
@@ -63,7 +64,7 @@ func openCheckpoint(dir string) (*checkpoint, error) {
 	if len(archs) == 0 {
 		return nil, fmt.Errorf("%s: no architectures: not the configuration of a model", c.config.path)
 	}
-	c.arch = archs[0]
+	c.Arch = archs[0]
 	if c.inside, err = textObject(c.config); err != nil {
 		return nil, err
 	}
@@ -72,14 +73,14 @@ func openCheckpoint(dir string) (*checkpoint, error) {
 	} else if len(members) == 0 {
 		return nil, fmt.Errorf("%s: %s is empty", c.config.path, c.inside)
 	}
-	if c.now, err = readHFRope(c.config, c.inside); err != nil {
+	if c.Now, err = readRope(c.config, c.inside); err != nil {
 		return nil, err
 	}
-	c.plain, c.rope = c.config, c.now
+	c.plain, c.Rope = c.config, c.Now
 	if err := c.readLadder(); err != nil {
 		return nil, err
 	}
-	if c.shards, err = openShards(dir); err != nil {
+	if c.Shards, err = openShards(dir); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -97,7 +98,7 @@ func readDoc(path string) (*jsonDoc, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if len(b) > maxConfig {
-		return nil, fmt.Errorf("%s: %w: more than %d bytes", path, ErrTooLarge, maxConfig)
+		return nil, fmt.Errorf("%s: %w: more than %d bytes", path, gguf.ErrTooLarge, maxConfig)
 	}
 	return parseJSON(path, b)
 }
@@ -115,7 +116,7 @@ func textObject(d *jsonDoc) (string, error) {
 }
 
 // object gives the members of that object.
-func (c *checkpoint) object(d *jsonDoc) ([]member, error) {
+func (c *Checkpoint) object(d *jsonDoc) ([]member, error) {
 	if c.inside == "" {
 		return d.top, nil
 	}
@@ -133,8 +134,8 @@ type carried struct {
 const keyReplaced = "replaced"
 
 // readLadder reads longrope.json, with which a conversion by this package leaves what config.json cannot say.
-func (c *checkpoint) readLadder() error {
-	path := filepath.Join(c.dir, fileLadder)
+func (c *Checkpoint) readLadder() error {
+	path := filepath.Join(c.Dir, LadderFile)
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -148,7 +149,7 @@ func (c *checkpoint) readLadder() error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	stale := func(format string, args ...any) error {
-		return fmt.Errorf("%s does not belong to %s: %s; remove it, or convert the original checkpoint again", path, fileConfig, fmt.Sprintf(format, args...))
+		return fmt.Errorf("%s does not belong to %s: %s; remove it, or convert the original checkpoint again", path, ConfigFile, fmt.Sprintf(format, args...))
 	}
 	raw, ok := l.Extra[keyReplaced]
 	if !ok {
@@ -161,25 +162,25 @@ func (c *checkpoint) readLadder() error {
 	if old.Inside != c.inside {
 		return stale("it is for the object %q", old.Inside)
 	}
-	if c.now.kind != "longrope" || c.now.long == nil {
-		return stale("there the rope type is %q", c.now.kind)
+	if c.Now.Kind != "longrope" || c.Now.Long == nil {
+		return stale("there the rope type is %q", c.Now.Kind)
 	}
 	if !slices.ContainsFunc(l.Rungs, func(g ropescale.Rung) bool {
-		return g.Length == c.now.context && closeTo(g.Factors, c.now.long.Factors)
+		return g.Length == c.Now.Context && closeTo(g.Factors, c.Now.Long.Factors)
 	}) {
-		return stale("none of its rungs has the long_factor for %d tokens", c.now.context)
+		return stale("none of its rungs has the long_factor for %d tokens", c.Now.Context)
 	}
 	if c.plain, err = c.undo(old); err != nil {
 		return stale("%v", err)
 	}
-	if c.rope, err = readHFRope(c.plain, c.inside); err != nil {
+	if c.Rope, err = readRope(c.plain, c.inside); err != nil {
 		return stale("%v", err)
 	}
-	if c.rope.rope.OriginalContextLength < l.OriginalContextLength {
-		return stale("the model was trained for %d tokens, the ladder is for %d", c.rope.rope.OriginalContextLength, l.OriginalContextLength)
+	if c.Rope.Rope.OriginalContextLength < l.OriginalContextLength {
+		return stale("the model was trained for %d tokens, the ladder is for %d", c.Rope.Rope.OriginalContextLength, l.OriginalContextLength)
 	}
 	delete(l.Extra, keyReplaced)
-	c.ladder = l
+	c.Ladder = l
 	return nil
 }
 
@@ -189,7 +190,7 @@ func closeTo(a, b []float64) bool {
 }
 
 // undo gives config.json as it was.
-func (c *checkpoint) undo(old carried) (*jsonDoc, error) {
+func (c *Checkpoint) undo(old carried) (*jsonDoc, error) {
 	members, err := c.object(c.config)
 	if err != nil {
 		return nil, err
@@ -199,9 +200,9 @@ func (c *checkpoint) undo(old carried) (*jsonDoc, error) {
 		_, there := find(members, key)
 		switch {
 		case !slices.Contains(configKeys, key):
-			return nil, fmt.Errorf("it names the key %q", clip(key))
+			return nil, fmt.Errorf("it names the key %q", gguf.Clip(key))
 		case !there:
-			return nil, fmt.Errorf("%s has no key %s", fileConfig, key)
+			return nil, fmt.Errorf("%s has no key %s", ConfigFile, key)
 		case value == nil:
 			e.remove(key)
 		case !json.Valid([]byte(*value)):
@@ -216,7 +217,7 @@ func (c *checkpoint) undo(old carried) (*jsonDoc, error) {
 // openShards finds the weights and checks that they are all there: those of the index if there is one, else
 // model.safetensors, else every safetensors file.
 func openShards(dir string) ([]*shard, error) {
-	index, err := readDoc(filepath.Join(dir, fileIndex))
+	index, err := readDoc(filepath.Join(dir, IndexFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		paths := []string{filepath.Join(dir, fileSingle)}
 		if _, err := os.Stat(paths[0]); err != nil {
@@ -242,12 +243,12 @@ func openShards(dir string) ([]*shard, error) {
 	files := make(map[string]bool)
 	for tensor, file := range weights {
 		if filepath.Base(file) != file || !strings.HasSuffix(file, ".safetensors") {
-			return nil, fmt.Errorf("%s: %q: %q is no name of a safetensors file in the folder", index.path, clip(tensor), clip(file))
+			return nil, fmt.Errorf("%s: %q: %q is no name of a safetensors file in the folder", index.path, gguf.Clip(tensor), gguf.Clip(file))
 		}
 		files[file] = true
 	}
-	if len(files) > maxParts {
-		return nil, fmt.Errorf("%s: %w: %d files, %d is the most", index.path, ErrTooLarge, len(files), maxParts)
+	if len(files) > gguf.MaxParts {
+		return nil, fmt.Errorf("%s: %w: %d files, %d is the most", index.path, gguf.ErrTooLarge, len(files), gguf.MaxParts)
 	}
 	var paths []string
 	for file := range files {
@@ -256,23 +257,23 @@ func openShards(dir string) ([]*shard, error) {
 	sort.Strings(paths)
 	shards, err := openAll(paths)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w; %s names it: the checkpoint was not downloaded completely", err, fileIndex)
+		return nil, fmt.Errorf("%w; %s names it: the checkpoint was not downloaded completely", err, IndexFile)
 	}
 	if err != nil {
 		return nil, err
 	}
 	where := make(map[string]string)
 	for _, s := range shards {
-		for _, t := range s.tensors {
+		for _, t := range s.Tensors {
 			if other, twice := where[t.name]; twice {
-				return nil, &FormatError{Path: s.path, Key: t.name, Detail: "and in " + other, Err: ErrDuplicate}
+				return nil, &gguf.FormatError{Path: s.Path, Key: t.name, Detail: "and in " + other, Err: gguf.ErrDuplicate}
 			}
-			where[t.name] = filepath.Base(s.path)
+			where[t.name] = filepath.Base(s.Path)
 		}
 	}
 	for tensor, file := range weights {
 		if where[tensor] != file {
-			return nil, fmt.Errorf("%s: tensor %q is not in %s", index.path, clip(tensor), file)
+			return nil, fmt.Errorf("%s: tensor %q is not in %s", index.path, gguf.Clip(tensor), file)
 		}
 	}
 	return shards, nil
@@ -295,11 +296,11 @@ func globEscape(dir string) string {
 	return strings.NewReplacer("*", "[*]", "?", "[?]", "[", "[[]").Replace(dir)
 }
 
-// configPath is the path of config.json.
-func (c *checkpoint) configPath() string { return c.config.path }
+// ConfigPath is the path of config.json.
+func (c *Checkpoint) ConfigPath() string { return c.config.path }
 
-// intOf is an integer of config.json; 0 when it is missing or cannot be read, for what is shown and no more.
-func (c *checkpoint) intOf(key string) int {
+// IntOf is an integer of config.json; 0 when it is missing or cannot be read, for what is shown and no more.
+func (c *Checkpoint) IntOf(key string) int {
 	n := 0
 	if members, err := c.object(c.config); err == nil {
 		_, _ = c.config.decode(members, key, &n)
@@ -307,32 +308,32 @@ func (c *checkpoint) intOf(key string) int {
 	return n
 }
 
-// size is that of the weights, in bytes.
-func (c *checkpoint) size() (n int64) {
-	for _, s := range c.shards {
-		n += s.size
+// Size is that of the weights, in bytes.
+func (c *Checkpoint) Size() (n int64) {
+	for _, s := range c.Shards {
+		n += s.Size
 	}
 	return n
 }
 
-// asRun is what transformers makes of a longrope config, see hfRope.asRun; nil for other models.
-func (c *checkpoint) asRun() *ropescale.Ladder {
+// AsRun is what transformers makes of a longrope config, see hfRope.asRun; nil for other models.
+func (c *Checkpoint) AsRun() *ropescale.Ladder {
 	// Another scale of attention, of a folder that lost mscale_all_dim, is no matter of factors.
-	if math.Abs(c.now.softmax-c.rope.softmax) > 1e-9 {
+	if math.Abs(c.Now.softmax-c.Rope.softmax) > 1e-9 {
 		return nil
 	}
-	return c.now.asRun()
+	return c.Now.asRun()
 }
 
-// carried is the ladder that the checkpoint comes with: this package's, or the one that its authors trained; nil for none.
-func (c *checkpoint) carried() *ropescale.Ladder {
+// Carried is the ladder that the checkpoint comes with: this package's, or the one that its authors trained; nil for none.
+func (c *Checkpoint) Carried() *ropescale.Ladder {
 	switch {
-	case c.ladder != nil:
-		return c.ladder
-	case c.rope.long != nil:
+	case c.Ladder != nil:
+		return c.Ladder
+	case c.Rope.Long != nil:
 		return &ropescale.Ladder{
-			Version: ropescale.LadderVersion, OriginalContextLength: c.rope.rope.OriginalContextLength,
-			RopeDimensionCount: c.rope.rope.Dims, Rungs: []ropescale.Rung{*c.rope.long},
+			Version: ropescale.LadderVersion, OriginalContextLength: c.Rope.Rope.OriginalContextLength,
+			RopeDimensionCount: c.Rope.Rope.Dims, Rungs: []ropescale.Rung{*c.Rope.Long},
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package convert
+package hf
 
 import (
 	"cmp"
@@ -6,31 +6,32 @@ import (
 	"math"
 	"slices"
 
+	"github.com/longrope/longrope/convert/gguf"
 	"github.com/longrope/longrope/ropescale"
 )
 
-// hfRope is the RoPE that a config.json describes, as transformers 5 computes it.
-type hfRope struct {
+// Rope is the RoPE that a config.json describes, as transformers 5 computes it.
+type Rope struct {
 	// kind is rope_type, with "su" read as longrope; "default" without one.
-	kind string
+	Kind string
 	// known says that base is all of the model's RoPE: not with sections of mrope, nor with a type
 	// that this program does not know (unknown).
-	known, unknown bool
-	rope           ropescale.Rope // L is original_max_position_embeddings for longrope, max_position_embeddings for the others
-	context        int            // max_position_embeddings
-	base           ropescale.Rung // row 0
-	long           *ropescale.Rung
+	Known, unknown bool
+	Rope           ropescale.Rope // L is original_max_position_embeddings for longrope, max_position_embeddings for the others
+	Context        int            // max_position_embeddings
+	Base           ropescale.Rung // row 0
+	Long           *ropescale.Rung
 	// attention is the one attention factor that transformers has for a longrope model, at every length.
 	attention float64
 	// perLength says that the factor follows the length nevertheless, as in Phi-3.5 MoE.
 	perLength bool
 	// local says that layers without a window have no RoPE.
-	local bool
+	Local bool
 	// partial is the share of a head that rotates.
 	partial float64
 	// headDim is the width of a head, 0 for a model whose heads have parts (qk_rope_head_dim); classHeadDim
 	// says that it is the model class's own. heads is their number.
-	headDim, heads, hidden int
+	headDim, heads, Hidden int
 	classHeadDim           bool
 	// byLayerType says that transformers 5 wants rope_parameters by type of layer.
 	byLayerType bool
@@ -38,12 +39,12 @@ type hfRope struct {
 	softmax, mscaleAllDim float64
 	givenFactor           *float64
 	// factor and original are those of YaRN.
-	factor   float64
-	original int
+	Factor   float64
+	Original int
 }
 
-// hfParams are the fields of rope_scaling and rope_parameters.
-type hfParams struct {
+// params are the fields of rope_scaling and rope_parameters.
+type params struct {
 	RopeType        string    `json:"rope_type"`
 	Type            string    `json:"type"`
 	Theta           *float64  `json:"rope_theta"`
@@ -68,40 +69,40 @@ type hfParams struct {
 // readHFRope reads a config.json the way transformers does: rope_scaling, the name of its version 4, wins over
 // rope_parameters, that of version 5 (RotaryEmbeddingConfigMixin); rope_parameters may be given for each type of layer,
 // of which the full ones are those that a ladder reaches. A field that is missing is that of the model's class.
-func readHFRope(d *jsonDoc, inside string) (*hfRope, error) {
-	f, err := readHFFields(d, inside)
+func readRope(d *jsonDoc, inside string) (*Rope, error) {
+	f, err := readFields(d, inside)
 	if err != nil {
 		return nil, err
 	}
-	fail := func(format string, args ...any) (*hfRope, error) {
+	fail := func(format string, args ...any) (*Rope, error) {
 		return nil, fmt.Errorf("%s: %s", d.path, fmt.Sprintf(format, args...))
 	}
 	p := f.params
-	r := &hfRope{
-		kind: p.RopeType, known: true, context: f.context, perLength: f.kind == "phimoe",
-		local: slices.Contains(localRoPEModels, f.kind), byLayerType: f.byLayerType, heads: f.heads, hidden: f.hidden, softmax: p.softmax(),
+	r := &Rope{
+		Kind: p.RopeType, Known: true, Context: f.context, perLength: f.kind == "phimoe",
+		Local: slices.Contains(localRoPEModels, f.kind), byLayerType: f.byLayerType, heads: f.heads, Hidden: f.hidden, softmax: p.softmax(),
 	}
-	if r.kind == "" {
-		r.kind = p.Type
+	if r.Kind == "" {
+		r.Kind = p.Type
 	}
-	switch r.kind {
+	switch r.Kind {
 	case "":
-		r.kind = "default"
+		r.Kind = "default"
 	case "su":
-		r.kind = "longrope"
+		r.Kind = "longrope"
 	case "yarn":
 		// Phi-3's first name for it; without factors transformers refuses the model, and others take YaRN.
 		if p.ShortFactor != nil && (f.kind == "phi3" || f.kind == "phimoe") {
-			r.kind = "longrope"
+			r.Kind = "longrope"
 		}
 	case "mrope":
-		r.kind = "default"
-		r.known = false
+		r.Kind = "default"
+		r.Known = false
 	}
 	if p.MropeSection != nil {
-		r.known = false
+		r.Known = false
 	}
-	if r.kind != "default" {
+	if r.Kind != "default" {
 		r.mscaleAllDim, r.givenFactor = p.MscaleAllDim, p.Factor
 	}
 	dims, err := f.dims(d)
@@ -112,42 +113,42 @@ func readHFRope(d *jsonDoc, inside string) (*hfRope, error) {
 		r.headDim, r.classHeadDim = f.headDim, f.classHeadDim
 	}
 	r.partial = f.partial
-	r.rope = ropescale.Rope{Dims: dims, FreqBase: f.theta, OriginalContextLength: f.context}
-	if err := r.rope.Validate(); err != nil {
+	r.Rope = ropescale.Rope{Dims: dims, FreqBase: f.theta, OriginalContextLength: f.context}
+	if err := r.Rope.Validate(); err != nil {
 		return fail("%v", err)
 	}
 	if f.original != 0 { // standardize_rope_params: Phi-3's place has priority
 		p.Original = &f.original
 	}
-	if r.kind == "longrope" && p.Original != nil {
-		r.rope.OriginalContextLength = *p.Original
-		if err := r.rope.Validate(); err != nil {
+	if r.Kind == "longrope" && p.Original != nil {
+		r.Rope.OriginalContextLength = *p.Original
+		if err := r.Rope.Validate(); err != nil {
 			return fail("original_max_position_embeddings: %v", err)
 		}
 	}
 	if err := r.scale(p); err != nil {
-		return fail("%s: %v", r.kind, err)
+		return fail("%s: %v", r.Kind, err)
 	}
 	return r, nil
 }
 
-// hfFields are the fields of a config.json that RoPE depends on, those of the model's class in place
+// fields are the fields of a config.json that RoPE depends on, those of the model's class in place
 // of those that are missing.
-type hfFields struct {
+type fields struct {
 	kind                           string // model_type
 	context, original              int
 	hidden, heads, headDim, qkRope int
 	rotating                       int // rotary_dim
 	theta, partial                 float64
-	params                         hfParams
+	params                         params
 	classHeadDim                   bool // head_dim is the class's own, and not hidden_size/num_attention_heads
 	byLayerType                    bool
 	has                            map[string]bool // keys that the file has
 }
 
-func readHFFields(d *jsonDoc, inside string) (*hfFields, error) {
+func readFields(d *jsonDoc, inside string) (*fields, error) {
 	members := d.top
-	f := &hfFields{has: make(map[string]bool)}
+	f := &fields{has: make(map[string]bool)}
 	if _, err := d.decode(members, "model_type", &f.kind); err != nil {
 		return nil, err
 	}
@@ -200,23 +201,23 @@ func readHFFields(d *jsonDoc, inside string) (*hfFields, error) {
 	f.theta, f.partial = cmp.Or(f.theta, base), cmp.Or(partials[:]...)
 	var given bool
 	var err error
-	if f.params, given, err = readHFParams(d, members); err != nil {
+	if f.params, given, err = readParams(d, members); err != nil {
 		return nil, err
 	}
 	return f, f.complete(d, defaultsOf(f.kind), given)
 }
 
 func noRoPE(d *jsonDoc, kind string) error {
-	return fmt.Errorf("%s: %w: %s has another way to give tokens positions, or none", d.path, ErrNoRoPE, kind)
+	return fmt.Errorf("%s: %w: %s has another way to give tokens positions, or none", d.path, gguf.ErrNoRoPE, kind)
 }
 
 // complete takes what is missing from the model's class. given says that the file has parameters of RoPE.
-func (f *hfFields) complete(d *jsonDoc, def *hfDefaults, given bool) error {
+func (f *fields) complete(d *jsonDoc, def *classDefaults, given bool) error {
 	p := &f.params
 	if def != nil {
 		switch {
 		case def.Rope == nil && def.Rotating > 0:
-			return fmt.Errorf("%s: transformers rotates %s in a way of its own, which takes no factors from %s", d.path, f.kind, fileConfig)
+			return fmt.Errorf("%s: transformers rotates %s in a way of its own, which takes no factors from %s", d.path, f.kind, ConfigFile)
 		case def.Rope == nil:
 			return noRoPE(d, f.kind)
 		}
@@ -265,7 +266,7 @@ func (f *hfFields) complete(d *jsonDoc, def *hfDefaults, given bool) error {
 }
 
 // dims are the dimensions of a head that rotate.
-func (f *hfFields) dims(d *jsonDoc) (int, error) {
+func (f *fields) dims(d *jsonDoc) (int, error) {
 	if f.headDim == 0 && f.heads > 0 {
 		f.headDim = f.hidden / f.heads
 	}
@@ -284,7 +285,7 @@ func (f *hfFields) dims(d *jsonDoc) (int, error) {
 
 // softmax is what DeepSeek's models multiply the scale of attention by (yarn_apply_mscale), of the
 // parts of a head that do not rotate too: 1 for the others.
-func (p *hfParams) softmax() float64 {
+func (p *params) softmax() float64 {
 	if p.Factor == nil || p.MscaleAllDim == 0 || *p.Factor <= 1 {
 		return 1
 	}
@@ -293,7 +294,7 @@ func (p *hfParams) softmax() float64 {
 }
 
 // readHFParams finds the scaling's parameters; all zero and false without any.
-func readHFParams(d *jsonDoc, members []member) (p hfParams, given bool, err error) {
+func readParams(d *jsonDoc, members []member) (p params, given bool, err error) {
 	scaling, err := d.sub(members, "rope_scaling")
 	if err != nil {
 		return p, false, err
@@ -307,7 +308,7 @@ func readHFParams(d *jsonDoc, members []member) (p hfParams, given bool, err err
 	if err != nil || len(parameters) == 0 {
 		return p, len(scaling) > 0, err
 	}
-	var q hfParams
+	var q params
 	if _, nested := find(parameters, "full_attention"); nested {
 		_, err = d.decode(parameters, "full_attention", &q)
 	} else {
@@ -327,9 +328,9 @@ func readHFParams(d *jsonDoc, members []member) (p hfParams, given bool, err err
 }
 
 // scale computes row 0, and for longrope the rung beyond L (transformers, modeling_rope_utils.py).
-func (r *hfRope) scale(p hfParams) (err error) {
-	L := r.rope.OriginalContextLength
-	r.base = r.rope.Identity(L)
+func (r *Rope) scale(p params) (err error) {
+	L := r.Rope.OriginalContextLength
+	r.Base = r.Rope.Identity(L)
 	factor := 1.0
 	if p.Factor != nil {
 		factor = *p.Factor
@@ -337,26 +338,26 @@ func (r *hfRope) scale(p hfParams) (err error) {
 	if !(factor > 0) || math.IsInf(factor, 0) {
 		return fmt.Errorf("factor is %g, want a positive number", factor)
 	}
-	orig := r.rope
+	orig := r.Rope
 	if p.Original != nil {
 		orig.OriginalContextLength = *p.Original
 	}
-	switch r.kind {
+	switch r.Kind {
 	case "default", "dynamic": // dynamic does nothing up to max_position_embeddings, which is L
 	case "linear":
-		for i := range r.base.Factors {
-			r.base.Factors[i] = factor
+		for i := range r.Base.Factors {
+			r.Base.Factors[i] = factor
 		}
 	case "llama3":
-		r.base, err = ropescale.Llama3(r.rope, ropescale.Llama3Params{
+		r.Base, err = ropescale.Llama3(r.Rope, ropescale.Llama3Params{
 			Factor: factor, LowFreqFactor: p.LowFreqFactor,
 			HighFreqFactor: p.HighFreqFactor, OriginalContextLength: orig.OriginalContextLength,
 		})
 	case "yarn":
 		if p.Factor == nil { // transformers: max_position_embeddings over the original length
-			factor = float64(r.context) / float64(orig.OriginalContextLength)
+			factor = float64(r.Context) / float64(orig.OriginalContextLength)
 		}
-		r.factor, r.original = factor, orig.OriginalContextLength
+		r.Factor, r.Original = factor, orig.OriginalContextLength
 		o := ropescale.MethodOptions{BetaFast: p.BetaFast, BetaSlow: p.BetaSlow, ExactRamp: p.Truncate != nil && !*p.Truncate}
 		switch {
 		case p.AttentionFactor != nil:
@@ -364,28 +365,28 @@ func (r *hfRope) scale(p hfParams) (err error) {
 		case p.Mscale != 0 && p.MscaleAllDim != 0 && factor > 1:
 			o.AttentionFactor = (0.1*p.Mscale*math.Log(factor) + 1) / (0.1*p.MscaleAllDim*math.Log(factor) + 1)
 		}
-		if r.base, err = ropescale.YaRN(orig, int(math.Round(factor*float64(orig.OriginalContextLength))), o); err == nil {
-			r.base.Length = L
+		if r.Base, err = ropescale.YaRN(orig, int(math.Round(factor*float64(orig.OriginalContextLength))), o); err == nil {
+			r.Base.Length = L
 		}
 	case "longrope":
 		return r.longrope(p)
 	default:
-		r.known, r.unknown = false, true
+		r.Known, r.unknown = false, true
 	}
 	return err
 }
 
 // longrope reads short_factor and long_factor (_compute_longrope_parameters). short_mscale and long_mscale are Phi-3.5
 // MoE's own and vLLM's; the others have one attention factor for all lengths.
-func (r *hfRope) longrope(p hfParams) error {
-	L := r.rope.OriginalContextLength
+func (r *Rope) longrope(p params) error {
+	L := r.Rope.OriginalContextLength
 	switch {
-	case L > r.context:
-		return fmt.Errorf("original_max_position_embeddings is %d, max_position_embeddings %d; the latter is the longer one", L, r.context)
-	case len(p.ShortFactor) != r.rope.Pairs() || len(p.LongFactor) != r.rope.Pairs():
-		return fmt.Errorf("%d numbers in short_factor and %d in long_factor, the model rotates %d pairs", len(p.ShortFactor), len(p.LongFactor), r.rope.Pairs())
+	case L > r.Context:
+		return fmt.Errorf("original_max_position_embeddings is %d, max_position_embeddings %d; the latter is the longer one", L, r.Context)
+	case len(p.ShortFactor) != r.Rope.Pairs() || len(p.LongFactor) != r.Rope.Pairs():
+		return fmt.Errorf("%d numbers in short_factor and %d in long_factor, the model rotates %d pairs", len(p.ShortFactor), len(p.LongFactor), r.Rope.Pairs())
 	}
-	r.attention = ropescale.LongRoPEAttentionFactor(r.context, L)
+	r.attention = ropescale.LongRoPEAttentionFactor(r.Context, L)
 	if p.Factor != nil && *p.Factor > 0 {
 		r.attention = 1
 		if *p.Factor > 1 {
@@ -395,51 +396,51 @@ func (r *hfRope) longrope(p hfParams) error {
 	if p.AttentionFactor != nil {
 		r.attention = *p.AttentionFactor
 	}
-	r.base = ropescale.Rung{Length: L, AttentionFactor: r.attention, Factors: p.ShortFactor}
-	long := ropescale.Rung{Length: r.context, AttentionFactor: r.attention, Factors: p.LongFactor}
+	r.Base = ropescale.Rung{Length: L, AttentionFactor: r.attention, Factors: p.ShortFactor}
+	long := ropescale.Rung{Length: r.Context, AttentionFactor: r.attention, Factors: p.LongFactor}
 	if p.ShortMscale != nil && p.LongMscale != nil {
-		r.base.AttentionFactor, long.AttentionFactor = *p.ShortMscale, *p.LongMscale
+		r.Base.AttentionFactor, long.AttentionFactor = *p.ShortMscale, *p.LongMscale
 	}
-	if _, err := ropescale.NewLadder(r.rope, &r.base, long); err != nil {
+	if _, err := ropescale.NewLadder(r.Rope, &r.Base, long); err != nil {
 		return err
 	}
-	if r.context > L {
-		r.long = &long
+	if r.Context > L {
+		r.Long = &long
 	}
 	return nil
 }
 
-// refuseUnknown is an error for a rope type that this program does not know.
-func (c *checkpoint) refuseUnknown() error {
-	if !c.rope.unknown {
+// RefuseUnknown is an error for a rope type that this program does not know.
+func (c *Checkpoint) RefuseUnknown() error {
+	if !c.Rope.unknown {
 		return nil
 	}
 	return fmt.Errorf("%s: rope type %q is not known to this program, so it cannot say what the model was trained with; known are default, linear, dynamic, yarn, llama3 and longrope",
-		c.config.path, c.rope.kind)
+		c.config.path, c.Rope.Kind)
 }
 
-// scaling is the name that a GGUF of the same model gets.
-func (r *hfRope) scaling() string {
+// Scaling is the name that a GGUF of the same model gets.
+func (r *Rope) Scaling() string {
 	switch {
-	case r.kind == "default":
+	case r.Kind == "default":
 		return ""
-	case r.kind == "llama3":
+	case r.Kind == "llama3":
 		return "rope_freqs"
 	}
-	return r.kind
+	return r.Kind
 }
 
 // asRun is what transformers computes for a longrope config: no start window, one long rung, and one attention factor
 // for every length. nil for the others, whose RoPE is row 0 alone.
-func (r *hfRope) asRun() *ropescale.Ladder {
-	if r.long == nil {
+func (r *Rope) asRun() *ropescale.Ladder {
+	if r.Long == nil {
 		return nil
 	}
-	short, long := r.base, *r.long
+	short, long := r.Base, *r.Long
 	if !r.perLength {
 		short.AttentionFactor, long.AttentionFactor = r.attention, r.attention
 	}
-	l, err := ropescale.NewLadder(r.rope, nil, short, long)
+	l, err := ropescale.NewLadder(r.Rope, nil, short, long)
 	if err != nil {
 		return nil // short and long were checked when they were read
 	}

@@ -1,4 +1,4 @@
-package convert
+package hf
 
 import (
 	"context"
@@ -15,22 +15,22 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// written is what a folder that is written says in place of the original.
-type written struct {
+// Written is what a folder that is written says in place of the original.
+type Written struct {
 	config *jsonDoc
 	ladder *ropescale.Ladder // longrope.json; nil: none
 }
 
-// original is the folder as it was before its ladder.
-func (c *checkpoint) original() *written { return &written{config: c.plain} }
+// Original is the folder as it was before its ladder.
+func (c *Checkpoint) Original() *Written { return &Written{config: c.plain} }
 
 // weightFiles are hard-linked where the file system can: they are large, and programs that change a model write new
 // ones. All other files are copied, so that editing one does not change the original.
 var weightFiles = []string{".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack"}
 
-// save makes the folder out: everything that is in c's, with what w says. It appears by rename. Version control and the
+// Save makes the folder out: everything that is in c's, with what w says. It appears by rename. Version control and the
 // download tool's records stay behind. It returns how many files of weights are hard links.
-func (c *checkpoint) save(ctx context.Context, out string, w *written, copyWeights bool, progress func(done, total int64)) (int, error) {
+func (c *Checkpoint) Save(ctx context.Context, out string, w *Written, copyWeights bool, progress func(done, total int64)) (int, error) {
 	out = filepath.Clean(out)
 	if err := c.refuseFolder(out); err != nil {
 		return 0, err
@@ -43,18 +43,18 @@ func (c *checkpoint) save(ctx context.Context, out string, w *written, copyWeigh
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
-	cp := &copier{from: c.dir, to: dir.Temp, copyWeights: copyWeights, progress: progress, total: c.size(),
-		skip: []string{fileConfig, fileLadder, ".git", ".cache"}}
+	cp := &copier{from: c.Dir, to: dir.Temp, copyWeights: copyWeights, progress: progress, total: c.Size(),
+		skip: []string{ConfigFile, LadderFile, ".git", ".cache"}}
 	cp.progress(0, cp.total)
 	if err := cp.folder(ctx, "."); err != nil {
 		return 0, atomicfile.Hint(err)
 	}
 	text := func(to io.Writer) error { _, err := to.Write(w.config.text); return err }
-	if err := atomicfile.WriteIn(filepath.Join(dir.Temp, fileConfig), text); err != nil {
+	if err := atomicfile.WriteIn(filepath.Join(dir.Temp, ConfigFile), text); err != nil {
 		return 0, atomicfile.Hint(err)
 	}
 	if w.ladder != nil {
-		if err := atomicfile.WriteIn(filepath.Join(dir.Temp, fileLadder), w.ladder.WriteFactors); err != nil {
+		if err := atomicfile.WriteIn(filepath.Join(dir.Temp, LadderFile), w.ladder.WriteFactors); err != nil {
 			return 0, atomicfile.Hint(err)
 		}
 	}
@@ -69,11 +69,11 @@ func (c *checkpoint) save(ctx context.Context, out string, w *written, copyWeigh
 }
 
 // refuseFolder is an error when out cannot become a new folder.
-func (c *checkpoint) refuseFolder(out string) error {
+func (c *Checkpoint) refuseFolder(out string) error {
 	if _, err := os.Lstat(out); err == nil {
 		return fmt.Errorf("%s: exists already; remove it first, or give the output another name", out)
 	}
-	in, err := filepath.EvalSymlinks(c.dir)
+	in, err := filepath.EvalSymlinks(c.Dir)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package convert
+package gguf
 
 import (
 	"encoding/json"
@@ -12,11 +12,11 @@ import (
 // KeyVersion is the version of the ladder's keys that is read and written. A patched host refuses any other.
 const KeyVersion = 1
 
-func ladderKey(arch, name string) string { return arch + ".rope.longrope." + name }
+func LadderKey(arch, name string) string { return arch + ".rope.longrope." + name }
 
-// readLadder reads the ladder that a file carries, nil when there is none, and its provenance.
+// ReadLadder reads the ladder that a file carries, nil when there is none, and its provenance.
 // Row 0 alone is no ladder: it is the model's own RoPE, where a host's keys cannot say it (readRow0).
-func readLadder(f *File, arch string) (*ropescale.Ladder, error) {
+func ReadLadder(f *File, arch string) (*ropescale.Ladder, error) {
 	l, err := readRows(f, arch)
 	if err != nil || l == nil || len(l.Rungs) == 0 {
 		return nil, err
@@ -40,7 +40,7 @@ func readRow0(f *File, arch string) (*ropescale.Rung, string, error) {
 
 // readRows reads the rows of a file, row 0 as the ladder's Base; nil when there are none.
 func readRows(f *File, arch string) (*ropescale.Ladder, error) {
-	key := func(name string) string { return ladderKey(arch, name) }
+	key := func(name string) string { return LadderKey(arch, name) }
 	version, ok, err := f.Int(key("version"))
 	if err != nil || !ok {
 		return nil, err
@@ -107,8 +107,8 @@ func readRows(f *File, arch string) (*ropescale.Ladder, error) {
 	return l, nil
 }
 
-// putLadder writes l, whose Base is set, as metadata.
-func (e *edit) putLadder(arch string, l *ropescale.Ladder) error {
+// PutLadder writes l, whose Base is set, as metadata.
+func (e *Edit) PutLadder(arch string, l *ropescale.Ladder) error {
 	var lengths, windows []uint32
 	var attention, factors []float32
 	for r := range len(l.Rungs) + 1 {
@@ -123,25 +123,25 @@ func (e *edit) putLadder(arch string, l *ropescale.Ladder) error {
 			factors = append(factors, float32(x))
 		}
 	}
-	key := func(name string) string { return ladderKey(arch, name) }
-	e.set(key("version"), uint32(KeyVersion))
-	e.set(key("lengths"), lengths)
-	e.set(key("start_windows"), windows)
-	e.set(key("attention_factors"), attention)
-	e.set(key("factors"), factors)
+	key := func(name string) string { return LadderKey(arch, name) }
+	e.Set(key("version"), uint32(KeyVersion))
+	e.Set(key("lengths"), lengths)
+	e.Set(key("start_windows"), windows)
+	e.Set(key("attention_factors"), attention)
+	e.Set(key("factors"), factors)
 	if l.Source != nil {
 		b, err := json.Marshal(l.Source)
 		if err != nil {
 			return fmt.Errorf("ladder: source: %w", err)
 		}
-		e.set(key("source"), string(b))
+		e.Set(key("source"), string(b))
 	}
 	return nil
 }
 
-// fit makes the ladder that goes into the file: l on top of the model's own RoPE. Everything that can be wrong
+// Fit makes the ladder that goes into the file: l on top of the model's own RoPE. Everything that can be wrong
 // between a ladder and a model is found here, before a byte is written.
-func (o *own) fit(path string, l *ropescale.Ladder) (*ropescale.Ladder, []string, error) {
+func (o *Own) Fit(path string, l *ropescale.Ladder) (*ropescale.Ladder, []string, error) {
 	if l == nil {
 		return nil, nil, errors.New("convert: no ladder")
 	}
@@ -153,22 +153,22 @@ func (o *own) fit(path string, l *ropescale.Ladder) (*ropescale.Ladder, []string
 	}
 	L, last := l.OriginalContextLength, l.Rungs[len(l.Rungs)-1]
 	switch {
-	case l.RopeDimensionCount != o.rope.Dims:
+	case l.RopeDimensionCount != o.Rope.Dims:
 		return nil, nil, fmt.Errorf("%s: the model rotates %d dimensions, so a rung has %d factors; these are %d factors for rope_dimension_count %d",
-			path, o.rope.Dims, o.rope.Pairs(), l.RopeDimensionCount/2, l.RopeDimensionCount)
-	case L > o.context:
-		return nil, nil, fmt.Errorf("%s: the model's context length is %d; the factors are for a model with original_context_length %d", path, o.context, L)
+			path, o.Rope.Dims, o.Rope.Pairs(), l.RopeDimensionCount/2, l.RopeDimensionCount)
+	case L > o.Context:
+		return nil, nil, fmt.Errorf("%s: the model's context length is %d; the factors are for a model with original_context_length %d", path, o.Context, L)
 	case last.Length <= L:
 		return nil, nil, fmt.Errorf("%s: the longest rung, %d tokens, is not longer than original_context_length %d", path, last.Length, L)
-	case last.Length < o.context || last.Length == o.context && o.long == nil:
-		return nil, nil, fmt.Errorf("%s: the model's context length is %d already; the longest rung is for %d tokens and extends nothing", path, o.context, last.Length)
+	case last.Length < o.Context || last.Length == o.Context && o.Long == nil:
+		return nil, nil, fmt.Errorf("%s: the model's context length is %d already; the longest rung is for %d tokens and extends nothing", path, o.Context, last.Length)
 	case last.Length > math.MaxInt32/2:
 		return nil, nil, fmt.Errorf("%s: a rung for %d tokens is more than any host can address", path, last.Length)
 	}
 	var notes []string
 	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
-	if L != o.rope.OriginalContextLength {
-		note("the factors take %d tokens for what the model was trained for; its file says %d", L, o.rope.OriginalContextLength)
+	if L != o.Rope.OriginalContextLength {
+		note("the factors take %d tokens for what the model was trained for; its file says %d", L, o.Rope.OriginalContextLength)
 	}
 	if b := l.Base; b != nil {
 		if err := o.sameBase(b); err != nil {
@@ -176,10 +176,10 @@ func (o *own) fit(path string, l *ropescale.Ladder) (*ropescale.Ladder, []string
 		}
 	}
 	m := *l
-	base := o.base
+	base := o.Base
 	base.Length = L
 	m.Base = &base
-	if g := o.long; g != nil && g.Length > L && l.Rungs[0].Length > g.Length {
+	if g := o.Long; g != nil && g.Length > L && l.Rungs[0].Length > g.Length {
 		// What a model was trained with for longer texts serves them better than anything found for still longer ones.
 		m.Rungs = append([]ropescale.Rung{*g}, l.Rungs...)
 		note("the model's own long factors stay, as the rung for %d tokens", g.Length)
@@ -192,13 +192,13 @@ func (o *own) fit(path string, l *ropescale.Ladder) (*ropescale.Ladder, []string
 
 // sameBase compares the row 0 that a ladder was made with to the model's, to what float32 and a few printed digits
 // leave of it.
-func (o *own) sameBase(b *ropescale.Rung) error {
+func (o *Own) sameBase(b *ropescale.Rung) error {
 	const tolerance = 1e-3
 	differ := func(x, y float64) bool { return math.Abs(x-y) > tolerance*math.Abs(y) }
-	if differ(b.AttentionFactor, o.base.AttentionFactor) {
-		return fmt.Errorf("the factors were made for a model whose own RoPE has attention factor %g; this one's is %g", b.AttentionFactor, o.base.AttentionFactor)
+	if differ(b.AttentionFactor, o.Base.AttentionFactor) {
+		return fmt.Errorf("the factors were made for a model whose own RoPE has attention factor %g; this one's is %g", b.AttentionFactor, o.Base.AttentionFactor)
 	}
-	for i, x := range o.base.Factors {
+	for i, x := range o.Base.Factors {
 		if differ(b.Factors[i], x) {
 			return fmt.Errorf("the factors were made for a model whose own RoPE has factor %g for pair %d; this one's is %g", b.Factors[i], i, x)
 		}
@@ -206,16 +206,16 @@ func (o *own) sameBase(b *ropescale.Rung) error {
 	return nil
 }
 
-// keepsOriginal says that the file's original context length must stay, because the host uses it for something else
+// KeepsOriginal says that the file's original context length must stay, because the host uses it for something else
 // than to choose long factors: for the ramp of YaRN, where that was not replaced by a stock rung, or for the
 // temperature of attention that grows with the position, which mistral3 has on the host's Go engine as soon as the key is
 // there. A patched host takes L from the ladder's lengths.
-func keepsOriginal(f *File, o *own, stock bool, key string) bool {
-	if o.arch == "mistral3" {
+func KeepsOriginal(f *File, o *Own, stock bool, key string) bool {
+	if o.Arch == "mistral3" {
 		return true
 	}
 	_, there := f.Lookup(key)
-	_, temperature := f.Lookup(o.arch + ".attention.temperature_scale")
-	replaced := stock && stockForms[o.arch] != StockNothing
-	return temperature || there && !replaced && o.scaling != "longrope"
+	_, temperature := f.Lookup(o.Arch + ".attention.temperature_scale")
+	replaced := stock && stockForms[o.Arch] != StockNothing
+	return temperature || there && !replaced && o.Scaling != "longrope"
 }

@@ -1,4 +1,4 @@
-package convert
+package hf
 
 import (
 	"encoding/json"
@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/longrope/longrope/convert/gguf"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -19,14 +20,14 @@ var configKeys = []string{
 	"partial_rotary_factor", "rope_scaling", "rope_parameters",
 }
 
-// withLadder gives the folder's texts with one rung of the ladder in config.json, and the whole in
+// WithLadder gives the folder's texts with one rung of the ladder in config.json, and the whole in
 // longrope.json.
 //
 // What reads which key (seen in transformers 4.48, 4.57 and 5.23; vLLM's Phi3LongRoPEScaledRotaryEmbedding): transformers 4 reads rope_scaling and, at
 // the top, rope_theta and original_max_position_embeddings; its Phi-3 refuses a rope_scaling of any other keys than
 // type, short_factor and long_factor. transformers 5 reads rope_scaling first when it is there, then rope_parameters.
 // vLLM reads whichever transformers gives it, and short_mscale and long_mscale in place of attention_factor.
-func (c *checkpoint) withLadder(m *ropescale.Ladder, row int) (*written, error) {
+func (c *Checkpoint) WithLadder(m *ropescale.Ladder, row int) (*Written, error) {
 	members, err := c.object(c.plain)
 	if err != nil {
 		return nil, err
@@ -49,7 +50,7 @@ func (c *checkpoint) withLadder(m *ropescale.Ladder, row int) (*written, error) 
 		}
 		e.set(key, value)
 	}
-	w := &written{ladder: new(ropescale.Ladder)}
+	w := &Written{ladder: new(ropescale.Ladder)}
 	if w.config, err = e.apply(); err != nil {
 		return nil, err
 	}
@@ -61,7 +62,7 @@ func (c *checkpoint) withLadder(m *ropescale.Ladder, row int) (*written, error) 
 }
 
 // values are those of configKeys that are written.
-func (c *checkpoint) values(e *jsonEdit, m *ropescale.Ladder, row int) (map[string]string, error) {
+func (c *Checkpoint) values(e *jsonEdit, m *ropescale.Ladder, row int) (map[string]string, error) {
 	long, L := m.Rungs[row-1], m.OriginalContextLength
 	if formula := ropescale.LongRoPEAttentionFactor(long.Length, L); closeTo([]float64{long.AttentionFactor}, []float64{formula}) {
 		long.AttentionFactor = formula
@@ -75,9 +76,9 @@ func (c *checkpoint) values(e *jsonEdit, m *ropescale.Ladder, row int) (map[stri
 		key, value string
 		wanted     bool
 	}{
-		{"rope_theta", number(c.rope.rope.FreqBase), true},
-		{"head_dim", strconv.Itoa(c.rope.headDim), c.rope.headDim > 0},
-		{"partial_rotary_factor", number(c.rope.partial), c.rope.partial != 1 && c.rope.headDim > 0},
+		{"rope_theta", number(c.Rope.Rope.FreqBase), true},
+		{"head_dim", strconv.Itoa(c.Rope.headDim), c.Rope.headDim > 0},
+		{"partial_rotary_factor", number(c.Rope.partial), c.Rope.partial != 1 && c.Rope.headDim > 0},
 	} {
 		there, err := c.plain.decode(e.members, f.key, new(json.RawMessage))
 		if err != nil {
@@ -101,7 +102,7 @@ func (c *checkpoint) values(e *jsonEdit, m *ropescale.Ladder, row int) (map[stri
 
 	all := slices.Concat([]field{{"rope_type", `"longrope"`}}, c.head(parameters, nested), body, factors)
 	switch {
-	case c.rope.byLayerType && len(parameters) == 0:
+	case c.Rope.byLayerType && len(parameters) == 0:
 		// Version 5 makes them of rope_scaling, for each type of layer; parameters for all layers it does not take.
 	case nested == nil:
 		values["rope_parameters"] = object(all, indent, lines)
@@ -120,48 +121,48 @@ func (c *checkpoint) values(e *jsonEdit, m *ropescale.Ladder, row int) (map[stri
 }
 
 // head are the fields of rope_parameters that transformers 4 has at the top.
-func (c *checkpoint) head(parameters, nested []member) []field {
+func (c *Checkpoint) head(parameters, nested []member) []field {
 	var fields []field
-	if c.rope.headDim > 0 && (c.rope.partial != 1 || hasKey(parameters, nested, "partial_rotary_factor")) {
-		fields = append(fields, field{"partial_rotary_factor", number(c.rope.partial)})
+	if c.Rope.headDim > 0 && (c.Rope.partial != 1 || hasKey(parameters, nested, "partial_rotary_factor")) {
+		fields = append(fields, field{"partial_rotary_factor", number(c.Rope.partial)})
 	}
-	return append(fields, field{"rope_theta", number(c.rope.rope.FreqBase)})
+	return append(fields, field{"rope_theta", number(c.Rope.Rope.FreqBase)})
 }
 
 // keepsScale says that the scale of the model's attention follows mscale_all_dim and factor, as DeepSeek's does.
-func (r *hfRope) keepsScale() bool { return r.mscaleAllDim != 0 && r.givenFactor != nil }
+func (r *Rope) keepsScale() bool { return r.mscaleAllDim != 0 && r.givenFactor != nil }
 
 // body are the numbers of the rung, as both versions read them.
-func (c *checkpoint) body(m *ropescale.Ladder, long ropescale.Rung) []field {
+func (c *Checkpoint) body(m *ropescale.Ladder, long ropescale.Rung) []field {
 	L := m.OriginalContextLength
 	short := m.At(m.RungFor(L))
 	var body []field
 	factor := float64(long.Length) / float64(L)
-	if c.rope.keepsScale() {
-		factor = *c.rope.givenFactor // attention_factor, which is given, does not follow it
-		body = append(body, field{"mscale_all_dim", number(c.rope.mscaleAllDim)})
+	if c.Rope.keepsScale() {
+		factor = *c.Rope.givenFactor // attention_factor, which is given, does not follow it
+		body = append(body, field{"mscale_all_dim", number(c.Rope.mscaleAllDim)})
 	}
 	body = append(body, field{"factor", number(factor)},
 		field{"original_max_position_embeddings", strconv.Itoa(L)},
 		field{"attention_factor", number(long.AttentionFactor)})
 	formula := ropescale.LongRoPEAttentionFactor(long.Length, L)
 	published := short.AttentionFactor == formula && long.AttentionFactor == formula
-	if !published && c.arch != "Phi3ForCausalLM" || c.rope.perLength {
+	if !published && c.Arch != "Phi3ForCausalLM" || c.Rope.perLength {
 		body = append(body, field{"short_mscale", number(short.AttentionFactor)}, field{"long_mscale", number(long.AttentionFactor)})
 	}
 	return body
 }
 
-func (c *checkpoint) factors(m *ropescale.Ladder, long ropescale.Rung) []field {
+func (c *Checkpoint) factors(m *ropescale.Ladder, long ropescale.Rung) []field {
 	short := m.At(m.RungFor(m.OriginalContextLength))
 	return []field{{"short_factor", numbers(short.Factors)}, {"long_factor", numbers(long.Factors)}}
 }
 
 // scaling4 are the fields of rope_scaling. That of Phi-3 has three, or transformers 4 refuses it.
-func (c *checkpoint) scaling4(body, factors []field, m *ropescale.Ladder, long ropescale.Rung) []field {
+func (c *Checkpoint) scaling4(body, factors []field, m *ropescale.Ladder, long ropescale.Rung) []field {
 	formula := ropescale.LongRoPEAttentionFactor(long.Length, m.OriginalContextLength)
 	fields := []field{{"type", `"longrope"`}}
-	if c.arch == "Phi3ForCausalLM" && long.AttentionFactor == formula {
+	if c.Arch == "Phi3ForCausalLM" && long.AttentionFactor == formula {
 		return append(fields, factors...)
 	}
 	return slices.Concat(fields, []field{{"rope_type", `"longrope"`}}, body, factors)
@@ -216,8 +217,8 @@ func numbers(xs []float64) string {
 	return "[" + strings.Join(s, ", ") + "]"
 }
 
-// lost says what the checkpoint cannot express of the ladder.
-func (c *checkpoint) lost(m *ropescale.Ladder, row int) []string {
+// Lost says what the checkpoint cannot express of the ladder.
+func (c *Checkpoint) Lost(m *ropescale.Ladder, row int) []string {
 	var notes []string
 	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
 	g, below := m.Rungs[row-1], m.RungFor(m.OriginalContextLength)
@@ -232,28 +233,28 @@ func (c *checkpoint) lost(m *ropescale.Ladder, row int) []string {
 		}
 	}
 	if len(others) > 0 {
-		note("transformers has one set of factors beyond %d tokens, those for %d; the rungs for %s tokens are in %s alone", m.OriginalContextLength, g.Length, strings.Join(others, ", "), fileLadder)
+		note("transformers has one set of factors beyond %d tokens, those for %d; the rungs for %s tokens are in %s alone", m.OriginalContextLength, g.Length, strings.Join(others, ", "), LadderFile)
 	}
-	if short.AttentionFactor != g.AttentionFactor && !c.rope.perLength {
+	if short.AttentionFactor != g.AttentionFactor && !c.Rope.perLength {
 		note("transformers has one attention factor: texts of up to %d tokens get %.4g too, where the ladder has %.4g", m.OriginalContextLength, g.AttentionFactor, short.AttentionFactor)
 	}
-	if formula := ropescale.LongRoPEAttentionFactor(g.Length, m.OriginalContextLength); c.arch == "Phi3ForCausalLM" && !closeTo([]float64{g.AttentionFactor}, []float64{formula}) {
+	if formula := ropescale.LongRoPEAttentionFactor(g.Length, m.OriginalContextLength); c.Arch == "Phi3ForCausalLM" && !closeTo([]float64{g.AttentionFactor}, []float64{formula}) {
 		note("transformers 4 refuses an attention factor other than %.6g for this architecture; version 5 reads it", formula)
 	}
 	return notes
 }
 
-// changes compares two states of config.json.
-func (c *checkpoint) changes(w *written) []Change {
+// Changes compares two states of config.json.
+func (c *Checkpoint) Changes(w *Written) []gguf.Change {
 	to := w.config
-	var cs []Change
+	var cs []gguf.Change
 	before, err1 := c.object(c.config)
 	after, err2 := c.object(to)
 	if err1 != nil || err2 != nil {
 		return nil
 	}
 	for _, key := range configKeys {
-		var ch Change
+		var ch gguf.Change
 		if m, ok := find(before, key); ok {
 			ch.Old = compact(c.config.raw(m))
 		}

@@ -1,4 +1,4 @@
-package convert
+package gguf
 
 import (
 	"fmt"
@@ -35,9 +35,9 @@ var stockForms = map[string]StockForm{
 // StockFor says in which form an unpatched host takes factors for the architecture.
 func StockFor(arch string) StockForm { return stockForms[arch] }
 
-// scalingKeys are the keys with which a file asks the host for scaling of its own. Where factors are given, which are
+// ScalingKeys are the keys with which a file asks the host for scaling of its own. Where factors are given, which are
 // absolute, they would scale twice.
-func scalingKeys(arch string) []string {
+func ScalingKeys(arch string) []string {
 	var keys []string
 	for _, name := range []string{
 		"scaling.type", "scaling.factor", "scale_linear", "scaling.yarn_ext_factor",
@@ -48,25 +48,25 @@ func scalingKeys(arch string) []string {
 	return keys
 }
 
-// putStock writes rung g of the ladder in the form that an unpatched host takes.
-func (e *edit) putStock(o *own, g ropescale.Rung) {
+// PutStock writes rung g of the ladder in the form that an unpatched host takes.
+func (e *Edit) PutStock(o *Own, g ropescale.Rung) {
 	order := e.f.Order
-	prefix := o.arch + ".rope.scaling."
-	switch stockForms[o.arch] {
+	prefix := o.Arch + ".rope.scaling."
+	switch stockForms[o.Arch] {
 	case StockFreqs:
 		// Without a type the host scales linearly by 1, that is, not at all; ext_factor then is 0, and attn_factor is
 		// what cos and sin are multiplied by (llama-context.cpp).
-		e.remove(scalingKeys(o.arch)...)
-		e.set(prefix+"attn_factor", float32(g.AttentionFactor))
-		e.setTensor(tensorRopeFreqs, floatBytes(order, g.Factors))
+		e.Remove(ScalingKeys(o.Arch)...)
+		e.Set(prefix+"attn_factor", float32(g.AttentionFactor))
+		e.setTensor(TensorRopeFreqs, FloatBytes(order, g.Factors))
 	case StockLong:
 		// The attention factor counts for the short set too: the host has one.
-		e.remove(scalingKeys(o.arch)[1:]...)
-		e.set(prefix+"type", "longrope")
-		e.set(prefix+"attn_factor", float32(g.AttentionFactor))
-		e.removeTensor(tensorRopeFreqs)
-		e.setTensor(tensorRopeLong, floatBytes(order, g.Factors))
-		e.setTensor(tensorRopeShort, floatBytes(order, o.base.Factors))
+		e.Remove(ScalingKeys(o.Arch)[1:]...)
+		e.Set(prefix+"type", "longrope")
+		e.Set(prefix+"attn_factor", float32(g.AttentionFactor))
+		e.removeTensor(TensorRopeFreqs)
+		e.setTensor(TensorRopeLong, FloatBytes(order, g.Factors))
+		e.setTensor(TensorRopeShort, FloatBytes(order, o.Base.Factors))
 	}
 }
 
@@ -79,27 +79,27 @@ type Stock struct {
 	Notes         []string  `json:"notes,omitempty"`
 }
 
-// stockView says what an unpatched host would make of f.
-func stockView(f *File, o *own, l *ropescale.Ladder) Stock {
-	s := Stock{Loads: true, ContextLength: o.context}
+// StockView says what an unpatched host would make of f.
+func StockView(f *File, o *Own, l *ropescale.Ladder) Stock {
+	s := Stock{Loads: true, ContextLength: o.Context}
 	note := func(format string, args ...any) { s.Notes = append(s.Notes, fmt.Sprintf(format, args...)) }
-	form := stockForms[o.arch]
+	form := stockForms[o.Arch]
 	has := func(name string) bool { _, ok := f.Tensor(name); return ok }
-	kind, _, _ := f.String(o.arch + ".rope.scaling.type")
+	kind, _, _ := f.String(o.Arch + ".rope.scaling.type")
 	tensor := ""
 	switch {
-	case (has(tensorRopeLong) || has(tensorRopeShort)) && (form != StockLong || o.arch == "minicpm" && kind != "longrope"):
+	case (has(TensorRopeLong) || has(TensorRopeShort)) && (form != StockLong || o.Arch == "minicpm" && kind != "longrope"):
 		s.Loads = false
 		note("it refuses to load the file: wrong number of tensors (rope_factors of an architecture or type without)")
-	case has(tensorRopeFreqs) && form == StockNothing && l != nil:
-		note("architecture %s does not read rope_freqs", o.arch)
-	case has(tensorRopeFreqs):
-		s.Form, tensor = StockFreqs, tensorRopeFreqs
-	case has(tensorRopeLong):
-		s.Form, tensor = StockLong, tensorRopeLong
+	case has(TensorRopeFreqs) && form == StockNothing && l != nil:
+		note("architecture %s does not read rope_freqs", o.Arch)
+	case has(TensorRopeFreqs):
+		s.Form, tensor = StockFreqs, TensorRopeFreqs
+	case has(TensorRopeLong):
+		s.Form, tensor = StockLong, TensorRopeLong
 	}
-	if l == nil && s.Loads && !rowsClose(o.host, o.base) {
-		note("it cannot say the model's own scaling (%s) and runs another model than was trained: use a patched one", o.scaling)
+	if l == nil && s.Loads && !RowsClose(o.Host, o.Base) {
+		note("it cannot say the model's own scaling (%s) and runs another model than was trained: use a patched one", o.Scaling)
 	}
 	if l == nil || !s.Loads {
 		return s
@@ -108,7 +108,7 @@ func stockView(f *File, o *own, l *ropescale.Ladder) Stock {
 		note("it ignores the ladder and rotates as the model was trained; beyond %d tokens expect noise", l.OriginalContextLength)
 		return s
 	}
-	if xs, err := f.factors(tensor, o.rope.Pairs()); err == nil {
+	if xs, err := f.Factors(tensor, o.Rope.Pairs()); err == nil {
 		for r := len(l.Rungs); r > 0; r-- {
 			if slices.EqualFunc(xs, l.At(r).Factors, func(a float32, b float64) bool { return a == float32(b) }) {
 				s.Rung = r
@@ -119,24 +119,24 @@ func stockView(f *File, o *own, l *ropescale.Ladder) Stock {
 	if s.Rung > 0 {
 		g := l.At(s.Rung)
 		note("it applies rung %d (%d tokens) at every length, without a start window", s.Rung, g.Length)
-		if g.Length < o.context {
+		if g.Length < o.Context {
 			note("its context length is that of the longest rung; set num_ctx to %d at most", g.Length)
 		}
-		if o.arch == "llama4" && g.AttentionFactor != 1 {
+		if o.Arch == "llama4" && g.AttentionFactor != 1 {
 			note("its engine for llama4 ignores the attention factor %.4g", g.AttentionFactor)
 		}
 	}
 	return s
 }
 
-// putYaRN writes the keys of YaRN that llama.cpp reads for every architecture.
-func (e *edit) putYaRN(arch string, factor float64, original int, attention float64) {
+// PutYaRN writes the keys of YaRN that llama.cpp reads for every architecture.
+func (e *Edit) PutYaRN(arch string, factor float64, original int, attention float64) {
 	prefix := arch + ".rope.scaling."
-	e.set(prefix+"type", "yarn")
-	e.set(prefix+"factor", float32(factor))
-	e.set(prefix+"original_context_length", uint32(original))
+	e.Set(prefix+"type", "yarn")
+	e.Set(prefix+"factor", float32(factor))
+	e.Set(prefix+"original_context_length", uint32(original))
 	// The host multiplies by YaRN's own attention factor.
 	if a := attention / ropescale.YaRNAttentionFactor(factor); float32(a) != 1 {
-		e.set(prefix+"attn_factor", float32(a))
+		e.Set(prefix+"attn_factor", float32(a))
 	}
 }
