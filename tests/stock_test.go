@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/convert/gguf"
 	"github.com/longrope/longrope/ropescale"
 	"github.com/longrope/longrope/tests/reference"
 	"github.com/longrope/longrope/tests/session"

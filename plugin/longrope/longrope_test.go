@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/convert/gguf"
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/plugin/search/searchtest"
 	"github.com/longrope/longrope/ropescale"

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/convert/gguf"
 	"github.com/longrope/longrope/evals/draw"
 	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/plugin/search"
