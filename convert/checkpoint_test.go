@@ -51,8 +51,12 @@ var configs = map[string]string{
   },
   "vocab_size": 8
 }`,
-	"one line":        `{"max_position_embeddings":128,"architectures":["LlamaForCausalLM"],"hidden_size":32,"intermediate_size":16,"num_attention_heads":4,"num_hidden_layers":1,"num_key_value_heads":2,"rms_norm_eps":1e-05,"rope_theta":500000.0,"vocab_size":8}`,
-	"tabs, no number": "{\n\t\"architectures\" : [\"LlamaForCausalLM\"],\n\t\"note\": [NaN, \"Infinity \\\" NaN\", -Infinity],\n\t\"max_position_embeddings\" : 128,\n\t\"hidden_size\": 32, \"intermediate_size\": 16, \"num_attention_heads\": 4, \"num_hidden_layers\": 1,\n\t\"num_key_value_heads\": 2, \"rms_norm_eps\": 1e-05,\n\t\"rope_theta\": 500000\n}\n",
+	"one line": `{"max_position_embeddings":128,"architectures":["LlamaForCausalLM"],"hidden_size":32,"intermediate_size":16,"num_attention_heads":4,"num_hidden_layers":1,"num_key_value_heads":2,"rms_norm_eps":1e-05,"rope_theta":500000.0,"vocab_size":8}`,
+	"tabs, no number": "{\n\t\"architectures\" : [\"LlamaForCausalLM\"],\n\t\"note\": [NaN, " +
+		"\"Infinity \\\" NaN\", -Infinity],\n\t\"max_position_embeddings\" : " +
+		"128,\n\t\"hidden_size\": 32, \"intermediate_size\": 16, \"num_attention_heads\": 4, " +
+		"\"num_hidden_layers\": 1,\n\t\"num_key_value_heads\": 2, \"rms_norm_eps\": " +
+		"1e-05,\n\t\"rope_theta\": 500000\n}\n",
 	"llama 3": `{
   "architectures": ["LlamaForCausalLM"], "hidden_size": 32, "intermediate_size": 16, "num_attention_heads": 4,
   "max_position_embeddings": 128,
@@ -125,7 +129,10 @@ func safetensors(shapes map[string][]int, order ...string) []byte {
 		for _, d := range shapes[name] {
 			n *= d
 		}
-		header[name] = map[string]any{"dtype": "F16", "shape": shapes[name], "data_offsets": []int{at, at + 2*n}}
+		header[name] = map[string]any{
+			"dtype": "F16", "shape": shapes[name],
+			"data_offsets": []int{at, at + 2*n},
+		}
 		at += 2 * n
 		for i := range n {
 			data = binary.LittleEndian.AppendUint16(data, uint16(0x3000+i%512))
@@ -164,8 +171,11 @@ func tinyCheckpoint(t testing.TB, config string) string {
 	put("original/params.json", []byte(`{}`))
 	put(".git/config", []byte("x"))
 	put("consolidated.safetensors", []byte("not the model's, and not even one"))
-	put("model-00001-of-00002.safetensors", safetensors(tinyShapes, "model.embed_tokens.weight", "model.norm.weight"))
-	put("model-00002-of-00002.safetensors", safetensors(tinyShapes, "model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.k_proj.weight"))
+	put("model-00001-of-00002.safetensors", safetensors(tinyShapes, "model.embed_tokens.weight",
+		"model.norm.weight"))
+	put("model-00002-of-00002.safetensors",
+		safetensors(tinyShapes, "model.layers.0.self_attn.q_proj.weight",
+			"model.layers.0.self_attn.k_proj.weight"))
 	put("model.safetensors.index.json", []byte(`{"metadata": {"total_size": 1}, "weight_map": {
   "model.embed_tokens.weight": "model-00001-of-00002.safetensors", "model.norm.weight": "model-00001-of-00002.safetensors",
   "model.layers.0.self_attn.q_proj.weight": "model-00002-of-00002.safetensors", "model.layers.0.self_attn.k_proj.weight": "model-00002-of-00002.safetensors"}}`))
@@ -221,13 +231,18 @@ func TestCheckpoint(t *testing.T) {
 			require.Equal(t, info.Base, got.Base)
 			require.Equal(t, info.Scaling, got.Scaling)
 			// As transformers runs it.
-			require.Equal(t, []int{128, 1024}, []int{got.Transformers.Rungs[0].Length, got.Transformers.Rungs[1].Length})
+			require.Equal(t, []int{128, 1024},
+				[]int{got.Transformers.Rungs[0].Length, got.Transformers.Rungs[1].Length})
 			require.Equal(t, l.Rungs[1].Factors, got.Transformers.Rungs[1].Factors)
 			require.Equal(t, 0, got.Transformers.Rungs[1].StartWindow)
 			require.Equal(t, 1.1, got.Transformers.Rungs[0].AttentionFactor)
 
 			// The weights are the same files, all others are copies.
-			for _, file := range []string{"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "consolidated.safetensors", "tokenizer.json", "original/params.json", "model.safetensors.index.json"} {
+			for _, file := range []string{
+				"model-00001-of-00002.safetensors",
+				"model-00002-of-00002.safetensors", "consolidated.safetensors", "tokenizer.json",
+				"original/params.json", "model.safetensors.index.json",
+			} {
 				a, err := os.Stat(filepath.Join(in, file))
 				require.NoError(t, err)
 				b, err := os.Stat(filepath.Join(out, file))
@@ -258,8 +273,8 @@ func TestCheckpoint(t *testing.T) {
 	}
 }
 
-// TestCheckpointToGGUF: the host's converter and this package agree about the model, and the ladder arrives, whether it is
-// given or carried.
+// TestCheckpointToGGUF: the host's converter and this package agree about the model, and the ladder
+// arrives, whether it is given or carried.
 func TestCheckpointToGGUF(t *testing.T) {
 	ctx := context.Background()
 	for name, config := range configs {
@@ -277,7 +292,8 @@ func TestCheckpointToGGUF(t *testing.T) {
 			assert.Equal(t, info.ContextLength, p.ContextLength)
 			assert.Equal(t, info.RopeDimensionCount, p.RopeDimensionCount)
 			assert.Equal(t, info.FreqBase, p.FreqBase)
-			if name != "phi3" && name != "part of a head" { // the host's converter always writes factors for it
+			// the host's converter always writes factors for it
+			if name != "phi3" && name != "part of a head" {
 				assert.Equal(t, info.Scaling, p.Scaling)
 			}
 			if info.Base == nil {
@@ -324,11 +340,26 @@ func TestPublished(t *testing.T) {
 		arch, rest  string
 		short, long float64
 	}{
-		"phi-3":          {"Phi3ForCausalLM", `"original_max_position_embeddings": 128, "rope_theta": 10000.0, "rope_scaling": {"type": "su", ` + factors + `}`, formula, formula},
-		"phi-4":          {"Phi3ForCausalLM", `"original_max_position_embeddings": 128, "rope_theta": 10000.0, "rope_scaling": {"type": "longrope", ` + factors + `}`, formula, formula},
-		"transformers 5": {"Phi3ForCausalLM", `"original_max_position_embeddings": 128, "rope_parameters": {"rope_type": "longrope", "original_max_position_embeddings": 128, "attention_factor": 1.25, "rope_theta": 10000.0, ` + factors + `}`, 1.25, 1.25},
-		"llama":          {"LlamaForCausalLM", `"rope_parameters": {"rope_type": "longrope", "factor": 32.0, "original_max_position_embeddings": 128, "rope_theta": 10000.0, ` + factors + `}`, formula, formula},
-		"both spellings": {"LlamaForCausalLM", `"original_max_position_embeddings": 128, "rope_theta": 10000.0, "rope_scaling": {"rope_type": "longrope", "short_mscale": 1.0, "long_mscale": 1.25, ` + factors + `}, "rope_parameters": {"rope_type": "default"}`, 1, 1.25},
+		"phi-3": {
+			"Phi3ForCausalLM",
+			`"original_max_position_embeddings": 128, "rope_theta": 10000.0, "rope_scaling": {"type": "su", ` + factors + `}`, formula, formula,
+		},
+		"phi-4": {
+			"Phi3ForCausalLM",
+			`"original_max_position_embeddings": 128, "rope_theta": 10000.0, "rope_scaling": {"type": "longrope", ` + factors + `}`, formula, formula,
+		},
+		"transformers 5": {
+			"Phi3ForCausalLM",
+			`"original_max_position_embeddings": 128, "rope_parameters": {"rope_type": "longrope", "original_max_position_embeddings": 128, "attention_factor": 1.25, "rope_theta": 10000.0, ` + factors + `}`, 1.25, 1.25,
+		},
+		"llama": {
+			"LlamaForCausalLM",
+			`"rope_parameters": {"rope_type": "longrope", "factor": 32.0, "original_max_position_embeddings": 128, "rope_theta": 10000.0, ` + factors + `}`, formula, formula,
+		},
+		"both spellings": {
+			"LlamaForCausalLM",
+			`"original_max_position_embeddings": 128, "rope_theta": 10000.0, "rope_scaling": {"rope_type": "longrope", "short_mscale": 1.0, "long_mscale": 1.25, ` + factors + `}, "rope_parameters": {"rope_type": "default"}`, 1, 1.25,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := tinyCheckpoint(t, fmt.Sprintf(head, c.arch, c.rest))
@@ -358,8 +389,14 @@ func TestPublished(t *testing.T) {
 			assert.InDelta(t, c.long, g.Ladder.Rungs[0].AttentionFactor, 1e-6)
 
 			// A longer rung goes behind the model's own.
-			rung := ropescale.Rung{Length: 8192, AttentionFactor: 1.3, Factors: []float64{2, 3, 4, 64}}
-			l := &ropescale.Ladder{Version: 1, OriginalContextLength: 128, RopeDimensionCount: 8, Rungs: []ropescale.Rung{rung}}
+			rung := ropescale.Rung{
+				Length: 8192, AttentionFactor: 1.3,
+				Factors: []float64{2, 3, 4, 64},
+			}
+			l := &ropescale.Ladder{
+				Version: 1, OriginalContextLength: 128, RopeDimensionCount: 8,
+				Rungs: []ropescale.Rung{rung},
+			}
 			folder := filepath.Join(t.TempDir(), "longer")
 			r, err := Convert(context.Background(), in, folder, l, Options{})
 			require.NoError(t, err)
@@ -377,16 +414,36 @@ func TestCheckpointErrors(t *testing.T) {
 	ctx := context.Background()
 	for name, c := range map[string]struct{ old, new, want string }{
 		"architectures": {`"LlamaForCausalLM"`, ``, "no architectures"},
-		"length":        {`"max_position_embeddings": 128`, `"max_position_embeddings": 0`, "max_position_embeddings is missing"},
-		"json":          {`"hidden_size": 32,`, `"hidden_size": 32`, "config.json: line 6"},
-		"twice":         {`"hidden_size": 32,`, `"hidden_size": 32, "hidden_size": 33,`, `the key "hidden_size" occurs twice`},
-		"type":          {`"hidden_size": 32`, `"hidden_size": "32"`, "hidden_size"},
-		"bert":          {`"model_type": "llama"`, `"model_type": "bert"`, "has no RoPE"},
-		"factors":       {`"rope_scaling": null`, `"rope_scaling": {"type": "longrope", "short_factor": [1], "long_factor": [2]}`, "1 numbers in short_factor"},
-		"no factors":    {`"rope_scaling": null`, `"rope_scaling": {"type": "longrope"}`, "0 numbers in short_factor"},
-		"infinite":      {`"rope_scaling": null`, `"rope_scaling": {"type": "linear", "factor": Infinity}`, "factor is 0"},
-		"longer L":      {`"rope_scaling": null`, `"original_max_position_embeddings": 256, "rope_scaling": {"type": "longrope"}`, "max_position_embeddings 128"},
-		"no heads":      {`"num_attention_heads": 4`, `"num_attention_heads": 0`, "no head_dim"},
+		"length": {
+			`"max_position_embeddings": 128`, `"max_position_embeddings": 0`,
+			"max_position_embeddings is missing",
+		},
+		"json": {`"hidden_size": 32,`, `"hidden_size": 32`, "config.json: line 6"},
+		"twice": {
+			`"hidden_size": 32,`, `"hidden_size": 32, "hidden_size": 33,`,
+			`the key "hidden_size" occurs twice`,
+		},
+		"type": {`"hidden_size": 32`, `"hidden_size": "32"`, "hidden_size"},
+		"bert": {`"model_type": "llama"`, `"model_type": "bert"`, "has no RoPE"},
+		"factors": {
+			`"rope_scaling": null`,
+			`"rope_scaling": {"type": "longrope", "short_factor": [1], "long_factor": [2]}`,
+			"1 numbers in short_factor",
+		},
+		"no factors": {
+			`"rope_scaling": null`, `"rope_scaling": {"type": "longrope"}`,
+			"0 numbers in short_factor",
+		},
+		"infinite": {
+			`"rope_scaling": null`,
+			`"rope_scaling": {"type": "linear", "factor": Infinity}`, "factor is 0",
+		},
+		"longer L": {
+			`"rope_scaling": null`,
+			`"original_max_position_embeddings": 256, "rope_scaling": {"type": "longrope"}`,
+			"max_position_embeddings 128",
+		},
+		"no heads": {`"num_attention_heads": 4`, `"num_attention_heads": 0`, "no head_dim"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Inspect(tinyCheckpoint(t, strings.Replace(configs["llama"], c.old, c.new, 1)))
@@ -394,7 +451,8 @@ func TestCheckpointErrors(t *testing.T) {
 		})
 	}
 
-	in := tinyCheckpoint(t, strings.Replace(configs["llama"], `"model_type": "llama"`, `"model_type": "cohere2"`, 1))
+	in := tinyCheckpoint(t, strings.Replace(configs["llama"], `"model_type": "llama"`,
+		`"model_type": "cohere2"`, 1))
 	_, err := Convert(ctx, in, filepath.Join(t.TempDir(), "out"), ladder(), Options{})
 	require.ErrorIs(t, err, gguf.ErrLocalRoPE)
 	require.ErrorContains(t, err, "config.json")
@@ -403,24 +461,32 @@ func TestCheckpointErrors(t *testing.T) {
 		change func(dir string) error
 		want   string
 	}{
-		"missing shard": {func(dir string) error { return os.Remove(filepath.Join(dir, "model-00002-of-00002.safetensors")) }, "was not downloaded completely"},
+		"missing shard": {func(dir string) error {
+			return os.Remove(filepath.Join(dir,
+				"model-00002-of-00002.safetensors"))
+		}, "was not downloaded completely"},
 		"truncated shard": {func(dir string) error {
 			return os.Truncate(filepath.Join(dir, "model-00002-of-00002.safetensors"), 600)
 		}, "file is truncated"},
 		"pointer": {func(dir string) error {
-			return os.WriteFile(filepath.Join(dir, "model-00002-of-00002.safetensors"), []byte("version https://git-lfs"), 0o644)
+			return os.WriteFile(filepath.Join(dir, "model-00002-of-00002.safetensors"),
+				[]byte("version https://git-lfs"), 0o644)
 		}, "not a safetensors file"},
 		"index": {func(dir string) error {
-			return os.WriteFile(filepath.Join(dir, hf.IndexFile), []byte(`{"weight_map": {"model.norm.weight": "../../etc/passwd"}}`), 0o644)
+			return os.WriteFile(filepath.Join(dir, hf.IndexFile),
+				[]byte(`{"weight_map": {"model.norm.weight": "../../etc/passwd"}}`), 0o644)
 		}, "is no name of a safetensors file in the folder"},
 		"index of nothing": {func(dir string) error {
-			return os.WriteFile(filepath.Join(dir, hf.IndexFile), []byte(`{"weight_map": {}}`), 0o644)
+			return os.WriteFile(filepath.Join(dir, hf.IndexFile), []byte(`{"weight_map": {}}`),
+				0o644)
 		}, "missing or empty"},
 		"index of another": {func(dir string) error {
-			return os.WriteFile(filepath.Join(dir, hf.IndexFile), []byte(`{"weight_map": {"x": "model-00001-of-00002.safetensors"}}`), 0o644)
+			return os.WriteFile(filepath.Join(dir, hf.IndexFile),
+				[]byte(`{"weight_map": {"x": "model-00001-of-00002.safetensors"}}`), 0o644)
 		}, `tensor "x" is not in`},
 		"same tensor twice": {func(dir string) error {
-			return os.WriteFile(filepath.Join(dir, "model-00002-of-00002.safetensors"), safetensors(tinyShapes, "model.norm.weight"), 0o644)
+			return os.WriteFile(filepath.Join(dir, "model-00002-of-00002.safetensors"),
+				safetensors(tinyShapes, "model.norm.weight"), 0o644)
 		}, "occurs twice"},
 		"foreign ladder": {func(dir string) error {
 			f, err := os.Create(filepath.Join(dir, hf.LadderFile))
@@ -452,8 +518,12 @@ func TestCheckpointErrors(t *testing.T) {
 	_, err = Convert(ctx, in, out, ladder(), Options{})
 	require.NoError(t, err)
 	config := read(t, out, hf.ConfigFile)
-	for old, new := range map[string]string{`8.125`: `8.25`, `"max_position_embeddings": 1024`: `"max_position_embeddings": 2048`} {
-		require.NoError(t, os.WriteFile(filepath.Join(out, hf.ConfigFile), []byte(strings.ReplaceAll(config, old, new)), 0o644))
+	for old, new := range map[string]string{
+		`8.125`:                           `8.25`,
+		`"max_position_embeddings": 1024`: `"max_position_embeddings": 2048`,
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(out, hf.ConfigFile),
+			[]byte(strings.ReplaceAll(config, old, new)), 0o644))
 		_, err = Inspect(out)
 		require.ErrorContains(t, err, "longrope.json does not belong to config.json")
 	}
@@ -468,7 +538,8 @@ func TestCheckpointErrors(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(out, hf.ConfigFile), []byte(config), 0o644))
 		l := read(t, out, hf.LadderFile)
 		at := strings.Index(l, `"replaced"`)
-		require.NoError(t, os.WriteFile(filepath.Join(out, hf.LadderFile), []byte(l[:at]+replaced+"}"), 0o644))
+		require.NoError(t, os.WriteFile(filepath.Join(out, hf.LadderFile),
+			[]byte(l[:at]+replaced+"}"), 0o644))
 		_, err = Inspect(out)
 		assert.ErrorContains(t, err, want)
 		require.NoError(t, os.WriteFile(filepath.Join(out, hf.LadderFile), []byte(l), 0o644))
@@ -479,7 +550,10 @@ func TestCheckpointErrors(t *testing.T) {
 func TestCheckpointOutput(t *testing.T) {
 	ctx := context.Background()
 	in := tinyCheckpoint(t, configs["llama"])
-	for _, out := range []string{in, filepath.Join(in, "out"), filepath.Join(in, "original", "out")} {
+	for _, out := range []string{
+		in, filepath.Join(in, "out"),
+		filepath.Join(in, "original", "out"),
+	} {
 		_, err := Convert(ctx, in, out, ladder(), Options{})
 		require.ErrorContains(t, err, "output")
 	}
@@ -492,10 +566,12 @@ func TestCheckpointOutput(t *testing.T) {
 	short.Rungs[0].Length = 128
 	_, err = Convert(ctx, in, filepath.Join(dir, "out"), short, Options{StockRung: 1})
 	require.ErrorContains(t, err, "choose a longer one")
-	mrope := tinyCheckpoint(t, strings.Replace(configs["llama"], `"rope_scaling": null`, `"rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]}`, 1))
+	mrope := tinyCheckpoint(t, strings.Replace(configs["llama"], `"rope_scaling": null`,
+		`"rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]}`, 1))
 	_, err = Convert(ctx, mrope, filepath.Join(dir, "out"), ladder(), Options{})
 	require.ErrorContains(t, err, "name the output .gguf")
-	unknown := tinyCheckpoint(t, strings.Replace(configs["llama"], "LlamaForCausalLM", "NewForCausalLM", 1))
+	unknown := tinyCheckpoint(t, strings.Replace(configs["llama"], "LlamaForCausalLM",
+		"NewForCausalLM", 1))
 	_, err = Convert(ctx, unknown, filepath.Join(dir, "out.gguf"), ladder(), Options{})
 	require.ErrorContains(t, err, `the host's converter: unsupported architecture "NewForCausalLM"`)
 	_, err = Convert(ctx, unknown, filepath.Join(dir, "new"), ladder(), Options{})
@@ -504,7 +580,8 @@ func TestCheckpointOutput(t *testing.T) {
 
 	for _, name := range []string{"out", "out.gguf"} {
 		done, cancel := context.WithCancel(ctx)
-		_, err = Convert(done, in, filepath.Join(dir, name), ladder(), Options{CopyWeights: true, Progress: func(int64, int64) { cancel() }})
+		_, err = Convert(done, in, filepath.Join(dir, name), ladder(),
+			Options{CopyWeights: true, Progress: func(int64, int64) { cancel() }})
 		require.ErrorIs(t, err, context.Canceled)
 		onlyFiles(t, dir, "new")
 	}
@@ -516,7 +593,8 @@ func TestCheckpointOutput(t *testing.T) {
 	require.NoError(t, err)
 	for _, e := range entries {
 		if !e.IsDir() {
-			require.NoError(t, os.Symlink(filepath.Join(in, e.Name()), filepath.Join(links, e.Name())))
+			require.NoError(t, os.Symlink(filepath.Join(in, e.Name()), filepath.Join(links,
+				e.Name())))
 		}
 	}
 	_, err = Convert(ctx, links, filepath.Join(dir, "from links"), ladder(), Options{})

@@ -18,18 +18,21 @@ const StockNone = -1
 
 // Options of a conversion. The zero value is the default.
 type Options struct {
-	// StockRung is the row of the rung that an unpatched host gets, and that config.json of a checkpoint says, counted as
-	// in the ladder that is given, from 1; 0 is the last, whose length the file's context length says; StockNone is none.
+	// StockRung is the row of the rung that an unpatched host gets, and that config.json of a
+	// checkpoint says, counted as in the ladder that is given, from 1; 0 is the last, whose length
+	// the file's context length says; StockNone is none.
 	StockRung int
-	// Crossing is what a patched host does with the cached keys of a sequence that goes to another rung, where neither the
-	// request nor the environment says: "recompute" or "rerotate"; empty leaves it to the host, which recomputes.
+	// Crossing is what a patched host does with the cached keys of a sequence that goes to another
+	// rung, where neither the request nor the environment says: "recompute" or "rerotate"; empty
+	// leaves it to the host, which recomputes.
 	Crossing string
-	// NumCtx is the parameter num_ctx that ConvertToStore gives the model: 0 is the last rung's length, NumCtxKeep what
-	// the source has.
+	// NumCtx is the parameter num_ctx that ConvertToStore gives the model: 0 is the last rung's
+	// length, NumCtxKeep what the source has.
 	NumCtx int
 	// CopyWeights copies the weight files of a checkpoint folder instead of linking them.
 	CopyWeights bool
-	// Progress is called with the bytes written so far and in all, at least at the start and at the end.
+	// Progress is called with the bytes written so far and in all, at least at the start and at the
+	// end.
 	Progress func(done, total int64)
 }
 
@@ -46,13 +49,16 @@ type Report struct {
 	Notes   []string          `json:"notes,omitempty"`
 }
 
-// Convert writes the model in with ladder l to the file out. A ladder that in carries is replaced. An existing out is
-// replaced at the end, by rename; on any error, or when ctx is done, it is untouched and nothing else remains.
-// l.Base may be nil: row 0 is read from the model.
+// Convert writes the model in with ladder l to the file out. A ladder that in carries is replaced.
+// An existing out is replaced at the end, by rename; on any error, or when ctx is done, it is
+// untouched and nothing else remains. l.Base may be nil: row 0 is read from the model.
 //
-// If in is a checkpoint folder, out is a GGUF file when it is called .gguf, for which l may be nil: then the file gets the
-// ladder that the folder carries, or none. Else out becomes a new folder, by rename too; it must not exist.
-func Convert(ctx context.Context, in, out string, l *ropescale.Ladder, opts Options) (*Report, error) {
+// If in is a checkpoint folder, out is a GGUF file when it is called .gguf, for which l may be nil:
+// then the file gets the ladder that the folder carries, or none. Else out becomes a new folder, by
+// rename too; it must not exist.
+func Convert(ctx context.Context, in, out string, l *ropescale.Ladder, opts Options) (*Report,
+	error,
+) {
 	if hf.IsCheckpoint(in) && !isGGUFName(out) {
 		return convertCheckpoint(ctx, in, out, l, opts)
 	}
@@ -68,8 +74,9 @@ func Convert(ctx context.Context, in, out string, l *ropescale.Ladder, opts Opti
 	return j.save(ctx, out, opts)
 }
 
-// Strip writes the model in without its ladder to the file out: the keys, the tensors and the context length that the
-// model had before Convert, byte for byte. Of a checkpoint folder it makes another folder.
+// Strip writes the model in without its ladder to the file out: the keys, the tensors and the
+// context length that the model had before Convert, byte for byte. Of a checkpoint folder it makes
+// another folder.
 func Strip(ctx context.Context, in, out string, opts Options) (*Report, error) {
 	if hf.IsCheckpoint(in) {
 		return stripCheckpoint(ctx, in, out, opts)
@@ -88,7 +95,8 @@ func Strip(ctx context.Context, in, out string, opts Options) (*Report, error) {
 		return nil, err
 	}
 	if l == nil {
-		return nil, fmt.Errorf("%s: %w: no key %s", in, gguf.ErrNoLadder, gguf.LadderKey(arch, "version"))
+		return nil, fmt.Errorf("%s: %w: no key %s", in, gguf.ErrNoLadder,
+			gguf.LadderKey(arch, "version"))
 	}
 	e := gguf.NewEdit(f)
 	ok, err := e.Undo(arch)
@@ -96,13 +104,15 @@ func Strip(ctx context.Context, in, out string, opts Options) (*Report, error) {
 		return nil, err
 	}
 	if !ok {
-		return nil, fmt.Errorf("%s: %w: the file does not say what it was like before (no key %s)", in, gguf.ErrNoLadder, gguf.LadderKey(arch, "replaced"))
+		return nil, fmt.Errorf("%s: %w: the file does not say what it was like before (no key %s)",
+			in, gguf.ErrNoLadder, gguf.LadderKey(arch, "replaced"))
 	}
 	o, err := gguf.ReadOwn(e.View())
 	if err != nil {
 		return nil, err
 	}
-	j := &job{f: f, e: e, report: Report{Changes: e.Changes(), Stock: gguf.StockView(e.View(), o, nil)}}
+	j := &job{f: f, e: e, report: Report{Changes: e.Changes(), Stock: gguf.StockView(e.View(), o,
+		nil)}}
 	return j.save(ctx, out, opts)
 }
 
@@ -113,7 +123,8 @@ type job struct {
 	report Report
 }
 
-// prepare decides a conversion. c is the checkpoint that f was made of, nil for a model that was a GGUF already.
+// prepare decides a conversion. c is the checkpoint that f was made of, nil for a model that was a
+// GGUF already.
 func prepare(f *gguf.File, c *hf.Checkpoint, l *ropescale.Ladder, opts Options) (*job, error) {
 	arch, _, err := f.String("general.architecture")
 	if err != nil {
@@ -145,12 +156,16 @@ func prepare(f *gguf.File, c *hf.Checkpoint, l *ropescale.Ladder, opts Options) 
 			l = c.Carried()
 		}
 		if l == nil {
-			return &job{f: f, e: e, report: Report{Changes: e.Changes(), Stock: gguf.StockView(e.View(), o, nil)}}, nil
+			return &job{f: f, e: e, report: Report{
+				Changes: e.Changes(),
+				Stock:   gguf.StockView(e.View(), o, nil),
+			}}, nil
 		}
 		override(c, o)
 	}
 	if old != nil {
-		// Row 0 is written down; where the file does not say what it was like, so is all that is known of it.
+		// Row 0 is written down; where the file does not say what it was like, so is all that is
+		// known of it.
 		o.Base = *old.Base
 		if !known {
 			o.Context, o.Rope.OriginalContextLength, o.Long = old.OriginalContextLength, old.OriginalContextLength, nil
@@ -174,7 +189,8 @@ func prepare(f *gguf.File, c *hf.Checkpoint, l *ropescale.Ladder, opts Options) 
 	if row > 0 {
 		e.PutStock(o, m.Rungs[row-1])
 	}
-	if key := arch + ".rope.scaling.original_context_length"; !gguf.KeepsOriginal(e.View(), o, row > 0, key) {
+	if key := arch + ".rope.scaling.original_context_length"; !gguf.KeepsOriginal(e.View(), o,
+		row > 0, key) {
 		e.Set(key, uint32(m.OriginalContextLength))
 	}
 	if err := e.PutLadder(arch, m); err != nil {
@@ -193,7 +209,8 @@ func prepare(f *gguf.File, c *hf.Checkpoint, l *ropescale.Ladder, opts Options) 
 		}
 	}
 	if !known {
-		notes = append(notes, "the file does not say what it was like before its ladder, so it cannot be stripped")
+		notes = append(notes,
+			"the file does not say what it was like before its ladder, so it cannot be stripped")
 	}
 	o.Context = last.Length
 	j := &job{f: f, e: e, report: Report{Ladder: m, Changes: e.Changes(), Notes: notes}}
@@ -204,7 +221,8 @@ func prepare(f *gguf.File, c *hf.Checkpoint, l *ropescale.Ladder, opts Options) 
 // isGGUFName says that an output of this name is a GGUF file, whatever the input.
 func isGGUFName(path string) bool { return strings.EqualFold(filepath.Ext(path), ".gguf") }
 
-// stockRow turns Options.StockRung, a row of l, into a row of m, which may have a rung of the model's own before them.
+// stockRow turns Options.StockRung, a row of l, into a row of m, which may have a rung of the
+// model's own before them.
 func stockRow(l, m *ropescale.Ladder, rung int) (int, error) {
 	switch {
 	case rung == StockNone:
@@ -226,7 +244,10 @@ func (j *job) save(ctx context.Context, out string, opts Options) (*Report, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := atomicfile.Write(out, func(w io.Writer) error { return p.Write(ctx, w, opts.Progress) }); err != nil {
+	if err := atomicfile.Write(out, func(w io.Writer) error {
+		return p.Write(ctx, w,
+			opts.Progress)
+	}); err != nil {
 		return nil, err
 	}
 	j.report.Path, j.report.Size = out, p.Size

@@ -27,7 +27,8 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(info.Architecture, info.ContextLength, "tokens,", info.RopeDimensionCount, "rotary dimensions")
+	fmt.Println(info.Architecture, info.ContextLength, "tokens,", info.RopeDimensionCount,
+		"rotary dimensions")
 	rung, err := ropescale.YaRN(info.Rope(), 1024, ropescale.MethodOptions{})
 	if err != nil {
 		panic(err)
@@ -45,7 +46,8 @@ func Example() {
 	}
 	fmt.Println("unpatched host:", report.Stock.Notes[0])
 
-	if _, err := convert.Strip(context.Background(), out, filepath.Join(dir, "back.gguf"), convert.Options{}); err != nil {
+	if _, err := convert.Strip(context.Background(), out, filepath.Join(dir, "back.gguf"),
+		convert.Options{}); err != nil {
 		panic(err)
 	}
 	back, err := os.ReadFile(filepath.Join(dir, "back.gguf"))
@@ -64,7 +66,10 @@ func Example() {
 // metadataOnly is the smallest model file that says something about RoPE.
 func metadataOnly() []byte {
 	le := binary.LittleEndian
-	str := func(b []byte, s string) []byte { return append(le.AppendUint64(b, uint64(len(s))), s...) }
+	str := func(b []byte, s string) []byte {
+		return append(le.AppendUint64(b, uint64(len(s))),
+			s...)
+	}
 	b := le.AppendUint32([]byte("GGUF"), 3)
 	b = le.AppendUint64(b, 0)
 	b = le.AppendUint64(b, 3)

@@ -13,7 +13,9 @@ import (
 )
 
 // convertCheckpoint writes a copy of the folder with ladder l.
-func convertCheckpoint(ctx context.Context, in, out string, l *ropescale.Ladder, opts Options) (*Report, error) {
+func convertCheckpoint(ctx context.Context, in, out string, l *ropescale.Ladder,
+	opts Options,
+) (*Report, error) {
 	c, err := hf.Open(in)
 	if err != nil {
 		return nil, err
@@ -22,7 +24,8 @@ func convertCheckpoint(ctx context.Context, in, out string, l *ropescale.Ladder,
 		return nil, err
 	}
 	if !c.Rope.Known {
-		return nil, fmt.Errorf("%s: rope type %q: transformers cannot combine it with longrope; a GGUF file can have the ladder: name the output .gguf", c.ConfigPath(), c.Rope.Kind)
+		return nil, fmt.Errorf("%s: rope type %q: transformers cannot combine it with longrope; a "+
+			"GGUF file can have the ladder: name the output .gguf", c.ConfigPath(), c.Rope.Kind)
 	}
 	if l == nil {
 		return nil, errors.New("convert: no ladder")
@@ -43,10 +46,12 @@ func convertCheckpoint(ctx context.Context, in, out string, l *ropescale.Ladder,
 		return nil, err
 	}
 	if row == 0 {
-		return nil, errors.New("a checkpoint without a rung in its config.json is the original; choose a rung")
+		return nil, errors.New("a checkpoint without a rung in its config.json is the original; " +
+			"choose a rung")
 	}
 	if g := m.Rungs[row-1]; g.Length <= m.OriginalContextLength {
-		return nil, fmt.Errorf("the rung for %d tokens is for short texts; config.json needs one beyond %d: choose a longer one", g.Length, m.OriginalContextLength)
+		return nil, fmt.Errorf("the rung for %d tokens is for short texts; config.json needs one "+
+			"beyond %d: choose a longer one", g.Length, m.OriginalContextLength)
 	}
 	w, err := c.WithLadder(m, row)
 	if err != nil {
@@ -57,13 +62,17 @@ func convertCheckpoint(ctx context.Context, in, out string, l *ropescale.Ladder,
 }
 
 // saveFolder writes the folder out, and reports it.
-func saveFolder(ctx context.Context, c *hf.Checkpoint, w *hf.Written, out string, r *Report, opts Options) error {
+func saveFolder(ctx context.Context, c *hf.Checkpoint, w *hf.Written, out string, r *Report,
+	opts Options,
+) error {
 	linked, err := c.Save(ctx, out, w, opts.CopyWeights, opts.Progress)
 	if err != nil {
 		return err
 	}
 	if linked > 0 {
-		r.Notes = append(r.Notes, fmt.Sprintf("the weights are hard links to those of %s (%d files) and take no room; --copy-weights makes copies", c.Dir, linked))
+		r.Notes = append(r.Notes,
+			fmt.Sprintf("the weights are hard links to those of %s (%d files) and take no room; "+
+				"--copy-weights makes copies", c.Dir, linked))
 	}
 	r.Path, r.Size = filepath.Clean(out), c.Size()
 	return nil
@@ -85,7 +94,10 @@ func stripCheckpoint(ctx context.Context, in, out string, opts Options) (*Report
 
 // folderOwn is a checkpoint's RoPE in the terms of a GGUF's.
 func folderOwn(c *hf.Checkpoint) *gguf.Own {
-	return &gguf.Own{Arch: c.Arch, Rope: c.Rope.Rope, Context: c.Rope.Context, Scaling: c.Rope.Scaling(), Base: c.Rope.Base, Long: c.Rope.Long}
+	return &gguf.Own{
+		Arch: c.Arch, Rope: c.Rope.Rope, Context: c.Rope.Context,
+		Scaling: c.Rope.Scaling(), Base: c.Rope.Base, Long: c.Rope.Long,
+	}
 }
 
 // inspectCheckpoint is Inspect of a folder.
@@ -96,7 +108,8 @@ func inspectCheckpoint(dir string) (*ModelInfo, error) {
 	}
 	m := &ModelInfo{Path: dir, Format: FormatHuggingFace, Architecture: c.Arch}
 	o := folderOwn(c)
-	m.OriginalContextLength, m.RopeDimensionCount, m.FreqBase = o.Rope.OriginalContextLength, o.Rope.Dims, o.Rope.FreqBase
+	m.OriginalContextLength = o.Rope.OriginalContextLength
+	m.RopeDimensionCount, m.FreqBase = o.Rope.Dims, o.Rope.FreqBase
 	m.ContextLength, m.Scaling, m.Own, m.Ladder = c.Now.Context, o.Scaling, o.Long, c.Ladder
 	if c.Ladder != nil {
 		m.OriginalContextLength = c.Ladder.OriginalContextLength
@@ -108,8 +121,12 @@ func inspectCheckpoint(dir string) (*ModelInfo, error) {
 		m.Base = &o.Base
 	}
 	m.Transformers = c.AsRun()
-	for key, field := range map[string]*int{"hidden_size": &m.EmbeddingLength, "num_hidden_layers": &m.BlockCount,
-		"num_attention_heads": &m.HeadCount, "num_key_value_heads": &m.HeadCountKV, "vocab_size": &m.VocabSize} {
+	for key, field := range map[string]*int{
+		"hidden_size":         &m.EmbeddingLength,
+		"num_hidden_layers":   &m.BlockCount,
+		"num_attention_heads": &m.HeadCount, "num_key_value_heads": &m.HeadCountKV,
+		"vocab_size": &m.VocabSize,
+	} {
 		*field = c.IntOf(key)
 	}
 	if m.HeadCountKV == 0 {
@@ -134,7 +151,8 @@ func inspectCheckpoint(dir string) (*ModelInfo, error) {
 		m.Tensors = append(m.Tensors, *n)
 	}
 	sort.Slice(m.Tensors, func(i, j int) bool {
-		return m.Tensors[i].Bytes > m.Tensors[j].Bytes || m.Tensors[i].Bytes == m.Tensors[j].Bytes && m.Tensors[i].Type < m.Tensors[j].Type
+		return m.Tensors[i].Bytes > m.Tensors[j].Bytes ||
+			m.Tensors[i].Bytes == m.Tensors[j].Bytes && m.Tensors[i].Type < m.Tensors[j].Type
 	})
 	if len(m.Tensors) > 0 {
 		m.FileType = m.Tensors[0].Type

@@ -12,9 +12,11 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// openModel opens the model at path to be converted: a GGUF as it is, a checkpoint folder by way of a GGUF that the
-// host's converter writes to a temporary file in tmpDir. close removes that.
-func openModel(ctx context.Context, path, tmpDir string, opts *Options) (f *gguf.File, c *hf.Checkpoint, close func(), err error) {
+// openModel opens the model at path to be converted: a GGUF as it is, a checkpoint folder by way of
+// a GGUF that the host's converter writes to a temporary file in tmpDir. close removes that.
+func openModel(ctx context.Context, path, tmpDir string, opts *Options) (f *gguf.File,
+	c *hf.Checkpoint, close func(), err error,
+) {
 	if !hf.IsCheckpoint(path) {
 		f, err = gguf.Open(path)
 		if err != nil {
@@ -59,22 +61,25 @@ func openModel(ctx context.Context, path, tmpDir string, opts *Options) (f *gguf
 	return f, c, func() { f.Close(); remove() }, nil
 }
 
-// mend corrects what the host's converter gets wrong about RoPE. For llama and phi3 it computes the rotated dimensions from
-// width and heads alone, so a model with wider heads, or Phi-4-mini, of whose heads three quarters rotate, would not load;
-// of multimodal gemma3 it writes no base and a fixed context length.
+// mend corrects what the host's converter gets wrong about RoPE. For llama and phi3 it computes the
+// rotated dimensions from width and heads alone, so a model with wider heads, or Phi-4-mini, of
+// whose heads three quarters rotate, would not load; of multimodal gemma3 it writes no base and a
+// fixed context length.
 func mend(c *hf.Checkpoint, e *gguf.Edit, arch string) {
 	differs := func(key string, want int) bool {
 		n, ok, err := e.View().Int(key)
 		return err == nil && ok && n != want
 	}
-	if key := arch + ".rope.dimension_count"; (arch == "llama" || arch == "phi3") && differs(key, c.Rope.Rope.Dims) {
+	if key := arch + ".rope.dimension_count"; (arch == "llama" || arch == "phi3") &&
+		differs(key, c.Rope.Rope.Dims) {
 		e.Set(key, uint32(c.Rope.Rope.Dims))
 	}
 	key := arch + ".rope.freq_base"
 	if _, ok := e.View().Lookup(key); !ok {
 		e.Set(key, float32(c.Rope.Rope.FreqBase))
 	}
-	if factor, ok, err := e.View().Float(arch + ".rope.scaling.factor"); arch == "deepseek2" && err == nil && ok && factor == 0 {
+	if factor, ok, err := e.View().Float(arch + ".rope.scaling.factor"); arch == "deepseek2" &&
+		err == nil && ok && factor == 0 {
 		// Written of a model without scaling too, of which the host then takes the logarithm.
 		e.Remove(gguf.ScalingKeys(arch)...)
 		e.Remove(arch + ".rope.scaling.original_context_length")
@@ -106,9 +111,9 @@ func swapExperts(e *gguf.Edit, hidden int) {
 	}
 }
 
-// sayOwn makes the file say the model's own RoPE, where the host's converter did not: as row 0, which
-// a patched host applies at every length, and in the form that an unpatched host takes, if there is
-// one. It returns the file's RoPE as it then is.
+// sayOwn makes the file say the model's own RoPE, where the host's converter did not: as row 0,
+// which a patched host applies at every length, and in the form that an unpatched host takes, if
+// there is one. It returns the file's RoPE as it then is.
 func sayOwn(c *hf.Checkpoint, e *gguf.Edit) (*gguf.Own, error) {
 	o, err := gguf.ReadOwn(e.View())
 	if err != nil {
@@ -117,15 +122,18 @@ func sayOwn(c *hf.Checkpoint, e *gguf.Edit) (*gguf.Own, error) {
 	r := c.Rope
 	switch {
 	case o.Rope.Dims != r.Rope.Dims && r.Known:
-		return nil, fmt.Errorf("%s: %d dimensions of a head rotate, in the file that the host's converter makes of it %d; name another output than a .gguf",
+		return nil, fmt.Errorf("%s: %d dimensions of a head rotate, in the file that the host's "+
+			"converter makes of it %d; name another output than a .gguf",
 			c.ConfigPath(), r.Rope.Dims, o.Rope.Dims)
-	case o.Rope.Dims != r.Rope.Dims, gguf.RowsClose(o.Host, r.Base), r.Long != nil && gguf.StockFor(o.Arch) == gguf.StockLong:
+	case o.Rope.Dims != r.Rope.Dims, gguf.RowsClose(o.Host, r.Base), r.Long != nil &&
+		gguf.StockFor(o.Arch) == gguf.StockLong:
 		return o, nil
 	}
 	base := r.Base
 	if gguf.StockFor(o.Arch) != gguf.StockNothing {
 		e.PutStock(&gguf.Own{Arch: o.Arch, Base: base}, base)
-		if as, err := gguf.ReadOwn(e.View()); err == nil && r.Kind == "llama3" && gguf.RowsClose(as.Host, base) {
+		if as, err := gguf.ReadOwn(e.View()); err == nil && r.Kind == "llama3" &&
+			gguf.RowsClose(as.Host, base) {
 			return as, nil // the form that this model has in any GGUF
 		}
 	} else if r.Kind == "yarn" {

@@ -15,7 +15,8 @@ const (
 	FormatHuggingFace = "huggingface"
 )
 
-// ModelInfo is what a model file says about itself, as far as context length and RoPE are concerned.
+// ModelInfo is what a model file says about itself, as far as context length and RoPE are
+// concerned.
 type ModelInfo struct {
 	Path      string   `json:"path"`
 	Format    string   `json:"format"`          // FormatGGUF or FormatHuggingFace
@@ -26,7 +27,8 @@ type ModelInfo struct {
 
 	Architecture string `json:"architecture"`
 	Name         string `json:"name,omitempty"`
-	FileType     string `json:"file_type,omitempty"` // quantisation by general.file_type, e.g. "Q4_K_M"
+	// quantisation by general.file_type, e.g. "Q4_K_M"
+	FileType string `json:"file_type,omitempty"`
 
 	ContextLength         int     `json:"context_length"`          // to which hosts clamp num_ctx
 	OriginalContextLength int     `json:"original_context_length"` // L
@@ -47,7 +49,8 @@ type ModelInfo struct {
 	Own *ropescale.Rung `json:"own,omitempty"`
 	// Ladder is what the file carries; nil for none.
 	Ladder *ropescale.Ladder `json:"ladder,omitempty"`
-	// Transformers is what transformers makes of a checkpoint of rope type longrope; nil for other models.
+	// Transformers is what transformers makes of a checkpoint of rope type longrope; nil for other
+	// models.
 	Transformers *ropescale.Ladder `json:"transformers,omitempty"`
 	// Stock is what an unpatched host makes of the file.
 	Stock gguf.Stock `json:"stock,omitzero"`
@@ -65,11 +68,15 @@ type TensorCount struct {
 
 // Rope is the model's RoPE as the methods of package ropescale take it.
 func (m *ModelInfo) Rope() ropescale.Rope {
-	return ropescale.Rope{Dims: m.RopeDimensionCount, FreqBase: m.FreqBase, OriginalContextLength: m.OriginalContextLength}
+	return ropescale.Rope{
+		Dims: m.RopeDimensionCount, FreqBase: m.FreqBase,
+		OriginalContextLength: m.OriginalContextLength,
+	}
 }
 
-// Inspect reads what the model at path, a GGUF file or a checkpoint folder, says. A file with a ladder says what the model was like before it: L, row
-// 0 and scaling; ContextLength is the file's. The error is ErrNoRoPE, among others, when there is nothing to rescale.
+// Inspect reads what the model at path, a GGUF file or a checkpoint folder, says. A file with a
+// ladder says what the model was like before it: L, row 0 and scaling; ContextLength is the file's.
+// The error is ErrNoRoPE, among others, when there is nothing to rescale.
 func Inspect(path string) (*ModelInfo, error) {
 	if hf.IsCheckpoint(path) {
 		return inspectCheckpoint(path)
@@ -83,7 +90,10 @@ func Inspect(path string) (*ModelInfo, error) {
 }
 
 func inspect(f *gguf.File) (*ModelInfo, error) {
-	m := &ModelInfo{Path: f.Path, Format: FormatGGUF, Version: int(f.Version), BigEndian: f.BigEndian()}
+	m := &ModelInfo{
+		Path: f.Path, Format: FormatGGUF, Version: int(f.Version),
+		BigEndian: f.BigEndian(),
+	}
 	if parts := f.Parts(); len(parts) > 1 {
 		m.Parts = parts
 	}
@@ -118,7 +128,9 @@ func inspect(f *gguf.File) (*ModelInfo, error) {
 		m.OriginalContextLength = m.Ladder.OriginalContextLength
 		o.Base = *m.Ladder.Base
 		if m.Ladder.RopeDimensionCount != o.Rope.Dims {
-			return nil, fmt.Errorf("%s: the ladder is for %d rotary dimensions, the model has %d; convert the original model again", f.Path, m.Ladder.RopeDimensionCount, o.Rope.Dims)
+			return nil, fmt.Errorf("%s: the ladder is for %d rotary dimensions, the model has %d; "+
+				"convert the original model "+
+				"again", f.Path, m.Ladder.RopeDimensionCount, o.Rope.Dims)
 		}
 		if !known {
 			m.Scaling, m.Own = "", nil // the stock rung's tensors would look like the model's own
@@ -169,7 +181,8 @@ func (m *ModelInfo) count(ts []gguf.Tensor) {
 		c.Count++
 		c.Bytes += t.Size
 		switch t.Name {
-		case gguf.TensorRopeFreqs, gguf.TensorRopeLong, gguf.TensorRopeShort: // no parameters of the network
+		// no parameters of the network
+		case gguf.TensorRopeFreqs, gguf.TensorRopeLong, gguf.TensorRopeShort:
 		default:
 			m.ParameterCount += t.Elements()
 		}
@@ -184,9 +197,12 @@ func (m *ModelInfo) count(ts []gguf.Tensor) {
 func fileType(n int) string {
 	names := map[int]string{
 		0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K",
-		11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K",
-		19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S",
-		27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4",
+		11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S",
+		17: "Q5_K_M", 18: "Q6_K",
+		19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S",
+		25: "IQ4_NL", 26: "IQ3_S",
+		27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0",
+		37: "TQ2_0", 38: "MXFP4",
 	}
 	if s, ok := names[n]; ok {
 		return s

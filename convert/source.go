@@ -37,9 +37,9 @@ type Source struct {
 	manifest *manifest
 }
 
-// Resolve finds what the user means by arg: a GGUF file or a checkpoint folder if one of that name exists or arg looks like a path
-// (a separator at its start, ./, ../, or .gguf at its end), else a name in the local Ollama store, where Store.Find
-// explains what it found instead.
+// Resolve finds what the user means by arg: a GGUF file or a checkpoint folder if one of that name
+// exists or arg looks like a path (a separator at its start, ./, ../, or .gguf at its end), else a
+// name in the local Ollama store, where Store.Find explains what it found instead.
 func Resolve(arg string) (*Source, error) {
 	if arg == "" {
 		return nil, errors.New("no model given: name a GGUF file or a model of the Ollama store")
@@ -64,7 +64,8 @@ func Resolve(arg string) (*Source, error) {
 	}
 	s, err := OpenStore("")
 	if err != nil {
-		return nil, fmt.Errorf("%s: no such file, and no Ollama store to look it up in: %w", arg, err)
+		return nil, fmt.Errorf("%s: no such file, and no Ollama store to look it up in: %w", arg,
+			err)
 	}
 	return s.Find(arg)
 }
@@ -74,7 +75,8 @@ func looksLikePath(arg string) bool {
 		strings.HasSuffix(strings.ToLower(arg), ".gguf") || strings.ContainsRune(arg, '\\')
 }
 
-// checkFolder says what a folder is. nil: nothing that this package knows, and arg may still be a name.
+// checkFolder says what a folder is. nil: nothing that this package knows, and arg may still be a
+// name.
 func checkFolder(dir string) error {
 	files, _ := filepath.Glob(filepath.Join(dir, "*.gguf"))
 	if len(files) > 0 {
@@ -97,7 +99,8 @@ func missing(path string) error {
 		}
 	}
 	if near := nearest(filepath.Base(path), names); len(near) > 0 {
-		return fmt.Errorf("%s: no such file; in the same folder: %s", path, strings.Join(near, ", "))
+		return fmt.Errorf("%s: no such file; in the same folder: %s", path,
+			strings.Join(near, ", "))
 	}
 	return fmt.Errorf("%s: %w", path, fs.ErrNotExist)
 }

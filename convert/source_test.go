@@ -16,7 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// testStore makes a store with one model, tiny:latest, of several layers, and points OLLAMA_MODELS at it.
+// testStore makes a store with one model, tiny:latest, of several layers, and points OLLAMA_MODELS
+// at it.
 func testStore(t *testing.T, fx gguftest.Fixture, params string) *Store {
 	t.Helper()
 	dir := t.TempDir()
@@ -31,9 +32,11 @@ func testStore(t *testing.T, fx gguftest.Fixture, params string) *Store {
 		return l
 	}
 	m := &manifest{SchemaVersion: 2, MediaType: mediaManifest}
-	m.Config = put(mediaConfig, `{"model_format":"gguf","model_family":"llama","file_type":"Q4_0","unknown":{"kept":1.50},"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":["sha256:old"]}}`)
+	m.Config = put(mediaConfig,
+		`{"model_format":"gguf","model_family":"llama","file_type":"Q4_0","unknown":{"kept":1.50},"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":["sha256:old"]}}`)
 	m.Layers = []layer{
-		put(mediaModel, string(fx.Bytes())), put("application/vnd.ollama.image.license", "MIT"), put(mediaTemplate, "{{ .Prompt }}"),
+		put(mediaModel, string(fx.Bytes())), put("application/vnd.ollama.image.license",
+			"MIT"), put(mediaTemplate, "{{ .Prompt }}"),
 	}
 	if params != "" {
 		m.Layers = append(m.Layers, put(mediaParams, params))
@@ -71,7 +74,8 @@ func (s *Store) layer(t *testing.T, m *manifest, mediaType string) string {
 	return ""
 }
 
-// TestConvertToStore: a new model beside the old one, complete, with every blob named by its content.
+// TestConvertToStore: a new model beside the old one, complete, with every blob named by its
+// content.
 func TestConvertToStore(t *testing.T) {
 	ctx := context.Background()
 	fx := gguftest.Tiny("llama")
@@ -114,7 +118,8 @@ func TestConvertToStore(t *testing.T) {
 	assert.Equal(t, "tiny:latest", m.Layers[0].From)
 	assert.Equal(t, "MIT", s.layer(t, m, "application/vnd.ollama.image.license"))
 	assert.Equal(t, "be kind", s.layer(t, m, "application/vnd.ollama.image.system"))
-	assert.Equal(t, `{"num_ctx":1024,"stop":["\u003cs\u003e"],"temperature":0.10}`+"\n", s.layer(t, m, mediaParams))
+	assert.Equal(t, `{"num_ctx":1024,"stop":["\u003cs\u003e"],"temperature":0.10}`+"\n",
+		s.layer(t, m, mediaParams))
 	b, err := s.readBlob(m.Config.Digest)
 	require.NoError(t, err)
 	var config map[string]any
@@ -144,11 +149,20 @@ func TestConvertToStore(t *testing.T) {
 
 // TestFileToStore: a GGUF file gets what ollama create would give it.
 func TestFileToStore(t *testing.T) {
-	const llama3 = "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
-	for _, chat := range []string{"", "no such template, by far, that any host of any kind would know of, and long enough that its distance to all of them is large", llama3} {
+	const llama3 = "{% set loop_messages = messages %}{% for message in loop_messages %}{% set " +
+		"content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ " +
+		"message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = " +
+		"bos_token + content %}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt " +
+		"%}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+	for _, chat := range []string{
+		"",
+		"no such template, by far, that any host of any kind would know of, and long enough that " +
+			"its distance to all of them is large", llama3,
+	} {
 		fx := gguftest.Tiny("llama").With("tokenizer.chat_template", chat)
 		s := testStore(t, gguftest.Tiny("phi3"), "")
-		require.NoError(t, os.RemoveAll(filepath.Join(s.Dir, "blobs"))) // as in a store that was never used
+		// as in a store that was never used
+		require.NoError(t, os.RemoveAll(filepath.Join(s.Dir, "blobs")))
 		src, err := Resolve(fx.Write(t, "in.gguf"))
 		require.NoError(t, err)
 		assert.Equal(t, KindFile, src.Kind)
@@ -167,14 +181,18 @@ func TestFileToStore(t *testing.T) {
 		assert.Contains(t, s.layer(t, out.manifest, mediaParams), `"num_ctx":1024`)
 		b, err := s.readBlob(out.manifest.Config.Digest)
 		require.NoError(t, err)
-		for _, want := range []string{`"model_format":"gguf"`, `"model_family":"llama"`, `"file_type":"Q4_0"`, `"model_type":"2K"`} {
+		for _, want := range []string{
+			`"model_format":"gguf"`, `"model_family":"llama"`,
+			`"file_type":"Q4_0"`, `"model_type":"2K"`,
+		} {
 			assert.Contains(t, string(b), want)
 		}
 	}
 }
 
-// TestStoreRefusals: names, stores and blobs that are not what they should be; the store stays as it was.
-// TestFindDigest: a blob is found by the digest of its content, whatever model it belongs to.
+// TestStoreRefusals: names, stores and blobs that are not what they should be; the store stays as
+// it was. TestFindDigest: a blob is found by the digest of its content, whatever model it belongs
+// to.
 func TestFindDigest(t *testing.T) {
 	s := testStore(t, gguftest.Tiny("llama"), "")
 	src, err := Resolve("tiny")
@@ -298,7 +316,8 @@ func FuzzManifest(f *testing.F) {
 		if err := os.WriteFile(path, b, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if src, err := s.Find("m"); err == nil && !strings.HasPrefix(src.Path, filepath.Join(dir, "blobs")) {
+		if src, err := s.Find("m"); err == nil &&
+			!strings.HasPrefix(src.Path, filepath.Join(dir, "blobs")) {
 			t.Fatalf("%s is outside of the store", src.Path)
 		}
 	})
@@ -323,7 +342,8 @@ func FuzzReplaced(f *testing.F) {
 	f.Add([]byte(`{"version":1,"keys":[{"key":"general.alignment","type":4,"raw":"AwAAAA=="}],"tensors":[{"name":"output_norm.weight","data":"AAAAAA=="}],"tail":3}`))
 	f.Add([]byte(`{"version":1,"added":["general.alignment"],"keys":[{"key":"general.alignment","type":4,"raw":"gAAAAA==","index":0}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		g := fx.With("llama.rope.longrope.version", uint32(1)).With("llama.rope.longrope.replaced", string(b))
+		g := fx.With("llama.rope.longrope.version", uint32(1)).With("llama.rope.longrope.replaced",
+			string(b))
 		file, err := decodeBytes(g.Bytes())
 		if err != nil {
 			return

@@ -22,10 +22,11 @@ import (
 	"github.com/longrope/longrope/convert/gguf"
 )
 
-// The store is a folder of blobs, each named by the SHA-256 of its content, and a folder of manifests, one for each
-// model name: manifests/HOST/NAMESPACE/MODEL/TAG is JSON that lists a config blob and layers (the GGUF, template,
-// system prompt, parameters, licence). The host's own package for it writes manifests in place and makes folders as it
-// reads; here a manifest appears by rename after all that it names, and reading changes nothing.
+// The store is a folder of blobs, each named by the SHA-256 of its content, and a folder of
+// manifests, one for each model name: manifests/HOST/NAMESPACE/MODEL/TAG is JSON that lists a
+// config blob and layers (the GGUF, template, system prompt, parameters, licence). The host's own
+// package for it writes manifests in place and makes folders as it reads; here a manifest appears
+// by rename after all that it names, and reading changes nothing.
 
 // Media types of layers that are looked at. All others are kept as they are.
 const (
@@ -67,13 +68,16 @@ type layer struct {
 	Name      string `json:"name,omitempty"`
 }
 
-// OpenStore opens the store at dir; "" is where the host has it: OLLAMA_MODELS, or .ollama/models in the home folder.
+// OpenStore opens the store at dir; "" is where the host has it: OLLAMA_MODELS, or .ollama/models
+// in the home folder.
 func OpenStore(dir string) (*Store, error) {
 	if dir == "" {
 		dir = envconfig.Models()
 	}
 	if fi, err := os.Stat(filepath.Join(dir, "manifests")); err != nil || !fi.IsDir() {
-		return nil, fmt.Errorf("%w at %s; pull or create a model first, or set OLLAMA_MODELS to the store (a system service keeps its own, often /usr/share/ollama/.ollama/models)", ErrNoStore, dir)
+		return nil, fmt.Errorf("%w at %s; pull or create a model first, or set OLLAMA_MODELS to "+
+			"the store (a system service keeps its own, often "+
+			"/usr/share/ollama/.ollama/models)", ErrNoStore, dir)
 	}
 	return &Store{Dir: dir}, nil
 }
@@ -104,7 +108,8 @@ func (s *Store) names() []model.Name {
 	return names
 }
 
-// parse turns what a user wrote into a full name, in the spelling of a model that exists, if one does.
+// parse turns what a user wrote into a full name, in the spelling of a model that exists, if one
+// does.
 func (s *Store) parse(name string) (n model.Name, exists bool, err error) {
 	n = model.ParseName(name)
 	if !n.IsValid() {
@@ -155,23 +160,26 @@ func (s *Store) Find(name string) (*Source, error) {
 		}
 		fi, err := os.Stat(src.Path)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s: its model file %s is missing; pull the model again", name, src.Path)
+			return nil, fmt.Errorf("%s: its model file %s is missing; pull the model again", name,
+				src.Path)
 		}
 		if err != nil {
 			return nil, err
 		}
 		if fi.Size() != l.Size {
-			return nil, fmt.Errorf("%s: its model file %s has %d bytes, the manifest says %d; pull the model again", name, src.Path, fi.Size(), l.Size)
+			return nil, fmt.Errorf("%s: its model file %s has %d bytes, the manifest says %d; "+
+				"pull the model again", name, src.Path, fi.Size(), l.Size)
 		}
 	}
 	if src.Path == "" {
-		return nil, fmt.Errorf("%s: it has no model file here; a cloud model cannot be converted", name)
+		return nil, fmt.Errorf("%s: it has no model file here; a cloud model cannot be converted",
+			name)
 	}
 	return src, nil
 }
 
-// FindDigest returns the path of the blob with that content ("sha256:…"), which may be any model's. The content is not
-// checked.
+// FindDigest returns the path of the blob with that content ("sha256:…"), which may be any model's.
+// The content is not checked.
 func (s *Store) FindDigest(digest string) (string, error) {
 	path, err := s.blobPath(digest)
 	if err != nil {
@@ -220,7 +228,8 @@ func (s *Store) readBlob(digest string) ([]byte, error) {
 		return nil, err
 	}
 	if !strings.EqualFold(digestOf(b)[7:], digest[7:]) {
-		return nil, fmt.Errorf("%s: content does not match its digest; pull or create the model again", path)
+		return nil, fmt.Errorf("%s: content does not match its digest; pull or create the model "+
+			"again", path)
 	}
 	return b, nil
 }
@@ -291,8 +300,8 @@ func readSmall(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// nearest picks up to three names that a user may have meant: those that contain the name or are contained, else
-// those within a third of its letters.
+// nearest picks up to three names that a user may have meant: those that contain the name or are
+// contained, else those within a third of its letters.
 func nearest(name string, names []string) []string {
 	type scored struct {
 		name  string
@@ -312,7 +321,8 @@ func nearest(name string, names []string) []string {
 		}
 	}
 	sort.Slice(all, func(i, j int) bool {
-		return all[i].score < all[j].score || all[i].score == all[j].score && all[i].name < all[j].name
+		return all[i].score < all[j].score || all[i].score == all[j].score &&
+			all[i].name < all[j].name
 	})
 	var near []string
 	for _, s := range all[:min(3, len(all))] {

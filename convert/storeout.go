@@ -27,14 +27,18 @@ import (
 // NumCtxKeep as Options.NumCtx leaves the parameter num_ctx as the source has it.
 const NumCtxKeep = -1
 
-// ConvertToStore puts the model src with ladder l into the local Ollama store under name, as "ollama create" would:
-// its template, system prompt, licence and other layers are the source's; a file gets the template that the host knows
-// for its chat template. The blob is written first, the manifest last, each by rename; on any error, or when ctx is
-// done, the store shows what it showed before. A model of that name is replaced, unless it is the source.
+// ConvertToStore puts the model src with ladder l into the local Ollama store under name, as
+// "ollama create" would: its template, system prompt, licence and other layers are the source's; a
+// file gets the template that the host knows for its chat template. The blob is written first, the
+// manifest last, each by rename; on any error, or when ctx is done, the store shows what it showed
+// before. A model of that name is replaced, unless it is the source.
 //
-// Options.NumCtx is for the store: the host allocates the cache for num_ctx tokens when it loads a model, and without
-// the parameter it takes a few thousand, whatever the model could do. 0 raises num_ctx to the last rung.
-func ConvertToStore(ctx context.Context, src *Source, name string, l *ropescale.Ladder, opts Options) (*Report, error) {
+// Options.NumCtx is for the store: the host allocates the cache for num_ctx tokens when it loads a
+// model, and without the parameter it takes a few thousand, whatever the model could do. 0 raises
+// num_ctx to the last rung.
+func ConvertToStore(ctx context.Context, src *Source, name string, l *ropescale.Ladder,
+	opts Options,
+) (*Report, error) {
 	s := src.store
 	if s == nil {
 		var err error
@@ -47,7 +51,8 @@ func ConvertToStore(ctx context.Context, src *Source, name string, l *ropescale.
 		return nil, err
 	}
 	if src.Kind == KindStore && n.DisplayShortest() == src.Name {
-		return nil, fmt.Errorf("%s: the output is the input itself; give the output another name", name)
+		return nil, fmt.Errorf("%s: the output is the input itself; give the output another name",
+			name)
 	}
 	blobs := filepath.Join(s.Dir, "blobs")
 	if err := os.MkdirAll(blobs, 0o755); err != nil {
@@ -63,7 +68,8 @@ func ConvertToStore(ctx context.Context, src *Source, name string, l *ropescale.
 		return nil, err
 	}
 	if j.report.Ladder == nil {
-		return nil, fmt.Errorf("%s: the checkpoint carries no factors; give some, or use ollama create for the model as it is", src.Name)
+		return nil, fmt.Errorf("%s: the checkpoint carries no factors; give some, or use ollama "+
+			"create for the model as it is", src.Name)
 	}
 	last := j.report.Ladder.Rungs[len(j.report.Ladder.Rungs)-1].Length
 	if opts.NumCtx > last {
@@ -136,7 +142,8 @@ func (s *Store) writeModel(ctx context.Context, j *job, opts Options) (layer, er
 		return filepath.Base(path), nil
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w; a server that starts clears away what it does not know: convert again", err)
+		err = fmt.Errorf("%w; a server that starts clears away what it does not know: convert "+
+			"again", err)
 	}
 	return l, err
 }
@@ -158,7 +165,8 @@ func (w *hashing) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// freshLayers are the layers for a model that comes from a file, the first a place for the model itself.
+// freshLayers are the layers for a model that comes from a file, the first a place for the model
+// itself.
 func (s *Store) freshLayers(f *gguf.File) ([]layer, json.RawMessage, error) {
 	info, err := inspect(f)
 	if err != nil {
@@ -190,18 +198,21 @@ func (s *Store) freshLayers(f *gguf.File) ([]layer, json.RawMessage, error) {
 		}
 	}
 	config, err := encodeJSON(model.ConfigV2{
-		ModelFormat: "gguf", ModelFamily: info.Architecture, ModelFamilies: []string{info.Architecture},
-		ModelType: format.HumanNumber(info.ParameterCount), FileType: info.FileType,
+		ModelFormat: "gguf", ModelFamily: info.Architecture,
+		ModelFamilies: []string{info.Architecture},
+		ModelType:     format.HumanNumber(info.ParameterCount), FileType: info.FileType,
 		OS: "linux", Architecture: "amd64", RootFS: model.RootFS{Type: "layers"},
 	})
 	return layers, config, err
 }
 
-// writeConfig stores the source's configuration with the new list of layers; what else is in it stays.
+// writeConfig stores the source's configuration with the new list of layers; what else is in it
+// stays.
 func (s *Store) writeConfig(config json.RawMessage, layers []layer) (layer, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(config, &fields); err != nil {
-		return layer{}, fmt.Errorf("the model's configuration is not JSON: %w; pull or create it again", err)
+		return layer{}, fmt.Errorf("the model's configuration is not JSON: %w; pull or create it "+
+			"again", err)
 	}
 	root := model.RootFS{Type: "layers"}
 	for _, l := range layers {
@@ -233,7 +244,8 @@ func (s *Store) setNumCtx(m *manifest, r *Report, f *gguf.File, want, last int) 
 		d := json.NewDecoder(bytes.NewReader(b))
 		d.UseNumber() // a parameter must not change by being read
 		if err := d.Decode(&params); err != nil {
-			return fmt.Errorf("the model's parameters are not JSON: %w; pull or create it again", err)
+			return fmt.Errorf("the model's parameters are not JSON: %w; pull or create it again",
+				err)
 		}
 	}
 	if want == 0 {
@@ -255,12 +267,15 @@ func (s *Store) setNumCtx(m *manifest, r *Report, f *gguf.File, want, last int) 
 	}
 	r.NumCtx = want
 	if n := cacheBytes(f, want); n > 0 {
-		r.Notes = append(r.Notes, fmt.Sprintf("num_ctx is %d: the cache of keys and values takes about %s; choose a smaller num_ctx if memory is short", want, format.HumanBytes2(n)))
+		r.Notes = append(r.Notes,
+			fmt.Sprintf("num_ctx is %d: the cache of keys and values takes about %s; choose a "+
+				"smaller num_ctx if memory is short", want, format.HumanBytes2(n)))
 	}
 	return nil
 }
 
-// cacheBytes estimates the f16 cache of keys and values for n tokens; 0 when the file does not say enough.
+// cacheBytes estimates the f16 cache of keys and values for n tokens; 0 when the file does not say
+// enough.
 func cacheBytes(f *gguf.File, n int) uint64 {
 	arch, _, _ := f.String("general.architecture")
 	get := func(name string) uint64 { n, _ := f.Most(arch + "." + name); return uint64(n) }

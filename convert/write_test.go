@@ -23,10 +23,12 @@ import (
 	"github.com/longrope/longrope/convert/gguf/gguftest"
 )
 
-// plainWriter hides that a file is one, so that the copy goes through memory, as it does into the store.
+// plainWriter hides that a file is one, so that the copy goes through memory, as it does into the
+// store.
 type plainWriter struct{ io.Writer }
 
-// TestMemory: 512 MiB of tensors pass in less than 64 MiB of memory, through the kernel and through a buffer.
+// TestMemory: 512 MiB of tensors pass in less than 64 MiB of memory, through the kernel and through
+// a buffer.
 func TestMemory(t *testing.T) {
 	dir := t.TempDir()
 	in := gguftest.Large(t, dir, 512<<20, false)
@@ -38,7 +40,8 @@ func TestMemory(t *testing.T) {
 	p, err := j.e.Lay()
 	require.NoError(t, err)
 
-	// Everything allocated counts, whether or not it was freed in between: a bound that no garbage collector helps.
+	// Everything allocated counts, whether or not it was freed in between: a bound that no garbage
+	// collector helps.
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	_, err = Convert(context.Background(), in, filepath.Join(dir, "out.gguf"), ladder(), Options{})
@@ -84,7 +87,8 @@ func TestCancel(t *testing.T) {
 
 	// Not cancelled, the progress ends at the total.
 	var last, all int64
-	r, err := Convert(context.Background(), in, out, ladder(), Options{Progress: func(done, total int64) { last, all = done, total }})
+	r, err := Convert(context.Background(), in, out, ladder(),
+		Options{Progress: func(done, total int64) { last, all = done, total }})
 	require.NoError(t, err)
 	assert.Equal(t, r.Size, last)
 	assert.Equal(t, r.Size, all)
@@ -123,7 +127,8 @@ func TestWriteFails(t *testing.T) {
 
 	_, err = Convert(context.Background(), in, dir, ladder(), Options{})
 	require.ErrorContains(t, err, "not a regular file")
-	_, err = Convert(context.Background(), in, filepath.Join(dir, "no", "out.gguf"), ladder(), Options{})
+	_, err = Convert(context.Background(), in, filepath.Join(dir, "no", "out.gguf"), ladder(),
+		Options{})
 	require.ErrorIs(t, err, os.ErrNotExist)
 	_, err = Convert(context.Background(), dir, out, ladder(), Options{})
 	require.ErrorContains(t, err, "not a regular file")
@@ -134,7 +139,8 @@ func TestWriteFails(t *testing.T) {
 func TestDiskFull(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "small")
 	require.NoError(t, os.Mkdir(dir, 0o755))
-	if b, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", dir).CombinedOutput(); err != nil {
+	if b, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs",
+		dir).CombinedOutput(); err != nil {
 		t.Skipf("no small file system to fill: mount: %v: %s", err, b)
 	}
 	defer exec.Command("umount", dir).Run()
@@ -176,14 +182,17 @@ func TestConcurrent(t *testing.T) {
 	assert.True(t, bytes.Equal(a, b))
 }
 
-// TestPython lets the reference reader, gguf-py, read what was written, and compare it with the original.
+// TestPython lets the reference reader, gguf-py, read what was written, and compare it with the
+// original.
 func TestPython(t *testing.T) {
 	python := os.Getenv("PYTHON")
 	if python == "" {
 		python = "python3"
 	}
-	if b, err := exec.Command(python, "-c", "from gguf import GGUFReader").CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED: no gguf-py to compare with (pip install gguf; set PYTHON): %v: %s", err, b)
+	if b, err := exec.Command(python, "-c",
+		"from gguf import GGUFReader").CombinedOutput(); err != nil {
+		t.Skipf("SKIPPED: no gguf-py to compare with (pip install gguf; set PYTHON): %v: %s", err,
+			b)
 	}
 	for name, fx := range scaled() {
 		in := fx.Write(t, "in.gguf")
@@ -197,15 +206,17 @@ func TestPython(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, r.Ladder.WriteFactors(w))
 		require.NoError(t, w.Close())
-		b, err := exec.Command(python, filepath.Join("testdata", "check.py"), in, out, factors).CombinedOutput()
+		b, err := exec.Command(python, filepath.Join("testdata", "check.py"), in, out,
+			factors).CombinedOutput()
 		require.NoError(t, err, "%s: %s", name, b)
 		t.Logf("%s: %s", name, bytes.TrimSpace(b))
 	}
 }
 
-// BenchmarkConvert compares with cp. CONVERT_BENCH_MB sets the size (2048 for the figure in the issue; the default is
-// small). Each round runs both, the other one first, on a warm page cache; both end with the data on disk, or neither:
-// sync/cp is cp and sync of the file, nosync/… leaves the fsync out.
+// BenchmarkConvert compares with cp. CONVERT_BENCH_MB sets the size (2048 for the figure in the
+// issue; the default is small). Each round runs both, the other one first, on a warm page cache;
+// both end with the data on disk, or neither: sync/cp is cp and sync of the file, nosync/… leaves
+// the fsync out.
 func BenchmarkConvert(b *testing.B) {
 	mb := 64
 	if s := os.Getenv("CONVERT_BENCH_MB"); s != "" {

@@ -53,10 +53,14 @@ func TestFailureLeavesNothing(t *testing.T) {
 			_, err := f.WriteString("more")
 			return fmt.Errorf("row 7: %w", err)
 		}, "cannot write " + path, os.ErrClosed},
-		"in sync": {func(f *os.File) error { return f.Close() }, "cannot write " + path,
-			os.ErrClosed},
-		"in rename": {func(f *os.File) error { return os.Remove(f.Name()) }, "cannot write " + path,
-			os.ErrNotExist},
+		"in sync": {
+			func(f *os.File) error { return f.Close() }, "cannot write " + path,
+			os.ErrClosed,
+		},
+		"in rename": {
+			func(f *os.File) error { return os.Remove(f.Name()) }, "cannot write " + path,
+			os.ErrNotExist,
+		},
 		"a full disk": {func(f *os.File) error {
 			return &os.PathError{Op: "write", Path: f.Name(), Err: syscall.ENOSPC}
 		}, "free some space", syscall.ENOSPC},

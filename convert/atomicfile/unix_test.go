@@ -30,8 +30,10 @@ func mode(t *testing.T, path string) fs.FileMode {
 // TestModes: a new file has what the umask leaves, an older one keeps its own.
 func TestModes(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
-	for umask, want := range map[int]fs.FileMode{0o022: 0o644, 0o077: 0o600, 0o002: 0o664,
-		0: 0o666} {
+	for umask, want := range map[int]fs.FileMode{
+		0o022: 0o644, 0o077: 0o600, 0o002: 0o664,
+		0: 0o666,
+	} {
 		t.Run(fmt.Sprintf("%03o", umask), func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "out")

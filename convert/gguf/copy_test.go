@@ -24,7 +24,10 @@ type plainWriter struct{ io.Writer }
 func TestHostileHeaderMemory(t *testing.T) {
 	fx := gguftest.Tiny("llama")
 	for i := range 3000 { // 48 MiB of values just small enough to be held, and 3000 keys
-		fx.KVs = append(fx.KVs, gguftest.KV{Key: fmt.Sprintf("foreign.%d", i), Value: string(make([]byte, maxInlineValue-8))})
+		fx.KVs = append(fx.KVs, gguftest.KV{
+			Key:   fmt.Sprintf("foreign.%d", i),
+			Value: string(make([]byte, maxInlineValue-8)),
+		})
 	}
 	b := fx.Bytes()
 	var before, after runtime.MemStats
@@ -36,7 +39,8 @@ func TestHostileHeaderMemory(t *testing.T) {
 	assert.True(t, bytes.Equal(b, encode(t, NewEdit(f))))
 }
 
-// TestLargeTensor: data of many blocks arrive unchanged, by each way of copying and wherever the pages fall.
+// TestLargeTensor: data of many blocks arrive unchanged, by each way of copying and wherever the
+// pages fall.
 func TestLargeTensor(t *testing.T) {
 	dir := t.TempDir()
 	in := gguftest.Large(t, dir, 5<<20+7*1024, true)
@@ -64,7 +68,8 @@ func TestLargeTensor(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, p.Size, int64(len(got)))
 			data := want[f.parts[0].data:]
-			require.True(t, bytes.Equal(data, got[len(got)-len(data):]), "shift %d, fast %v", shift, fast)
+			require.True(t, bytes.Equal(data, got[len(got)-len(data):]), "shift %d, fast %v", shift,
+				fast)
 			if shift == 0 {
 				require.True(t, bytes.Equal(want, got))
 			}

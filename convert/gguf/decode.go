@@ -11,9 +11,9 @@ import (
 	"path/filepath"
 )
 
-// Open reads the header of a GGUF file, version 2 or 3, of either endianness. A file whose name says that it is one
-// part of several (NAME-00001-of-00003.gguf, any of them) is opened as the whole model. Errors about the content are
-// a *FormatError.
+// Open reads the header of a GGUF file, version 2 or 3, of either endianness. A file whose name
+// says that it is one part of several (NAME-00001-of-00003.gguf, any of them) is opened as the
+// whole model. Errors about the content are a *FormatError.
 func Open(path string) (*File, error) {
 	first, err := openPart(path)
 	if err != nil {
@@ -66,8 +66,8 @@ func openPart(path string) (*part, error) {
 	return p, nil
 }
 
-// decoder walks a header once, front to back, never trusting a number before comparing it with what is left of the
-// file.
+// decoder walks a header once, front to back, never trusting a number before comparing it with what
+// is left of the file.
 type decoder struct {
 	p     *part
 	r     *bufio.Reader
@@ -94,7 +94,10 @@ func decode(src io.ReaderAt, size int64, path string) (*part, error) {
 }
 
 func (d *decoder) fail(kind error, format string, args ...any) error {
-	return &FormatError{Path: d.p.path, Key: d.key, Offset: d.off, Detail: fmt.Sprintf(format, args...), Err: kind}
+	return &FormatError{
+		Path: d.p.path, Key: d.key, Offset: d.off,
+		Detail: fmt.Sprintf(format, args...), Err: kind,
+	}
 }
 
 func (d *decoder) left() uint64 { return uint64(d.p.size - d.off) }
@@ -180,7 +183,8 @@ func (d *decoder) header() error {
 	if err != nil {
 		return err
 	}
-	// The specification has no flag for it: a version that is only small when read backwards is big-endian.
+	// The specification has no flag for it: a version that is only small when read backwards is
+	// big-endian.
 	if version&0xffff == 0 && version != 0 {
 		d.p.order = binary.BigEndian
 		version = bits.ReverseBytes32(version)
@@ -188,7 +192,8 @@ func (d *decoder) header() error {
 	d.p.version = version
 	if version != 2 && version != 3 {
 		d.off = 4
-		return d.fail(ErrVersion, "%d; versions 2 and 3 are read, make the file anew with a current converter", version)
+		return d.fail(ErrVersion,
+			"%d; versions 2 and 3 are read, make the file again with a current converter", version)
 	}
 	nTensors, err := d.u64()
 	if err != nil {
@@ -198,7 +203,8 @@ func (d *decoder) header() error {
 	if err != nil {
 		return err
 	}
-	// The smallest key-value pair takes 14 bytes (one-letter key, one-byte value), the smallest tensor info 33.
+	// The smallest key-value pair takes 14 bytes (one-letter key, one-byte value), the smallest
+	// tensor info 33.
 	switch {
 	case nKVs > d.left()/14:
 		return d.fail(ErrCount, "%d keys, but %d bytes follow", nKVs, d.left())
@@ -379,10 +385,14 @@ func join(path string, parts []*part) (*File, error) {
 	for i, q := range parts {
 		fail := func(key string, kind error, format string, args ...any) (*File, error) {
 			f.Close()
-			return nil, &FormatError{Path: q.path, Key: key, Detail: fmt.Sprintf(format, args...), Err: kind}
+			return nil, &FormatError{
+				Path: q.path, Key: key, Detail: fmt.Sprintf(format, args...),
+				Err: kind,
+			}
 		}
 		if q.version != p.version || q.order != p.order || q.align != p.align {
-			return fail("", ErrSplit, "version, byte order or alignment differ from %s", filepath.Base(p.path))
+			return fail("", ErrSplit, "version, byte order or alignment differ from %s",
+				filepath.Base(p.path))
 		}
 		for _, t := range q.tensors {
 			if j, twice := seen[t.Name]; twice {

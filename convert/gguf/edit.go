@@ -9,12 +9,13 @@ import (
 	"sort"
 )
 
-// Edit is a changed copy of a model's header. What is not changed keeps its bytes and its place.
+// Edit is a changed copy of a model's header. The rest keeps its bytes and its place.
 type Edit struct {
 	f       *File
 	kvs     []KV
 	Tensors []Tensor
-	// tail is the length of the data section that the file had before tensors were added to it, 0 if not known.
+	// tail is the length of the data section that the file had before tensors were added to it, 0
+	// if not known.
 	tail uint64
 }
 
@@ -49,9 +50,13 @@ func (e *Edit) tensorIndex(name string) int {
 	return slices.IndexFunc(e.Tensors, func(t Tensor) bool { return t.Name == name })
 }
 
-// setTensor gives an F32 vector these bytes: in place when there is one of the same name and size, else at the end.
+// setTensor gives an F32 vector these bytes: in place when there is one of the same name and size,
+// else at the end.
 func (e *Edit) setTensor(name string, data []byte) {
-	t := Tensor{Name: name, Dims: []uint64{uint64(len(data) / 4)}, Type: TensorF32, Size: uint64(len(data)), part: -1, data: data}
+	t := Tensor{
+		Name: name, Dims: []uint64{uint64(len(data) / 4)}, Type: TensorF32,
+		Size: uint64(len(data)), part: -1, data: data,
+	}
 	if i := e.tensorIndex(name); i >= 0 {
 		if old := &e.Tensors[i]; old.Size == t.Size && old.Type == t.Type {
 			old.data = data
@@ -93,9 +98,11 @@ func (p *Plan) add(s segment) {
 		return
 	}
 	p.Size += s.size
-	// Runs that follow each other in the source become one, so that a model of a thousand tensors is one long copy.
+	// Runs that follow each other in the source become one, so that a model of a thousand tensors
+	// is one long copy.
 	if n := len(p.segments); n > 0 {
-		if last := &p.segments[n-1]; s.part >= 0 && last.part == s.part && last.off+last.size == s.off {
+		if last := &p.segments[n-1]; s.part >= 0 && last.part == s.part &&
+			last.off+last.size == s.off {
 			last.size += s.size
 			return
 		}
@@ -104,11 +111,17 @@ func (p *Plan) add(s segment) {
 }
 
 func (p *Plan) copy(part int, off, size int64) { p.add(segment{part: part, off: off, size: size}) }
-func (p *Plan) bytes(b []byte)                 { p.add(segment{part: -1, data: b, size: int64(len(b))}) }
-func (p *Plan) zeros(n int64)                  { p.add(segment{part: -1, size: n}) }
+func (p *Plan) bytes(b []byte) {
+	p.add(segment{
+		part: -1, data: b,
+		size: int64(len(b)),
+	})
+}
+func (p *Plan) zeros(n int64) { p.add(segment{part: -1, size: n}) }
 
-// Lay plans the output. Tensors of an ordinary single file keep their offsets; if parts are joined, or a tensor in
-// the middle goes, the data are packed anew in the same order, each at a multiple of the alignment.
+// Lay plans the output. Tensors of an ordinary single file keep their offsets; if parts are joined,
+// or a tensor in the middle goes, the data are packed again in the same order, each at a multiple
+// of the alignment.
 func (e *Edit) Lay() (*Plan, error) {
 	offsets, end := e.offsets()
 	p := &Plan{f: e.f}
@@ -154,11 +167,13 @@ func (e *Edit) Lay() (*Plan, error) {
 		at += t.Size
 	}
 	if end < at {
-		return nil, fmt.Errorf("convert: %s: laid out %d bytes of data, expected %d", e.f.Path, at, end)
+		return nil, fmt.Errorf("convert: %s: laid out %d bytes of data, expected %d", e.f.Path, at,
+			end)
 	}
 	gap(end)
 	if uint64(p.Size) != base+end {
-		return nil, fmt.Errorf("convert: %s: planned %d bytes, expected %d", e.f.Path, p.Size, base+end)
+		return nil, fmt.Errorf("convert: %s: planned %d bytes, expected %d", e.f.Path, p.Size,
+			base+end)
 	}
 	return p, nil
 }
@@ -267,7 +282,8 @@ func (e *Edit) header(p *Plan, offsets []uint64) error {
 	}
 	flush()
 	if len(e.kvs) > maxKeys || len(e.Tensors) > MaxTensors {
-		return fmt.Errorf("%s: %w: no room for the ladder's keys and tensors", e.f.Path, ErrTooLarge)
+		return fmt.Errorf("%s: %w: no room for the ladder's keys and tensors", e.f.Path,
+			ErrTooLarge)
 	}
 	q := e.f.parts[0]
 	same := len(e.f.parts) == 1 && p.Size == q.head // then the padding's bytes are kept too
@@ -337,7 +353,10 @@ func (e *Edit) Changes() []Change {
 		case i < 0:
 			cs = append(cs, Change{Key: old.Name, Old: describe(&old)})
 		case e.Tensors[i].data != nil:
-			cs = append(cs, Change{Key: old.Name, Old: describe(&old), New: describe(&e.Tensors[i])})
+			cs = append(cs, Change{
+				Key: old.Name, Old: describe(&old),
+				New: describe(&e.Tensors[i]),
+			})
 		}
 	}
 	for _, t := range e.Tensors {

@@ -9,7 +9,8 @@ import (
 	"strconv"
 )
 
-// One error per way of being malformed; a *FormatError wraps each with the file, the key or tensor, and the offset.
+// One error per way of being malformed; a *FormatError wraps each with the file, the key or tensor,
+// and the offset.
 var (
 	// ErrNotGGUF: the first four bytes are not "GGUF".
 	ErrNotGGUF = errors.New("not a GGUF file")
@@ -19,20 +20,22 @@ var (
 	ErrTruncated = errors.New("file is truncated")
 	// ErrCount: a count of keys, tensors or array elements that the rest of the file cannot hold.
 	ErrCount = errors.New("count does not fit in the file")
-	// ErrLength: a string length that the rest of the file cannot hold, or above what a name may have.
+	// ErrLength: a string length that the rest of the file cannot hold, or above what a name may
+	// have.
 	ErrLength = errors.New("length does not fit")
 	// ErrKey: an empty key.
 	ErrKey = errors.New("empty key")
 	// ErrDuplicate: a key or a tensor name that occurs twice.
 	ErrDuplicate = errors.New("occurs twice")
-	// ErrValueType: a value type that GGUF does not define, or arrays nested deeper than maxNesting.
+	// ErrValueType: a value type that GGUF does not define, or arrays nested deeper than
+	// maxNesting.
 	ErrValueType = errors.New("unknown value type")
 	// ErrValue: a known key whose value has the wrong type or is out of range.
 	ErrValue = errors.New("bad value")
 	// ErrAlignment: general.alignment is not a uint32 power of two, or is above maxAlignment.
 	ErrAlignment = errors.New("bad alignment")
-	// ErrDimensions: a tensor with more than four dimensions, a zero one, too many elements, or rows that are no
-	// whole number of its type's blocks.
+	// ErrDimensions: a tensor with more than four dimensions, a zero one, too many elements, or
+	// rows that are no whole number of its type's blocks.
 	ErrDimensions = errors.New("bad dimensions")
 	// ErrTensorType: a tensor type number that no GGUF writer uses.
 	ErrTensorType = errors.New("unknown tensor type")
@@ -46,7 +49,8 @@ var (
 	ErrTooLarge = errors.New("too much metadata")
 )
 
-// Caps. They are checked before anything is allocated, and keep the memory of any file's header below 32 MiB.
+// Caps. They are checked before anything is allocated, and keep the memory of any file's header
+// below 32 MiB.
 const (
 	maxKeyLength    = 1<<16 - 1 // GGUF specification
 	MaxNameLength   = 1 << 10   // ggml's own limit is 64 bytes; other writers have used more
@@ -130,7 +134,10 @@ func (t ValueType) size() int {
 }
 
 func (t ValueType) String() string {
-	names := []string{"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "bool", "string", "array", "uint64", "int64", "float64"}
+	names := []string{
+		"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "bool",
+		"string", "array", "uint64", "int64", "float64",
+	}
 	if int(t) < len(names) {
 		return names[t]
 	}
@@ -166,16 +173,26 @@ type tensorLayout struct {
 	size  uint64 // bytes of a block
 }
 
-// tensorTypes is ggml's type table (ggml.h, ggml-common.h). A type that is missing here, because it is newer or an
-// old one of the host's (4, MXFP4), passes through: its extent then is the space up to the next tensor.
+// tensorTypes is ggml's type table (ggml.h, ggml-common.h). A type that is missing here, because it
+// is newer or an old one of the host's (4, MXFP4), passes through: its extent then is the space up
+// to the next tensor.
 var tensorTypes = map[TensorType]tensorLayout{
 	0: {"F32", 1, 4}, 1: {"F16", 1, 2}, 2: {"Q4_0", 32, 18}, 3: {"Q4_1", 32, 20},
 	6: {"Q5_0", 32, 22}, 7: {"Q5_1", 32, 24}, 8: {"Q8_0", 32, 34},
 	10: {"Q2_K", 256, 84}, 11: {"Q3_K", 256, 110}, 12: {"Q4_K", 256, 144}, 13: {"Q5_K", 256, 176},
-	14: {"Q6_K", 256, 210}, 15: {"Q8_K", 256, 292}, 16: {"IQ2_XXS", 256, 66}, 17: {"IQ2_XS", 256, 74},
-	18: {"IQ3_XXS", 256, 98}, 19: {"IQ1_S", 256, 50}, 20: {"IQ4_NL", 32, 18}, 21: {"IQ3_S", 256, 110},
+	14: {"Q6_K", 256, 210}, 15: {"Q8_K", 256, 292}, 16: {"IQ2_XXS", 256, 66}, 17: {
+		"IQ2_XS", 256,
+		74,
+	},
+	18: {"IQ3_XXS", 256, 98}, 19: {"IQ1_S", 256, 50}, 20: {"IQ4_NL", 32, 18}, 21: {
+		"IQ3_S", 256,
+		110,
+	},
 	22: {"IQ2_S", 256, 82}, 23: {"IQ4_XS", 256, 136}, 24: {"I8", 1, 1}, 25: {"I16", 1, 2},
-	26: {"I32", 1, 4}, 27: {"I64", 1, 8}, 28: {"F64", 1, 8}, 29: {"IQ1_M", 256, 56}, 30: {"BF16", 1, 2},
+	26: {"I32", 1, 4}, 27: {"I64", 1, 8}, 28: {"F64", 1, 8}, 29: {"IQ1_M", 256, 56}, 30: {
+		"BF16", 1,
+		2,
+	},
 	34: {"TQ1_0", 256, 54}, 35: {"TQ2_0", 256, 66}, 39: {"MXFP4", 32, 17}, 40: {"NVFP4", 64, 36},
 }
 
@@ -210,8 +227,9 @@ func (t *Tensor) Elements() uint64 {
 	return n
 }
 
-// File is an open GGUF model: the metadata and tensor infos of one file, or of all parts of a split one. The data of
-// tensors, and large metadata values, stay on disk. It holds its files open until Close.
+// File is an open GGUF model: the metadata and tensor infos of one file, or of all parts of a split
+// one. The data of tensors, and large metadata values, stay on disk. It holds its files open until
+// Close.
 type File struct {
 	Path      string // as opened
 	Version   uint32 // 2 or 3
@@ -287,5 +305,8 @@ func (f *File) bad(kv *KV, kind error, format string, args ...any) error {
 	if kv.part < len(f.parts) {
 		path = f.parts[kv.part].path
 	}
-	return &FormatError{Path: path, Key: kv.Key, Offset: kv.off, Detail: fmt.Sprintf(format, args...), Err: kind}
+	return &FormatError{
+		Path: path, Key: kv.Key, Offset: kv.off,
+		Detail: fmt.Sprintf(format, args...), Err: kind,
+	}
 }

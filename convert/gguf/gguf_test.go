@@ -58,13 +58,19 @@ func TestDecode(t *testing.T) {
 			assert.Equal(t, "Tiny Ünïcode", name)
 			assert.True(t, ok)
 			assert.NoError(t, err)
-			for key, want := range map[string]int{"foreign.u8": 200, "foreign.u16": 65000, "llama.context_length": 128} {
+			for key, want := range map[string]int{
+				"foreign.u8": 200, "foreign.u16": 65000,
+				"llama.context_length": 128,
+			} {
 				n, ok, err := f.Int(key)
 				assert.Equal(t, want, n, key)
 				assert.True(t, ok)
 				assert.NoError(t, err)
 			}
-			for _, key := range []string{"foreign.i8", "foreign.i64", "foreign.u64", "general.name", "tokenizer.ggml.scores"} {
+			for _, key := range []string{
+				"foreign.i8", "foreign.i64", "foreign.u64", "general.name",
+				"tokenizer.ggml.scores",
+			} {
 				_, _, err := f.Int(key)
 				assert.ErrorIs(t, err, ErrValue, key)
 			}
@@ -95,7 +101,8 @@ func TestEncodeIdentity(t *testing.T) {
 	}
 }
 
-// TestEncodeEdits: what an edit does not touch keeps its bytes, and offsets are what the host's reader insists on.
+// TestEncodeEdits: what an edit does not touch keeps its bytes, and offsets are what the host's
+// reader insists on.
 func TestEncodeEdits(t *testing.T) {
 	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
 		fx := gguftest.Tiny("llama")
@@ -131,7 +138,10 @@ func TestEncodeEdits(t *testing.T) {
 			assert.Equal(t, at, tensor.Offset, tensor.Name)
 			at = align(at+tensor.Size, 32)
 		}
-		assert.Equal(t, []string{"token_embd.weight", "blk.0.attn_q.weight", "blk.0.attn_k.weight", "added.weight", "second.weight"}, names)
+		assert.Equal(t, []string{
+			"token_embd.weight", "blk.0.attn_q.weight", "blk.0.attn_k.weight",
+			"added.weight", "second.weight",
+		}, names)
 		for _, old := range fx.Tensors {
 			if tensor, ok := g.Tensor(old.Name); ok {
 				b, err := g.TensorBytes(tensor)
@@ -171,18 +181,34 @@ func seeds() map[string][]byte {
 	hole.Tail = gguftest.Noise(5, 2048)
 	swapped := gguftest.Tiny("llama")
 	swapped.Tensors = []gguftest.Tensor{
-		{Name: "b", Dims: []uint64{8}, Kind: 0, Data: gguftest.Noise(1, 32), Offset: gguftest.Ptr(uint64(32))},
-		{Name: "a", Dims: []uint64{8}, Kind: 0, Data: gguftest.Noise(2, 32), Offset: gguftest.Ptr(uint64(0))},
+		{
+			Name: "b", Dims: []uint64{8}, Kind: 0, Data: gguftest.Noise(1, 32),
+			Offset: gguftest.Ptr(uint64(32)),
+		},
+		{
+			Name: "a", Dims: []uint64{8}, Kind: 0, Data: gguftest.Noise(2, 32),
+			Offset: gguftest.Ptr(uint64(0)),
+		},
 	}
 	newer := gguftest.Tiny("llama")
-	newer.Tensors = append(newer.Tensors[:2:2], gguftest.Tensor{Name: "blk.0.new", Dims: []uint64{64}, Kind: 200, Data: gguftest.Noise(6, 77)})
-	nested := gguftest.Tiny("llama").With("foreign.nested", gguftest.Raw("\x09\x00\x00\x00\x09\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x07\x08"))
+	newer.Tensors = append(newer.Tensors[:2:2],
+		gguftest.Tensor{
+			Name: "blk.0.new", Dims: []uint64{64}, Kind: 200,
+			Data: gguftest.Noise(6, 77),
+		})
+	nested := gguftest.Tiny("llama").With("foreign.nested",
+		gguftest.Raw("\x09\x00\x00\x00\x09\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00"+
+			"\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x07\x08"))
 	return map[string][]byte{
-		"plain": gguftest.Tiny("llama").Bytes(), "big-endian": big.Bytes(), "v2": v2.Bytes(), "alignment 256": wide.Bytes(),
-		"unpadded": bare.Bytes(), "trailing": trailing.Bytes(), "long value": long.Bytes(), "vocabulary": vocab.Bytes(),
-		"vocabulary unpadded": ragged.Bytes(), "vocabulary ragged": raggedTail.Bytes(), "hole": hole.Bytes(),
-		"infos out of order": swapped.Bytes(), "newer type": newer.Bytes(), "nested array": nested.Bytes(),
-		"empty": gguftest.Fixture{}.Bytes(),
+		"plain": gguftest.Tiny("llama").Bytes(), "big-endian": big.Bytes(), "v2": v2.Bytes(),
+		"alignment 256": wide.Bytes(),
+		"unpadded":      bare.Bytes(), "trailing": trailing.Bytes(), "long value": long.Bytes(),
+		"vocabulary":          vocab.Bytes(),
+		"vocabulary unpadded": ragged.Bytes(), "vocabulary ragged": raggedTail.Bytes(),
+		"hole":               hole.Bytes(),
+		"infos out of order": swapped.Bytes(), "newer type": newer.Bytes(),
+		"nested array": nested.Bytes(),
+		"empty":        gguftest.Fixture{}.Bytes(),
 	}
 }
 
@@ -221,49 +247,185 @@ func TestMalformed(t *testing.T) {
 		{"version 1", with(func(fx *gguftest.Fixture) { fx.Version = 1 }), ErrVersion, ""},
 		{"version 4", with(func(fx *gguftest.Fixture) { fx.Version = 4 }), ErrVersion, ""},
 		{"version 0", append([]byte("GGUF\x00\x00\x00\x00"), make([]byte, 64)...), ErrVersion, ""},
-		{"key count lies", with(func(fx *gguftest.Fixture) { fx.NKVs = gguftest.Ptr(uint64(1 << 62)) }), ErrCount, ""},
-		{"tensor count lies", with(func(fx *gguftest.Fixture) { fx.NTensors = gguftest.Ptr(uint64(1 << 62)) }), ErrCount, ""},
-		{"key count above the cap", append(with(func(fx *gguftest.Fixture) { fx.NKVs = gguftest.Ptr(uint64(maxKeys + 1)) }), make([]byte, 14*maxKeys)...), ErrTooLarge, ""},
-		{"tensor count above the cap", append(with(func(fx *gguftest.Fixture) { fx.NTensors = gguftest.Ptr(uint64(MaxTensors + 1)) }), make([]byte, 33*MaxTensors)...), ErrTooLarge, ""},
-		{"key of lying length", append([]byte("GGUF\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00"+huge), make([]byte, 16)...), ErrLength, ""},
+		{
+			"key count lies",
+			with(func(fx *gguftest.Fixture) { fx.NKVs = gguftest.Ptr(uint64(1 << 62)) }), ErrCount,
+			"",
+		},
+		{
+			"tensor count lies",
+			with(func(fx *gguftest.Fixture) { fx.NTensors = gguftest.Ptr(uint64(1 << 62)) }),
+			ErrCount, "",
+		},
+		{
+			"key count above the cap",
+			append(with(func(fx *gguftest.Fixture) { fx.NKVs = gguftest.Ptr(uint64(maxKeys + 1)) }),
+				make([]byte, 14*maxKeys)...), ErrTooLarge, "",
+		},
+		{
+			"tensor count above the cap",
+			append(with(func(fx *gguftest.Fixture) {
+				fx.NTensors = gguftest.Ptr(uint64(MaxTensors + 1))
+			}), make([]byte, 33*MaxTensors)...), ErrTooLarge, "",
+		},
+		{
+			"key of lying length",
+			append([]byte("GGUF\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"+
+				"\x01\x00\x00\x00\x00\x00\x00\x00"+huge), make([]byte, 16)...), ErrLength, "",
+		},
 		{"key too long", with(func(fx *gguftest.Fixture) {
-			fx.KVs = append(fx.KVs, gguftest.KV{Key: string(make([]byte, maxKeyLength+1)), Value: true})
+			fx.KVs = append(fx.KVs, gguftest.KV{
+				Key:   string(make([]byte, maxKeyLength+1)),
+				Value: true,
+			})
 		}), ErrLength, ""},
-		{"empty key", with(func(fx *gguftest.Fixture) { fx.KVs = append(fx.KVs, gguftest.KV{Key: "", Value: true}) }), ErrKey, ""},
-		{"key twice", with(func(fx *gguftest.Fixture) { fx.KVs = append(fx.KVs, gguftest.KV{Key: "general.name", Value: true}) }), ErrDuplicate, "general.name"},
-		{"value type 13", with(func(fx *gguftest.Fixture) { *fx = fx.With("k", gguftest.Raw("\x0d\x00\x00\x00")) }), ErrValueType, "k"},
-		{"array of type 99", with(func(fx *gguftest.Fixture) { *fx = fx.With("k", array("\x63", "\x01\x00\x00\x00\x00\x00\x00\x00")) }), ErrValueType, "k"},
-		{"array nested too deep", with(func(fx *gguftest.Fixture) { *fx = fx.With("k", gguftest.Raw(nest)) }), ErrValueType, "k"},
-		{"bool of 2", with(func(fx *gguftest.Fixture) { *fx = fx.With("k", gguftest.Raw("\x07\x00\x00\x00\x02")) }), ErrValue, "k"},
-		{"string of lying length", with(func(fx *gguftest.Fixture) { *fx = fx.With("k", gguftest.Raw("\x08\x00\x00\x00"+huge)) }), ErrLength, "k"},
-		{"array of lying length", with(func(fx *gguftest.Fixture) { *fx = fx.With("k", array("\x04", huge)) }), ErrCount, "k"},
-		{"strings of lying count", with(func(fx *gguftest.Fixture) { *fx = fx.With("k", array("\x08", huge)) }), ErrCount, "k"},
-		{"arrays of lying count", with(func(fx *gguftest.Fixture) { *fx = fx.With("k", array("\x09", huge)) }), ErrCount, "k"},
-		{"string in array lies", with(func(fx *gguftest.Fixture) { *fx = fx.With("k", array("\x08", "\x01\x00\x00\x00\x00\x00\x00\x00"+huge)) }), ErrLength, "k"},
-		{"alignment of 48", with(func(fx *gguftest.Fixture) { *fx = fx.With("general.alignment", uint32(48)) }), ErrAlignment, "general.alignment"},
-		{"alignment of 0", with(func(fx *gguftest.Fixture) { *fx = fx.With("general.alignment", uint32(0)) }), ErrAlignment, "general.alignment"},
-		{"alignment of 2 GiB", with(func(fx *gguftest.Fixture) { *fx = fx.With("general.alignment", uint32(1<<31)) }), ErrAlignment, "general.alignment"},
-		{"alignment as a string", with(func(fx *gguftest.Fixture) { *fx = fx.With("general.alignment", "32") }), ErrAlignment, "general.alignment"},
-		{"tensor without name", tensor(1, func(x *gguftest.Tensor) { x.Name = "" }), ErrKey, "tensor 2"},
-		{"tensor name too long", tensor(1, func(x *gguftest.Tensor) { x.Name = string(make([]byte, MaxNameLength+1)) }), ErrLength, "tensor 2"},
-		{"tensor twice", tensor(1, func(x *gguftest.Tensor) { x.Name = "token_embd.weight" }), ErrDuplicate, "token_embd.weight"},
-		{"five dimensions", tensor(0, func(x *gguftest.Tensor) { x.Dims = []uint64{1, 1, 1, 1, 128} }), ErrDimensions, "token_embd.weight"},
-		{"dimension of 0", tensor(0, func(x *gguftest.Tensor) { x.Dims = []uint64{0, 4} }), ErrDimensions, "token_embd.weight"},
-		{"dimensions overflow", tensor(0, func(x *gguftest.Tensor) { x.Dims = []uint64{1 << 33, 1 << 33} }), ErrDimensions, "token_embd.weight"},
-		{"row is no whole block", tensor(2, func(x *gguftest.Tensor) { x.Dims = []uint64{33, 32} }), ErrDimensions, "blk.0.attn_q.weight"},
-		{"tensor type 1000", tensor(0, func(x *gguftest.Tensor) { x.Kind = 1000 }), ErrTensorType, "token_embd.weight"},
-		{"offset not aligned", tensor(1, func(x *gguftest.Tensor) { x.Offset = gguftest.Ptr(uint64(513)) }), ErrOffset, "output_norm.weight"},
-		{"offset past the end", tensor(1, func(x *gguftest.Tensor) { x.Offset = gguftest.Ptr(uint64(1 << 40)) }), ErrOffset, "output_norm.weight"},
-		{"offset near 2^64", tensor(1, func(x *gguftest.Tensor) { x.Offset = gguftest.Ptr(^uint64(31)) }), ErrOffset, "output_norm.weight"},
-		{"tensors overlap", tensor(1, func(x *gguftest.Tensor) { x.Offset = gguftest.Ptr(uint64(0)) }), ErrOverlap, ""},
-		{"dimensions lie", tensor(3, func(x *gguftest.Tensor) { x.Dims = []uint64{256, 1 << 20} }), ErrTruncated, "blk.0.attn_k.weight"},
+		{"empty key", with(func(fx *gguftest.Fixture) {
+			fx.KVs = append(fx.KVs, gguftest.KV{
+				Key:   "",
+				Value: true,
+			})
+		}), ErrKey, ""},
+		{"key twice", with(func(fx *gguftest.Fixture) {
+			fx.KVs = append(fx.KVs,
+				gguftest.KV{Key: "general.name", Value: true})
+		}), ErrDuplicate, "general.name"},
+		{"value type 13", with(func(fx *gguftest.Fixture) {
+			*fx = fx.With("k",
+				gguftest.Raw("\x0d\x00\x00\x00"))
+		}), ErrValueType, "k"},
+		{"array of type 99", with(func(fx *gguftest.Fixture) {
+			*fx = fx.With("k", array("\x63",
+				"\x01\x00\x00\x00\x00\x00\x00\x00"))
+		}), ErrValueType, "k"},
+		{"array nested too deep", with(func(fx *gguftest.Fixture) {
+			*fx = fx.With("k",
+				gguftest.Raw(nest))
+		}), ErrValueType, "k"},
+		{"bool of 2", with(func(fx *gguftest.Fixture) {
+			*fx = fx.With("k",
+				gguftest.Raw("\x07\x00\x00\x00\x02"))
+		}), ErrValue, "k"},
+		{"string of lying length", with(func(fx *gguftest.Fixture) {
+			*fx = fx.With("k",
+				gguftest.Raw("\x08\x00\x00\x00"+huge))
+		}), ErrLength, "k"},
+		{"array of lying length", with(func(fx *gguftest.Fixture) {
+			*fx = fx.With("k", array("\x04",
+				huge))
+		}), ErrCount, "k"},
+		{"strings of lying count", with(func(fx *gguftest.Fixture) {
+			*fx = fx.With("k",
+				array("\x08", huge))
+		}), ErrCount, "k"},
+		{"arrays of lying count", with(func(fx *gguftest.Fixture) {
+			*fx = fx.With("k", array("\x09",
+				huge))
+		}), ErrCount, "k"},
+		{"string in array lies", with(func(fx *gguftest.Fixture) {
+			*fx = fx.With("k", array("\x08",
+				"\x01\x00\x00\x00\x00\x00\x00\x00"+huge))
+		}), ErrLength, "k"},
+		{"alignment of 48", with(func(fx *gguftest.Fixture) {
+			*fx = fx.With("general.alignment",
+				uint32(48))
+		}), ErrAlignment, "general.alignment"},
+		{"alignment of 0", with(func(fx *gguftest.Fixture) {
+			*fx = fx.With("general.alignment",
+				uint32(0))
+		}), ErrAlignment, "general.alignment"},
+		{"alignment of 2 GiB", with(func(fx *gguftest.Fixture) {
+			*fx = fx.With("general.alignment",
+				uint32(1<<31))
+		}), ErrAlignment, "general.alignment"},
+		{
+			"alignment as a string",
+			with(func(fx *gguftest.Fixture) {
+				*fx = fx.With("general.alignment",
+					"32")
+			}), ErrAlignment, "general.alignment",
+		},
+		{
+			"tensor without name", tensor(1, func(x *gguftest.Tensor) { x.Name = "" }), ErrKey,
+			"tensor 2",
+		},
+		{"tensor name too long", tensor(1, func(x *gguftest.Tensor) {
+			x.Name = string(make([]byte,
+				MaxNameLength+1))
+		}), ErrLength, "tensor 2"},
+		{
+			"tensor twice", tensor(1, func(x *gguftest.Tensor) { x.Name = "token_embd.weight" }),
+			ErrDuplicate, "token_embd.weight",
+		},
+		{"five dimensions", tensor(0, func(x *gguftest.Tensor) {
+			x.Dims = []uint64{
+				1, 1, 1, 1,
+				128,
+			}
+		}), ErrDimensions, "token_embd.weight"},
+		{
+			"dimension of 0", tensor(0, func(x *gguftest.Tensor) { x.Dims = []uint64{0, 4} }),
+			ErrDimensions, "token_embd.weight",
+		},
+		{"dimensions overflow", tensor(0, func(x *gguftest.Tensor) {
+			x.Dims = []uint64{
+				1 << 33,
+				1 << 33,
+			}
+		}), ErrDimensions, "token_embd.weight"},
+		{
+			"row is no whole block", tensor(2, func(x *gguftest.Tensor) {
+				x.Dims = []uint64{
+					33,
+					32,
+				}
+			}),
+			ErrDimensions, "blk.0.attn_q.weight",
+		},
+		{
+			"tensor type 1000", tensor(0, func(x *gguftest.Tensor) { x.Kind = 1000 }),
+			ErrTensorType,
+			"token_embd.weight",
+		},
+		{
+			"offset not aligned",
+			tensor(1,
+				func(x *gguftest.Tensor) { x.Offset = gguftest.Ptr(uint64(513)) }), ErrOffset,
+			"output_norm.weight",
+		},
+		{
+			"offset past the end",
+			tensor(1,
+				func(x *gguftest.Tensor) { x.Offset = gguftest.Ptr(uint64(1 << 40)) }), ErrOffset,
+			"output_norm.weight",
+		},
+		{
+			"offset near 2^64",
+			tensor(1,
+				func(x *gguftest.Tensor) { x.Offset = gguftest.Ptr(^uint64(31)) }), ErrOffset,
+			"output_norm.weight",
+		},
+		{
+			"tensors overlap",
+			tensor(1,
+				func(x *gguftest.Tensor) { x.Offset = gguftest.Ptr(uint64(0)) }), ErrOverlap, "",
+		},
+		{
+			"dimensions lie", tensor(3, func(x *gguftest.Tensor) {
+				x.Dims = []uint64{
+					256,
+					1 << 20,
+				}
+			}),
+			ErrTruncated, "blk.0.attn_k.weight",
+		},
 		{"data cut off", good[:len(good)-64], ErrTruncated, "blk.0.attn_k.weight"},
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		_, err := DecodeBytes(c.b)
 		runtime.ReadMemStats(&after)
-		assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20), "%s: a lie must not cost memory", c.name)
+		assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20),
+			"%s: a lie must not cost memory", c.name)
 		if !assert.ErrorIs(t, err, c.want, c.name) {
 			continue
 		}
@@ -302,9 +464,13 @@ func splitModel(t testing.TB, fx gguftest.Fixture) []string {
 			part.KVs = append(part.KVs, fx.KVs...)
 		}
 		part.KVs = append(part.KVs,
-			gguftest.KV{Key: "split.no", Value: uint16(i)}, gguftest.KV{Key: "split.count", Value: uint16(3)}, gguftest.KV{Key: "split.tensors.count", Value: int32(len(fx.Tensors))})
+			gguftest.KV{Key: "split.no", Value: uint16(i)}, gguftest.KV{
+				Key:   "split.count",
+				Value: uint16(3),
+			}, gguftest.KV{Key: "split.tensors.count", Value: int32(len(fx.Tensors))})
 		part.Tensors = fx.Tensors[bounds[i]:bounds[i+1]]
-		paths = append(paths, part.Write(t, filepath.Join(dir, "tiny-0000"+string(rune('1'+i))+"-of-00003.gguf")))
+		paths = append(paths, part.Write(t, filepath.Join(dir,
+			"tiny-0000"+string(rune('1'+i))+"-of-00003.gguf")))
 	}
 	return paths
 }
@@ -340,13 +506,22 @@ func TestSplit(t *testing.T) {
 	fail(ErrSplit, "part 3 of 3 is missing")
 	require.NoError(t, os.WriteFile(paths[2], second, 0o644))
 	fail(ErrSplit, "the name says part 3 of 3, the file part 2 of 3")
-	other := gguftest.Fixture{Order: binary.BigEndian, KVs: []gguftest.KV{{Key: "split.no", Value: uint16(2)}, {Key: "split.count", Value: uint16(3)}}, Tensors: fx.Tensors[2:]}
+	other := gguftest.Fixture{
+		Order: binary.BigEndian,
+		KVs: []gguftest.KV{
+			{Key: "split.no", Value: uint16(2)},
+			{Key: "split.count", Value: uint16(3)},
+		}, Tensors: fx.Tensors[2:],
+	}
 	require.NoError(t, os.WriteFile(paths[2], other.Bytes(), 0o644))
 	fail(ErrSplit, "byte order")
 	other = gguftest.Fixture{KVs: other.KVs, Tensors: fx.Tensors[1:]}
 	require.NoError(t, os.WriteFile(paths[2], other.Bytes(), 0o644))
 	fail(ErrSplit, "5 tensors in all parts")
-	other = gguftest.Fixture{KVs: other.KVs, Tensors: append([]gguftest.Tensor{fx.Tensors[0]}, fx.Tensors[3])}
+	other = gguftest.Fixture{
+		KVs:     other.KVs,
+		Tensors: append([]gguftest.Tensor{fx.Tensors[0]}, fx.Tensors[3]),
+	}
 	require.NoError(t, os.WriteFile(paths[2], other.Bytes(), 0o644))
 	fail(ErrDuplicate, "token_embd.weight")
 	require.NoError(t, os.WriteFile(paths[2], third[:len(third)-100], 0o644))

@@ -18,7 +18,7 @@ type replaced struct {
 	Version int `json:"version"`
 	// Keys had these values. A key that was removed returns to its Index.
 	Keys []replacedKey `json:"keys,omitempty"`
-	// Added are keys that were not there, beside ARCH.rope.longrope.*.
+	// Added are keys that were not there, in addition to ARCH.rope.longrope.*.
 	Added []string `json:"added,omitempty"`
 	// Tensors had these data; all are F32 vectors.
 	Tensors []replacedTensor `json:"tensors,omitempty"`
@@ -48,7 +48,8 @@ func (e *Edit) Record(before *Edit, arch string) error {
 	f := before.View()
 	for i, old := range before.kvs {
 		j := e.index(old.Key)
-		row := strings.HasPrefix(old.Key, LadderKey(arch, "")) // row 0 of the model: undo removes all such keys first
+		// row 0 of the model: undo removes all such keys first
+		row := strings.HasPrefix(old.Key, LadderKey(arch, ""))
 		if !row && j >= 0 && same(&old, &e.kvs[j]) {
 			continue
 		}
@@ -109,21 +110,25 @@ func same(a, b *KV) bool {
 	return a.Type == b.Type && bytes.Equal(a.raw, b.raw)
 }
 
-// Undo takes a ladder out of the edit. It reports false when the file does not say what it was like before; then the
-// ladder's keys are gone and all else is as it was.
+// Undo takes a ladder out of the edit. It reports false when the file does not say what it was like
+// before; then the ladder's keys are gone and all else is as it was.
 func (e *Edit) Undo(arch string) (bool, error) {
 	key := LadderKey(arch, "replaced")
 	text, ok, err := e.f.String(key)
 	if err != nil {
 		return false, err
 	}
-	e.kvs = slices.DeleteFunc(e.kvs, func(kv KV) bool { return strings.HasPrefix(kv.Key, LadderKey(arch, "")) })
+	e.kvs = slices.DeleteFunc(e.kvs, func(kv KV) bool {
+		return strings.HasPrefix(kv.Key,
+			LadderKey(arch, ""))
+	})
 	if !ok {
 		return false, nil
 	}
 	var r replaced
 	fail := func(format string, args ...any) (bool, error) {
-		return false, fmt.Errorf("%s: %s: %s; convert the original model again", e.f.Path, key, fmt.Sprintf(format, args...))
+		return false, fmt.Errorf("%s: %s: %s; convert the original model again", e.f.Path, key,
+			fmt.Sprintf(format, args...))
 	}
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		return fail("%v", err)
@@ -131,7 +136,8 @@ func (e *Edit) Undo(arch string) (bool, error) {
 	if r.Version != 1 {
 		return fail("version %d, this program reads version 1", r.Version)
 	}
-	// A conversion touches the architecture's keys and the tensors of factors, so a record has no say over others.
+	// A conversion touches the architecture's keys and the tensors of factors, so a record has no
+	// say over others.
 	foreign := func(key string) bool { return !strings.HasPrefix(key, arch+".") }
 	for _, key := range r.Added {
 		if foreign(key) {
@@ -143,7 +149,10 @@ func (e *Edit) Undo(arch string) (bool, error) {
 		if foreign(k.Key) {
 			return fail("it names %q", Clip(k.Key))
 		}
-		kv := KV{Key: k.Key, Type: k.Type, Elem: k.Elem, Len: k.Len, raw: k.Raw, size: int64(len(k.Raw))}
+		kv := KV{
+			Key: k.Key, Type: k.Type, Elem: k.Elem, Len: k.Len, raw: k.Raw,
+			size: int64(len(k.Raw)),
+		}
 		if err := check(&kv, e.f); err != nil {
 			return fail("the old value of %q cannot be: %v", Clip(k.Key), err)
 		}
@@ -176,7 +185,10 @@ func (e *Edit) Undo(arch string) (bool, error) {
 
 // check decodes a recorded value on its own, so that a damaged record cannot make a damaged file.
 func check(kv *KV, f *File) error {
-	fx := NewEdit(&File{Path: "record", Version: 3, Order: f.Order, Alignment: 32, parts: []*part{{}}})
+	fx := NewEdit(&File{
+		Path: "record", Version: 3, Order: f.Order, Alignment: 32,
+		parts: []*part{{}},
+	})
 	fx.kvs = []KV{*kv}
 	p, err := fx.Lay()
 	if err != nil {

@@ -20,10 +20,13 @@ const (
 	TensorRopeShort = "rope_factors_short.weight"
 )
 
-// withoutRoPE are the architectures for which llama_model_rope_type says NONE (llama-model.cpp of ollama v0.17.4).
+// withoutRoPE are the architectures for which llama_model_rope_type says NONE (llama-model.cpp of
+// ollama v0.17.4).
 var withoutRoPE = []string{
-	"clip", "gpt2", "gptj", "mpt", "refact", "bloom", "mamba", "mamba2", "jamba", "jina-bert-v2", "t5", "t5encoder",
-	"jais", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7", "wavtokenizer-dec", "nemotron_h", "nemotron_h_moe",
+	"clip", "gpt2", "gptj", "mpt", "refact", "bloom", "mamba", "mamba2", "jamba", "jina-bert-v2",
+	"t5", "t5encoder",
+	"jais", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7", "wavtokenizer-dec", "nemotron_h",
+	"nemotron_h_moe",
 }
 
 // Own is a model's RoPE as it was trained, read from its file.
@@ -33,14 +36,15 @@ type Own struct {
 	Context int            // ARCH.context_length
 	Scaling string         // "", rope_freqs, linear, yarn, longrope
 	Base    ropescale.Rung // row 0, of length L
-	// host is row 0 as the keys and tensors alone say it that an unpatched host reads. It differs from
-	// base where the file has a row 0 of its own.
+	// host is row 0 as the keys and tensors alone say it that an unpatched host reads. It differs
+	// from base where the file has a row 0 of its own.
 	Host ropescale.Rung
 	// long is the rung of a file that came with long factors, as Phi-3 128k does.
 	Long *ropescale.Rung
 }
 
-// ReadOwn reads what llama.cpp's load_hparams and llama_context's constructor read (ollama v0.17.4), except a ladder.
+// ReadOwn reads what llama.cpp's load_hparams and llama_context's constructor read (ollama
+// v0.17.4), except a ladder.
 func ReadOwn(f *File) (*Own, error) {
 	o := new(Own)
 	var err error
@@ -52,7 +56,8 @@ func ReadOwn(f *File) (*Own, error) {
 	}
 	if kind, _, err := f.String("general.type"); err != nil || (kind != "" && kind != "model") {
 		if err == nil {
-			err = fmt.Errorf("%s: general.type is %q, a ladder goes into the model itself", f.Path, kind)
+			err = fmt.Errorf("%s: general.type is %q, a ladder goes into the model itself", f.Path,
+				kind)
 		}
 		return nil, err
 	}
@@ -74,7 +79,8 @@ func ReadOwn(f *File) (*Own, error) {
 		return o, err
 	}
 	if len(row.Factors) != o.Rope.Pairs() {
-		return nil, fmt.Errorf("%s: %s: %d factors, the model rotates %d pairs", f.Path, LadderKey(o.Arch, "factors"), len(row.Factors), o.Rope.Pairs())
+		return nil, fmt.Errorf("%s: %s: %d factors, the model rotates %d pairs", f.Path,
+			LadderKey(o.Arch, "factors"), len(row.Factors), o.Rope.Pairs())
 	}
 	o.Base, o.Scaling = *row, scaling
 	o.Base.Length = o.Rope.OriginalContextLength
@@ -85,9 +91,14 @@ func (o *Own) readDims(f *File) error {
 	key := func(name string) string { return o.Arch + "." + name }
 	_, learned := f.Tensor("position_embd.weight")
 	if learned || slices.Contains(withoutRoPE, o.Arch) {
-		return fmt.Errorf("%s: %w: architecture %s tells positions in another way", f.Path, ErrNoRoPE, o.Arch)
+		return fmt.Errorf("%s: %w: architecture %s gives tokens positions in another way, or none",
+			f.Path,
+			ErrNoRoPE, o.Arch)
 	}
-	hasRope := slices.ContainsFunc(f.KVs, func(kv KV) bool { return strings.HasPrefix(kv.Key, key("rope.")) })
+	hasRope := slices.ContainsFunc(f.KVs, func(kv KV) bool {
+		return strings.HasPrefix(kv.Key,
+			key("rope."))
+	})
 	if !hasRope && o.Arch != "falcon" { // falcon files have none of the keys
 		return fmt.Errorf("%s: %w: no key %s", f.Path, ErrNoRoPE, key("rope.*"))
 	}
@@ -110,91 +121,110 @@ func (o *Own) readDims(f *File) error {
 			return err
 		}
 		if heads == 0 {
-			return fmt.Errorf("%s: %w: %s is missing or 0", f.Path, ErrNoRoPE, key("attention.head_count"))
+			return fmt.Errorf("%s: %w: %s is missing or 0", f.Path, ErrNoRoPE,
+				key("attention.head_count"))
 		}
 		dims = width / heads
 	}
 	if dims < 2 || dims%2 != 0 {
-		return fmt.Errorf("%s: %w: it rotates %d dimensions of a head (%s)", f.Path, ErrNoRoPE, dims, key("rope.dimension_count"))
+		return fmt.Errorf("%s: %w: it rotates %d dimensions of a head (%s)", f.Path, ErrNoRoPE,
+			dims, key("rope.dimension_count"))
 	}
 	o.Rope.Dims = dims
 	return nil
 }
 
-// readScaling finds L and row 0.
-func (o *Own) readScaling(f *File) error {
+// fileScaling is what the keys of a file say about scaling.
+type fileScaling struct {
+	kind     string
+	factor   float64 // 0: none
+	attn     float64 // rope.scaling.attn_factor
+	original int     // 0: the file does not say
+}
+
+func (o *Own) scalingKeys(f *File) (s fileScaling, err error) {
 	key := func(name string) string { return o.Arch + ".rope." + name }
-	kind, _, err := f.String(key("scaling.type"))
+	if s.kind, _, err = f.String(key("scaling.type")); err != nil {
+		return s, err
+	}
+	var found bool
+	if s.factor, found, err = f.Float(key("scaling.factor")); err == nil && !found {
+		s.factor, _, err = f.Float(key("scale_linear"))
+	}
 	if err != nil {
-		return err
+		return s, err
 	}
-	factor, found, err := f.Float(key("scaling.factor"))
-	if err == nil && !found {
-		factor, _, err = f.Float(key("scale_linear"))
-	}
-	if err != nil {
-		return err
-	}
-	if o.Arch == "gemma3" && factor == 0 {
-		if factor, err = f.gemma3Factor(); err != nil {
-			return err
+	if o.Arch == "gemma3" && s.factor == 0 {
+		if s.factor, err = f.gemma3Factor(); err != nil {
+			return s, err
 		}
 	}
-	if factor < 0 {
-		return fmt.Errorf("%s: %s is %g, want a positive number", f.Path, key("scaling.factor"), factor)
+	if s.factor < 0 {
+		return s, fmt.Errorf("%s: %s is %g, want a positive number", f.Path,
+			key("scaling.factor"), s.factor)
 	}
-	attn, err := f.floatOr(key("scaling.attn_factor"), 1)
-	if err != nil {
-		return err
+	if s.attn, err = f.floatOr(key("scaling.attn_factor"), 1); err != nil {
+		return s, err
 	}
-	orig, hasOrig, err := f.Int(key("scaling.original_context_length"))
-	if err != nil {
-		return err
+	if s.original, _, err = f.Int(key("scaling.original_context_length")); err != nil {
+		return s, err
 	}
+	if s.kind == "" && (o.Arch == "gptoss" || o.Arch == "gpt-oss") {
+		// the host's engine for it knows nothing else, and its converter writes no type
+		s.kind = "yarn"
+	}
+	return s, nil
+}
 
-	// A model that was extended in training was trained for the extended length. Only a model with a short and a
-	// long set of factors has an L below its context length: its short set serves up to there.
+// readScaling finds L and row 0.
+func (o *Own) readScaling(f *File) error {
+	s, err := o.scalingKeys(f)
+	if err != nil {
+		return err
+	}
+	// A model that was extended in training was trained for the extended length. Only a model with
+	// a short and a long set of factors has an L below its context length: its short set serves up
+	// to there.
 	o.Rope.OriginalContextLength = o.Context
-	p := ropescale.OpParams{FreqScale: 1, AttnFactor: attn, OriginalContextLength: o.Context}
-	if hasOrig && orig > 0 {
-		p.OriginalContextLength = orig
+	p := ropescale.OpParams{FreqScale: 1, AttnFactor: s.attn, OriginalContextLength: o.Context}
+	if s.original > 0 {
+		p.OriginalContextLength = s.original
 	}
-	if kind == "" && (o.Arch == "gptoss" || o.Arch == "gpt-oss") {
-		kind = "yarn" // the host's engine for it knows nothing else, and its converter writes no type
-	}
-	switch kind {
+	switch s.kind {
 	case "none":
-	case "", "linear", "longrope", "default", "mrope", "llama3", "su": // what follows linear are Hugging Face's names
-		if factor != 0 {
-			p.FreqScale = 1 / factor
+	// the names after linear are Hugging Face's
+	case "", "linear", "longrope", "default", "mrope", "llama3", "su":
+		if s.factor != 0 {
+			p.FreqScale = 1 / s.factor
 		}
 		if p.FreqScale != 1 {
 			o.Scaling = "linear"
 		}
 	case "yarn":
 		o.Scaling = "yarn"
-		if factor != 0 {
-			p.FreqScale = 1 / factor
+		if s.factor != 0 {
+			p.FreqScale = 1 / s.factor
 		}
-		if err := o.readYaRN(f, &p, attn); err != nil {
+		if err := o.readYaRN(f, &p, s.attn); err != nil {
 			return err
 		}
 	default:
-		return fmt.Errorf("%s: %s is %q; none, linear, yarn and longrope are known", f.Path, key("scaling.type"), kind)
+		return fmt.Errorf("%s: %s is %q; none, linear, yarn and longrope are known", f.Path,
+			o.Arch+".rope.scaling.type", s.kind)
 	}
+	return o.readFactors(f, p, s.original)
+}
 
-	freqs, err := f.Factors(TensorRopeFreqs, o.Rope.Pairs())
-	if err != nil {
-		return err
+// readFactors takes the tensors of factors into row 0, and into a long rung where there are two.
+func (o *Own) readFactors(f *File, p ropescale.OpParams, original int) error {
+	var sets [3][]float32
+	for i, name := range []string{TensorRopeFreqs, TensorRopeShort, TensorRopeLong} {
+		var err error
+		if sets[i], err = f.Factors(name, o.Rope.Pairs()); err != nil {
+			return err
+		}
 	}
-	short, err := f.Factors(TensorRopeShort, o.Rope.Pairs())
-	if err != nil {
-		return err
-	}
-	long, err := f.Factors(TensorRopeLong, o.Rope.Pairs())
-	if err != nil {
-		return err
-	}
+	freqs, short, long := sets[0], sets[1], sets[2]
 	switch {
 	case freqs != nil: // get_rope_factors: they win over short and long ones
 		p.FreqFactors = freqs
@@ -203,11 +233,12 @@ func (o *Own) readScaling(f *File) error {
 		}
 	case short != nil || long != nil:
 		o.Scaling = "longrope"
-		if hasOrig && orig > 0 && orig < o.Context {
-			o.Rope.OriginalContextLength = orig
+		if original > 0 && original < o.Context {
+			o.Rope.OriginalContextLength = original
 		}
 		p.FreqFactors = short
 	}
+	var err error
 	if o.Base, err = ropescale.Own(o.Rope, p); err != nil {
 		return fmt.Errorf("%s: %w", f.Path, err)
 	}
@@ -223,8 +254,9 @@ func (o *Own) readScaling(f *File) error {
 	return nil
 }
 
-// gemma3Factor is the linear factor of Gemma 3 models whose files say nothing of it: those of 4, 12 and 27 billion parameters
-// were trained with 8 in their global layers, and the host's Go engine knows them by their number of blocks.
+// gemma3Factor is the linear factor of Gemma 3 models whose files say nothing of it: those of 4, 12
+// and 27 billion parameters were trained with 8 in their global layers, and the host's Go engine
+// knows them by their number of blocks.
 func (f *File) gemma3Factor() (float64, error) {
 	blocks, _, err := f.Int("gemma3.block_count")
 	if err != nil {
@@ -244,8 +276,12 @@ func (f *File) gemma3Factor() (float64, error) {
 	return 0, nil
 }
 
-// cancelled are architectures whose YaRN has no attention factor in the host's Go engine, which alone runs them.
-var cancelled = []string{"gemma3", "lfm2", "lfm2moe", "qwen3", "qwen3moe", "qwen3next", "qwen35", "qwen35moe"}
+// cancelled are architectures whose YaRN has no attention factor in the host's Go engine, which
+// alone runs them.
+var cancelled = []string{
+	"gemma3", "lfm2", "lfm2moe", "qwen3", "qwen3moe", "qwen3next", "qwen35",
+	"qwen35moe",
+}
 
 func (o *Own) readYaRN(f *File, p *ropescale.OpParams, attn float64) (err error) {
 	// the host's converter for mistral3 and gemma3 leaves yarn_ out
@@ -261,11 +297,13 @@ func (o *Own) readYaRN(f *File, p *ropescale.OpParams, attn float64) (err error)
 	p.BetaFast = number("beta_fast", map[bool]float64{true: 64, false: 32}[o.Arch == "gemma3"])
 	p.BetaSlow = number("beta_slow", 1)
 	logMul := number("log_multiplier", 0)
-	if number("mscale", 0) != 0 && number("mscale_all_dim", 0) != 0 || slices.Contains(cancelled, o.Arch) {
+	if number("mscale", 0) != 0 && number("mscale_all_dim", 0) != 0 ||
+		slices.Contains(cancelled, o.Arch) {
 		logMul = 1 // of mistral3: numerator and denominator are taken to be the same, as below
 	}
 	if o.Arch == "deepseek2" && logMul != 0 {
-		logMul = 1 // whatever it is: for this architecture the host takes the numerator to be the same
+		// whatever it is: for this architecture the host takes the numerator to be the same
+		logMul = 1
 	}
 	p.AttnFactor = ropescale.HostAttnFactor(attn, p.FreqScale, p.ExtFactor, logMul)
 	return err
@@ -277,12 +315,14 @@ const rowTolerance = 1e-5
 // RowsClose says that two forms of row 0 are the same.
 func RowsClose(a, b ropescale.Rung) bool {
 	same := func(x, y float64) bool { return math.Abs(x-y) <= rowTolerance*math.Abs(y) }
-	return same(a.AttentionFactor, b.AttentionFactor) && slices.EqualFunc(a.Factors, b.Factors, same)
+	return same(a.AttentionFactor, b.AttentionFactor) &&
+		slices.EqualFunc(a.Factors, b.Factors, same)
 }
 
 // Identity says that row 0 is plain RoPE.
 func (o *Own) Identity() bool {
-	return o.Base.AttentionFactor == 1 && !slices.ContainsFunc(o.Base.Factors, func(x float64) bool { return x != 1 })
+	return o.Base.AttentionFactor == 1 &&
+		!slices.ContainsFunc(o.Base.Factors, func(x float64) bool { return x != 1 })
 }
 
 // Factors reads a tensor of factors; nil when there is none.
@@ -292,7 +332,8 @@ func (f *File) Factors(name string, pairs int) ([]float32, error) {
 		return nil, nil
 	}
 	if n := t.Elements(); n != uint64(pairs) {
-		return nil, fmt.Errorf("%s: tensor %q has %d factors, the model rotates %d pairs", f.Path, name, n, pairs)
+		return nil, fmt.Errorf("%s: tensor %q has %d factors, the model rotates %d pairs", f.Path,
+			name, n, pairs)
 	}
 	xs, err := f.tensorFloats(t)
 	if err != nil {
@@ -301,7 +342,8 @@ func (f *File) Factors(name string, pairs int) ([]float32, error) {
 	ys := make([]float32, len(xs))
 	for i, x := range xs {
 		if !(x > 0) || math.IsInf(x, 0) {
-			return nil, fmt.Errorf("%s: tensor %q: factor %d is %g, want a positive finite number", f.Path, name, i, x)
+			return nil, fmt.Errorf("%s: tensor %q: factor %d is %g, want a positive finite number",
+				f.Path, name, i, x)
 		}
 		ys[i] = float32(x)
 	}
@@ -325,7 +367,8 @@ func (f *File) floatOr(key string, def float64) (float64, error) {
 	return x, nil
 }
 
-// Most reads an integer or, where layers differ, the largest of an array of them; 0 when the key is missing.
+// Most reads an integer or, where layers differ, the largest of an array of them; 0 when the key is
+// missing.
 func (f *File) Most(key string) (int, error) {
 	kv, ok := f.Lookup(key)
 	if !ok || kv.Type != TypeArray {

@@ -51,7 +51,8 @@ func (d *decoder) tensor(seen map[string]struct{}) error {
 	t.Type = TensorType(kind)
 	if l, ok := tensorTypes[t.Type]; ok {
 		if (nDims > 0 && t.Dims[0]%l.block != 0) || (nDims == 0 && l.block > 1) {
-			return d.fail(ErrDimensions, "rows of %s are made of blocks of %d elements", l.name, l.block)
+			return d.fail(ErrDimensions, "rows of %s are made of blocks of %d elements", l.name,
+				l.block)
 		}
 		hi, lo := bits.Mul64(elements/l.block, l.size)
 		if hi != 0 {
@@ -76,7 +77,8 @@ func (d *decoder) checkTensors() error {
 		return nil
 	}
 	if d.p.data > d.p.size {
-		return d.fail(ErrTruncated, "the tensor data should start at byte %d of %d", d.p.data, d.p.size)
+		return d.fail(ErrTruncated, "the tensor data should start at byte %d of %d", d.p.data,
+			d.p.size)
 	}
 	space := uint64(d.p.size - d.p.data)
 	order := byOffset(ts)
@@ -88,7 +90,9 @@ func (d *decoder) checkTensors() error {
 			end = ts[order[i+1]].Offset
 		}
 		if t.Offset > space {
-			return d.fail(ErrOffset, "%d is past the end: the file holds %d bytes of tensor data; it is damaged or was not downloaded completely", t.Offset, space)
+			return d.fail(ErrOffset,
+				"%d is past the end: the file holds %d bytes of tensor data; it is damaged or was "+
+					"not downloaded completely", t.Offset, space)
 		}
 		if _, known := tensorTypes[t.Type]; !known {
 			if end < t.Offset || (i+1 < len(order) && end == t.Offset) {
@@ -98,7 +102,9 @@ func (d *decoder) checkTensors() error {
 			continue
 		}
 		if t.Size > space-t.Offset {
-			return d.fail(ErrTruncated, "its data end at byte %d of %d of tensor data; the file is damaged or was not downloaded completely", t.Offset+t.Size, space)
+			return d.fail(ErrTruncated,
+				"its data end at byte %d of %d of tensor data; the file is damaged or was not "+
+					"downloaded completely", t.Offset+t.Size, space)
 		}
 		if i+1 < len(order) && t.Offset+t.Size > end {
 			return d.fail(ErrOverlap, "with %q", Clip(ts[order[i+1]].Name))
@@ -113,7 +119,8 @@ func byOffset(ts []Tensor) []int {
 	for i := range order {
 		order[i] = i
 	}
-	sort.SliceStable(order, func(a, b int) bool { return ts[order[a]].Offset < ts[order[b]].Offset })
+	sort.SliceStable(order,
+		func(a, b int) bool { return ts[order[a]].Offset < ts[order[b]].Offset })
 	return order
 }
 

@@ -11,7 +11,8 @@ import (
 // errNoKey: the metadata have no such key.
 var errNoKey = errors.New("no key")
 
-// maxRead caps the values and tensors that are read into memory: names, factors, provenance. Tokens never are.
+// maxRead caps the values and tensors that are read into memory: names, factors, provenance. Tokens
+// never are.
 const maxRead = 4 << 20
 
 // BytesOf gives a value's encoded bytes, from the file if need be.
@@ -20,7 +21,8 @@ func (f *File) BytesOf(kv *KV) ([]byte, error) {
 		return kv.raw, nil
 	}
 	if kv.size > maxRead {
-		return nil, f.bad(kv, ErrTooLarge, "%d bytes, %d is the most for this key", kv.size, maxRead)
+		return nil, f.bad(kv, ErrTooLarge, "%d bytes, %d is the most for this key", kv.size,
+			maxRead)
 	}
 	b := make([]byte, kv.size)
 	p := f.parts[kv.part]
@@ -184,7 +186,8 @@ func (f *File) tensorFloats(t *Tensor) ([]float64, error) {
 		return nil, err
 	}
 	if t.Type != TensorF32 {
-		return nil, fmt.Errorf("%s: tensor %q is %s; factors are read from F32 only", f.Path, t.Name, t.Type)
+		return nil, fmt.Errorf("%s: tensor %q is %s; factors are read from F32 only", f.Path,
+			t.Name, t.Type)
 	}
 	xs := make([]float64, t.Elements())
 	for i := range xs {
@@ -205,7 +208,8 @@ func (f *File) TensorBytes(t *Tensor) ([]byte, error) {
 	}
 	p := f.parts[t.part]
 	if t.Size > maxRead {
-		return nil, fmt.Errorf("%s: tensor %q has %d bytes; factors have at most %d", p.path, t.Name, t.Size, maxRead)
+		return nil, fmt.Errorf("%s: tensor %q has %d bytes; factors have at most %d", p.path,
+			t.Name, t.Size, maxRead)
 	}
 	b := make([]byte, t.Size)
 	if _, err := io.ReadFull(f.Reader(t), b); err != nil {
@@ -214,8 +218,8 @@ func (f *File) TensorBytes(t *Tensor) ([]byte, error) {
 	return b, nil
 }
 
-// newKV encodes a value in the file's byte order. It takes what a ladder is written with: uint32, float32, string,
-// []uint32, []float32.
+// newKV encodes a value in the file's byte order. It takes what a ladder is written with: uint32,
+// float32, string, []uint32, []float32.
 func newKV(order binary.ByteOrder, key string, value any) KV {
 	kv := KV{Key: key}
 	var b []byte

@@ -9,16 +9,17 @@ import (
 )
 
 const (
-	// chunk is how much the kernel copies between two looks at the context: large enough that the look costs nothing,
-	// small enough that Ctrl-C answers at once on a slow disk.
+	// chunk is how much the kernel copies between two looks at the context: large enough that the
+	// look costs nothing, small enough that Ctrl-C answers at once on a slow disk.
 	chunk = 16 << 20
-	// block is the buffer of the other way of copying. It should stay in a core's cache between being read and being
-	// written: 4 MiB is five times slower.
+	// block is the buffer of the other way of copying. It should stay in a core's cache between
+	// being read and being written: 4 MiB is five times slower.
 	block = 512 << 10
 	page  = 4096
 )
 
-// Write streams the plan to w, which gets the first byte of the output first. Memory does not grow with the model.
+// Write streams the plan to w, which gets the first byte of the output first. Memory does not grow
+// with the model.
 func (p *Plan) Write(ctx context.Context, w io.Writer, progress func(done, total int64)) error {
 	if progress == nil {
 		progress = func(done, total int64) {}
@@ -56,11 +57,13 @@ func (p *Plan) Write(ctx context.Context, w io.Writer, progress func(done, total
 	return nil
 }
 
-// copyTo copies n bytes from off of the part to w, where they will stand at byte at, and calls moved after each run.
+// copyTo copies n bytes from off of the part to w, where they will stand at byte at, and calls
+// moved after each run.
 //
-// The kernel copies between two files by itself (copy_file_range), and on some file systems only notes that the blocks
-// are shared. But a header that grew shifts the data by what is seldom a multiple of the page size, and then that is
-// slower than two copies through a buffer whose writes are whole pages; one goroutine reads ahead meanwhile.
+// The kernel copies between two files by itself (copy_file_range), and on some file systems only
+// notes that the blocks are shared. But a header that grew shifts the data by what is seldom a
+// multiple of the page size, and then that is slower than two copies through a buffer whose writes
+// are whole pages; one goroutine reads ahead meanwhile.
 func (q *part) copyTo(w io.Writer, off, n, at int64, b *buffers, moved func(int64) error) error {
 	dst, ok := w.(*os.File)
 	if !ok || q.file == nil || (off-at)%page != 0 || n < block {
@@ -93,7 +96,9 @@ func (q *part) shorter() error {
 // buffers are the blocks of one write, made when they are needed.
 type buffers struct{ free chan []byte }
 
-func (q *part) copyBlocks(w io.Writer, off, n, at int64, b *buffers, moved func(int64) error) error {
+func (q *part) copyBlocks(w io.Writer, off, n, at int64, b *buffers,
+	moved func(int64) error,
+) error {
 	if b.free == nil {
 		b.free = make(chan []byte, 3)
 		for range cap(b.free) {
@@ -131,7 +136,8 @@ func (q *part) copyBlocks(w io.Writer, off, n, at int64, b *buffers, moved func(
 			off, at, n = off+m, at+m, n-m
 		}
 	}()
-	// On an error the reader stops first, since its file may be closed next; what it had read goes back unused.
+	// On an error the reader stops first, since its file may be closed next; what it had read goes
+	// back unused.
 	defer func() {
 		close(quit)
 		for r := range full {
@@ -162,7 +168,8 @@ func (f *File) RefuseOverlap(out string) error {
 	}
 	for _, p := range f.parts {
 		if in, err := os.Stat(p.path); err == nil && os.SameFile(in, fi) {
-			return fmt.Errorf("%s: the output is the input itself; give the output another name", out)
+			return fmt.Errorf("%s: the output is the input itself; give the output another name",
+				out)
 		}
 	}
 	return nil

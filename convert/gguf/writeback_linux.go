@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// startWriteback asks the kernel to begin writing a range to disk, without waiting, each time it crosses a chunk. The
-// fsync at the end then finds little left to do.
+// startWriteback asks the kernel to begin writing a range to disk, without waiting, each time it
+// crosses a chunk. The fsync at the end then finds little left to do.
 func startWriteback(w io.Writer, off, n int64) {
 	f, ok := w.(*os.File)
 	if !ok || off/chunk == (off+n)/chunk {
@@ -20,5 +20,8 @@ func startWriteback(w io.Writer, off, n int64) {
 		return
 	}
 	// It is a hint: that a file system does not take it changes nothing but speed.
-	conn.Control(func(fd uintptr) { syscall.SyncFileRange(int(fd), from, (off+n)/chunk*chunk-from, start) })
+	conn.Control(func(fd uintptr) {
+		syscall.SyncFileRange(int(fd), from, (off+n)/chunk*chunk-from,
+			start)
+	})
 }

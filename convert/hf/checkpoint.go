@@ -62,7 +62,8 @@ func Open(dir string) (*Checkpoint, error) {
 		return nil, err
 	}
 	if len(archs) == 0 {
-		return nil, fmt.Errorf("%s: no architectures: not the configuration of a model", c.config.path)
+		return nil, fmt.Errorf("%s: no architectures: not the configuration of a model",
+			c.config.path)
 	}
 	c.Arch = archs[0]
 	if c.inside, err = textObject(c.config); err != nil {
@@ -123,7 +124,8 @@ func (c *Checkpoint) object(d *jsonDoc) ([]member, error) {
 	return d.sub(d.top, c.inside)
 }
 
-// carried is what longrope.json holds beside the ladder: what Strip needs to give config.json back.
+// carried is what longrope.json holds in addition to the ladder: what Strip needs to give
+// config.json back.
 type carried struct {
 	// Keys of config.json as they were, in the file's own bytes; null: the key was not there.
 	Keys map[string]*string `json:"config"`
@@ -133,7 +135,8 @@ type carried struct {
 
 const keyReplaced = "replaced"
 
-// readLadder reads longrope.json, with which a conversion by this package leaves what config.json cannot say.
+// readLadder reads longrope.json, with which a conversion by this package leaves what config.json
+// cannot say.
 func (c *Checkpoint) readLadder() error {
 	path := filepath.Join(c.Dir, LadderFile)
 	f, err := os.Open(path)
@@ -149,7 +152,8 @@ func (c *Checkpoint) readLadder() error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	stale := func(format string, args ...any) error {
-		return fmt.Errorf("%s does not belong to %s: %s; remove it, or convert the original checkpoint again", path, ConfigFile, fmt.Sprintf(format, args...))
+		return fmt.Errorf("%s does not belong to %s: %s; remove it, or convert the original "+
+			"checkpoint again", path, ConfigFile, fmt.Sprintf(format, args...))
 	}
 	raw, ok := l.Extra[keyReplaced]
 	if !ok {
@@ -177,7 +181,8 @@ func (c *Checkpoint) readLadder() error {
 		return stale("%v", err)
 	}
 	if c.Rope.Rope.OriginalContextLength < l.OriginalContextLength {
-		return stale("the model was trained for %d tokens, the ladder is for %d", c.Rope.Rope.OriginalContextLength, l.OriginalContextLength)
+		return stale("the model was trained for %d tokens, the ladder is for %d",
+			c.Rope.Rope.OriginalContextLength, l.OriginalContextLength)
 	}
 	delete(l.Extra, keyReplaced)
 	c.Ladder = l
@@ -214,19 +219,21 @@ func (c *Checkpoint) undo(old carried) (*jsonDoc, error) {
 	return e.apply()
 }
 
-// openShards finds the weights and checks that they are all there: those of the index if there is one, else
-// model.safetensors, else every safetensors file.
+// openShards finds the weights and checks that they are all there: those of the index if there is
+// one, else model.safetensors, else every safetensors file.
 func openShards(dir string) ([]*shard, error) {
 	index, err := readDoc(filepath.Join(dir, IndexFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		paths := []string{filepath.Join(dir, fileSingle)}
 		if _, err := os.Stat(paths[0]); err != nil {
-			if paths, err = filepath.Glob(filepath.Join(globEscape(dir), "*.safetensors")); err != nil {
+			if paths, err = filepath.Glob(filepath.Join(globEscape(dir),
+				"*.safetensors")); err != nil {
 				return nil, err
 			}
 		}
 		if len(paths) == 0 {
-			return nil, fmt.Errorf("%s: %w; save the model again with transformers' save_pretrained, which writes them", dir, ErrNoWeights)
+			return nil, fmt.Errorf("%s: %w; save the model again with transformers' "+
+				"save_pretrained, which writes them", dir, ErrNoWeights)
 		}
 		return openAll(paths)
 	}
@@ -234,7 +241,8 @@ func openShards(dir string) ([]*shard, error) {
 		return nil, err
 	}
 	weights := make(map[string]string)
-	if ok, err := index.decode(index.top, "weight_map", &weights); err != nil || !ok || len(weights) == 0 {
+	if ok, err := index.decode(index.top, "weight_map", &weights); err != nil || !ok ||
+		len(weights) == 0 {
 		if err == nil {
 			err = fmt.Errorf("%s: weight_map is missing or empty", index.path)
 		}
@@ -243,12 +251,14 @@ func openShards(dir string) ([]*shard, error) {
 	files := make(map[string]bool)
 	for tensor, file := range weights {
 		if filepath.Base(file) != file || !strings.HasSuffix(file, ".safetensors") {
-			return nil, fmt.Errorf("%s: %q: %q is no name of a safetensors file in the folder", index.path, gguf.Clip(tensor), gguf.Clip(file))
+			return nil, fmt.Errorf("%s: %q: %q is no name of a safetensors file in the folder",
+				index.path, gguf.Clip(tensor), gguf.Clip(file))
 		}
 		files[file] = true
 	}
 	if len(files) > gguf.MaxParts {
-		return nil, fmt.Errorf("%s: %w: %d files, %d is the most", index.path, gguf.ErrTooLarge, len(files), gguf.MaxParts)
+		return nil, fmt.Errorf("%s: %w: %d files, %d is the most", index.path, gguf.ErrTooLarge,
+			len(files), gguf.MaxParts)
 	}
 	var paths []string
 	for file := range files {
@@ -257,7 +267,8 @@ func openShards(dir string) ([]*shard, error) {
 	sort.Strings(paths)
 	shards, err := openAll(paths)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w; %s names it: the checkpoint was not downloaded completely", err, IndexFile)
+		return nil, fmt.Errorf("%w; %s names it: the checkpoint was not downloaded completely", err,
+			IndexFile)
 	}
 	if err != nil {
 		return nil, err
@@ -266,14 +277,18 @@ func openShards(dir string) ([]*shard, error) {
 	for _, s := range shards {
 		for _, t := range s.Tensors {
 			if other, twice := where[t.name]; twice {
-				return nil, &gguf.FormatError{Path: s.Path, Key: t.name, Detail: "and in " + other, Err: gguf.ErrDuplicate}
+				return nil, &gguf.FormatError{
+					Path: s.Path, Key: t.name, Detail: "and in " + other,
+					Err: gguf.ErrDuplicate,
+				}
 			}
 			where[t.name] = filepath.Base(s.Path)
 		}
 	}
 	for tensor, file := range weights {
 		if where[tensor] != file {
-			return nil, fmt.Errorf("%s: tensor %q is not in %s", index.path, gguf.Clip(tensor), file)
+			return nil, fmt.Errorf("%s: tensor %q is not in %s", index.path, gguf.Clip(tensor),
+				file)
 		}
 	}
 	return shards, nil
@@ -299,7 +314,8 @@ func globEscape(dir string) string {
 // ConfigPath is the path of config.json.
 func (c *Checkpoint) ConfigPath() string { return c.config.path }
 
-// IntOf is an integer of config.json; 0 when it is missing or cannot be read, for what is shown and no more.
+// IntOf is an integer of config.json; 0 when it is missing or cannot be read, for what is shown and
+// no more.
 func (c *Checkpoint) IntOf(key string) int {
 	n := 0
 	if members, err := c.object(c.config); err == nil {
@@ -316,7 +332,7 @@ func (c *Checkpoint) Size() (n int64) {
 	return n
 }
 
-// AsRun is what transformers makes of a longrope config, see hfRope.asRun; nil for other models.
+// AsRun is what transformers makes of a longrope config, see Rope.asRun; nil for other models.
 func (c *Checkpoint) AsRun() *ropescale.Ladder {
 	// Another scale of attention, of a folder that lost mscale_all_dim, is no matter of factors.
 	if math.Abs(c.Now.softmax-c.Rope.softmax) > 1e-9 {
@@ -325,15 +341,17 @@ func (c *Checkpoint) AsRun() *ropescale.Ladder {
 	return c.Now.asRun()
 }
 
-// Carried is the ladder that the checkpoint comes with: this package's, or the one that its authors trained; nil for none.
+// Carried is the ladder that the checkpoint comes with: this package's, or the one that its authors
+// trained; nil for none.
 func (c *Checkpoint) Carried() *ropescale.Ladder {
 	switch {
 	case c.Ladder != nil:
 		return c.Ladder
 	case c.Rope.Long != nil:
 		return &ropescale.Ladder{
-			Version: ropescale.LadderVersion, OriginalContextLength: c.Rope.Rope.OriginalContextLength,
-			RopeDimensionCount: c.Rope.Rope.Dims, Rungs: []ropescale.Rung{*c.Rope.Long},
+			Version:               ropescale.LadderVersion,
+			OriginalContextLength: c.Rope.Rope.OriginalContextLength,
+			RopeDimensionCount:    c.Rope.Rope.Dims, Rungs: []ropescale.Rung{*c.Rope.Long},
 		}
 	}
 	return nil

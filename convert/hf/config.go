@@ -12,9 +12,9 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// configKeys are the keys of config.json that a conversion writes, in the order in which new ones are put behind
-// max_position_embeddings. rope_theta and partial_rotary_factor are only brought to the top, for transformers 4, when
-// version 5 has left them in rope_parameters alone.
+// configKeys are the keys of config.json that a conversion writes, in the order in which new ones
+// are put behind max_position_embeddings. rope_theta and partial_rotary_factor are only brought to
+// the top, for transformers 4, when version 5 has left them in rope_parameters alone.
 var configKeys = []string{
 	"max_position_embeddings", "original_max_position_embeddings", "head_dim", "rope_theta",
 	"partial_rotary_factor", "rope_scaling", "rope_parameters",
@@ -23,10 +23,12 @@ var configKeys = []string{
 // WithLadder gives the folder's texts with one rung of the ladder in config.json, and the whole in
 // longrope.json.
 //
-// What reads which key (seen in transformers 4.48, 4.57 and 5.23; vLLM's Phi3LongRoPEScaledRotaryEmbedding): transformers 4 reads rope_scaling and, at
-// the top, rope_theta and original_max_position_embeddings; its Phi-3 refuses a rope_scaling of any other keys than
-// type, short_factor and long_factor. transformers 5 reads rope_scaling first when it is there, then rope_parameters.
-// vLLM reads whichever transformers gives it, and short_mscale and long_mscale in place of attention_factor.
+// What reads which key (seen in transformers 4.48, 4.57 and 5.23; vLLM's
+// Phi3LongRoPEScaledRotaryEmbedding): transformers 4 reads rope_scaling and, at the top, rope_theta
+// and original_max_position_embeddings; its Phi-3 refuses a rope_scaling of any other keys than
+// type, short_factor and long_factor. transformers 5 reads rope_scaling first when it is there,
+// then rope_parameters. vLLM reads whichever transformers gives it, and short_mscale and
+// long_mscale in place of attention_factor.
 func (c *Checkpoint) WithLadder(m *ropescale.Ladder, row int) (*Written, error) {
 	members, err := c.object(c.plain)
 	if err != nil {
@@ -64,21 +66,24 @@ func (c *Checkpoint) WithLadder(m *ropescale.Ladder, row int) (*Written, error) 
 // values are those of configKeys that are written.
 func (c *Checkpoint) values(e *jsonEdit, m *ropescale.Ladder, row int) (map[string]string, error) {
 	long, L := m.Rungs[row-1], m.OriginalContextLength
-	if formula := ropescale.LongRoPEAttentionFactor(long.Length, L); closeTo([]float64{long.AttentionFactor}, []float64{formula}) {
+	if formula := ropescale.LongRoPEAttentionFactor(long.Length,
+		L); closeTo([]float64{long.AttentionFactor}, []float64{formula}) {
 		long.AttentionFactor = formula
 	}
 	values := map[string]string{
 		"max_position_embeddings":          strconv.Itoa(long.Length),
 		"original_max_position_embeddings": strconv.Itoa(L),
 	}
-	// Said at the top too, and not left to the model's class: the versions differ in what they take there.
+	// Said at the top too, and not left to the model's class: the versions differ in what they take
+	// there.
 	for _, f := range []struct {
 		key, value string
 		wanted     bool
 	}{
 		{"rope_theta", number(c.Rope.Rope.FreqBase), true},
 		{"head_dim", strconv.Itoa(c.Rope.headDim), c.Rope.headDim > 0},
-		{"partial_rotary_factor", number(c.Rope.partial), c.Rope.partial != 1 && c.Rope.headDim > 0},
+		{"partial_rotary_factor", number(c.Rope.partial), c.Rope.partial != 1 &&
+			c.Rope.headDim > 0},
 	} {
 		there, err := c.plain.decode(e.members, f.key, new(json.RawMessage))
 		if err != nil {
@@ -100,10 +105,12 @@ func (c *Checkpoint) values(e *jsonEdit, m *ropescale.Ladder, row int) (map[stri
 	indent, lines := e.indent()
 	values["rope_scaling"] = object(c.scaling4(body, factors, m, long), indent, lines)
 
-	all := slices.Concat([]field{{"rope_type", `"longrope"`}}, c.head(parameters, nested), body, factors)
+	all := slices.Concat([]field{{"rope_type", `"longrope"`}}, c.head(parameters, nested), body,
+		factors)
 	switch {
 	case c.Rope.byLayerType && len(parameters) == 0:
-		// Version 5 makes them of rope_scaling, for each type of layer; parameters for all layers it does not take.
+		// Version 5 makes them of rope_scaling, for each type of layer; parameters for all layers
+		// it does not take.
 	case nested == nil:
 		values["rope_parameters"] = object(all, indent, lines)
 	default:
@@ -123,13 +130,15 @@ func (c *Checkpoint) values(e *jsonEdit, m *ropescale.Ladder, row int) (map[stri
 // head are the fields of rope_parameters that transformers 4 has at the top.
 func (c *Checkpoint) head(parameters, nested []member) []field {
 	var fields []field
-	if c.Rope.headDim > 0 && (c.Rope.partial != 1 || hasKey(parameters, nested, "partial_rotary_factor")) {
+	if c.Rope.headDim > 0 && (c.Rope.partial != 1 || hasKey(parameters, nested,
+		"partial_rotary_factor")) {
 		fields = append(fields, field{"partial_rotary_factor", number(c.Rope.partial)})
 	}
 	return append(fields, field{"rope_theta", number(c.Rope.Rope.FreqBase)})
 }
 
-// keepsScale says that the scale of the model's attention follows mscale_all_dim and factor, as DeepSeek's does.
+// keepsScale says that the scale of the model's attention follows mscale_all_dim and factor, as
+// DeepSeek's does.
 func (r *Rope) keepsScale() bool { return r.mscaleAllDim != 0 && r.givenFactor != nil }
 
 // body are the numbers of the rung, as both versions read them.
@@ -148,7 +157,8 @@ func (c *Checkpoint) body(m *ropescale.Ladder, long ropescale.Rung) []field {
 	formula := ropescale.LongRoPEAttentionFactor(long.Length, L)
 	published := short.AttentionFactor == formula && long.AttentionFactor == formula
 	if !published && c.Arch != "Phi3ForCausalLM" || c.Rope.perLength {
-		body = append(body, field{"short_mscale", number(short.AttentionFactor)}, field{"long_mscale", number(long.AttentionFactor)})
+		body = append(body, field{"short_mscale", number(short.AttentionFactor)},
+			field{"long_mscale", number(long.AttentionFactor)})
 	}
 	return body
 }
@@ -159,7 +169,9 @@ func (c *Checkpoint) factors(m *ropescale.Ladder, long ropescale.Rung) []field {
 }
 
 // scaling4 are the fields of rope_scaling. That of Phi-3 has three, or transformers 4 refuses it.
-func (c *Checkpoint) scaling4(body, factors []field, m *ropescale.Ladder, long ropescale.Rung) []field {
+func (c *Checkpoint) scaling4(body, factors []field, m *ropescale.Ladder,
+	long ropescale.Rung,
+) []field {
 	formula := ropescale.LongRoPEAttentionFactor(long.Length, m.OriginalContextLength)
 	fields := []field{{"type", `"longrope"`}}
 	if c.Arch == "Phi3ForCausalLM" && long.AttentionFactor == formula {
@@ -224,7 +236,8 @@ func (c *Checkpoint) Lost(m *ropescale.Ladder, row int) []string {
 	g, below := m.Rungs[row-1], m.RungFor(m.OriginalContextLength)
 	short := m.At(below)
 	if g.StartWindow > 0 {
-		note("transformers has no start window: the first %d tokens too get the factors of the rung", g.StartWindow)
+		note("transformers has no start window: the first %d tokens too get the factors of the "+
+			"rung", g.StartWindow)
 	}
 	var others []string
 	for i, r := range m.Rungs {
@@ -233,13 +246,20 @@ func (c *Checkpoint) Lost(m *ropescale.Ladder, row int) []string {
 		}
 	}
 	if len(others) > 0 {
-		note("transformers has one set of factors beyond %d tokens, those for %d; the rungs for %s tokens are in %s alone", m.OriginalContextLength, g.Length, strings.Join(others, ", "), LadderFile)
+		note("transformers has one set of factors beyond %d tokens, those for %d; the rungs for "+
+			"%s tokens are in %s alone", m.OriginalContextLength, g.Length, strings.Join(others,
+			", "), LadderFile)
 	}
 	if short.AttentionFactor != g.AttentionFactor && !c.Rope.perLength {
-		note("transformers has one attention factor: texts of up to %d tokens get %.4g too, where the ladder has %.4g", m.OriginalContextLength, g.AttentionFactor, short.AttentionFactor)
+		note("transformers has one attention factor: texts of up to %d tokens get %.4g too, where "+
+			"the ladder has %.4g",
+			m.OriginalContextLength, g.AttentionFactor, short.AttentionFactor)
 	}
-	if formula := ropescale.LongRoPEAttentionFactor(g.Length, m.OriginalContextLength); c.Arch == "Phi3ForCausalLM" && !closeTo([]float64{g.AttentionFactor}, []float64{formula}) {
-		note("transformers 4 refuses an attention factor other than %.6g for this architecture; version 5 reads it", formula)
+	if formula := ropescale.LongRoPEAttentionFactor(g.Length,
+		m.OriginalContextLength); c.Arch == "Phi3ForCausalLM" &&
+		!closeTo([]float64{g.AttentionFactor}, []float64{formula}) {
+		note("transformers 4 refuses an attention factor other than %.6g for this architecture; "+
+			"version 5 reads it", formula)
 	}
 	return notes
 }

@@ -18,9 +18,9 @@ import (
 	hostconvert "github.com/ollama/ollama/convert"
 )
 
-// HostConvert writes the checkpoint as a GGUF with the converter of the host. It takes its files on trust, so it sees
-// only those that were checked; it panics at what it does not know. read, if not nil, is called with the bytes of weights that
-// were read so far.
+// HostConvert writes the checkpoint as a GGUF with the converter of the host. It takes its files on
+// trust, so it sees only those that were checked; it panics at what it does not know. read, if not
+// nil, is called with the bytes of weights that were read so far.
 func (c *Checkpoint) HostConvert(ctx context.Context, w *os.File, read func(n int64)) (err error) {
 	config, err := c.forHost()
 	if err != nil {
@@ -48,8 +48,9 @@ func (c *Checkpoint) HostConvert(ctx context.Context, w *os.File, read func(n in
 	return nil
 }
 
-// forHost is config.json as the host's converter understands it: without a conversion of ours, in the spelling of
-// transformers 4, and without scaling that it would drop or stumble over, since row 0 and the ladder will say it.
+// forHost is config.json as the host's converter understands it: without a conversion of ours, in
+// the spelling of transformers 4, and without scaling that it would drop or stumble over, since row
+// 0 and the ladder will say it.
 func (c *Checkpoint) forHost() ([]byte, error) {
 	members, err := c.object(c.plain)
 	if err != nil {
@@ -57,13 +58,15 @@ func (c *Checkpoint) forHost() ([]byte, error) {
 	}
 	e := &jsonEdit{d: c.plain, members: members, after: "max_position_embeddings"}
 	r := c.Rope
-	// Fields that transformers takes from the model's class, and the host's converter does not know.
+	// Fields that transformers takes from the model's class, and the host's converter does not
+	// know.
 	for _, f := range []struct {
 		key, value string
 		wanted     bool
 	}{
 		{"rope_theta", number(r.Rope.FreqBase), true},
-		{"max_position_embeddings", strconv.Itoa(r.Context), r.Kind != "longrope" || c.Arch == "Phi3ForCausalLM"},
+		{"max_position_embeddings", strconv.Itoa(r.Context), r.Kind != "longrope" ||
+			c.Arch == "Phi3ForCausalLM"},
 		{"num_attention_heads", strconv.Itoa(r.heads), r.heads > 0},
 		{"head_dim", strconv.Itoa(r.headDim), r.classHeadDim},
 	} {
@@ -81,7 +84,10 @@ func (c *Checkpoint) forHost() ([]byte, error) {
 			long = r.Long.Factors
 		}
 		e.set("original_max_position_embeddings", strconv.Itoa(r.Rope.OriginalContextLength))
-		e.set("rope_scaling", object([]field{{"type", `"longrope"`}, {"short_factor", numbers(short)}, {"long_factor", numbers(long)}}, "", false))
+		e.set("rope_scaling", object([]field{{"type", `"longrope"`}, {
+			"short_factor",
+			numbers(short),
+		}, {"long_factor", numbers(long)}}, "", false))
 	case r.Kind == "longrope":
 		e.set("max_position_embeddings", strconv.Itoa(r.Rope.OriginalContextLength))
 		scaling := "null"
@@ -95,7 +101,8 @@ func (c *Checkpoint) forHost() ([]byte, error) {
 		}
 		e.set("rope_scaling", scaling)
 	case r.Kind == "yarn" && strings.HasPrefix(c.Arch, "Qwen"), // it wants a list for factor
-		r.Kind == "llama3" && r.heads > 0 && r.Rope.Dims != r.Hidden/r.heads: // it computes with that width
+		// it computes with that width
+		r.Kind == "llama3" && r.heads > 0 && r.Rope.Dims != r.Hidden/r.heads:
 		e.set("rope_scaling", "null")
 	case r.Kind == "default" && r.Known || r.Kind == "dynamic":
 		if _, ok := find(members, "rope_scaling"); ok {
@@ -125,7 +132,10 @@ func (c *Checkpoint) oldSpelling(e *jsonEdit) error {
 	if err != nil {
 		return err
 	}
-	fields := []field{{"type", strconv.Quote(c.Rope.Kind)}, {"rope_type", strconv.Quote(c.Rope.Kind)}}
+	fields := []field{
+		{"type", strconv.Quote(c.Rope.Kind)},
+		{"rope_type", strconv.Quote(c.Rope.Kind)},
+	}
 	for _, m := range params {
 		if m.key != "type" && m.key != "rope_type" && m.key != "rope_theta" {
 			fields = append(fields, field{m.key, string(c.plain.raw(m))})
@@ -146,7 +156,8 @@ type hostFS struct {
 	n       int64
 }
 
-// Open gives an error once the context is done: the converter opens the weights anew for every tensor.
+// Open gives an error once the context is done: the converter opens the weights again for every
+// tensor.
 func (h *hostFS) Open(name string) (fs.File, error) {
 	if err := h.ctx.Err(); err != nil {
 		return nil, err
@@ -168,7 +179,8 @@ func (h *hostFS) Open(name string) (fs.File, error) {
 func (h *hostFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	entries, err := fs.ReadDir(h.FS, name)
 	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool {
-		return slices.Contains(weightFiles, filepath.Ext(e.Name())) && !slices.Contains(h.weights, e.Name())
+		return slices.Contains(weightFiles, filepath.Ext(e.Name())) &&
+			!slices.Contains(h.weights, e.Name())
 	}), err
 }
 

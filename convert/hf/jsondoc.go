@@ -13,14 +13,17 @@ import (
 	"github.com/longrope/longrope/convert/gguf"
 )
 
-// maxConfig bounds the JSON files of a checkpoint that are read whole. Multimodal ones have some hundred kilobytes.
+// maxConfig bounds the JSON files of a checkpoint that are read whole. Multimodal ones have some
+// hundred kilobytes.
 const maxConfig = 16 << 20
 
-// jsonDoc is a JSON text that is edited in place: what is not edited keeps its bytes, order and white space.
+// jsonDoc is a JSON text that is edited in place: what is not edited keeps its bytes, order and
+// white space.
 type jsonDoc struct {
 	path string
 	text []byte
-	// valid is the text with Python's NaN and Infinity, which JSON has not, as zeros of the same length.
+	// valid is the text with Python's NaN and Infinity, which JSON has not, as zeros of the same
+	// length.
 	valid []byte
 	top   []member
 }
@@ -66,7 +69,8 @@ func finite(text []byte) []byte {
 	return b
 }
 
-// object reads the members of the object that begins at or, after white space, behind at. At the top nothing may follow.
+// object reads the members of the object that begins at or, after white space, behind at. At the
+// top nothing may follow.
 func (d *jsonDoc) object(at int) ([]member, error) {
 	dec := json.NewDecoder(bytes.NewReader(d.valid[at:]))
 	fail := func(err error) ([]member, error) {
@@ -92,7 +96,8 @@ func (d *jsonDoc) object(at int) ([]member, error) {
 		if err != nil {
 			return fail(err)
 		}
-		m.key, m.key1 = token.(string), at+int(dec.InputOffset()) // the key of an object is a string
+		// the key of an object is a string
+		m.key, m.key1 = token.(string), at+int(dec.InputOffset())
 		if seen[m.key] {
 			return fail(fmt.Errorf("the key %q occurs twice", gguf.Clip(m.key)))
 		}
@@ -167,7 +172,8 @@ type splice struct {
 	text     string
 }
 
-// set gives a key this value: in place when it is there, else behind the anchor, written as the anchor is.
+// set gives a key this value: in place when it is there, else behind the anchor, written as the
+// anchor is.
 func (e *jsonEdit) set(key, value string) {
 	if m, ok := find(e.members, key); ok {
 		e.splices = append(e.splices, splice{m.value0, m.value1, value})
@@ -181,7 +187,8 @@ func (e *jsonEdit) set(key, value string) {
 	})
 }
 
-// anchor is the member that new keys go behind. The object has one: checkpoints are opened with this checked.
+// anchor is the member that new keys go behind. The object has one: checkpoints are opened with
+// this checked.
 func (e *jsonEdit) anchor() member {
 	if m, ok := find(e.members, e.after); ok {
 		return m
@@ -221,7 +228,8 @@ func (e *jsonEdit) remove(key string) {
 
 // apply gives the changed document.
 func (e *jsonEdit) apply() (*jsonDoc, error) {
-	sort.SliceStable(e.splices, func(i, j int) bool { return e.splices[i].from < e.splices[j].from })
+	sort.SliceStable(e.splices,
+		func(i, j int) bool { return e.splices[i].from < e.splices[j].from })
 	var b []byte
 	at := 0
 	for _, s := range e.splices {

@@ -17,11 +17,13 @@ type Rope struct {
 	// known says that base is all of the model's RoPE: not with sections of mrope, nor with a type
 	// that this program does not know (unknown).
 	Known, unknown bool
-	Rope           ropescale.Rope // L is original_max_position_embeddings for longrope, max_position_embeddings for the others
-	Context        int            // max_position_embeddings
-	Base           ropescale.Rung // row 0
-	Long           *ropescale.Rung
-	// attention is the one attention factor that transformers has for a longrope model, at every length.
+	// L is original_max_position_embeddings for longrope, max_position_embeddings for the others
+	Rope    ropescale.Rope
+	Context int            // max_position_embeddings
+	Base    ropescale.Rung // row 0
+	Long    *ropescale.Rung
+	// attention is the one attention factor that transformers has for a longrope model, at every
+	// length.
 	attention float64
 	// perLength says that the factor follows the length nevertheless, as in Phi-3.5 MoE.
 	perLength bool
@@ -29,13 +31,14 @@ type Rope struct {
 	Local bool
 	// partial is the share of a head that rotates.
 	partial float64
-	// headDim is the width of a head, 0 for a model whose heads have parts (qk_rope_head_dim); classHeadDim
-	// says that it is the model class's own. heads is their number.
+	// headDim is the width of a head, 0 for a model whose heads have parts (qk_rope_head_dim);
+	// classHeadDim says that it is the model class's own. heads is their number.
 	headDim, heads, Hidden int
 	classHeadDim           bool
 	// byLayerType says that transformers 5 wants rope_parameters by type of layer.
 	byLayerType bool
-	// softmax is what mscale_all_dim makes of the scale of attention, with the factor that the file gives.
+	// softmax is what mscale_all_dim makes of the scale of attention, with the factor that the file
+	// gives.
 	softmax, mscaleAllDim float64
 	givenFactor           *float64
 	// factor and original are those of YaRN.
@@ -66,9 +69,10 @@ type params struct {
 	MropeSection    []int     `json:"mrope_section"`
 }
 
-// readHFRope reads a config.json the way transformers does: rope_scaling, the name of its version 4, wins over
-// rope_parameters, that of version 5 (RotaryEmbeddingConfigMixin); rope_parameters may be given for each type of layer,
-// of which the full ones are those that a ladder reaches. A field that is missing is that of the model's class.
+// readRope reads a config.json the way transformers does: rope_scaling, the name of its version
+// 4, wins over rope_parameters, that of version 5 (RotaryEmbeddingConfigMixin); rope_parameters may
+// be given for each type of layer, of which the full ones are those that a ladder reaches. A field
+// that is missing is that of the model's class.
 func readRope(d *jsonDoc, inside string) (*Rope, error) {
 	f, err := readFields(d, inside)
 	if err != nil {
@@ -80,7 +84,9 @@ func readRope(d *jsonDoc, inside string) (*Rope, error) {
 	p := f.params
 	r := &Rope{
 		Kind: p.RopeType, Known: true, Context: f.context, perLength: f.kind == "phimoe",
-		Local: slices.Contains(localRoPEModels, f.kind), byLayerType: f.byLayerType, heads: f.heads, Hidden: f.hidden, softmax: p.softmax(),
+		Local: slices.Contains(localRoPEModels,
+			f.kind), byLayerType: f.byLayerType, heads: f.heads, Hidden: f.hidden,
+		softmax: p.softmax(),
 	}
 	if r.Kind == "" {
 		r.Kind = p.Type
@@ -91,7 +97,8 @@ func readRope(d *jsonDoc, inside string) (*Rope, error) {
 	case "su":
 		r.Kind = "longrope"
 	case "yarn":
-		// Phi-3's first name for it; without factors transformers refuses the model, and others take YaRN.
+		// Phi-3's first name for it; without factors transformers refuses the model, and others
+		// take YaRN.
 		if p.ShortFactor != nil && (f.kind == "phi3" || f.kind == "phimoe") {
 			r.Kind = "longrope"
 		}
@@ -141,9 +148,10 @@ type fields struct {
 	rotating                       int // rotary_dim
 	theta, partial                 float64
 	params                         params
-	classHeadDim                   bool // head_dim is the class's own, and not hidden_size/num_attention_heads
-	byLayerType                    bool
-	has                            map[string]bool // keys that the file has
+	// head_dim is the class's own, and not hidden_size/num_attention_heads
+	classHeadDim bool
+	byLayerType  bool
+	has          map[string]bool // keys that the file has
 }
 
 func readFields(d *jsonDoc, inside string) (*fields, error) {
@@ -195,7 +203,8 @@ func readFields(d *jsonDoc, inside string) (*fields, error) {
 	if alibi {
 		return nil, noRoPE(d, f.kind)
 	}
-	if f.kind == "cohere" { // Command-R: what it was trained for, where max_position_embeddings is 8192
+	// Command-R: what it was trained for, where max_position_embeddings is 8192
+	if f.kind == "cohere" {
 		f.context = max(f.context, maxLength)
 	}
 	f.theta, f.partial = cmp.Or(f.theta, base), cmp.Or(partials[:]...)
@@ -208,16 +217,19 @@ func readFields(d *jsonDoc, inside string) (*fields, error) {
 }
 
 func noRoPE(d *jsonDoc, kind string) error {
-	return fmt.Errorf("%s: %w: %s has another way to give tokens positions, or none", d.path, gguf.ErrNoRoPE, kind)
+	return fmt.Errorf("%s: %w: %s has another way to give tokens positions, or none", d.path,
+		gguf.ErrNoRoPE, kind)
 }
 
-// complete takes what is missing from the model's class. given says that the file has parameters of RoPE.
+// complete takes what is missing from the model's class. given says that the file has parameters of
+// RoPE.
 func (f *fields) complete(d *jsonDoc, def *classDefaults, given bool) error {
 	p := &f.params
 	if def != nil {
 		switch {
 		case def.Rope == nil && def.Rotating > 0:
-			return fmt.Errorf("%s: transformers rotates %s in a way of its own, which takes no factors from %s", d.path, f.kind, ConfigFile)
+			return fmt.Errorf("%s: transformers rotates %s in a way of its own, which takes no "+
+				"factors from %s", d.path, f.kind, ConfigFile)
 		case def.Rope == nil:
 			return noRoPE(d, f.kind)
 		}
@@ -238,8 +250,14 @@ func (f *fields) complete(d *jsonDoc, def *classDefaults, given bool) error {
 			field *int
 			value int
 		}{
-			"max_position_embeddings": {&f.context, def.Context}, "hidden_size": {&f.hidden, def.Hidden},
-			"num_attention_heads": {&f.heads, def.Heads}, "qk_rope_head_dim": {&f.qkRope, def.QKRope},
+			"max_position_embeddings": {&f.context, def.Context}, "hidden_size": {
+				&f.hidden,
+				def.Hidden,
+			},
+			"num_attention_heads": {&f.heads, def.Heads}, "qk_rope_head_dim": {
+				&f.qkRope,
+				def.QKRope,
+			},
 		} {
 			if !f.has[key] {
 				*v.field = v.value
@@ -258,9 +276,11 @@ func (f *fields) complete(d *jsonDoc, def *classDefaults, given bool) error {
 	}
 	switch {
 	case f.context < 1:
-		return fmt.Errorf("%s: max_position_embeddings is missing or not positive; set it to the length that the model was trained for", d.path)
+		return fmt.Errorf("%s: max_position_embeddings is missing or not positive; set it to the "+
+			"length that the model was trained for", d.path)
 	case f.theta == 0:
-		return fmt.Errorf("%s: rope_theta is missing, and the default of model_type %q is not known here; set it to the base that the model was trained with", d.path, f.kind)
+		return fmt.Errorf("%s: rope_theta is missing, and the default of model_type %q is not "+
+			"known here; set it to the base that the model was trained with", d.path, f.kind)
 	}
 	return nil
 }
@@ -274,7 +294,8 @@ func (f *fields) dims(d *jsonDoc) (int, error) {
 	case f.qkRope != 0:
 		return f.qkRope, nil
 	case f.headDim == 0:
-		return 0, fmt.Errorf("%s: no head_dim, and no hidden_size and num_attention_heads to compute it from", d.path)
+		return 0, fmt.Errorf("%s: no head_dim, and no hidden_size and num_attention_heads to "+
+			"compute it from", d.path)
 	case f.partial == 0 && f.rotating != 0:
 		f.partial = float64(f.rotating) / float64(f.headDim)
 		return f.rotating, nil
@@ -358,14 +379,19 @@ func (r *Rope) scale(p params) (err error) {
 			factor = float64(r.Context) / float64(orig.OriginalContextLength)
 		}
 		r.Factor, r.Original = factor, orig.OriginalContextLength
-		o := ropescale.MethodOptions{BetaFast: p.BetaFast, BetaSlow: p.BetaSlow, ExactRamp: p.Truncate != nil && !*p.Truncate}
+		o := ropescale.MethodOptions{
+			BetaFast: p.BetaFast, BetaSlow: p.BetaSlow,
+			ExactRamp: p.Truncate != nil && !*p.Truncate,
+		}
 		switch {
 		case p.AttentionFactor != nil:
 			o.AttentionFactor = *p.AttentionFactor
 		case p.Mscale != 0 && p.MscaleAllDim != 0 && factor > 1:
-			o.AttentionFactor = (0.1*p.Mscale*math.Log(factor) + 1) / (0.1*p.MscaleAllDim*math.Log(factor) + 1)
+			ln := math.Log(factor)
+			o.AttentionFactor = (0.1*p.Mscale*ln + 1) / (0.1*p.MscaleAllDim*ln + 1)
 		}
-		if r.Base, err = ropescale.YaRN(orig, int(math.Round(factor*float64(orig.OriginalContextLength))), o); err == nil {
+		if r.Base, err = ropescale.YaRN(orig,
+			int(math.Round(factor*float64(orig.OriginalContextLength))), o); err == nil {
 			r.Base.Length = L
 		}
 	case "longrope":
@@ -376,15 +402,18 @@ func (r *Rope) scale(p params) (err error) {
 	return err
 }
 
-// longrope reads short_factor and long_factor (_compute_longrope_parameters). short_mscale and long_mscale are Phi-3.5
-// MoE's own and vLLM's; the others have one attention factor for all lengths.
+// longrope reads short_factor and long_factor (_compute_longrope_parameters). short_mscale and
+// long_mscale are Phi-3.5 MoE's own and vLLM's; the others have one attention factor for all
+// lengths.
 func (r *Rope) longrope(p params) error {
 	L := r.Rope.OriginalContextLength
 	switch {
 	case L > r.Context:
-		return fmt.Errorf("original_max_position_embeddings is %d, max_position_embeddings %d; the latter is the longer one", L, r.Context)
+		return fmt.Errorf("original_max_position_embeddings is %d, max_position_embeddings %d; "+
+			"the latter is the longer one", L, r.Context)
 	case len(p.ShortFactor) != r.Rope.Pairs() || len(p.LongFactor) != r.Rope.Pairs():
-		return fmt.Errorf("%d numbers in short_factor and %d in long_factor, the model rotates %d pairs", len(p.ShortFactor), len(p.LongFactor), r.Rope.Pairs())
+		return fmt.Errorf("%d numbers in short_factor and %d in long_factor, the model rotates %d "+
+			"pairs", len(p.ShortFactor), len(p.LongFactor), r.Rope.Pairs())
 	}
 	r.attention = ropescale.LongRoPEAttentionFactor(r.Context, L)
 	if p.Factor != nil && *p.Factor > 0 {
@@ -415,7 +444,8 @@ func (c *Checkpoint) RefuseUnknown() error {
 	if !c.Rope.unknown {
 		return nil
 	}
-	return fmt.Errorf("%s: rope type %q is not known to this program, so it cannot say what the model was trained with; known are default, linear, dynamic, yarn, llama3 and longrope",
+	return fmt.Errorf("%s: rope type %q is not known to this program, so it cannot say what the "+
+		"model was trained with; known are default, linear, dynamic, yarn, llama3 and longrope",
 		c.config.path, c.Rope.Kind)
 }
 
@@ -430,8 +460,8 @@ func (r *Rope) Scaling() string {
 	return r.Kind
 }
 
-// asRun is what transformers computes for a longrope config: no start window, one long rung, and one attention factor
-// for every length. nil for the others, whose RoPE is row 0 alone.
+// asRun is what transformers computes for a longrope config: no start window, one long rung, and
+// one attention factor for every length. nil for the others, whose RoPE is row 0 alone.
 func (r *Rope) asRun() *ropescale.Ladder {
 	if r.Long == nil {
 		return nil
@@ -447,5 +477,6 @@ func (r *Rope) asRun() *ropescale.Ladder {
 	return l
 }
 
-// localRoPEModels are the model_types of transformers of that kind, whatever their config.json says.
+// localRoPEModels are the model_types of transformers of that kind, whatever their config.json
+// says.
 var localRoPEModels = []string{"cohere2", "llama4", "llama4_text"}

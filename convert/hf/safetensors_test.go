@@ -33,21 +33,59 @@ var abuses = []struct {
 	{"not json", rawShard(`{"a": }`, 0), gguf.ErrValue},
 	{"cut json", rawShard(`{"a": {"dtype": "U8"`, 0), gguf.ErrValue},
 	{"after", rawShard(`{}{}`, 0), gguf.ErrValue},
-	{"twice", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}, "a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 2]}}`, 2), gguf.ErrDuplicate},
-	{"no name", rawShard(`{"": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}`, 1), gguf.ErrKey},
-	{"long name", rawShard(`{"`+strings.Repeat("a", 2000)+`": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}`, 1), gguf.ErrLength},
+	{
+		"twice",
+		rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]},
+ "a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 2]}}`, 2), gguf.ErrDuplicate,
+	},
+	{
+		"no name", rawShard(`{"": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}`, 1),
+		gguf.ErrKey,
+	},
+	{"long name", rawShard(`{"`+strings.Repeat("a",
+		2000)+`": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}`, 1), gguf.ErrLength},
 	{"no dtype", rawShard(`{"a": {"shape": [1], "data_offsets": [0, 1]}}`, 1), gguf.ErrTensorType},
 	{"no offsets", rawShard(`{"a": {"dtype": "U8", "shape": [1]}}`, 1), gguf.ErrOffset},
-	{"negative", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [-1, 1]}}`, 1), gguf.ErrValue},
-	{"backwards", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 0]}}`, 1), gguf.ErrOffset},
-	{"past the end", rawShard(`{"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}}`, 1), gguf.ErrTruncated},
-	{"wrong size", rawShard(`{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}`, 4), gguf.ErrDimensions},
-	{"overflow", rawShard(`{"a": {"dtype": "U8", "shape": [4294967296, 4294967296, 4294967296], "data_offsets": [0, 1]}}`, 1), gguf.ErrDimensions},
-	{"half a byte", rawShard(`{"a": {"dtype": "F4", "shape": [1], "data_offsets": [0, 1]}}`, 1), gguf.ErrDimensions},
-	{"many dimensions", rawShard(`{"a": {"dtype": "U8", "shape": [`+strings.Repeat("1,", 20)+`1], "data_offsets": [0, 1]}}`, 1), gguf.ErrDimensions},
-	{"hole", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 2]}}`, 2), gguf.ErrOffset},
-	{"overlap", rawShard(`{"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}, "b": {"dtype": "U8", "shape": [2], "data_offsets": [1, 3]}}`, 3), gguf.ErrOverlap},
-	{"left over", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}`, 2), gguf.ErrOffset},
+	{
+		"negative", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [-1, 1]}}`, 1),
+		gguf.ErrValue,
+	},
+	{
+		"backwards", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 0]}}`, 1),
+		gguf.ErrOffset,
+	},
+	{
+		"past the end", rawShard(`{"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}}`, 1),
+		gguf.ErrTruncated,
+	},
+	{
+		"wrong size", rawShard(`{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}`, 4),
+		gguf.ErrDimensions,
+	},
+	{
+		"overflow",
+		rawShard(`{"a": {"dtype": "U8", "shape": [4294967296, 4294967296, 4294967296],
+ "data_offsets": [0, 1]}}`, 1), gguf.ErrDimensions,
+	},
+	{
+		"half a byte", rawShard(`{"a": {"dtype": "F4", "shape": [1], "data_offsets": [0, 1]}}`, 1),
+		gguf.ErrDimensions,
+	},
+	{"many dimensions", rawShard(`{"a": {"dtype": "U8", "shape": [`+strings.Repeat("1,",
+		20)+`1], "data_offsets": [0, 1]}}`, 1), gguf.ErrDimensions},
+	{
+		"hole", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 2]}}`, 2),
+		gguf.ErrOffset,
+	},
+	{
+		"overlap",
+		rawShard(`{"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]},
+ "b": {"dtype": "U8", "shape": [2], "data_offsets": [1, 3]}}`, 3), gguf.ErrOverlap,
+	},
+	{
+		"left over", rawShard(`{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}`, 2),
+		gguf.ErrOffset,
+	},
 	{"metadata", rawShard(`{"__metadata__": {"a": 1}}`, 0), gguf.ErrValue},
 }
 
@@ -61,7 +99,10 @@ func TestShard(t *testing.T) {
  "a": {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]}, "c": {"dtype": "F16", "shape": [0], "data_offsets": [10, 10]}}   `, 10)
 	s, err := decodeShard(bytes.NewReader(b), int64(len(b)), "x")
 	require.NoError(t, err)
-	require.Equal(t, []shardTensor{{"a", "F32", 2, 0, 8}, {"b", "NEW", 3, 8, 10}, {"c", "F16", 0, 10, 10}}, s.Tensors)
+	require.Equal(t, []shardTensor{{"a", "F32", 2, 0, 8}, {"b", "NEW", 3, 8, 10}, {
+		"c", "F16", 0,
+		10, 10,
+	}}, s.Tensors)
 }
 
 // FuzzShard: no panic, and what is accepted fills its file.
@@ -87,8 +128,10 @@ func FuzzShard(f *testing.F) {
 
 // FuzzConfig: no panic; an edit that is undone gives the same bytes.
 func FuzzConfig(f *testing.F) {
-	f.Add([]byte(`{"model_type": "llama", "max_position_embeddings": 128, "rope_scaling": {"type": "yarn", "factor": 4}}`))
-	f.Add([]byte(`{"text_config": {"model_type": "gemma3_text", "rope_parameters": {"full_attention": {"rope_theta": 1e6}}}}`))
+	f.Add([]byte(`{"model_type": "llama", "max_position_embeddings": 128,
+ "rope_scaling": {"type": "yarn", "factor": 4}}`))
+	f.Add([]byte(`{"text_config": {"model_type": "gemma3_text",
+ "rope_parameters": {"full_attention": {"rope_theta": 1e6}}}}`))
 	f.Add([]byte(`{"max_position_embeddings":1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d, err := parseJSON("x", b)

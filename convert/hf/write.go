@@ -24,13 +24,20 @@ type Written struct {
 // Original is the folder as it was before its ladder.
 func (c *Checkpoint) Original() *Written { return &Written{config: c.plain} }
 
-// weightFiles are hard-linked where the file system can: they are large, and programs that change a model write new
-// ones. All other files are copied, so that editing one does not change the original.
-var weightFiles = []string{".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack"}
+// weightFiles are hard-linked where the file system can: they are large, and programs that change a
+// model write new ones. All other files are copied, so that editing one does not change the
+// original.
+var weightFiles = []string{
+	".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5",
+	".msgpack",
+}
 
-// Save makes the folder out: everything that is in c's, with what w says. It appears by rename. Version control and the
-// download tool's records stay behind. It returns how many files of weights are hard links.
-func (c *Checkpoint) Save(ctx context.Context, out string, w *Written, copyWeights bool, progress func(done, total int64)) (int, error) {
+// Save makes the folder out: everything that is in c's, with what w says. It appears by rename.
+// Version control and the download tool's records stay behind. It returns how many files of weights
+// are hard links.
+func (c *Checkpoint) Save(ctx context.Context, out string, w *Written, copyWeights bool,
+	progress func(done, total int64),
+) (int, error) {
 	out = filepath.Clean(out)
 	if err := c.refuseFolder(out); err != nil {
 		return 0, err
@@ -43,8 +50,11 @@ func (c *Checkpoint) Save(ctx context.Context, out string, w *Written, copyWeigh
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
-	cp := &copier{from: c.Dir, to: dir.Temp, copyWeights: copyWeights, progress: progress, total: c.Size(),
-		skip: []string{ConfigFile, LadderFile, ".git", ".cache"}}
+	cp := &copier{
+		from: c.Dir, to: dir.Temp, copyWeights: copyWeights, progress: progress,
+		total: c.Size(),
+		skip:  []string{ConfigFile, LadderFile, ".git", ".cache"},
+	}
 	cp.progress(0, cp.total)
 	if err := cp.folder(ctx, "."); err != nil {
 		return 0, atomicfile.Hint(err)
@@ -54,7 +64,8 @@ func (c *Checkpoint) Save(ctx context.Context, out string, w *Written, copyWeigh
 		return 0, atomicfile.Hint(err)
 	}
 	if w.ladder != nil {
-		if err := atomicfile.WriteIn(filepath.Join(dir.Temp, LadderFile), w.ladder.WriteFactors); err != nil {
+		if err := atomicfile.WriteIn(filepath.Join(dir.Temp, LadderFile),
+			w.ladder.WriteFactors); err != nil {
 			return 0, atomicfile.Hint(err)
 		}
 	}
@@ -71,7 +82,8 @@ func (c *Checkpoint) Save(ctx context.Context, out string, w *Written, copyWeigh
 // refuseFolder is an error when out cannot become a new folder.
 func (c *Checkpoint) refuseFolder(out string) error {
 	if _, err := os.Lstat(out); err == nil {
-		return fmt.Errorf("%s: exists already; remove it first, or give the output another name", out)
+		return fmt.Errorf("%s: exists already; remove it first, or give the output another name",
+			out)
 	}
 	in, err := filepath.EvalSymlinks(c.Dir)
 	if err != nil {
@@ -86,8 +98,10 @@ func (c *Checkpoint) refuseFolder(out string) error {
 			return err
 		}
 	}
-	if rel, err := filepath.Rel(in, parent); err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
-		return fmt.Errorf("%s: lies inside of the input folder; give the output a place outside", out)
+	if rel, err := filepath.Rel(in, parent); err == nil && rel != ".." &&
+		!strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+		return fmt.Errorf("%s: lies inside of the input folder; give the output a place outside",
+			out)
 	}
 	return nil
 }
@@ -125,7 +139,8 @@ func (cp *copier) folder(ctx context.Context, rel string) error {
 		}
 		switch {
 		case fi.IsDir() && e.Type()&fs.ModeSymlink != 0:
-			return fmt.Errorf("%s: a link to a folder; replace it by the folder, or remove it", filepath.Join(cp.from, name))
+			return fmt.Errorf("%s: a link to a folder; replace it by the folder, or remove it",
+				filepath.Join(cp.from, name))
 		case fi.IsDir():
 			if err := os.Mkdir(filepath.Join(cp.to, name), 0o777); err != nil {
 				return err

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Fixture is the one generator of test files: it writes a GGUF field by field, so that a test can put
-// a lie in any of them. It shares no code with the encoder under test.
+// Fixture is the one generator of test files: it writes a GGUF field by field, so that a test can
+// put a lie in any of them. It shares no code with the encoder under test.
 type Fixture struct {
 	Magic     string
 	Version   uint32
@@ -28,8 +28,8 @@ type Fixture struct {
 	Unpadded  bool   // nothing after the last tensor's data
 }
 
-// KV is a key and its value: of a Go type that GGUF has, a slice of uint32, int32, float32 or string,
-// or Raw.
+// KV is a key and its value: of a Go type that GGUF has, a slice of uint32, int32, float32 or
+// string, or Raw.
 type KV struct {
 	Key   string
 	Value any
@@ -212,7 +212,8 @@ func Noise(seed uint64, n int) []byte {
 	return b
 }
 
-// Tiny is a small model of an architecture: d = 8, L = 128, every value type, quantised tensors, odd sizes.
+// Tiny is a small model of an architecture: d = 8, L = 128, every value type, quantised tensors,
+// odd sizes.
 func Tiny(arch string) Fixture {
 	return Fixture{
 		KVs: []KV{
@@ -252,7 +253,10 @@ func Tiny(arch string) Fixture {
 func Large(t testing.TB, dir string, size int64, fill bool) string {
 	t.Helper()
 	fx := Tiny("llama")
-	fx.Tensors = []Tensor{{Name: "blk.0.ffn_up.weight", Dims: []uint64{1024, uint64(size / 1024)}, Kind: 24}}
+	fx.Tensors = []Tensor{{
+		Name: "blk.0.ffn_up.weight", Dims: []uint64{1024, uint64(size / 1024)},
+		Kind: 24,
+	}}
 	fx.Unpadded = true
 	path := filepath.Join(dir, "large.gguf")
 	f, err := os.Create(path)
