@@ -35,6 +35,13 @@
 // Score and Sample.Score are the same measurements for a search: windows prepared once
 // (SampleWindows, HideKeys), scored for each candidate.
 //
+// Forked (HideForks) is a cheap form of them. A candidate changes how keys and queries are rotated,
+// so most of a window need not be evaluated for each: an engine that is a Forker keeps the keys and
+// values that a prefix had under a base rung, rotates the keys to the candidate's rows, and
+// evaluates short forks behind it. The hidden states of the prefix stay the base's. So scores are
+// approximate: they rank candidates near the base, and they flatter those far from it. Package
+// cheap says how a search keeps them honest.
+//
 // # Results
 //
 // Every result embeds Provenance: schema and task version, engine Info (model digest, host and

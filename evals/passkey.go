@@ -249,6 +249,8 @@ type PasskeyResult struct {
 // integer is what an answer is searched for.
 var integer = regexp.MustCompile(`[0-9]+`)
 
+var digit = regexp.MustCompile(`[0-9]`)
+
 // Passkey hides keys over a grid of lengths and depths and asks for them; see the package comment.
 // m names the ladder for the record and is set on the engine.
 func Passkey(ctx context.Context, e Engine, m Method, o PasskeyOptions) (*PasskeyResult, error) {
@@ -465,20 +467,21 @@ func (b *promptBuilder) hide(text []int, length int, depths []float64, window in
 	return s, nil
 }
 
-// cued draws a key with a first digit. tokens are those of the answer; with cue, the given first of
-// them have its first digit, and at least one is left.
-func (b *promptBuilder) cued(d draft, first int, cue bool, rng *rand.Rand) (key string,
+// cued draws a key that begins with lead. tokens are those of the answer; with cue, the given first
+// of them have the digits of lead, and at least one is left.
+func (b *promptBuilder) cued(d draft, lead int, cue bool, rng *rand.Rand) (key string,
 	tokens []int, given int, err error,
 ) {
+	digits := len(strconv.Itoa(lead))
 	for range 100 {
-		rest := int64(math.Pow10(b.o.Digits - 1))
-		d.key = strconv.FormatInt(int64(first)*rest+rng.Int64N(rest), 10)
+		rest := int64(math.Pow10(max(b.o.Digits-digits, 0)))
+		d.key = strconv.FormatInt(int64(lead)*rest+rng.Int64N(rest), 10)
 		if tokens, err = b.answer(d); err != nil || !cue {
 			return d.key, tokens, 0, err
 		}
 		for given = 1; given < len(tokens); given++ {
 			text, err := b.e.Detokenize(tokens[:given])
-			if err != nil || strings.ContainsAny(text, "0123456789") {
+			if err != nil || len(digit.FindAllString(text, -1)) >= digits {
 				return d.key, tokens, given, err
 			}
 		}
