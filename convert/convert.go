@@ -168,7 +168,8 @@ func prepare(f *gguf.File, c *hf.Checkpoint, l *ropescale.Ladder, opts Options) 
 		// known of it.
 		o.Base = *old.Base
 		if !known {
-			o.Context, o.Rope.OriginalContextLength, o.Long = old.OriginalContextLength, old.OriginalContextLength, nil
+			o.Context, o.Rope.OriginalContextLength, o.Long = old.OriginalContextLength,
+				old.OriginalContextLength, nil
 		}
 	}
 	if err := gguf.CheckLocalRoPE(f, arch); err != nil {

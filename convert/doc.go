@@ -14,11 +14,11 @@
 // # From a folder to a GGUF
 //
 // Convert of a folder to a name in .gguf goes through the host's converter in one step, and mends
-// the fields of RoPE that this gets wrong (fromfolder.go). The model's own RoPE is config.json's, as
-// transformers computes it. Where the keys that the host's converter writes do not say it, as YaRN
-// for most architectures, the file gets it as row 0, ladder or not: a patched host applies it at
-// every length, an unpatched one where it has a form for it (gguf.StockFor), and Report.Stock says
-// so where it has none. A rope type that this program does not know is refused. A model whose
+// the fields of RoPE that this gets wrong (fromfolder.go). The model's own RoPE is config.json's,
+// as transformers computes it. Where the keys that the host's converter writes do not say it, as
+// YaRN for most architectures, the file gets it as row 0, ladder or not: a patched host applies it
+// at every length, an unpatched one where it has a form for it (gguf.StockFor), and Report.Stock
+// says so where it has none. A rope type that this program does not know is refused. A model whose
 // authors published short_factor and long_factor (Phi-3 and later) gets them as row 0 and the rung
 // beyond L.
 //
@@ -27,7 +27,8 @@
 // Convert to another name makes another folder, see package hf. transformers has one long rung, no
 // start window, and (but for Phi-3.5 MoE) one attention factor at every length: short texts get the
 // long one's too. Options.StockRung chooses the rung, Report.Notes say what is lost, and Inspect
-// reports what transformers makes of it (ModelInfo.Transformers), to be measured next to the ladder.
+// reports what transformers makes of it (ModelInfo.Transformers), to be measured next to the
+// ladder.
 //
 // # Files
 //

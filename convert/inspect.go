@@ -122,7 +122,8 @@ func inspect(f *gguf.File) (*ModelInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.OriginalContextLength, m.RopeDimensionCount, m.FreqBase = o.Rope.OriginalContextLength, o.Rope.Dims, o.Rope.FreqBase
+	m.OriginalContextLength, m.RopeDimensionCount, m.FreqBase = o.Rope.OriginalContextLength,
+		o.Rope.Dims, o.Rope.FreqBase
 	m.Scaling, m.Own = o.Scaling, o.Long
 	if m.Ladder != nil {
 		m.OriginalContextLength = m.Ladder.OriginalContextLength

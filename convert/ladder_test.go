@@ -153,7 +153,7 @@ func TestConvert(t *testing.T) {
 			assert.Equal(t, want, n, key)
 		}
 
-		// What an unpatched host gets: the last rung.
+		// An unpatched host gets the last rung.
 		freqs, err := f.Factors("rope_freqs.weight", 4)
 		require.NoError(t, err)
 		assert.Equal(t, []float32{1, 2.5, 2.25, 8.125}, freqs)

@@ -74,7 +74,7 @@ func (s *Store) layer(t *testing.T, m *manifest, mediaType string) string {
 	return ""
 }
 
-// TestConvertToStore: a new model beside the old one, complete, with every blob named by its
+// TestConvertToStore: a new model next to the old one, complete, with every blob named by its
 // content.
 func TestConvertToStore(t *testing.T) {
 	ctx := context.Background()

@@ -279,7 +279,8 @@ func (s *Store) setNumCtx(m *manifest, r *Report, f *gguf.File, want, last int) 
 func cacheBytes(f *gguf.File, n int) uint64 {
 	arch, _, _ := f.String("general.architecture")
 	get := func(name string) uint64 { n, _ := f.Most(arch + "." + name); return uint64(n) }
-	heads, kv, layers := get("attention.head_count"), get("attention.head_count_kv"), get("block_count")
+	heads, kv, layers := get("attention.head_count"), get("attention.head_count_kv"),
+		get("block_count")
 	if heads == 0 {
 		return 0
 	}

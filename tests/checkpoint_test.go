@@ -17,7 +17,8 @@ import (
 	"github.com/longrope/longrope/tests/session"
 )
 
-// published are the parameters of RoPE that transformers wrote for the model with the golden logits.
+// published are the parameters of RoPE that transformers wrote for the model with the golden
+// logits.
 func published(t *testing.T, arch string) (map[string]any, *ropescale.Ladder) {
 	t.Helper()
 	b, err := os.ReadFile("testdata/golden-" + arch + "/published.json")
@@ -36,19 +37,24 @@ func published(t *testing.T, arch string) (map[string]any, *ropescale.Ladder) {
 	b, err = json.Marshal(config.Parameters)
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(b, &p))
-	l, err := ropescale.NewLadder(ropescale.Rope{Dims: 2 * len(p.Long), FreqBase: 10000, OriginalContextLength: p.L}, nil,
+	l, err := ropescale.NewLadder(ropescale.Rope{
+		Dims: 2 * len(p.Long), FreqBase: 10000,
+		OriginalContextLength: p.L,
+	}, nil,
 		ropescale.Rung{Length: p.L, AttentionFactor: p.Attention, Factors: p.Short},
 		ropescale.Rung{Length: config.Length, AttentionFactor: p.Attention, Factors: p.Long})
 	require.NoError(t, err)
 	return config.Parameters, l
 }
 
-// A ladder goes into a checkpoint such that config.json says to transformers what transformers says itself; and the
-// checkpoint goes to the engine, in one step, such that the logits at lengths of L and 32 L are transformers'.
+// A ladder goes into a checkpoint such that config.json says to transformers what transformers says
+// itself; and the checkpoint goes to the engine, in one step, such that the logits at lengths of L
+// and 32 L are transformers'.
 //
-// The host's converter writes matrices in float16, and the engine then rounds what it multiplies them with to float16
-// too: 2^-11 for each of some ten products in a row, of sums of 64 terms in which the roundings average out. So the files
-// are held to 1e-2 of the largest logit, and the factors alone, on the same weights in float32, to TestGolden's bounds.
+// The host's converter writes matrices in float16, and the engine then rounds what it multiplies
+// them with to float16 too: 2^-11 for each of some ten products in a row, of sums of 64 terms in
+// which the roundings average out. So the files are held to 1e-2 of the largest logit, and the
+// factors alone, on the same weights in float32, to TestGolden's bounds.
 func TestCheckpoint(t *testing.T) {
 	golden := readGolden(t)
 	exact := map[string]float64{"short": 3e-5, "long": 1e-3}
@@ -73,7 +79,7 @@ func TestCheckpoint(t *testing.T) {
 			_, err := convert.Convert(t.Context(), in, folder, l, convert.Options{})
 			require.NoError(t, err)
 
-			// What transformers 5 reads, in both places.
+			// The keys that transformers 5 reads, in both places.
 			b, err := os.ReadFile(filepath.Join(folder, "config.json"))
 			require.NoError(t, err)
 			var config map[string]any
@@ -86,7 +92,8 @@ func TestCheckpoint(t *testing.T) {
 			scaling := config["rope_scaling"].(map[string]any)
 			assert.Equal(t, want["long_factor"], scaling["long_factor"])
 			if arch == "phi3" {
-				assert.Equal(t, []string{"long_factor", "short_factor", "type"}, slices.Sorted(maps.Keys(scaling)), "transformers 4 refuses others")
+				assert.Equal(t, []string{"long_factor", "short_factor", "type"},
+					slices.Sorted(maps.Keys(scaling)), "transformers 4 refuses others")
 			}
 			assert.EqualValues(t, 10000, config["rope_theta"])
 			assert.EqualValues(t, 64, config["original_max_position_embeddings"])
@@ -94,7 +101,8 @@ func TestCheckpoint(t *testing.T) {
 			// The same as its authors would publish it: transformers' own file.
 			theirs := filepath.Join(dir, "theirs")
 			require.NoError(t, os.CopyFS(theirs, os.DirFS(in)))
-			require.NoError(t, os.Rename(filepath.Join(theirs, "published.json"), filepath.Join(theirs, "config.json")))
+			require.NoError(t, os.Rename(filepath.Join(theirs, "published.json"),
+				filepath.Join(theirs, "config.json")))
 
 			for name, from := range map[string]string{"ours": folder, "published": theirs} {
 				info, err := convert.Inspect(from)
@@ -108,26 +116,33 @@ func TestCheckpoint(t *testing.T) {
 				_, err = convert.Convert(t.Context(), from, file, nil, convert.Options{})
 				require.NoError(t, err)
 				s := open(t, file, session.Options{Context: 2048})
-				reference := open(t, "testdata/golden-"+arch+".gguf", session.Options{Context: 2048})
+				reference := open(t, "testdata/golden-"+arch+".gguf",
+					session.Options{Context: 2048})
 				require.NoError(t, reference.SetLadder(carried))
 				for _, c := range golden {
-					if c.Model != "golden-"+arch+".gguf" || c.Name == "long" && name == "published" { // the same rung, as seen below
+					// the same rung, as seen below
+					if c.Model != "golden-"+arch+".gguf" || c.Name == "long" &&
+						name == "published" {
 						continue
 					}
 					d := logits(t, reference, c, reference.RungFor(len(c.Tokens)))
 					t.Log(name, c.Name, "in float32:", d)
-					assert.LessOrEqual(t, d.worst, exact[c.Name]*d.largest, "%s, %s: %v", name, c.Name, d)
+					assert.LessOrEqual(t, d.worst, exact[c.Name]*d.largest, "%s, %s: %v", name,
+						c.Name, d)
 					d = logits(t, s, c, s.RungFor(len(c.Tokens)))
 					t.Log(name, c.Name, "in float16:", d)
 					assert.LessOrEqual(t, d.worst, half*d.largest, "%s, %s: %v", name, c.Name, d)
 					if c.Name == "short" && name == "ours" {
-						assert.Greater(t, logits(t, s, c, 0).worst, 3*half*d.largest, "the case cannot tell rungs apart")
+						assert.Greater(t, logits(t, s, c, 0).worst, 3*half*d.largest,
+							"the case cannot tell rungs apart")
 					}
 				}
 				got, err := convert.Inspect(file)
 				require.NoError(t, err)
-				assert.InDeltaSlice(t, l.Rungs[1].Factors, got.Ladder.Rungs[len(got.Ladder.Rungs)-1].Factors, 1e-6)
-				assert.InDelta(t, l.Rungs[1].AttentionFactor, got.Ladder.Rungs[len(got.Ladder.Rungs)-1].AttentionFactor, 1e-6)
+				assert.InDeltaSlice(t, l.Rungs[1].Factors,
+					got.Ladder.Rungs[len(got.Ladder.Rungs)-1].Factors, 1e-6)
+				assert.InDelta(t, l.Rungs[1].AttentionFactor,
+					got.Ladder.Rungs[len(got.Ladder.Rungs)-1].AttentionFactor, 1e-6)
 			}
 			t.Run("transformers", func(t *testing.T) { withTransformers(t, folder) })
 		})
@@ -140,8 +155,10 @@ func withTransformers(t *testing.T, folder string) {
 	if python == "" {
 		python = "python3"
 	}
-	if b, err := exec.Command(python, "-c", "import torch, transformers").CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED: no transformers to load the checkpoint with (make venv TORCH=1; PYTHON is %s): %v: %.200s", python, err, b)
+	if b, err := exec.Command(python, "-c", "import torch, transformers").
+		CombinedOutput(); err != nil {
+		t.Skipf("SKIPPED: no transformers to load the checkpoint with (make venv TORCH=1; PYTHON "+
+			"is %s): %v: %.200s", python, err, b)
 	}
 	cmd := exec.Command(python, "testdata/golden.py", "check", folder)
 	cmd.Env = append(os.Environ(), "OMP_NUM_THREADS=1", "HF_HUB_OFFLINE=1")

@@ -41,12 +41,12 @@ type RungPage struct {
 	Candidates []Candidate
 	// Best are those of them that were better than all before.
 	Best []BestPoint
-	// Methods are those that need no search, and at last what was found.
+	// Methods are those that need no search, and at last the searched factors.
 	Methods []MethodPage
 	// Rival is the held-out perplexity of the method with the best fitness, on the windows that
 	// BestPoint.HeldOut was measured on; nil for none.
 	Rival *float64
-	// Trials read Tokens, HeldOutTokens were read beside them. A trial may read a part of a
+	// Trials read Tokens, HeldOutTokens were read in addition. A trial may read a part of a
 	// candidate's readings only.
 	Trials, Tokens, HeldOutTokens int
 }
@@ -57,7 +57,7 @@ func (r *RungPage) Rivals() []MethodPage {
 		func(m MethodPage) bool { return m.Method == "longrope" })
 }
 
-// Refused says that what was found is not the candidate with the lowest fitness.
+// Refused says that the returned factors are not those of the candidate with the lowest fitness.
 func (r *RungPage) Refused() bool {
 	if len(r.Best) == 0 || len(r.Methods) == 0 {
 		return false
@@ -107,7 +107,7 @@ func WritePage(w io.Writer, p *SearchPage) error {
 	type rungView struct {
 		*RungPage
 		Convergence, Carries, Factors, Attention, Windows template.HTML
-		// whether the table has them: text beside keys
+		// whether the table has them: text next to keys
 		Keys, Further, Text bool
 	}
 	type rowView struct {
@@ -170,7 +170,7 @@ func WritePage(w io.Writer, p *SearchPage) error {
 	return pageTemplate.Execute(w, view)
 }
 
-// worth is what a rung's search is worth: what was found against the method with the best fitness,
+// worth is what a rung's search is worth: its factors against the method with the best fitness,
 // on held-out text where that was measured.
 type worth struct {
 	Method       string

@@ -115,7 +115,7 @@ func TestPage(t *testing.T) {
 
 	assert.NotContains(t, html, "hidden keys", "there are none")
 
-	// A fitness of text and keys is told beside its parts.
+	// A fitness of text and keys is shown next to its parts.
 	k := 0.25
 	for i := range p.Rungs[1].Methods {
 		p.Rungs[1].Methods[i].Keys = &k

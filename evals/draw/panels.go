@@ -210,7 +210,7 @@ func windowsPanel(r *RungPage) template.HTML {
 	return p.svg("Best fitness by start window")
 }
 
-// methods marks where the methods and what was found are.
+// methods marks where the methods and the searched factors are.
 func (p *panel) methods(r *RungPage, x func(ropescale.Rung) float64) {
 	for _, m := range r.Methods {
 		if m.Fitness != nil {

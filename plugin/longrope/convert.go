@@ -35,7 +35,8 @@ type convertFlags struct {
 func convertCommand(open opener) *cobra.Command {
 	var f convertFlags
 	cmd := &cobra.Command{
-		Use:   "convert MODEL [--factors FILE | --method NAME --target LENGTH | --strip] (-o FILE | --name NAME)",
+		Use: "convert MODEL [--factors FILE | --method NAME --target LENGTH | --strip] (-o FILE " +
+			"| --name NAME)",
 		Short: "Write RoPE factors into a model",
 		Long: `Write a ladder of RoPE factors into a copy of MODEL and raise its context length. Weights are copied bit for bit.
 
@@ -58,7 +59,9 @@ whole ladder, and the weights are hard links. Without --factors a GGUF gets what
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a := newApp(cmd, open)
-			return interruptible(cmd, func(ctx context.Context) error { return a.convert(ctx, args[0], f) })
+			return interruptible(cmd, func(ctx context.Context) error {
+				return a.convert(ctx, args[0], f)
+			})
 		},
 	}
 	fl := cmd.Flags()
@@ -67,14 +70,21 @@ whole ladder, and the weights are hard links. Without --factors a GGUF gets what
 	fl.StringVar(&f.method, "method", "", "Method instead of factors: "+closedForms())
 	fl.Var(&f.target, "target", "Length for --method, e.g. 128k")
 	fl.IntVar(&f.startWindow, "start-window", 0, "Start window in tokens, for --method and .csv")
-	fl.Float64Var(&f.attentionFactor, "attention-factor", 0, "Attention factor, for --method and .csv (default: the method's own)")
-	fl.StringVar(&f.stockRung, "stock-rung", "", "Rung for an unpatched host, and for config.json: its length, or none (default: the last)")
-	fl.BoolVar(&f.copyWeights, "copy-weights", false, "From folder to folder: copy the weights instead of linking them")
-	fl.StringVar(&f.crossing, "crossing", "", "Cached keys at a change of rung: recompute (exact) or rerotate (fast), unless a request says (default: recompute)")
+	fl.Float64Var(&f.attentionFactor, "attention-factor", 0,
+		"Attention factor, for --method and .csv (default: the method's own)")
+	fl.StringVar(&f.stockRung, "stock-rung", "",
+		"Rung for an unpatched host, and for config.json: its length, or none (default: the last)")
+	fl.BoolVar(&f.copyWeights, "copy-weights", false,
+		"From folder to folder: copy the weights instead of linking them")
+	fl.StringVar(&f.crossing, "crossing", "",
+		"Cached keys at a change of rung: recompute (exact) or rerotate (fast), unless a request "+
+			"says (default: recompute)")
 	fl.BoolVar(&f.strip, "strip", false, "Take the factors out of a converted model")
-	fl.StringVarP(&f.out, "output", "o", "", "Model `FILE` to write (.gguf), or from a checkpoint folder another folder")
+	fl.StringVarP(&f.out, "output", "o", "",
+		"Model `FILE` to write (.gguf), or from a checkpoint folder another folder")
 	fl.StringVar(&f.name, "name", "", "Name in the local store to give the model")
-	fl.Var(&f.numCtx, "num-ctx", "With --name: the parameter num_ctx, for which the host reserves memory (default: the longest rung)")
+	fl.Var(&f.numCtx, "num-ctx", "With --name: the parameter num_ctx, for which the host reserves "+
+		"memory (default: the longest rung)")
 	jsonFlag(cmd)
 	return cmd
 }
@@ -91,17 +101,21 @@ func (f *convertFlags) check() error {
 	case given > 1:
 		return errors.New("--factors, --method and --strip exclude each other; give one of them")
 	case f.method != "" && f.target == 0:
-		return fmt.Errorf("--method %s needs --target; give the length, e.g. --target 128k", f.method)
+		return fmt.Errorf("--method %s needs --target; give the length, e.g. --target 128k",
+			f.method)
 	case f.method == "" && f.target != 0:
-		return errors.New("--target is for --method; factors say their lengths themselves, or --length does for csv")
+		return errors.New("--target is for --method; factors say their lengths themselves, or " +
+			"--length does for csv")
 	case f.out == "" && f.name == "":
-		return errors.New("nowhere to write; give -o FILE, or --name NAME for a model in the local store")
+		return errors.New("nowhere to write; give -o FILE, or --name NAME for a model in the " +
+			"local store")
 	case f.out != "" && f.name != "":
 		return errors.New("--output and --name exclude each other; give one of them")
 	case f.strip && f.name != "":
 		return errors.New("--strip writes a file; give -o FILE instead of --name")
 	case f.numCtx != 0 && f.name == "":
-		return errors.New("--num-ctx is for --name; for a file, PARAMETER num_ctx in its Modelfile says it")
+		return errors.New("--num-ctx is for --name; for a file, PARAMETER num_ctx in its " +
+			"Modelfile says it")
 	case f.crossing != "" && f.crossing != "recompute" && f.crossing != "rerotate":
 		return fmt.Errorf("--crossing is %q; give recompute or rerotate", f.crossing)
 	case f.crossing != "" && f.strip:
@@ -111,7 +125,8 @@ func (f *convertFlags) check() error {
 	case f.attentionFactor < 0:
 		return fmt.Errorf("--attention-factor is %g; give a positive number", f.attentionFactor)
 	case f.out != "" && isFactors(f.out):
-		return fmt.Errorf("--output: %s would be a model under the name of a factors file; name it .gguf", f.out)
+		return fmt.Errorf("--output: %s would be a model under the name of a factors file; name "+
+			"it .gguf", f.out)
 	}
 	return nil
 }
@@ -126,10 +141,12 @@ func (a *app) convert(ctx context.Context, arg string, f convertFlags) error {
 	}
 	plain := m.checkpoint() && f.out != "" && !f.folder(m) // to a GGUF, which is something
 	if f.nothing() && search.Carried(m.info) == nil && !plain {
-		return errors.New("nothing to write into the model; give --factors FILE, or --method NAME --target LENGTH")
+		return errors.New("nothing to write into the model; give --factors FILE, or --method NAME " +
+			"--target LENGTH")
 	}
 	if f.copyWeights && !f.folder(m) {
-		return errors.New("--copy-weights is for checkpoint folders that become folders; a GGUF has its own weights anyway")
+		return errors.New("--copy-weights is for checkpoint folders that become folders; a GGUF " +
+			"has its own weights anyway")
 	}
 	if f.crossing != "" && f.folder(m) {
 		return errors.New("--crossing is kept in a GGUF; a checkpoint folder has no place for it")
@@ -137,7 +154,8 @@ func (a *app) convert(ctx context.Context, arg string, f convertFlags) error {
 	opts := convert.Options{CopyWeights: f.copyWeights, Crossing: f.crossing}
 	started := time.Now()
 	opts.Progress = func(done, total int64) {
-		a.progress(started, "writing", float64(done), float64(total), fmt.Sprintf("%.1f of %.1f GB", float64(done)/1e9, float64(total)/1e9))
+		a.progress(started, "writing", float64(done), float64(total),
+			fmt.Sprintf("%.1f of %.1f GB", float64(done)/1e9, float64(total)/1e9))
 	}
 	var l *ropescale.Ladder
 	if !f.strip {
@@ -150,7 +168,8 @@ func (a *app) convert(ctx context.Context, arg string, f convertFlags) error {
 			}
 		}
 		if f.folder(m) && opts.StockRung == convert.StockNone {
-			return errors.New("--stock-rung none: config.json has no other place for factors than the one that transformers reads; name a rung")
+			return errors.New("--stock-rung none: config.json has no other place for factors than " +
+				"the one that transformers reads; name a rung")
 		}
 	}
 	r, err := a.write(ctx, m, l, f, opts)
@@ -177,7 +196,10 @@ func (f *convertFlags) ladder(m *model) (*ropescale.Ladder, error) {
 	if f.nothing() {
 		return search.Carried(m.info), nil
 	}
-	o := factorsOptions{lengths: f.lengths, startWindow: f.startWindow, attentionFactor: f.attentionFactor}
+	o := factorsOptions{
+		lengths: f.lengths, startWindow: f.startWindow,
+		attentionFactor: f.attentionFactor,
+	}
 	if f.method == "" {
 		l, err := ladderFrom(m.info, f.factors, o)
 		if err != nil {
@@ -186,7 +208,8 @@ func (f *convertFlags) ladder(m *model) (*ropescale.Ladder, error) {
 		return l, nil
 	}
 	if int(f.target) <= m.info.OriginalContextLength {
-		return nil, fmt.Errorf("--target %s: %s was trained for %s tokens already; give a longer target",
+		return nil, fmt.Errorf("--target %s: %s was trained for %s tokens already; give a longer "+
+			"target",
 			size(int(f.target)), m.name, size(m.info.OriginalContextLength))
 	}
 	lengths := []int{int(f.target)}
@@ -225,11 +248,14 @@ func stockRung(flag string, l *ropescale.Ladder) (int, error) {
 		}
 		lengths = append(lengths, size(g.Length))
 	}
-	return 0, fmt.Errorf("--stock-rung: there is no rung for %s tokens; there are rungs for %s", size(n), strings.Join(lengths, ", "))
+	return 0, fmt.Errorf("--stock-rung: there is no rung for %s tokens; there are rungs for %s",
+		size(n), strings.Join(lengths, ", "))
 }
 
 // write makes the file, or the model in the store.
-func (a *app) write(ctx context.Context, m *model, l *ropescale.Ladder, f convertFlags, opts convert.Options) (*convert.Report, error) {
+func (a *app) write(ctx context.Context, m *model, l *ropescale.Ladder, f convertFlags,
+	opts convert.Options,
+) (*convert.Report, error) {
 	if f.strip {
 		return convert.Strip(ctx, m.path, f.out, opts)
 	}
@@ -260,7 +286,8 @@ func (a *app) reportConvert(r *convert.Report, m *model, f convertFlags) error {
 	}
 	a.say("an unpatched ollama %s", strings.Join(stockNotes(r.Stock), "; "))
 	if m.source.Kind == convert.KindStore && f.out != "" {
-		a.say("note: the file has neither the template nor the parameters of %s; --name instead of -o keeps them", m.name)
+		a.say("note: the file has neither the template nor the parameters of %s; --name instead "+
+			"of -o keeps them", m.name)
 	}
 	if f.name != "" {
 		a.say("made %s; next:\n  ollama run %s", r.Name, quote(r.Name))
@@ -272,18 +299,23 @@ func (a *app) reportConvert(r *convert.Report, m *model, f convertFlags) error {
 	if r.Ladder != nil {
 		lines += fmt.Sprintf(`\nPARAMETER num_ctx %d`, r.Ladder.Rungs[len(r.Ladder.Rungs)-1].Length)
 	}
-	a.say("wrote %s; next:\n  printf '%s\\n' > %s\n  ollama create %s -f %s\n  ollama run %s", r.Path, lines, quote(modelfile), quote(name), quote(modelfile), quote(name))
+	a.say("wrote %s; next:\n  printf '%s\\n' > %s\n  ollama create %s -f %s\n  ollama run %s",
+		r.Path, lines, quote(modelfile), quote(name), quote(modelfile), quote(name))
 	return nil
 }
 
-// nextOfFolder are the commands that measure a checkpoint with and without what transformers has not, and that run it.
+// nextOfFolder are the commands that measure a checkpoint with and without what transformers has
+// not, and that run it.
 func nextOfFolder(r *convert.Report) string {
 	if r.Ladder == nil {
 		return ""
 	}
 	lengths := rungLengths(r.Ladder)
-	return fmt.Sprintf("; next, to measure what transformers loses:\n  ollama longrope eval all %s --methods %s,%s --lengths %s\nto run it with the whole ladder:\n  ollama longrope convert %s --name %s",
-		quote(r.Path), carried, asRun, lengths.String(), quote(r.Path), quote(strings.ToLower(filepath.Base(r.Path))))
+	return fmt.Sprintf("; next, to measure what transformers loses:\n  ollama longrope eval all "+
+		"%s --methods %s,%s --lengths %s\nto run it with the whole ladder:\n  ollama longrope "+
+		"convert %s --name %s",
+		quote(r.Path), carried, asRun, lengths.String(), quote(r.Path),
+		quote(strings.ToLower(filepath.Base(r.Path))))
 }
 
 func dash(s string) string {

@@ -28,7 +28,7 @@ var findGPUs = sync.OnceFunc(func() {
 	if libs, _ := filepath.Glob(filepath.Join(ml.LibOllamaPath, "*", "*ggml-*")); len(libs) == 0 {
 		return
 	}
-	level := slog.SetLogLoggerLevel(slog.LevelError + 1) // the host tells all about its search
+	level := slog.SetLogLoggerLevel(slog.LevelError + 1) // the host reports all about its search
 	gpus := discover.GPUDevices(context.Background(), nil)
 	slog.SetLogLoggerLevel(level)
 	if len(gpus) == 0 {

@@ -157,7 +157,7 @@ func TestKilled(t *testing.T) {
 	}
 	t.Logf("%d kills, %d of them of the search itself; %d searches came to their end between",
 		kills, coordinators, complete)
-	// What was cut last comes to its end, without workers.
+	// The search that was cut last comes to its end, without workers.
 	last := startSearch(t, "ollama", nil, args(fmt.Sprintf("cut%d.json", complete))...)
 	<-last.ended
 	got, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("cut%d.json", complete)))
@@ -191,7 +191,7 @@ func TestStopped(t *testing.T) {
 	gone(t, pids)
 }
 
-// TestAlone: a search that is killed leaves its workers on other machines waiting; they go on with
+// TestAlone: a search that is killed leaves its workers on other machines waiting; they continue with
 // it when it is back, and end with it.
 func TestAlone(t *testing.T) {
 	ns, err := server.NewServer(

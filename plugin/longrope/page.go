@@ -60,14 +60,20 @@ func pageTitle(model string, from int, l *ropescale.Ladder) string {
 		size(l.Rungs[len(l.Rungs)-1].Length))
 }
 
-// rungPage is what a study, and the losses on held-out text beside it, show of a rung.
+// rungPage is what a study, and its losses on held-out text, show of a rung.
 func rungPage(s *ropescale.Study, held search.HeldOut) draw.RungPage {
 	opts := s.Options()
-	r := draw.RungPage{Target: opts.Target, Measure: opts.Fitness, Search: fmt.Sprintf("Searched by %s, seed %d", opts.Algorithm, opts.Seed)}
+	r := draw.RungPage{
+		Target: opts.Target, Measure: opts.Fitness,
+		Search: fmt.Sprintf("Searched by %s, seed %d", opts.Algorithm, opts.Seed),
+	}
 	scores := search.ScoresOf(s)
 	method := func(name string, t ropescale.Trial) draw.MethodPage {
 		s := scores[t.Candidate]
-		return draw.MethodPage{Method: name, Fitness: search.Finite(t.Fitness), Text: s.Text, Keys: s.Keys, Further: s.Further, HeldOut: held.Perplexity(t.Candidate), Rung: t.Rung}
+		return draw.MethodPage{
+			Method: name, Fitness: search.Finite(t.Fitness), Text: s.Text,
+			Keys: s.Keys, Further: s.Further, HeldOut: held.Perplexity(t.Candidate), Rung: t.Rung,
+		}
 	}
 	best := math.Inf(1)
 	for _, t := range s.History() {
@@ -76,11 +82,16 @@ func rungPage(s *ropescale.Study, held search.HeldOut) draw.RungPage {
 		if math.IsNaN(t.Fitness) || t.Origin == "final" { // not read to the end, or before
 			continue
 		}
-		r.Candidates = append(r.Candidates, draw.Candidate{Tokens: r.Tokens, Fitness: t.Fitness,
-			Note: t.Origin, Rung: t.Rung})
+		r.Candidates = append(r.Candidates, draw.Candidate{
+			Tokens: r.Tokens, Fitness: t.Fitness,
+			Note: t.Origin, Rung: t.Rung,
+		})
 		if t.Fitness < best {
 			best = t.Fitness
-			r.Best = append(r.Best, draw.BestPoint{Tokens: r.Tokens, Fitness: t.Fitness, Text: scores[t.Candidate].Text, HeldOut: held.Perplexity(t.Candidate)})
+			r.Best = append(r.Best, draw.BestPoint{
+				Tokens: r.Tokens, Fitness: t.Fitness,
+				Text: scores[t.Candidate].Text, HeldOut: held.Perplexity(t.Candidate),
+			})
 		}
 	}
 	rival := math.Inf(1)
@@ -111,10 +122,13 @@ func journalPage(path string, l *ropescale.Ladder) (*draw.SearchPage, error) {
 		return nil, err
 	}
 	if len(paths) == 0 {
-		return nil, fmt.Errorf("--report: there is no journal %s.study; it tells how the factors were found", path)
+		return nil, fmt.Errorf("--report: there is no journal %s.study; it has how the factors were "+
+			"found", path)
 	}
-	p := &draw.SearchPage{Model: strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)),
-		Ladder: l}
+	p := &draw.SearchPage{
+		Model:  strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)),
+		Ladder: l,
+	}
 	var rungs []ropescale.Rung
 	for _, path := range paths {
 		s, err := ropescale.ReadStudy(path)

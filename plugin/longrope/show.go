@@ -78,7 +78,8 @@ func (a *app) showSearch(path, page string) error {
 		}
 		l = f.ladder
 	case !search.IsStudy(path):
-		return fmt.Errorf("--report: %s is neither a search's factors (.json) nor its journal (.study)", path)
+		return fmt.Errorf("--report: %s is neither a search's factors (.json) nor its journal "+
+			"(.study)", path)
 	}
 	p, err := journalPage(path, l)
 	if err != nil {
@@ -123,8 +124,10 @@ func (a *app) showFactors(path, plot string) error {
 	}
 	if f.factors != nil {
 		low, high := draw.FactorRange(f.ladder.Rungs)
-		return a.print(fmt.Sprintf("%s\n  %d factors, for %d rotary dimensions, from %s to %s%s\n  no length: give it to convert with --length\n\n%s",
-			path, len(f.factors), 2*len(f.factors), label.Number(low), label.Number(high), monotone(f.factors), draw.FactorBars(f.ladder.Rungs[0], low, high)))
+		return a.print(fmt.Sprintf("%s\n  %d factors, for %d rotary dimensions, from %s to %s%s\n  "+
+			"no length: give it to convert with --length\n\n%s",
+			path, len(f.factors), 2*len(f.factors), label.Number(low), label.Number(high),
+			monotone(f.factors), draw.FactorBars(f.ladder.Rungs[0], low, high)))
 	}
 	return a.print(path + "\n" + describeSource(f.ladder.Source) + "\n" + describeLadder(f.ladder))
 }
@@ -136,10 +139,12 @@ func describeModel(m *model) string {
 		fmt.Fprintf(&b, "  %-25s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	fmt.Fprintln(&b, m.name)
-	line("architecture", "%s", strings.TrimSpace(i.Architecture+", "+parameters(i.ParameterCount)+" parameters, "+i.FileType))
+	line("architecture", "%s", strings.TrimSpace(
+		i.Architecture+", "+parameters(i.ParameterCount)+" parameters, "+i.FileType))
 	line("context length", "%s tokens", count(i.ContextLength))
 	line("original context length", "%s tokens", count(i.OriginalContextLength))
-	line("rotary dimensions", "%d, frequency base %s", i.RopeDimensionCount, label.Number(i.FreqBase))
+	line("rotary dimensions", "%d, frequency base %s", i.RopeDimensionCount,
+		label.Number(i.FreqBase))
 	line("own scaling", "%s", describeScaling(i))
 	reader, notes := "an unpatched ollama", stockNotes(i.Stock)
 	if i.Format == convert.FormatHuggingFace {
@@ -202,17 +207,23 @@ func describeLadder(l *ropescale.Ladder) string {
 		}
 		rows = append(rows, []string{
 			name, count(g.Length), scale(g.Length, l.OriginalContextLength), count(g.StartWindow),
-			label.Number(g.AttentionFactor), label.Number(low) + " … " + label.Number(high) + monotone(g.Factors),
+			label.Number(g.AttentionFactor),
+			label.Number(low) + " … " + label.Number(high) + monotone(g.Factors),
 		})
 	}
 	var b strings.Builder
-	b.WriteString(table([]string{"", "up to tokens", "scale", "start window", "attention factor", "factors"}, rows, 1))
+	b.WriteString(table([]string{
+		"", "up to tokens", "scale", "start window", "attention factor",
+		"factors",
+	}, rows, 1))
 	low, high := draw.FactorRange(rungs)
 	switch {
 	case len(l.Rungs) == 0:
-		fmt.Fprintf(&b, "\nlambda of own RoPE, %s tokens\n%s", size(rungs[0].Length), draw.FactorBars(rungs[0], low, high))
+		fmt.Fprintf(&b, "\nlambda of own RoPE, %s tokens\n%s", size(rungs[0].Length),
+			draw.FactorBars(rungs[0], low, high))
 	case len(l.Rungs) == 1 && !scaled(rungs[0]):
-		fmt.Fprintf(&b, "\nlambda of rung 1, %s tokens\n%s", size(rungs[1].Length), draw.FactorBars(rungs[1], low, high))
+		fmt.Fprintf(&b, "\nlambda of rung 1, %s tokens\n%s", size(rungs[1].Length),
+			draw.FactorBars(rungs[1], low, high))
 	default:
 		signs := []rune("·123456789abcdefghijklmnopqrstuvwxyz")
 		for len(signs) < len(rungs) {
@@ -222,7 +233,8 @@ func describeLadder(l *ropescale.Ladder) string {
 		if n := len(l.Rungs); n > 1 {
 			names = fmt.Sprintf("rungs 1 to %d", n)
 		}
-		fmt.Fprintf(&b, "\nlambda of %s, own RoPE is ·\n%s", names, draw.FactorLines(rungs, signs, low, high))
+		fmt.Fprintf(&b, "\nlambda of %s, own RoPE is ·\n%s", names,
+			draw.FactorLines(rungs, signs, low, high))
 	}
 	if len(l.Rungs) > 0 {
 		b.WriteString("\ntokens that get the factors of a rung\n" + draw.ServedBars(l))
@@ -243,7 +255,8 @@ func scale(length, original int) string {
 	return label.Number(float64(length)/float64(original)) + "x"
 }
 
-// monotone notes factors that fall somewhere: some published sets do, and it is worth a look in one's own.
+// monotone notes factors that fall somewhere: some published sets do, and it is worth a look in
+// one's own.
 func monotone(f []float64) string {
 	n := 0
 	for i := 1; i < len(f); i++ {
@@ -288,9 +301,11 @@ func stockNotes(s gguf.Stock) []string {
 	case !s.Loads:
 		notes = append(notes, "cannot load it")
 	case s.Form == gguf.StockNothing && len(s.Notes) == 0:
-		notes = append(notes, fmt.Sprintf("runs it as it was trained, with a context length of %s", count(s.ContextLength)))
+		notes = append(notes, fmt.Sprintf("runs it as it was trained, with a context length of %s",
+			count(s.ContextLength)))
 	default:
-		notes = append(notes, fmt.Sprintf("loads it, with a context length of %s", count(s.ContextLength)))
+		notes = append(notes, fmt.Sprintf("loads it, with a context length of %s",
+			count(s.ContextLength)))
 	}
 	return append(notes, s.Notes...)
 }
@@ -299,12 +314,16 @@ func stockNotes(s gguf.Stock) []string {
 func transformersNotes(i *convert.ModelInfo) []string {
 	l := i.Transformers
 	if l == nil {
-		return []string{fmt.Sprintf("runs it as it was trained, with a context length of %s", count(i.ContextLength))}
+		return []string{fmt.Sprintf("runs it as it was trained, with a context length of %s",
+			count(i.ContextLength))}
 	}
 	short, long := l.Rungs[0], l.Rungs[1]
 	return []string{
 		fmt.Sprintf("runs it with a context length of %s", count(i.ContextLength)),
-		fmt.Sprintf("up to %s tokens it applies short_factor, beyond them long_factor, without a start window", count(short.Length)),
-		fmt.Sprintf("attention factor %s, beyond %s tokens %s", fmt.Sprintf("%.4g", short.AttentionFactor), count(short.Length), fmt.Sprintf("%.4g", long.AttentionFactor)),
+		fmt.Sprintf("up to %s tokens it applies short_factor, beyond them long_factor, without a "+
+			"start window", count(short.Length)),
+		fmt.Sprintf("attention factor %s, beyond %s tokens %s",
+			fmt.Sprintf("%.4g", short.AttentionFactor), count(short.Length),
+			fmt.Sprintf("%.4g", long.AttentionFactor)),
 	}
 }
