@@ -113,8 +113,8 @@ func TestCrossoverOfStartWindowAndAttention(t *testing.T) {
 	assert.InDelta(t, 0.3, float64(changed)/n/32, 0.01, "of the genes, as likely as a mutation")
 }
 
-// A search of the default budget has 18 generations of 8, scores 3 seeds and 4 means in full, and
-// compares the best 2 of each; it begins a second try where it may. Factors end at 1.25 s.
+// A search of the default budget has 18 generations of 8, scores 5 seeds and 4 means in full, and
+// compares the best 2 of each; it begins a second try where it may. Factors end at 2 s.
 func TestSizesOfTheDefaultSearch(t *testing.T) {
 	opts := Options{
 		Rope: tiny, Target: 2048, Seed: 3, Readings: andFurtherKeys(),
@@ -123,8 +123,8 @@ func TestSizesOfTheDefaultSearch(t *testing.T) {
 	s := newStudy(t, opts)
 	const full, generation, finals = 8*2048 + 4*2000, 8 * (2048 + 2000), 3 * 2000
 	once := 4*full + 18*generation
-	assert.Equal(t, 3*full+once+4*finals+once+2*finals, s.Options().Budget)
-	assert.Equal(t, 3*full+once+4*finals, s.Foreseen())
+	assert.Equal(t, 5*full+once+4*finals+once+2*finals, s.Options().Budget)
+	assert.Equal(t, 5*full+once+4*finals, s.Foreseen())
 	tellNoisy(t, s, 0, nil)
 	count := map[string]int{}
 	var spent, means []int
@@ -136,14 +136,15 @@ func TestSizesOfTheDefaultSearch(t *testing.T) {
 		}
 	}
 	assert.Equal(t, map[string]int{
-		"linear": 1, "ntk": 1, "yarn": 1, "cma": 18 * 8, "cma mean": 4,
-		"final": 4,
+		"linear": 1, "ntk": 1, "yarn": 1, "mrrope-pro": 1, "tailspline": 1, "cma": 18 * 8,
+		"cma mean": 4,
+		"final":    4,
 	}, count)
 	// A mean is scored when the tokens spent have grown by half since the last one.
-	tokens := 3 * full
+	tokens := 5 * full
 	check := tokens * 3 / 2
 	for id, n := range spent {
-		if id < 3 {
+		if id < 5 {
 			continue
 		}
 		if slices.Contains(means[:len(means)-1], id) {
@@ -155,7 +156,7 @@ func TestSizesOfTheDefaultSearch(t *testing.T) {
 	}
 	sp, _, err := newSpace(opts)
 	require.NoError(t, err)
-	assert.Equal(t, 1.25*8, sp.maxFactor)
+	assert.Equal(t, 2*8., sp.maxFactor)
 	assert.Equal(t, 8, sp.Knots)
 	assert.Equal(t, 0.2, sp.sigma)
 
@@ -179,7 +180,7 @@ func TestMeansOfASecondTry(t *testing.T) {
 	tell(t, s, 0, nil, func(trial Trial) (losses []float64, tokens int) {
 		for _, i := range trial.Readings {
 			losses = append(losses, noisy(trial.Rung, i))
-			if trial.Origin == originFinal && trial.Candidate > 2 {
+			if trial.Origin == originFinal && trial.Candidate > 4 {
 				losses[len(losses)-1] += 10 // a start wins
 			}
 			tokens += s.Options().Readings[i].Tokens
@@ -229,7 +230,7 @@ func TestRepetitionsEndAStudy(t *testing.T) {
 		s := newStudy(t, Options{Rope: tiny, Target: 2048})
 		linear := s.Ask()[0]
 		s.algorithm = &repeating{times: times, again: Candidate{Rung: linear.Rung}}
-		run(t, s, bowl, 3, nil)
+		run(t, s, bowl, 5, nil)
 		assert.Equal(t, done, s.Done(), "%d times", times)
 	}
 }
@@ -305,13 +306,15 @@ func TestQuadraticKernel(t *testing.T) {
 	assert.Len(t, q.points, 100)
 }
 
-// The bounds of the curve: |ln a| up to 0.5, eight windows for a variable of 1.
+// The bounds of the curve: |ln a| up to 0.5, eight windows for a variable of 1, factors from 1 to 2
+// s, and the units of deviations, 0.05 ln s at fast pairs and 0.25 ln s at the others.
 func TestCurveBounds(t *testing.T) {
 	sp, _, err := newSpace(Options{Rope: tiny, Target: 2048})
 	require.NoError(t, err)
 	c := newCurve(sp)
+	c.around(tiny.Identity(2048))
 	x := c.encode(tiny.Identity(2048))
-	require.Len(t, x, 8+2)
+	assert.Equal(t, make([]float64, 8+2), x, "the start")
 	for _, v := range []float64{-1e6, 1e6} {
 		x[8], x[9] = v, 1
 		g := c.decode(x)
@@ -320,6 +323,17 @@ func TestCurveBounds(t *testing.T) {
 	}
 	x[8], x[9] = 1, 0
 	assert.InDelta(t, LongRoPEAttentionFactor(2048, 256), c.decode(x).AttentionFactor, 1e-4)
+	for v, want := range map[float64]float64{-1e6: 1, 1e6: 16} {
+		for i := range 8 {
+			x[i] = v
+		}
+		assert.Equal(t, slices.Repeat([]float64{want}, 32), c.decode(x).Factors)
+	}
+	x = make([]float64, 10)
+	x[0], x[7] = 1, 1
+	g := c.decode(x)
+	assert.InDelta(t, math.Pow(8, 0.05), g.Factors[0], 1e-4)
+	assert.InDelta(t, math.Pow(8, 0.25), g.Factors[31], 1e-4)
 }
 
 // JSON of a told trial has its loss, whatever it is.

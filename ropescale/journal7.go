@@ -14,6 +14,7 @@ import (
 func (s *Study) oldBatch(lines []line) (ids map[int]int, err error) {
 	number := lines[0].Generation
 	var old []toldLine
+	whole := false // all of it was told, since another batch follows
 	for _, l := range lines {
 		switch {
 		// this version took the study up in the middle of it
@@ -21,9 +22,12 @@ func (s *Study) oldBatch(lines []line) (ids map[int]int, err error) {
 			return nil, s.rebatch(number, l.Candidates)
 		case l.toldLine != nil && l.Rung != nil && l.Generation == number:
 			old = append(old, *l.toldLine)
+		case l.batchLine != nil, l.toldLine != nil && l.Rung != nil && l.Generation > number:
+			whole = true
 		}
 	}
-	if !slices.ContainsFunc(old, func(l toldLine) bool { return !s.proposes(l) }) {
+	others := slices.ContainsFunc(old, func(l toldLine) bool { return !s.proposes(l) })
+	if !others && (!whole || len(old) == s.pending) {
 		return nil, nil
 	}
 	slices.SortFunc(old, func(a, b toldLine) int { return cmp.Compare(*a.ID, *b.ID) })

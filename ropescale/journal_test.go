@@ -151,7 +151,7 @@ func TestEndsEarlyAndGoesOn(t *testing.T) {
 	}
 	spent := func(s *Study) int { c := s.Curve(); return c[len(c)-1].Tokens }
 	rng := rand.New(rand.NewPCG(6, 6))
-	for _, told := range []int{1, 3, 4, 10, 11, 12, 60, 120} {
+	for _, told := range []int{1, 4, 5, 12, 13, 14, 60, 120} {
 		path := filepath.Join(t.TempDir(), "s.jsonl")
 		s, err := OpenStudy(path, opts)
 		require.NoError(t, err)
@@ -164,7 +164,7 @@ func TestEndsEarlyAndGoesOn(t *testing.T) {
 		tellNoisy(t, s, 0, rng)
 		require.True(t, s.Ending())
 		finals := strings.Count(fmt.Sprint(s.History()), " final ")
-		if told < 3 {
+		if told < 5 {
 			require.Zero(t, finals, "the methods are all there is")
 		} else {
 			require.GreaterOrEqual(t, finals, finalStarts+1, "after %d", told)
@@ -225,7 +225,7 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 		"started with target 2048, this run has 4096": func(o *Options) {
 			o.Target = 4096
 		},
-		"started with budget 151, this run has 50": func(o *Options) { o.Budget = 50 },
+		"started with budget 153, this run has 50": func(o *Options) { o.Budget = 50 },
 		`model_digest "sha256:aa", this run has "sha256:bb"`: func(o *Options) {
 			o.ModelDigest = "sha256:bb"
 		},
@@ -251,15 +251,15 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 		require.ErrorContains(t, err, path)
 	}
 	same := opts
-	same.Algorithm, same.Budget, same.Params.Knots = "cma", 151, 8 // the defaults spelled out
+	same.Algorithm, same.Budget, same.Params.Knots = "cma", 153, 8 // the defaults spelled out
 	s, err = OpenStudy(path, same)
 	require.NoError(t, err)
 	assert.Len(t, s.History(), 20)
 	require.NoError(t, s.Close())
 
-	// The header, a batch of three and its losses, a batch of eight and its losses.
+	// The header, a batch of five and its losses, a batch of eight and its losses.
 	lines := bytes.SplitAfter(whole, []byte("\n"))
-	require.Contains(t, string(lines[5]), `{"batch":1,`)
+	require.Contains(t, string(lines[7]), `{"batch":1,`)
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 	started := join(lines[0], lines[1])
 	edit := func(i int, old, new string) []byte {
@@ -284,11 +284,11 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 		"line 2: batch 0: candidate 0: length is 20": join(lines[0],
 			edit(1, `"length":2048`, `"length":20`)),
 		"line 2: batch 0: it has 0 candidates": join(lines[0], []byte(`{"batch":0}`+"\n")),
-		"line 6: batch 1: candidate 0: there is no reading 7": join(bytes.Join(lines[:5], nil),
-			edit(5, `"readings":[0]`, `"readings":[7]`)),
-		"line 6: batch 1: candidate 0: there is no candidate 40": join(bytes.Join(lines[:5], nil),
-			edit(5, `"readings":[0]`, `"parents":[40]`)),
-		"line 4: batch 1: the one before it was not told": join(started, lines[2], lines[5]),
+		"line 8: batch 1: candidate 0: there is no reading 7": join(bytes.Join(lines[:7], nil),
+			edit(7, `"readings":[0]`, `"readings":[7]`)),
+		"line 8: batch 1: candidate 0: there is no candidate 40": join(bytes.Join(lines[:7], nil),
+			edit(7, `"readings":[0]`, `"parents":[40]`)),
+		"line 4: batch 1: the one before it was not told": join(started, lines[2], lines[7]),
 		"line 3: trial 0 has 1 readings, not 0": join(started,
 			edit(2, `"losses"`, `"lasses"`)),
 		`line 3 is damaged: a loss is "9"`: join(started,
@@ -369,8 +369,12 @@ func TestJournalOfVersion7(t *testing.T) {
 					got.Told, got.Fitness = false, 0
 					require.Equal(t, want, got)
 				}
-				_, diverged := s.Diverged()
-				require.False(t, diverged, "the same candidates as then")
+				// cma begins at more methods, and its curve is another one, since then.
+				at, diverged := s.Diverged()
+				require.Equal(t, name == "cma", diverged)
+				if diverged {
+					require.Zero(t, at)
+				}
 			}
 			read, err := ReadStudy(path)
 			require.NoError(t, err)
@@ -461,6 +465,7 @@ func TestResumesFromOtherProposals(t *testing.T) {
 		switch a := s.algorithm.(type) {
 		case *sampledSearch:
 			a.maxFactor *= 3 // candidates need not lie in this version's space
+			a.sigma *= 1.5
 			if a.cma != nil {
 				a.cma.sigma *= 1.5
 			}

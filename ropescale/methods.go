@@ -68,11 +68,11 @@ var methods = []Method{
 	},
 	{
 		"mrrope-pro", "MrRoPE-Pro", mrRoPEPro, Monotone | IdentityToL | EndsAtScale,
-		ClosedForm,
+		ClosedForm | Start,
 	},
 	{
 		"tailspline", "TailSpline", tailSpline, Monotone | IdentityToL | EndsAtScale,
-		ClosedForm,
+		ClosedForm | Start,
 	},
 	{"longrope", "searched", LongRoPE, 0, 0},
 	{"own", "own RoPE", ownRope, Monotone | IdentityToL, 0},

@@ -84,7 +84,7 @@ func TestTransitionsAgreeWithTheirFormulas(t *testing.T) {
 	}
 }
 
-// Resonance makes wavelengths whole, moves none by more than half a token, keeps factors monotone,
+// Resonance makes wavelengths whole, moves none by more than half a token, keeps their order,
 // and changes nothing the second time.
 func TestResonance(t *testing.T) {
 	for _, r := range []Rope{tiny, llama2, {128, 500000, 8192}} {
@@ -383,7 +383,8 @@ func TestMethodTable(t *testing.T) {
 			assert.Equal(t, MethodNames(Seed), SeedNames(algorithm, tiny, 257))
 		}
 	}
-	assert.Equal(t, []string{"linear", "ntk", "yarn"}, SeedNames("cma", tiny, 257))
+	assert.Equal(t, []string{"linear", "ntk", "yarn", "mrrope-pro", "tailspline"},
+		SeedNames("cma", tiny, 257))
 	assert.Equal(t, "ft.json", MethodLabel("ft.json"))
 }
 

@@ -99,7 +99,7 @@ func TestPartialTrials(t *testing.T) {
 		require.LessOrEqual(t, tokens, s.Options().Budget)
 		require.Greater(t, float64(tokens), 0.9*float64(s.Options().Budget),
 			"and the budget is used")
-		require.Equal(t, 3+4, complete, "the starts, and the mean four times")
+		require.Equal(t, 5+4, complete, "the starts, and the mean four times")
 		require.Equal(t, CMAGenerations*8, partial)
 		best, ok := s.Best()
 		require.True(t, ok)
@@ -217,7 +217,7 @@ func TestGenerationsReadTheirOwn(t *testing.T) {
 		}
 	}
 	s := newStudy(t, Options{Rope: tiny, Target: 2048, Readings: readings, Seed: 1})
-	require.Equal(t, (3+4)*4000+CMAGenerations*8*1000+(finalStarts+finalMeans)*4000,
+	require.Equal(t, (5+4)*4000+CMAGenerations*8*1000+(finalStarts+finalMeans)*4000,
 		s.Options().Budget)
 	use := map[string]Use{"cma": ForGenerations, "final": ForFinalists}
 	read := map[int]int{}
@@ -288,7 +288,7 @@ func searchWithFinals(t *testing.T, budget, retries int,
 		return losses, tokens
 	})
 	if budget == 0 && retries == 0 {
-		want := (3+4)*4000 + CMAGenerations*8*1000 + (finalStarts+finalMeans)*8*900
+		want := (5+4)*4000 + CMAGenerations*8*1000 + (finalStarts+finalMeans)*8*900
 		require.Equal(t, want, s.Options().Budget)
 	}
 	require.LessOrEqual(t, s.Curve()[len(s.Curve())-1].Tokens, s.Options().Budget)
@@ -393,7 +393,7 @@ func TestStarts(t *testing.T) {
 		Rung:   good,
 		Origin: "a relative",
 	}}})
-	run(t, s, bowl, 4, nil)
+	run(t, s, bowl, 6, nil)
 	best, _ := s.Best()
 	assert.Equal(t, "a relative", best.Origin)
 	run(t, s, bowl, 0, nil)

@@ -95,7 +95,7 @@ func TestSearchApproachesKnownOptimum(t *testing.T) {
 				best, ok := s.Best()
 				require.True(t, ok)
 				seeds := s.Seeds()
-				require.Len(t, seeds, 3)
+				require.Len(t, seeds, len(SeedNames(c.opts.Algorithm, tiny, 2048)))
 				start := min(seeds["linear"].Fitness, seeds["ntk"].Fitness, seeds["yarn"].Fitness)
 				t.Logf("seed %d: best seed %.4f, found %.4f in %d trials, window %d, "+
 					"attention %.3f", seed+1, start,
@@ -136,7 +136,7 @@ func checkInvariants(t testing.TB, c Options) {
 		_, err := NewLadder(c.Rope, nil, g)
 		require.NoError(t, err, "trial %d is a valid rung", trial.ID)
 		require.True(t, slices.IsSorted(g.Factors), "trial %d: %v", trial.ID, g.Factors)
-		if trial.ID < 3 {
+		if trial.ID < len(SeedNames(c.Algorithm, c.Rope, c.Target)) {
 			continue // a seed is as published
 		}
 		require.GreaterOrEqual(t, g.Factors[0], 1.0)
@@ -256,9 +256,9 @@ func TestPaperBudget(t *testing.T) {
 		s := newStudy(t, Options{Algorithm: "longrope", Rope: tiny, Target: 2048, Budget: budget})
 		run(t, s, bowl, 0, nil)
 		assert.Len(t, s.History(), budget)
-		s = newStudy(t, Options{Rope: tiny, Target: 2048, Budget: budget})
+		s = newStudy(t, Options{Rope: tiny, Target: 2048, Budget: budget + 2})
 		run(t, s, bowl, 0, nil)
-		assert.InDelta(t, budget, len(s.History()), 10, "cma gives back less than a generation")
+		assert.InDelta(t, budget+2, len(s.History()), 10, "cma gives back less than a generation")
 	}
 }
 
@@ -351,7 +351,9 @@ func TestOrderOfTellsDoesNotMatter(t *testing.T) {
 }
 
 func TestTellErrors(t *testing.T) {
-	s, err := OpenStudy(filepath.Join(t.TempDir(), "s.jsonl"), Options{Rope: tiny, Target: 2048})
+	s, err := OpenStudy(filepath.Join(t.TempDir(), "s.jsonl"), Options{
+		Algorithm: "longrope", Rope: tiny, Target: 2048,
+	})
 	require.NoError(t, err)
 	_, ok := s.Best()
 	assert.False(t, ok)
@@ -380,7 +382,7 @@ func TestOptionsErrors(t *testing.T) {
 		"rope_dimension_count is 0":               func(o *Options) { o.Rope.Dims = 0 },
 		"want at least 4":                         func(o *Options) { o.Rope.Dims = 2 },
 		`unknown algorithm "pso"`:                 func(o *Options) { o.Algorithm = "pso" },
-		"the budget is 2 tokens, want at least 3": func(o *Options) { o.Budget = 2 },
+		"the budget is 2 tokens, want at least 5": func(o *Options) { o.Budget = 2 },
 		"the budget is -1 tokens":                 func(o *Options) { o.Budget = -1 },
 		"base: 1 factors": func(o *Options) {
 			o.Base = &Rung{AttentionFactor: 1, Factors: []float64{1}}
@@ -470,7 +472,7 @@ func ExampleStudy() {
 	best, _ := s.Best()
 	fmt.Println(len(s.History()), "trials, better than YaRN:",
 		best.Fitness < s.Seeds()["yarn"].Fitness)
-	// Output: 145 trials, better than YaRN: true
+	// Output: 147 trials, better than YaRN: true
 }
 
 // A rung that is readjusted for a short text, up to L or above it, may have factors up to those of
@@ -499,10 +501,7 @@ func TestStretch(t *testing.T) {
 					Rope: tiny, Target: target, Stretch: stretch, Algorithm: algorithm,
 					Seed: 1, Budget: 120,
 				}
-				seeds := 3
-				if target <= tiny.OriginalContextLength {
-					seeds = 1
-				}
+				seeds := len(SeedNames(algorithm, tiny, target))
 				if !strings.HasPrefix(algorithm, "dim-") {
 					opts.Starts = []Candidate{{Rung: trained, Origin: "2k"}}
 				}
@@ -517,7 +516,7 @@ func TestStretch(t *testing.T) {
 					require.Equal(t, target, trial.Rung.Length)
 					require.Less(t, trial.Rung.StartWindow, target)
 					for _, f := range trial.Rung.Factors {
-						require.False(t, math.IsNaN(f) || f < 1 || f > 1.25*stretch+0.01,
+						require.False(t, math.IsNaN(f) || f < 1 || f > 2*stretch+0.01,
 							"trial %d: %v", trial.ID, trial.Rung.Factors)
 						top = max(top, f)
 					}

@@ -1,0 +1,134 @@
+package ropescale
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// geometries are those of published models, and how many of eight knots lie before the pairs that
+// turn 32 to 1 times within L, among them, and behind.
+var geometries = []struct {
+	name                  string
+	rope                  Rope
+	before, among, behind int
+}{
+	{"default", Rope{64, 1e4, 256}, 1, 5, 2},
+	{"SmolLM2-135M", Rope{64, 1e5, 8192}, 2, 4, 2},
+	{"Llama-2-7B", Rope{128, 1e4, 4096}, 2, 4, 2},
+	{"Llama-3-8B", Rope{128, 5e5, 8192}, 2, 4, 2},
+	{"Mistral-7B", Rope{128, 1e4, 8192}, 2, 4, 2},
+	{"Qwen2.5-3B", Rope{128, 1e6, 32768}, 2, 4, 2},
+	{"Phi-3-mini", Rope{96, 1e4, 4096}, 2, 4, 2},
+	{"Gemma-7B", Rope{256, 1e4, 8192}, 2, 4, 2},
+	{"Gemma-3-4B", Rope{256, 1e6, 131072}, 2, 4, 2},
+	{"40 % partial rotary", Rope{32, 1e4, 2048}, 2, 4, 2},
+	{"gpt-oss", Rope{64, 150000, 4096}, 2, 4, 2},
+	{"all pairs turn", Rope{8, 2, 1 << 20}, 0, 4, 0},
+}
+
+func TestKnotsByTurns(t *testing.T) {
+	for _, c := range geometries {
+		knots := c.rope.knots(min(8, c.rope.Pairs()))
+		lo, hi := c.rope.pairTurning(32), c.rope.pairTurning(1)
+		if c.rope.FreqBase == 2 {
+			lo, hi = 0, 3
+		}
+		var before, among, behind int
+		for i, at := range knots {
+			require.True(t, i == 0 || at > knots[i-1], "%s: %v", c.name, knots)
+			switch {
+			case at < lo-1e-9:
+				before++
+			case at > hi+1e-9:
+				behind++
+			default:
+				among++
+			}
+		}
+		assert.Equal(t, []int{c.before, c.among, c.behind}, []int{before, among, behind},
+			"%s: %.1f; %.1f to %.1f", c.name, knots, lo, hi)
+		assert.GreaterOrEqual(t, knots[0], 0.0)
+		assert.InDelta(t, c.rope.Pairs()-1, knots[len(knots)-1], 1e-9, "the last pair is a knot")
+	}
+	for n := 1; n <= 32; n++ { // any number of knots
+		for _, c := range geometries {
+			knots := c.rope.knots(min(n, c.rope.Pairs()))
+			require.Len(t, knots, min(n, c.rope.Pairs()))
+			require.True(t, slices.IsSorted(knots), "%s: %v", c.name, knots)
+			require.Len(t, slices.Compact(slices.Clone(knots)), len(knots), "%s: %v", c.name, knots)
+		}
+	}
+}
+
+// Every closed form, with its wavelengths rounded or not, and any other set is given back by encode
+// and decode where it is the start: to the four decimals that factors have.
+func TestEveryStartIsInTheSpace(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	for _, c := range geometries {
+		for _, s := range []int{2, 8, 32} {
+			target := s * c.rope.OriginalContextLength
+			sp, _, err := newSpace(Options{Rope: c.rope, Target: target})
+			require.NoError(t, err)
+			curve := newCurve(sp)
+			var starts []Rung
+			for _, m := range Methods() {
+				if !m.Use.Has(ClosedForm) {
+					continue
+				}
+				g, err := m.Rung(c.rope, target, MethodOptions{StartWindow: 32})
+				require.NoError(t, err)
+				starts = append(starts, g, g.Resonance(c.rope))
+			}
+			starts = append(starts, c.rope.Identity(target))
+			wild := c.rope.Identity(target) // not monotone, below 1 and above the bound
+			for i := range wild.Factors {
+				wild.Factors[i] = math.Exp(0.5*rng.NormFloat64()) * float64(s)
+			}
+			wild.AttentionFactor = 1.9
+			starts = append(starts, wild)
+			for _, g := range starts {
+				curve.around(g)
+				got := curve.decode(curve.encode(g))
+				assert.InDeltaSlice(t, g.Factors, got.Factors, 1e-4, c.name)
+				assert.InDelta(t, g.AttentionFactor, got.AttentionFactor, 1e-4, c.name)
+				assert.Equal(t, g.StartWindow, got.StartWindow, c.name)
+			}
+		}
+	}
+}
+
+// Around a monotone start all candidates are monotone and within 1 and 2 s; around one that falls,
+// they fall no more.
+func TestCurveKeepsTheOrderOfItsStart(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 5))
+	sp, _, err := newSpace(Options{Rope: llama2, Target: 32768})
+	require.NoError(t, err)
+	c := newCurve(sp)
+	yarn, err := YaRN(llama2, 32768, MethodOptions{})
+	require.NoError(t, err)
+	falls := yarn
+	falls.Factors = slices.Clone(yarn.Factors)
+	falls.Factors[40] *= 0.9
+	for range 300 {
+		for _, start := range []Rung{yarn, falls} {
+			c.around(start)
+			x := c.encode(start)
+			for i := range x {
+				x[i] += rng.NormFloat64()
+			}
+			f := c.decode(x).Factors
+			for i := range f {
+				require.True(t, f[i] >= 1 && f[i] <= 16, "%v", f)
+				if i > 0 {
+					least := f[i-1] * min(1, start.Factors[i]/start.Factors[i-1])
+					require.GreaterOrEqual(t, f[i], least-1e-3)
+				}
+			}
+		}
+	}
+}
