@@ -272,12 +272,12 @@ func TestSearchBeginsAtAnother(t *testing.T) {
 	said, err := run("-o", first)
 	require.NoError(t, err, said)
 	again := filepath.Join(dir, "again.json")
-	_, err = run("-o", again, "--start", first, "--budget", "6k", "--seed", "2")
+	_, err = run("-o", again, "--start", first, "--budget", "9k", "--seed", "2")
 	require.NoError(t, err)
 	s, err := ropescale.ReadStudy(again + ".study")
 	require.NoError(t, err)
-	unscaled, start := s.History()[3], s.History()[4]
-	require.Equal(t, "yarn without its attention factor", unscaled.Origin, "after PI, NTK and YaRN")
+	unscaled, start := s.History()[5], s.History()[6]
+	require.Equal(t, "yarn without its attention factor", unscaled.Origin, "after the methods")
 	assert.Equal(t, s.Seeds()["yarn"].Rung.Factors, unscaled.Rung.Factors)
 	assert.Equal(t, 1.0, unscaled.Rung.AttentionFactor)
 	require.Equal(t, "first.json", start.Origin)
@@ -338,10 +338,10 @@ func TestLadderClimbs(t *testing.T) {
 		best, ok := s.Best()
 		require.True(t, ok)
 		assert.Equal(t, best.Rung, g)
-		starts := 4 // PI, NTK, YaRN with and without its attention factor
+		starts := 6 // five methods, and YaRN without its attention factor
 		if i > 0 {
-			starts = 7
-			assert.Equal(t, size(l.Rungs[i-1].Length)+"+yarn", s.History()[6].Origin)
+			starts = 9
+			assert.Equal(t, size(l.Rungs[i-1].Length)+"+yarn", s.History()[8].Origin)
 		}
 		for _, t2 := range s.History()[:starts] {
 			assert.LessOrEqual(t, best.Fitness, t2.Fitness, t2.Origin)

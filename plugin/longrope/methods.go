@@ -154,6 +154,18 @@ func closedForms() string {
 	return strings.Join(ropescale.MethodNames(ropescale.ClosedForm), ", ")
 }
 
+// seedLabels are the methods that the default search evaluates first, for help.
+func seedLabels() string {
+	var labels []string
+	for _, m := range ropescale.Methods() {
+		if m.Use.Has(ropescale.Seed) || m.Use.Has(ropescale.Start) {
+			labels = append(labels, m.Label)
+		}
+	}
+	last := len(labels) - 1
+	return strings.Join(labels[:last], ", ") + " and " + labels[last]
+}
+
 // eachLength says whether a method has other factors for each length.
 func eachLength(name string) bool {
 	m, err := ropescale.MethodByName(strings.TrimSuffix(name, resonance))

@@ -48,9 +48,9 @@ func searchCommand(open opener) *cobra.Command {
 perplexity at the target length and finds keys hidden in the text. Writes a factors file
 for convert, and a page that shows the search in any browser.
 
-PI, NTK and YaRN are evaluated first, for comparison. Text that is not searched on is
-evaluated alongside, so that overfitting shows. Several targets make a ladder. Ctrl-C at
-any time: the same command resumes.`,
+` + seedLabels() + ` are evaluated first, for comparison.
+Text that is not searched on is evaluated alongside, so that overfitting shows. Several
+targets make a ladder. Ctrl-C at any time: the same command resumes.`,
 		Example: `  ollama longrope search llama3 --target 32k
   ollama longrope search llama3 --target 16k,32k,64k -o factors.json
   ollama longrope search model.gguf --target 131072 --text war.txt --budget 8h

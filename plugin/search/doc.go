@@ -19,7 +19,8 @@
 // tried. A search that is interrupted, or killed, is resumed by the same options (rung.go).
 //
 // PI, NTK and YaRN are the first candidates of every study, so that a search says from its
-// beginning what it has to beat; the default algorithm tries YaRN without its attention factor too.
+// beginning what it has to beat; the default algorithm tries MrRoPE-Pro, TailSpline and YaRN
+// without its attention factor too.
 //
 // # Held-out text
 //
