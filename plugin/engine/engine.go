@@ -41,9 +41,15 @@ type Options struct {
 	// GPULayers is how many layers go to the GPUs that the host finds, the last ones first: 0 is
 	// none, a negative number or nil all.
 	GPULayers *int
+	// Forks is how many forks of a prefix are evaluated at once, up to 63; see NewPrefix. 0 is
+	// none: no prefix can be kept.
+	Forks int
 	// Progress of loading, 0 to 1.
 	Progress func(float32)
 }
+
+// maxSequences is the host's limit, LLAMA_MAX_SEQ.
+const maxSequences = 64
 
 // Engine is an evals.Engine on the host's llama.cpp engine. Close it. It is not safe for concurrent
 // use.
@@ -54,6 +60,21 @@ type Engine struct {
 	lc    *llama.Context
 	batch *llama.Batch
 	size  int // of a batch
+
+	cells int // of the cache
+	own   rows
+
+	// of prefixes
+	forks       int      // at once
+	inPrefix    bool     // the context has the ladder of a prefix, not own
+	dirty       bool     // the cache has numbers that are not finite
+	prefixBytes [2]int64 // see PrefixBytes
+}
+
+// rows are a ladder as the host takes it; without any it is what the model file carries.
+type rows struct {
+	values           [][]float32
+	lengths, windows []int32
 }
 
 var _ evals.Engine = (*Engine)(nil)
@@ -70,6 +91,9 @@ var backends = sync.OnceFunc(func() {
 // Open loads a GGUF. All layers or some go to the GPUs that the host finds, to the CPU if there are
 // none.
 func Open(path string, o Options) (*Engine, error) {
+	if o.Forks < 0 || o.Forks >= maxSequences {
+		return nil, fmt.Errorf("%d forks at once: ask for 0 to %d", o.Forks, maxSequences-1)
+	}
 	mi, err := convert.Inspect(path)
 	if err != nil {
 		return nil, err
@@ -113,8 +137,12 @@ func Open(path string, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("%w (run with OLLAMA_DEBUG=1 for the engine's own words)", err)
 	}
 	e := &Engine{model: model, size: o.Batch, base: mi.Base}
+	e.cells = o.Length
+	if o.Forks > 0 {
+		e.forks, e.cells = o.Forks, o.Length+o.Batch
+	}
 	e.lc, err = llama.NewContextWithModel(model,
-		llama.NewContextParams(o.Length, o.Batch, 1, o.Threads, flash, ""))
+		llama.NewContextParams(e.cells, o.Batch, 1+e.forks, o.Threads, flash, "").Unified())
 	if err == nil {
 		e.batch, err = llama.NewBatch(o.Batch, 1, 0)
 	}
@@ -167,35 +195,47 @@ func (e *Engine) Tokenize(text string, special bool) ([]int, error) {
 
 // Detokenize turns token ids back into text.
 func (e *Engine) Detokenize(tokens []int) (string, error) {
+	if err := e.checkTokens(tokens); err != nil {
+		return "", err
+	}
 	var b strings.Builder
 	for _, t := range tokens {
-		if t < 0 || t >= e.info.VocabSize {
-			return "", fmt.Errorf("token %d is not in the vocabulary of %d", t, e.info.VocabSize)
-		}
 		b.WriteString(e.model.TokenToPiece(t))
 	}
 	return b.String(), nil
 }
 
+func (e *Engine) checkTokens(tokens []int) error {
+	for _, t := range tokens {
+		if t < 0 || t >= e.info.VocabSize {
+			return fmt.Errorf("token %d is not in the vocabulary of %d", t, e.info.VocabSize)
+		}
+	}
+	return nil
+}
+
 // SetLadder sets the factors of every later call; nil restores what the model file carries. A
 // ladder without a base gets the model's own RoPE as row 0.
 func (e *Engine) SetLadder(l *ropescale.Ladder) error {
-	if l == nil {
-		return e.lc.SetLadder(nil, nil, nil)
+	var own rows
+	if l != nil {
+		full := *l
+		if full.Base == nil {
+			full.Base = e.base
+		}
+		if err := full.Validate(); err != nil {
+			return err
+		}
+		own.values, own.windows = full.Rows()
+		for r := range own.values {
+			own.lengths = append(own.lengths, int32(full.At(r).Length))
+		}
 	}
-	full := *l
-	if full.Base == nil {
-		full.Base = e.base
-	}
-	if err := full.Validate(); err != nil {
+	if err := e.lc.SetLadder(own.values, own.lengths, own.windows); err != nil {
 		return err
 	}
-	rows, windows := full.Rows()
-	lengths := make([]int32, len(rows))
-	for r := range rows {
-		lengths[r] = int32(full.At(r).Length)
-	}
-	return e.lc.SetLadder(rows, lengths, windows)
+	e.own, e.inPrefix = own, false
+	return nil
 }
 
 // NLL returns -ln p(tokens[i] | tokens[:i]) in nats for i in [from, len(tokens)).
@@ -260,16 +300,33 @@ func (e *Engine) decode(
 		return fmt.Errorf("%d tokens do not fit the %d that %s was opened for", length,
 			e.info.MaxLength, e.info.Model)
 	}
+	if e.inPrefix {
+		if err := e.lc.SetLadder(e.own.values, e.own.lengths, e.own.windows); err != nil {
+			return err
+		}
+		e.inPrefix = false
+	}
 	e.lc.KvCacheClear()
 	e.lc.SetRung(0, e.lc.RungFor(length))
+	return e.run(ctx, tokens, want, scored)
+}
+
+// run is decode on what cache and rung there are.
+func (e *Engine) run(
+	ctx context.Context, tokens []int, want func(i int) bool, scored func(out, i int),
+) error {
 	for start := 0; start < len(tokens); start += e.size {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		chunk := tokens[start:min(start+e.size, len(tokens))]
 		e.batch.Clear()
+		some := false
 		for j, t := range chunk {
-			e.batch.Add(t, nil, start+j, want(start+j), 0)
+			wanted := want(start + j)
+			some = some || wanted
+			// not every graph can be computed without any output (chameleon's)
+			e.batch.Add(t, nil, start+j, wanted || !some && j == len(chunk)-1, 0)
 		}
 		if err := e.lc.Decode(e.batch); err != nil {
 			return err

@@ -21,6 +21,8 @@ type Model struct {
 	KV map[string]any
 	// Tensors are shapes as ggml has them, the fastest dimension first.
 	Tensors map[string][]int
+	// Zero names tensors whose weights are all zero; nil is none.
+	Zero func(name string) bool
 }
 
 const alignment = 32
@@ -52,6 +54,9 @@ func (m *Model) Save(path string, weights bool) (err error) {
 	for _, name := range names {
 		var data []byte
 		for _, x := range values(name, m.Tensors[name]) {
+			if m.Zero != nil && m.Zero(name) {
+				x = 0
+			}
 			data = binary.LittleEndian.AppendUint32(data, math.Float32bits(x))
 		}
 		if _, err := w.Write(pad(data)); err != nil {
