@@ -3,6 +3,8 @@ package ropescale
 import (
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -97,6 +99,39 @@ func TestEveryStartIsInTheSpace(t *testing.T) {
 				assert.InDeltaSlice(t, g.Factors, got.Factors, 1e-4, c.name)
 				assert.InDelta(t, g.AttentionFactor, got.AttentionFactor, 1e-4, c.name)
 				assert.Equal(t, g.StartWindow, got.StartWindow, c.name)
+			}
+		}
+	}
+}
+
+// So is every published set, with factors that fall and such above 1.25 s, for the models that it
+// may be tried on.
+func TestPublishedSetsAreInTheSpace(t *testing.T) {
+	files, err := filepath.Glob("published/data/*.csv")
+	require.NoError(t, err)
+	require.Len(t, files, 31)
+	for _, file := range files {
+		f, err := os.Open(file)
+		require.NoError(t, err)
+		factors, err := ReadFactorsCSV(f)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+		for _, r := range []Rope{
+			{128, 1e4, 4096},
+			{128, 5e5, 8192},
+			{128, 1e4, 8192},
+			{128, 1e4, 32768},
+		} {
+			for _, target := range []int{2 * r.OriginalContextLength, 131072, 1 << 21} {
+				sp, _, err := newSpace(Options{Rope: r, Target: target})
+				require.NoError(t, err)
+				g, err := LongRoPE(r, target, MethodOptions{Factors: factors})
+				require.NoError(t, err)
+				c := newCurve(sp)
+				c.around(g)
+				got := c.decode(c.encode(g))
+				require.InDeltaSlice(t, g.Factors, got.Factors, 1e-4, file)
+				require.InDelta(t, g.AttentionFactor, got.AttentionFactor, 1e-4, file)
 			}
 		}
 	}

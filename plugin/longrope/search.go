@@ -13,6 +13,7 @@ import (
 	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/published"
 )
 
 // searchFlags are the flags of search. Most are options of the search itself.
@@ -77,7 +78,7 @@ func (f *searchFlags) add(cmd *cobra.Command) {
 		"Text `FILE` to search on, like the model's later texts")
 	fl.StringArrayVar(&f.heldOut, "held-out", nil, "Text `FILE` to measure on alongside")
 	fl.StringArrayVar(&f.starts, "start", nil,
-		"Begin from these factors too: a `FILE`, or a model's")
+		"Begin from these factors too: a `FILE`, a model's, or a published set's name")
 	fl.StringVarP(&f.out, "output", "o", "", "Factors `FILE` to write (.json)")
 	fl.Var(&f.budget, "budget", "Tokens (600k) or time (90s, 10m, 2h) for all rungs")
 	fl.Uint64Var(&o.Seed, "seed", 1, "Seed of the search")
@@ -169,10 +170,16 @@ func (f *searchFlags) checkOutputs() error {
 	return pictureName(f.plot)
 }
 
-// readStarts reads the factors of --start.
+// readStarts reads the factors of --start: names of published sets, files, and models that carry
+// some.
 func readStarts(paths []string) ([]search.Start, error) {
 	var starts []search.Start
 	for _, path := range paths {
+		set, err := published.ByName(path)
+		if err == nil {
+			starts = append(starts, search.Start{Name: set.Name, Path: path, Published: &set})
+			continue
+		}
 		f, err := readFactors(path)
 		if err != nil {
 			return nil, fmt.Errorf("--start: %w", err)

@@ -131,6 +131,9 @@ func (g *goal) startFrom(own ropescale.Rope, starts []Start) error {
 
 // rung is what a start has for a target.
 func (s Start) rung(own ropescale.Rope, target int) (ropescale.Rung, error) {
+	if s.Published != nil {
+		return s.Published.Rung(own, target)
+	}
 	if s.Factors != nil {
 		return ropescale.LongRoPE(own, target, ropescale.MethodOptions{Factors: s.Factors})
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/published"
 )
 
 // Options say what to search for, on which model and with how much. Info, Targets and Journal are
@@ -70,6 +71,8 @@ type Start struct {
 	Path    string // in errors
 	Ladder  *ropescale.Ladder
 	Factors []float64
+	// Published is a set of the authors', in place of Ladder and Factors.
+	Published *published.Set
 }
 
 // released reports whether the algorithm is one of the authors' released ones, which start from
@@ -144,12 +147,32 @@ func (o *Options) goals() ([]goal, error) {
 				return nil, err
 			}
 		}
-		if err := g.startFrom(o.Info.Rope(), o.Starts); err != nil {
+		starts := o.Starts
+		if o.Algorithm == "cma" {
+			starts = append(starts[:len(starts):len(starts)], o.published(g.target)...)
+		}
+		if err := g.startFrom(o.Info.Rope(), starts); err != nil {
 			return nil, o.Called.Wrong("Starts", ": %w", err)
 		}
 		g.allow(o.StartWindows)
 	}
 	return goals, nil
+}
+
+// published is the set that was published for the model's family, d, base and L, if there is one
+// that was not given: that for the target, or else for the nearest length.
+func (o *Options) published(target int) []Start {
+	if o.Info.Name == "" || target <= o.Info.OriginalContextLength {
+		return nil
+	}
+	for _, set := range published.Fitting(o.Info.Rope(), o.Info.Name, target) {
+		given := func(s Start) bool { return s.Published != nil && s.Published.Name == set.Name }
+		if slices.ContainsFunc(o.Starts, given) {
+			return nil
+		}
+		return []Start{{Name: set.Name, Path: set.Name, Published: &set}}
+	}
+	return nil
 }
 
 // journal is the file of the study for a target.
