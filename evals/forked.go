@@ -78,9 +78,45 @@ func (f Forked) Computed() (prefix, forks int) {
 	return len(f.Tokens), forks
 }
 
+// Check finds what cannot be scored.
+func (f Forked) Check() error {
+	if len(f.Scored) == 0 {
+		return fmt.Errorf("nothing of %d forks is to be scored", len(f.Forks))
+	}
+	for i, fork := range f.Forks {
+		if fork.At < 1 || fork.At > len(f.Tokens) {
+			return fmt.Errorf("fork %d leaves a prefix of %d tokens after %d", i, len(f.Tokens),
+				fork.At)
+		}
+		if fork.From < 1 || fork.From >= len(fork.Tokens) {
+			return fmt.Errorf("fork %d is scored from token %d of %d", i, fork.From,
+				len(fork.Tokens))
+		}
+	}
+	for _, spans := range f.Scored {
+		if len(spans) == 0 {
+			return fmt.Errorf("a score of %d forks has no span", len(f.Forks))
+		}
+		for _, p := range spans {
+			if p.Fork < 0 || p.Fork >= len(f.Forks) {
+				return fmt.Errorf("there is no fork %d of %d to score", p.Fork, len(f.Forks))
+			}
+			fork := f.Forks[p.Fork]
+			if p.From < fork.From || p.To <= p.From || p.To > len(fork.Tokens) {
+				return fmt.Errorf("cannot score tokens %d to %d of fork %d, from %d of %d",
+					p.From, p.To, p.Fork, fork.From, len(fork.Tokens))
+			}
+		}
+	}
+	return nil
+}
+
 // Score evaluates the forks of a prefix of f.Tokens under a rung and returns the mean NLL of each
 // score, in nats. Values that are not finite are ErrNotFinite.
 func (f Forked) Score(ctx context.Context, p Prefix, g ropescale.Rung) ([]float64, error) {
+	if err := f.Check(); err != nil {
+		return nil, err
+	}
 	values, err := p.Score(ctx, g, f.Forks)
 	if err != nil {
 		return nil, err

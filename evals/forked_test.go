@@ -177,5 +177,36 @@ func TestForkedBadInput(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
+// TestForkedCheck: what comes from elsewhere is checked before an engine sees it.
+func TestForkedCheck(t *testing.T) {
+	whole := func() Forked {
+		return Forked{
+			Tokens: []int{1, 2, 3}, Forks: []Fork{{At: 2, Tokens: []int{3, 4, 5}, From: 1}},
+			Scored: [][]ForkSpan{{{0, Span{1, 3}}}},
+		}
+	}
+	require.NoError(t, whole().Check())
+	for want, spoil := range map[string]func(*Forked){
+		"nothing of 1 forks":              func(f *Forked) { f.Scored = nil },
+		"has no span":                     func(f *Forked) { f.Scored[0] = nil },
+		"prefix of 3 tokens after 0":      func(f *Forked) { f.Forks[0].At = 0 },
+		"prefix of 3 tokens after 4":      func(f *Forked) { f.Forks[0].At = 4 },
+		"scored from token 0 of 3":        func(f *Forked) { f.Forks[0].From = 0 },
+		"scored from token 3 of 3":        func(f *Forked) { f.Forks[0].From = 3 },
+		"no fork 1 of 1":                  func(f *Forked) { f.Scored[0][0].Fork = 1 },
+		"no fork -1 of 1":                 func(f *Forked) { f.Scored[0][0].Fork = -1 },
+		"tokens 0 to 3 of fork 0":         func(f *Forked) { f.Scored[0][0].From = 0 },
+		"tokens 1 to 4 of fork 0":         func(f *Forked) { f.Scored[0][0].To = 4 },
+		"tokens 1 to 1 of fork 0":         func(f *Forked) { f.Scored[0][0].To = 1 },
+		"tokens 1 to 3 of fork 0, from 2": func(f *Forked) { f.Forks[0].From = 2 },
+	} {
+		f := whole()
+		spoil(&f)
+		require.ErrorContains(t, f.Check(), want)
+		_, err := f.Score(context.Background(), nil, ropescale.Rung{})
+		require.ErrorContains(t, err, want)
+	}
+}
+
 // tiny leaves much text.
 var tiny = Template{Name: "tiny", Filler: "a ", Needle: "{key} ", Question: "What?"}

@@ -2,7 +2,8 @@
 
 // Package engine runs a model on the patched llama.cpp engine of the host, for
 // the search and the evaluations: one loaded model, one sequence at a time,
-// factors set between two calls without loading again.
+// factors set between two calls without loading again. NewPrefix keeps what the model computed of a
+// prefix, so that many factors and many continuations of it cost little each.
 //
 // It is the one package, apart from the host itself, that touches patched symbols.
 package engine
