@@ -21,7 +21,7 @@ type convertFlags struct {
 	factors         []string
 	lengths         sizesFlag
 	method          string
-	target          sizeFlag
+	targets         sizesFlag
 	startWindow     int
 	attentionFactor float64
 	stockRung       string
@@ -43,7 +43,7 @@ func convertCommand(open opener) *cobra.Command {
 Factors come from search, from a hand-written factors.json, or from a csv file as the authors of LongRoPE publish them
 (which says no length: give --length). Several files make one ladder, and a sequence gets the shortest rung that holds
 it. A model that carries factors can be named in place of a file. A method that needs no search is quicker and worse:
---method yarn --target 128k.
+--method yarn --target 128k, or for a ladder --target 16k,32k,128k.
 
 An unpatched Ollama gets one rung of the ladder, where it can use any for the architecture: the last one, or that of
 --stock-rung. --strip gives the model back as it was before its conversion.
@@ -68,7 +68,7 @@ whole ladder, and the weights are hard links. Without --factors a GGUF gets what
 	fl.StringArrayVar(&f.factors, "factors", nil, "Factors `FILE`, .json or .csv (repeatable)")
 	fl.Var(&f.lengths, "length", "Length of each .csv file, in their order")
 	fl.StringVar(&f.method, "method", "", "Method instead of factors: "+closedForms())
-	fl.Var(&f.target, "target", "Length for --method, e.g. 128k")
+	fl.Var(&f.targets, "target", "Length for --method, e.g. 128k, or several for a ladder")
 	fl.IntVar(&f.startWindow, "start-window", 0, "Start window in tokens, for --method and .csv")
 	fl.Float64Var(&f.attentionFactor, "attention-factor", 0,
 		"Attention factor, for --method and .csv (default: the method's own)")
@@ -100,10 +100,10 @@ func (f *convertFlags) check() error {
 	switch {
 	case given > 1:
 		return errors.New("--factors, --method and --strip exclude each other; give one of them")
-	case f.method != "" && f.target == 0:
+	case f.method != "" && len(f.targets) == 0:
 		return fmt.Errorf("--method %s needs --target; give the length, e.g. --target 128k",
 			f.method)
-	case f.method == "" && f.target != 0:
+	case f.method == "" && len(f.targets) > 0:
 		return errors.New("--target is for --method; factors say their lengths themselves, or " +
 			"--length does for csv")
 	case f.out == "" && f.name == "":
@@ -207,23 +207,7 @@ func (f *convertFlags) ladder(m *model) (*ropescale.Ladder, error) {
 		}
 		return l, nil
 	}
-	if int(f.target) <= m.info.OriginalContextLength {
-		return nil, fmt.Errorf("--target %s: %s was trained for %s tokens already; give a longer "+
-			"target",
-			size(int(f.target)), m.name, size(m.info.OriginalContextLength))
-	}
-	lengths := []int{int(f.target)}
-	if eachLength(f.method) {
-		// A rung for each doubling stands for a base that grows with the length.
-		for n := 2 * m.info.OriginalContextLength; n < int(f.target); n *= 2 {
-			lengths = append(lengths[:len(lengths)-1], n, int(f.target))
-		}
-	}
-	l, err := ladderBy(m.info, f.method, lengths, o)
-	if err != nil {
-		return nil, fmt.Errorf("--method: %w", err)
-	}
-	return l, nil
+	return ladderFor(m, f.method, f.targets.ascending(), o)
 }
 
 // stockRung turns --stock-rung, a length, into a row of the ladder.

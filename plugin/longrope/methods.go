@@ -149,6 +149,27 @@ func ladderBy(m *convert.ModelInfo, name string, lengths []int,
 	return l, nil
 }
 
+// ladderFor makes the ladder of --method and --target: a rung for each target, ascending. A method
+// that has other factors for each length has one for each doubling up to a single target.
+func ladderFor(m *model, name string, targets []int, o factorsOptions) (*ropescale.Ladder, error) {
+	l := m.info.OriginalContextLength
+	if targets[0] <= l {
+		return nil, fmt.Errorf("--target %s: %s was trained for %s tokens already; give a longer " +
+			"target",
+			size(targets[0]), m.name, size(l))
+	}
+	if len(targets) == 1 && eachLength(name) {
+		for n := 2 * l; n < targets[len(targets)-1]; n *= 2 {
+			targets = slices.Insert(targets, len(targets)-1, n)
+		}
+	}
+	ladder, err := ladderBy(m.info, name, targets, o)
+	if err != nil {
+		return nil, fmt.Errorf("--method: %w", err)
+	}
+	return ladder, nil
+}
+
 // closedForms are the methods that need no search, for help and errors.
 func closedForms() string {
 	return strings.Join(ropescale.MethodNames(ropescale.ClosedForm), ", ")

@@ -48,6 +48,23 @@ func TestEveryMethodIsOffered(t *testing.T) {
 		w *= whole.Rungs[0].Factors[i]
 		assert.InDelta(t, math.Round(w), w, 1e-9, "whole tokens")
 	}
+	for _, name := range names { // a ladder in one command
+		l, err := ladderFor(m, name, []int{256, 512, 1024}, factorsOptions{startWindow: 4})
+		require.NoError(t, err)
+		require.Len(t, l.Rungs, 3)
+		for i, n := range []int{256, 512, 1024} {
+			one, err := ladderBy(m.info, name, []int{n}, factorsOptions{startWindow: 4})
+			require.NoError(t, err)
+			assert.Equal(t, one.Rungs[0], l.Rungs[i])
+		}
+	}
+	doubled, err := ladderFor(m, "dynamic", []int{700}, factorsOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, []int{256, 512, 700}, []int{
+		doubled.Rungs[0].Length, doubled.Rungs[1].Length, doubled.Rungs[2].Length,
+	})
+	_, err = ladderFor(m, "yarn", []int{128, 1024}, factorsOptions{})
+	assert.ErrorContains(t, err, "--target 128: ")
 	for _, name := range []string{"longrope", "own"} {
 		_, err := ladderBy(m.info, name, []int{1024}, factorsOptions{})
 		assert.ErrorContains(t, err, "unknown method")

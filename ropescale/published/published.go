@@ -132,10 +132,12 @@ func (s Set) Fits(r ropescale.Rope) error {
 		return fmt.Errorf("the set is for %d rotary dimensions, the model has %d", s.Rope.Dims,
 			r.Dims)
 	case r.FreqBase != s.Rope.FreqBase:
-		return fmt.Errorf("the set is for a frequency base of %g, the model has %g", s.Rope.FreqBase,
+		return fmt.Errorf("the set is for a frequency base of %g, the model has %g",
+			s.Rope.FreqBase,
 			r.FreqBase)
 	case !slices.Contains(s.Lengths, r.OriginalContextLength):
-		return fmt.Errorf("the set is for a model trained for %d tokens, this one was for %d", s.Rope.OriginalContextLength, r.OriginalContextLength)
+		return fmt.Errorf("the set is for a model trained for %d tokens, this one was for %d",
+			s.Rope.OriginalContextLength, r.OriginalContextLength)
 	}
 	return nil
 }
