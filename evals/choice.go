@@ -71,7 +71,7 @@ func interval(r Row, name string) string {
 	return fmt.Sprintf("%.1f (%.1f … %.1f)", 100**rate, 100**low, 100**high)
 }
 
-// ChoiceOptions are the arguments of Choice; zero values are the defaults named.
+// ChoiceOptions are the settings of a benchmark; zero values are the defaults named.
 type ChoiceOptions struct {
 	// Benchmark is one of BenchmarkNames.
 	Benchmark string `json:"benchmark"`
@@ -202,7 +202,7 @@ type ChoiceAnswer struct {
 	Mass float64 `json:"mass"`
 }
 
-// ChoiceResult is what Choice measured. lm-evaluation-harness calls Accuracy acc, AccuracyNorm
+// ChoiceResult is what a benchmark measured. lm-evaluation-harness calls Accuracy acc, AccuracyNorm
 // acc_norm. Papers give acc_norm for ARC and HellaSwag, acc for MMLU and TruthfulQA's mc1, and Mass
 // for its mc2.
 type ChoiceResult struct {
@@ -216,21 +216,9 @@ type ChoiceResult struct {
 	Details      []ChoiceAnswer `json:"details"`
 }
 
-// Choice asks multiple-choice questions by log-likelihood: the answer is the choice that the model
-// finds likeliest after the prompt and a blank. shots are examples; nil for none. The engine's
-// tokenizer puts its BOS in front, as the harness does with add_bos_token.
-func Choice(ctx context.Context, e Engine, m Method, questions, shots []Question,
-	o ChoiceOptions,
-) (*ChoiceResult, error) {
-	o.Questions, o.Examples = questions, shots
-	r, err := runOne[*ChoiceResult](ctx, &o, Setup{Engine: e, Lengths: []int{o.Length}}, m)
-	if err != nil {
-		return nil, err
-	}
-	return r[0], nil
-}
-
-// choice is Choice with prompts that are made.
+// choice asks multiple-choice questions by log-likelihood: the answer is the choice that the model
+// finds likeliest after the prompt and a blank. The engine's tokenizer puts its BOS in front, as
+// the harness does with add_bos_token.
 func choice(ctx context.Context, e Engine, m Method, prompts []string, given, o ChoiceOptions,
 	p Progress,
 ) (*ChoiceResult, error) {
@@ -364,7 +352,8 @@ func always(l *ropescale.Ladder, n int) (*ropescale.Ladder, error) {
 	}
 	g := l.At(row)
 	if g.Length = l.OriginalContextLength; g.StartWindow >= g.Length {
-		return nil, fmt.Errorf("its start window, %d tokens, is as long as the original context length", g.StartWindow)
+		return nil, fmt.Errorf("its start window, %d tokens, is as long as the original context "+
+			"length", g.StartWindow)
 	}
 	one := *l
 	one.Rungs = []ropescale.Rung{g}

@@ -190,7 +190,8 @@ func TestChoicePrompt(t *testing.T) {
 	got, err := PromptOf("mmlu", Question{Subject: "a_b", Prompt: "four"}, shots, 2)
 	require.NoError(t, err)
 	assert.Equal(t,
-		"The following are multiple choice questions (with answers) about a b.\n\none B\n\nthree A\n\nfour", got)
+		"The following are multiple choice questions (with answers) about a b.\n\none B\n\nthree "+
+			"A\n\nfour", got)
 	got, err = PromptOf("mmlu", shots[0], shots, 1)
 	require.NoError(t, err)
 	assert.NotContains(t, got, "one B", "a question must not be its own example")

@@ -1,36 +1,42 @@
-// Package evals measures what a set of RoPE factors does to a model: perplexity at a length and by
-// position, and whether a passkey hidden in a long text is found. It knows no model runtime:
+// Package evals measures how a set of RoPE factors changes a model. It knows no model runtime:
 // everything goes through Engine, six methods that work in token ids, so the same code drives the
-// patched llama.cpp engine, a server, and the fakes of the tests. It imports ropescale for the
-// Ladder and gonum/plot for the pictures.
+// patched llama.cpp engine, a server, and the engine of the tests. It draws nothing: package draw
+// makes pictures and tables of its results.
 //
 // # Tasks
 //
+// A Task is one kind of measurement as a value: name, version, settings with their flags,
+// preparation, run, figures and CSV files. A task is one file that calls addTask; commands, help,
+// Compare, JSON and the pictures find it in Tasks. To add one, copy the shape of passkey.go: a
+// struct of settings that is a Job, a struct of results that is a Result, and the Task that names
+// both. Package tasktest holds what is true of every task, for the new one too.
+//
+// A Job is a task with its settings. Prepare does all that can fail before the first model call and
+// returns a Plan, whose Run measures one method at all lengths. Compare prepares every job once and
+// runs it for each method on one loaded model, so methods see the same windows, keys and questions.
+//
 // Perplexity slides a window of exactly Length tokens over each text and scores each token once
 // (Windows draws the windows). Tokens are weighted alike: the figure is exp of the mean NLL over
-// all scored tokens, never a mean of window perplexities. Beside it stand bits per byte, which
+// all scored tokens, never a mean of window perplexities. Next to it stand bits per byte, which
 // compares models with different tokenizers, the standard error over documents, and the curve: mean
 // NLL by position in the window, where a method that breaks past the original context length L
-// shows it.
+// shows it. Two methods are compared window by window: the error of the difference is far below
+// that of either.
 //
 // Passkey hides a number at a depth of a filler text and asks for it (prompt of Mohtashami and
 // Jaggi, arXiv 2305.16300, as used by LongRoPE, arXiv 2402.13753, section 4.2). Prompt and answer
 // together take exactly Length tokens of the model under test. The grid is depth x length; each
 // cell has several trials with keys drawn from the seed; the answer counts when the first integer
-// in it is the key. Proportions carry Wilson 95 % intervals, since ten trials say less than they
-// seem to. NeedleNLL, the NLL of the true key, is a smoother signal from the same prompt. Other
-// prompts are rows of parameters (Template), and any text can be the filler.
+// in it is the key. Proportions carry Wilson 95 % intervals. NeedleNLL, the NLL of the true key, is
+// a smoother signal from the same prompt. Other prompts are rows of parameters (Template), and any
+// text can be the filler.
 //
-// Choice asks the questions of ARC, HellaSwag, MMLU and TruthfulQA by log-likelihood, from the
-// files that their authors or the Hugging Face hub publish, with the prompts, the split into tokens
-// and the normalisation of lm-evaluation-harness. What is left to differ: the examples of few-shot
-// prompts, which come in the order of their file, and BOS, which the model's tokenizer decides.
-// Short questions get a model's own RoPE whatever the ladder; ChoiceOptions.Length measures what
-// the factors for long texts do to them.
-//
-// Compare runs perplexity and passkey for several ladders on one loaded model and gives one row per
-// method and length. Methods see the same windows, so their perplexities are compared window by
-// window: the error of the difference is far below that of either.
+// The benchmarks ask the questions of ARC, HellaSwag, MMLU and TruthfulQA by log-likelihood, from
+// the files that their authors or the Hugging Face hub publish, with the prompts, the split into
+// tokens and the normalisation of lm-evaluation-harness. Two things differ: the examples of
+// few-shot prompts, which come in the order of their file, and BOS, which the model's tokenizer
+// decides. Short questions get a model's own RoPE whatever the ladder; ChoiceOptions.Length
+// measures how the factors for long texts change them.
 //
 // Score and Sample.Score are the same measurements for a search: windows prepared once
 // (SampleWindows, HideKeys), scored for each candidate.
@@ -45,12 +51,11 @@
 // # Results
 //
 // Every result embeds Provenance: schema and task version, engine Info (model digest, host and
-// patch series, backend), ladder digest, arguments as given and as in effect, seed, start, duration
-// and tokens. The version of a task goes up when its figures are no longer comparable with before.
-// With the same seed and engine a result has the same bytes but for the fields started and
-// duration_s.
+// patch series, backend), ladder digest, settings as given and as in effect, seed, start, duration
+// and tokens. With the same seed and engine a result has the same bytes but for the fields started
+// and duration_s.
 //
-// What cannot be compared: perplexities of models with different tokenizers (use bits per byte), of
+// These do not compare: perplexities of models with different tokenizers (use bits per byte), of
 // different lengths or strides (each token then has another amount of context), or of engines that
 // differ in backend beyond some digits.
 //

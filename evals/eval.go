@@ -136,13 +136,13 @@ func newProvenance(task string, version int, e Engine, m Method, seed uint64, gi
 ) Provenance {
 	return Provenance{
 		SchemaVersion: SchemaVersion, Task: task, TaskVersion: version,
-		Method: m.Name, LadderDigest: LadderDigest(m.Ladder), Engine: e.Info(), Seed: seed,
+		Method: m.Name, LadderDigest: ladderDigest(m.Ladder), Engine: e.Info(), Seed: seed,
 		ArgsGiven: given, Args: effective, Started: time.Now().UTC(),
 	}
 }
 
-// LadderDigest is the ladder's Digest, "" for nil.
-func LadderDigest(l *ropescale.Ladder) string {
+// ladderDigest is the ladder's Digest, "" for nil.
+func ladderDigest(l *ropescale.Ladder) string {
 	if l == nil {
 		return ""
 	}
@@ -157,7 +157,8 @@ func digest(s string) string {
 // checkLength refuses lengths that the engine was not opened for.
 func checkLength(e Engine, length int) error {
 	if most := e.Info().MaxLength; most > 0 && length > most {
-		return fmt.Errorf("length %d is beyond the %d tokens that the engine was opened for: open it for at least %d", length, most, length)
+		return fmt.Errorf("length %d is beyond the %d tokens that the engine was opened for: "+
+			"open it for at least %d", length, most, length)
 	}
 	return nil
 }
@@ -165,7 +166,8 @@ func checkLength(e Engine, length int) error {
 // nll calls the engine and refuses an answer of the wrong size or with values that are no NLL.
 func nll(ctx context.Context, e Engine, tokens []int, from int) ([]float64, error) {
 	if from < 1 || from >= len(tokens) {
-		return nil, fmt.Errorf("cannot score %d tokens from %d: from must be at least 1 and below the number of tokens", len(tokens), from)
+		return nil, fmt.Errorf("cannot score %d tokens from %d: from must be at least 1 and "+
+			"below the number of tokens", len(tokens), from)
 	}
 	values, err := e.NLL(ctx, tokens, from)
 	if err != nil {
@@ -177,7 +179,8 @@ func nll(ctx context.Context, e Engine, tokens []int, from int) ([]float64, erro
 	}
 	for i, v := range values {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil, fmt.Errorf("%w: %v at position %d of %d: check the factors for values that overflow", ErrNotFinite, v, from+i, len(tokens))
+			return nil, fmt.Errorf("%w: %v at position %d of %d: check the factors for values "+
+				"that overflow", ErrNotFinite, v, from+i, len(tokens))
 		}
 	}
 	return values, nil

@@ -193,7 +193,8 @@ func (o PasskeyOptions) effective(e Engine) (PasskeyOptions, error) {
 	case o.Haystack != nil && o.Haystack.Body == "":
 		return o, fmt.Errorf("haystack %q is empty: give a text", o.Haystack.Name)
 	case o.Template.Distractors+1 > 9 && o.Digits == 1:
-		return o, errors.New("keys of one digit are fewer than the distractors: ask for more digits")
+		return o, errors.New("keys of one digit are fewer than the distractors: ask for more " +
+			"digits")
 	}
 	return o, o.Template.Validate()
 }
@@ -486,7 +487,8 @@ func (b *promptBuilder) cued(d draft, lead int, cue bool, rng *rand.Rand) (key s
 			}
 		}
 	}
-	return "", nil, 0, fmt.Errorf("keys of %d digits are single tokens in this model: ask for more digits", b.o.Digits)
+	return "", nil, 0, fmt.Errorf("keys of %d digits are single tokens in this model: ask for "+
+		"more digits", b.o.Digits)
 }
 
 // Figures are the share of keys found at each length, its interval, and the NLL of the key.

@@ -3,6 +3,7 @@ package evals_test
 import (
 	"context"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -16,7 +17,8 @@ import (
 // book is a haystack with lines, sentences and runes of several bytes.
 func book(n int) *Text {
 	rng := rand.New(rand.NewPCG(3, 4))
-	words := strings.Fields("the sea was grey and naïve men sailed — for days on end, until an island came in sight green 12 34 there")
+	words := strings.Fields("the sea was grey and naïve men sailed — for days on end, until an " +
+		"island came in sight green 12 34 there")
 	var s strings.Builder
 	for s.Len() < n {
 		for range 3 + rng.IntN(9) {
@@ -33,7 +35,8 @@ func book(n int) *Text {
 func TestPromptsHaveExactlyTheLength(t *testing.T) {
 	tokenizers := map[string]tasktest.Tokenizer{
 		"bytes": tasktest.Bytes{},
-		"bos":   tasktest.Bytes{BOS: true}, "merges": tasktest.NewMerges(), "pairs": tasktest.Pairs{},
+		"bos":   tasktest.Bytes{BOS: true}, "merges": tasktest.NewMerges(),
+		"pairs": tasktest.Pairs{},
 	}
 	for name, tok := range tokenizers {
 		for _, template := range Templates() {
@@ -92,6 +95,48 @@ func TestNeedleStandsAtItsDepth(t *testing.T) {
 			require.InDelta(t, float64(intro)+depth*float64(filler), p.NeedleStart, 60,
 				"to the nearest sentence")
 		}
+	}
+}
+
+// Distractors stand at depths of their own, all over the text and whatever the needle's: a model
+// that answers with the number at a certain place must not be right.
+func TestDistractorsAreEverywhere(t *testing.T) {
+	numbers, err := TemplateByName("numbers")
+	require.NoError(t, err)
+	e := tasktest.New(tasktest.Bytes{})
+	for _, depth := range []float64{0, 0.5, 1} {
+		var quarters [4]int
+		before, all := 0, 0
+		names := map[string]bool{}
+		for trial := range 40 {
+			p, err := PasskeyPrompt(e, PasskeyOptions{Template: numbers}, 6000, depth, trial)
+			require.NoError(t, err)
+			asked := regexp.MustCompile(`belongs to (\w+)\?`).FindStringSubmatch(p.Text)[1]
+			keys := map[string]bool{}
+			for _, at := range tasktest.Hidden.FindAllStringSubmatchIndex(p.Text, -1) {
+				line := p.Text[at[0]:at[1]]
+				keys[p.Text[at[2]:at[3]]] = true
+				if strings.Contains(line, " "+asked+" ") {
+					require.Contains(t, line, p.Key)
+					continue
+				}
+				require.NotContains(t, line, p.Key)
+				names[strings.Fields(line)[2]] = true
+				share := float64(at[0]) / float64(len(p.Text))
+				quarters[min(int(4*share), 3)]++
+				all++
+				if at[0] < p.NeedleStart {
+					before++
+				}
+			}
+			require.Len(t, keys, 1+numbers.Distractors, "no two keys are the same")
+		}
+		require.Equal(t, 40*numbers.Distractors, all)
+		for q, n := range quarters {
+			require.Greater(t, n, all/8, "quarter %d of the text, needle at %v", q, depth)
+		}
+		require.InDelta(t, depth, float64(before)/float64(all), 0.12, "before the needle")
+		require.Greater(t, len(names), 30)
 	}
 }
 
@@ -272,7 +317,8 @@ func TestPasskeyBadInput(t *testing.T) {
 	numbers, err := TemplateByName("numbers")
 	require.NoError(t, err)
 	for want, o := range map[string]PasskeyOptions{
-		"length 200 is too small for the prompt \"passkey\": without filler it takes 245 tokens and 8 are kept for the answer, so ask for at least 253": {Lengths: []int{200}},
+		"length 200 is too small for the prompt \"passkey\": without filler it takes 245 tokens " +
+			"and 8 are kept for the answer, so ask for at least 253": {Lengths: []int{200}},
 		"beyond the 3000 tokens":               {Lengths: []int{3001}},
 		"length 500":                           {Lengths: []int{500, 500}},
 		"depth 1.5":                            {Depths: []float64{1.5}},

@@ -62,11 +62,8 @@ const (
 	DocumentsTexts   = "texts"
 )
 
-// How positions are put into buckets for the curve.
-const (
-	BucketsLog    = "log"
-	BucketsLinear = "linear"
-)
+// curveBuckets is how many points the curve has at most.
+const curveBuckets = 32
 
 // PerplexityOptions are the arguments of Perplexity; zero values are the defaults named.
 type PerplexityOptions struct {
@@ -84,9 +81,6 @@ type PerplexityOptions struct {
 	// texts that differ in kind make the second large, and say little about how well the mean over
 	// these texts is known.
 	Documents string `json:"documents"`
-	// Buckets of the curve: BucketsLog ("") or BucketsLinear; BucketCount of them at most, 0 is 32.
-	Buckets     string `json:"buckets"`
-	BucketCount int    `json:"bucket_count"`
 
 	files []string
 }
@@ -100,12 +94,18 @@ func (o *PerplexityOptions) Flags(f *pflag.FlagSet) {
 		"Text `FILE` (repeatable; default: books that come with the program)")
 	f.Var((*sizeFlag)(&o.Stride), "stride", "Tokens that windows move on by (default: the length)")
 	f.IntVar(&o.MaxWindows, "windows", 4, "Windows of each text at most; 0 is all")
+	f.StringVar(&o.Documents, "documents", DocumentsWindows,
+		"What the standard error is over: "+DocumentsWindows+", "+DocumentsTexts)
 }
 
 // Load reads the texts.
 func (o *PerplexityOptions) Load() error {
 	if o.MaxWindows < 0 {
 		return fmt.Errorf("--windows is %d; give 0 for all, or how many", o.MaxWindows)
+	}
+	if o.Documents != DocumentsWindows && o.Documents != DocumentsTexts {
+		return fmt.Errorf("--documents: %q is neither %s nor %s", o.Documents, DocumentsWindows,
+			DocumentsTexts)
 	}
 	for _, path := range o.files {
 		t, err := ReadText(path)
@@ -141,9 +141,6 @@ func (o *PerplexityOptions) Prepare(s Setup) (*Plan, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := BucketEdges(length, eff.Buckets, eff.BucketCount); err != nil {
-			return nil, err
-		}
 		if _, calls[i], err = planWindows(documents, eff, len(bos)); err != nil {
 			return nil, err
 		}
@@ -171,7 +168,8 @@ func (o PerplexityOptions) effective(e Engine, bos int) (PerplexityOptions, erro
 		o.Length = e.Info().MaxLength
 	}
 	if o.Length-bos < 2 {
-		return o, fmt.Errorf("length %d is too small: %d tokens go before every text and 2 more are needed", o.Length, bos)
+		return o, fmt.Errorf("length %d is too small: %d tokens go before every text and 2 more "+
+			"are needed", o.Length, bos)
 	}
 	if err := checkLength(e, o.Length); err != nil {
 		return o, err
@@ -194,12 +192,6 @@ func (o PerplexityOptions) effective(e Engine, bos int) (PerplexityOptions, erro
 	if o.Documents != DocumentsWindows && o.Documents != DocumentsTexts {
 		return o, fmt.Errorf("documents %q: want %q or %q", o.Documents, DocumentsTexts,
 			DocumentsWindows)
-	}
-	if o.Buckets == "" {
-		o.Buckets = BucketsLog
-	}
-	if o.BucketCount == 0 {
-		o.BucketCount = 32
 	}
 	return o, nil
 }
@@ -281,10 +273,7 @@ func perplexity(ctx context.Context, e Engine, m Method, bos []int, documents []
 	if err != nil {
 		return nil, err
 	}
-	edges, err := BucketEdges(o.Length, o.Buckets, o.BucketCount)
-	if err != nil {
-		return nil, err
-	}
+	edges := bucketEdges(o.Length, curveBuckets)
 	windows, total, err := planWindows(documents, o, len(bos))
 	if err != nil {
 		return nil, err
@@ -405,7 +394,7 @@ func (t *tally) loss() Loss {
 			means[i] = t.sums[i] / t.counts[i]
 		}
 	}
-	mean, stderr := WeightedMeanStderr(means, t.counts)
+	mean, stderr := weightedMeanStderr(means, t.counts)
 	l := Loss{Windows: len(t.sums), Tokens: t.tokens, Bytes: t.bytes, NLL: mean, NLLStderr: stderr}
 	// exp is held below infinity, which JSON cannot say.
 	l.Perplexity = math.Min(math.Exp(mean), math.MaxFloat64)
@@ -417,27 +406,12 @@ func (t *tally) loss() Loss {
 	return l
 }
 
-// BucketEdges divides positions 1 to length-1 into at most count buckets: bucket b holds [edges[b],
-// edges[b+1]). Log buckets have equal ratios, where rounding to whole positions allows; linear ones
-// equal widths.
-func BucketEdges(length int, kind string, count int) ([]int, error) {
-	if length < 2 || count < 1 {
-		return nil, fmt.Errorf("cannot divide %d positions into %d buckets: want at least 2 and 1",
-			length, count)
-	}
+// bucketEdges divides positions 1 to length-1 into at most count buckets: bucket b holds [edges[b],
+// edges[b+1]). They have equal ratios, where rounding to whole positions allows.
+func bucketEdges(length, count int) []int {
 	edges := []int{1}
 	for b := 1; b <= count; b++ {
-		share := float64(b) / float64(count)
-		var at float64
-		switch kind {
-		case BucketsLog:
-			at = math.Exp(share * math.Log(float64(length)))
-		case BucketsLinear:
-			at = 1 + share*float64(length-1)
-		default:
-			return nil, fmt.Errorf("buckets %q: want %q or %q", kind, BucketsLog, BucketsLinear)
-		}
-		edge := int(math.Round(at))
+		edge := int(math.Round(math.Exp(float64(b) / float64(count) * math.Log(float64(length)))))
 		if b == count {
 			edge = length
 		}
@@ -445,7 +419,7 @@ func BucketEdges(length int, kind string, count int) ([]int, error) {
 			edges = append(edges, edge)
 		}
 	}
-	return edges, nil
+	return edges
 }
 
 // Figures are the loss, and its change from the first method over the same windows, in nats a
@@ -467,7 +441,7 @@ func nllChange(a, b *PerplexityResult) (mean, stderr float64) {
 	for i, w := range a.Details {
 		differences[i], weights[i] = b.Details[i].NLL-w.NLL, float64(w.Tokens)
 	}
-	return WeightedMeanStderr(differences, weights)
+	return weightedMeanStderr(differences, weights)
 }
 
 // rows are a row per text and one, "all", over them.

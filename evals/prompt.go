@@ -83,7 +83,8 @@ func (b *promptBuilder) finish(d draft, length int) (*Prompt, error) {
 		return nil, err
 	}
 	if len(answer) > b.o.AnswerTokens {
-		return nil, fmt.Errorf("answer tokens %d are fewer than the %d that key %s takes in this model", b.o.AnswerTokens, len(answer), d.key)
+		return nil, fmt.Errorf("answer tokens %d are fewer than the %d that key %s takes in this "+
+			"model", b.o.AnswerTokens, len(answer), d.key)
 	}
 	p, err := b.fit(d, length-b.o.AnswerTokens, length)
 	if err != nil {
@@ -221,7 +222,8 @@ func (b *promptBuilder) fit(d draft, target, length int) (*Prompt, error) {
 	}
 	if least > target {
 		return nil,
-			fmt.Errorf("length %d is too small for the prompt %q: without filler it takes %d tokens and %d are kept for the answer, so ask for at least %d",
+			fmt.Errorf("length %d is too small for the prompt %q: without filler it takes %d "+
+				"tokens and %d are kept for the answer, so ask for at least %d",
 				length, b.o.Template.Name, least, b.o.AnswerTokens, least+b.o.AnswerTokens)
 	}
 	size, err := b.bracket(count, target, length)
@@ -269,7 +271,8 @@ func (b *promptBuilder) bracket(count func(size int) (int, error), target, lengt
 			at = min(at, hi-1)
 		}
 		if at > 1024*target {
-			return 0, fmt.Errorf("tokenizer gives fewer than %d tokens for %d bytes of filler: cannot fit the prompt", target, at)
+			return 0, fmt.Errorf("tokenizer gives fewer than %d tokens for %d bytes of filler: "+
+				"cannot fit the prompt", target, at)
 		}
 		all := b.hay.most > 0 && at >= b.hay.most
 		if all {
@@ -282,7 +285,8 @@ func (b *promptBuilder) bracket(count func(size int) (int, error), target, lengt
 		case n > target:
 			hi, nhi = at, n
 		case all:
-			return 0, fmt.Errorf("haystack %q gives a prompt of %d tokens and %d are needed for length %d: give a longer text", b.o.Haystack.Name, n, target, length)
+			return 0, fmt.Errorf("haystack %q gives a prompt of %d tokens and %d are needed for "+
+				"length %d: give a longer text", b.o.Haystack.Name, n, target, length)
 		default:
 			lo, nlo = at, n
 		}
@@ -345,15 +349,18 @@ func (b *promptBuilder) join(d draft, target, size int) (*Prompt, error) {
 	}
 	missing := target - used - len(tail)
 	if missing < 0 {
-		return nil, fmt.Errorf("the prompt %q cannot be fitted to %d tokens: ask for a length of at least %d", b.o.Template.Name, target, used+len(tail)+b.o.AnswerTokens)
+		return nil, fmt.Errorf("the prompt %q cannot be fitted to %d tokens: ask for a length of "+
+			"at least %d", b.o.Template.Name, target, used+len(tail)+b.o.AnswerTokens)
 	}
 	var filler []int
 	for want := size + 64; len(filler) < missing; want *= 2 {
 		if b.hay.most > 0 && want > 2*b.hay.most {
-			return nil, fmt.Errorf("haystack %q is too short for a prompt of %d tokens: give a longer text", b.o.Haystack.Name, target)
+			return nil, fmt.Errorf("haystack %q is too short for a prompt of %d tokens: give a "+
+				"longer text", b.o.Haystack.Name, target)
 		}
 		if want > 1024*(target+size+64) {
-			return nil, fmt.Errorf("tokenizer gives %d tokens for %d bytes of filler: cannot fit the prompt", len(filler), want/2)
+			return nil, fmt.Errorf("tokenizer gives %d tokens for %d bytes of filler: cannot fit "+
+				"the prompt", len(filler), want/2)
 		}
 		if filler, err = b.e.Tokenize(b.hay.take(d.start, want), false); err != nil {
 			return nil, err

@@ -58,7 +58,8 @@ var benchmarks = map[string]benchmark{
 	"hellaswag": {
 		help: "HellaSwag, endings of everyday scenes", reported: "acc_norm",
 		file: "hellaswag_val.jsonl",
-		example: `{"activity_label": "Roof", "ctx_a": "A man is sitting on a roof.", "ctx_b": "he", ` +
+		example: `{"activity_label": "Roof", "ctx_a": "A man is sitting on a roof.", ` +
+			`"ctx_b": "he", ` +
 			`"endings": ["starts pulling up tiles.", "is a roof."], "label": 0}`,
 		parse: parseHellaSwag,
 	},
@@ -113,7 +114,8 @@ func ReadQuestions(name string, r io.Reader, file string) ([]Question, error) {
 	case len(text) > maxQuestions:
 		return nil, fmt.Errorf("%s: more than %d bytes", file, maxQuestions)
 	case !utf8.Valid(text):
-		return nil, fmt.Errorf("%s: not text in utf-8; parquet and archives must be unpacked to JSON lines", file)
+		return nil, fmt.Errorf("%s: not text in utf-8; parquet and archives must be unpacked to "+
+			"JSON lines", file)
 	}
 	var questions []Question
 	add := func(n int, q Question, err error) error {

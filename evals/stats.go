@@ -56,16 +56,16 @@ func MeanStderr(values []float64) (mean, stderr float64) {
 	for i := range weights {
 		weights[i] = 1
 	}
-	return WeightedMeanStderr(values, weights)
+	return weightedMeanStderr(values, weights)
 }
 
-// WeightedMeanStderr returns sum(w x)/sum(w) and its standard error as a ratio estimate,
+// weightedMeanStderr returns sum(w x)/sum(w) and its standard error as a ratio estimate,
 //
 //	sqrt(n/(n-1) · sum(w_i² (x_i - mean)²)) / sum(w)
 //
 // which for equal weights is the usual s/sqrt(n). The error is 0 for fewer than two values of
 // positive weight.
-func WeightedMeanStderr(values, weights []float64) (mean, stderr float64) {
+func weightedMeanStderr(values, weights []float64) (mean, stderr float64) {
 	var sum, total float64
 	var n int
 	for i, x := range values {

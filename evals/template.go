@@ -29,10 +29,12 @@ type Template struct {
 // name and then add keys of other names, as RULER's (arXiv 2404.06654) single and multi-key needles
 // do: a model that only copies the digits it saw fails the last one.
 func Templates() []Template {
-	const grass = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n"
+	const grass = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and " +
+		"back again.\n"
 	passkey := Template{
-		Name:     "passkey",
-		Intro:    "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. I will quiz you about the important information there.\n",
+		Name: "passkey",
+		Intro: "There is an important info hidden inside a lot of irrelevant text. Find it " +
+			"and memorize them. I will quiz you about the important information there.\n",
 		Filler:   grass,
 		Needle:   "The pass key is {key}. Remember it. {key} is the pass key.\n",
 		Question: "What is the pass key? The pass key is",
@@ -43,8 +45,9 @@ func Templates() []Template {
 		*part = strings.TrimSuffix(*part, "\n") + " "
 	}
 	number := Template{
-		Name:     "number",
-		Intro:    "Numbers that belong to words are hidden in the text below. Keep them in mind, one of them will be asked for.\n",
+		Name: "number",
+		Intro: "Numbers that belong to words are hidden in the text below. Keep them in mind, " +
+			"one of them will be asked for.\n",
 		Filler:   grass,
 		Needle:   "The number of {name} is {key}.\n",
 		Question: "Which number belongs to {name}? The number of {name} is",

@@ -33,10 +33,12 @@ type Window struct {
 //	window 1  . . . . . c S S S S S
 func Windows(n, length, stride int) ([]Window, error) {
 	if length < 2 {
-		return nil, fmt.Errorf("length %d is too small: a window needs 2 tokens, one of context and one to score", length)
+		return nil, fmt.Errorf("length %d is too small: a window needs 2 tokens, one of context "+
+			"and one to score", length)
 	}
 	if stride < 1 || stride > length-1 {
-		return nil, fmt.Errorf("stride %d is outside 1 to %d: larger ones leave tokens of a window of %d without a score", stride, length-1, length)
+		return nil, fmt.Errorf("stride %d is outside 1 to %d: larger ones leave tokens of a "+
+			"window of %d without a score", stride, length-1, length)
 	}
 	if n < length {
 		return nil, fmt.Errorf("%d tokens are fewer than one window of %d", n, length)
@@ -99,7 +101,8 @@ func tokenize(e Engine, texts []Text, need int) ([]document, error) {
 func long(documents []document, need int) error {
 	for _, d := range documents {
 		if len(d.tokens) < need {
-			return fmt.Errorf("text %q has %d tokens and needs at least %d for this length: give a longer text or a shorter length",
+			return fmt.Errorf("text %q has %d tokens and needs at least %d for this length: give "+
+				"a longer text or a shorter length",
 				d.text.Name, len(d.tokens), need)
 		}
 	}
@@ -205,7 +208,8 @@ func SampleWindows(e Engine, texts []Text, length, count int) ([][]int, error) {
 	}
 	body := length - len(bos)
 	if body < 2 {
-		return nil, fmt.Errorf("length %d is too small: %d tokens go before every text and 2 more are needed", length, len(bos))
+		return nil, fmt.Errorf("length %d is too small: %d tokens go before every text and 2 "+
+			"more are needed", length, len(bos))
 	}
 	documents, err := tokenize(e, texts, body)
 	if err != nil {
@@ -220,7 +224,8 @@ func SampleWindows(e Engine, texts []Text, length, count int) ([][]int, error) {
 		}
 		if has := len(d.tokens) / body; want > has {
 			return nil,
-				fmt.Errorf("text %q has %d tokens and needs %d for %d windows of %d: give a longer text or ask for fewer windows",
+				fmt.Errorf("text %q has %d tokens and needs %d for %d windows of %d: give a "+
+					"longer text or ask for fewer windows",
 					d.text.Name, len(d.tokens), want*body, want, length)
 		}
 		for k := range want {

@@ -275,7 +275,7 @@ func (a area) vertical(x float64, word string) {
 
 // horizontals marks baselines with dashed lines, their names at the right above the line, shifted
 // left where two would cover each other.
-func (a area) horizontals(baselines []Baseline) {
+func (a area) horizontals(baselines []baseline) {
 	s := a.textStyle(9, ink, -1, 0, false)
 	type spot struct{ x, y vg.Length }
 	var taken []spot

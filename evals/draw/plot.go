@@ -24,21 +24,21 @@ type FactorSeries struct {
 	Factors []float64
 }
 
-// SearchPoint is one evaluation of a search: tokens evaluated so far, this one included, and the
+// searchPoint is one evaluation of a search: tokens evaluated so far, this one included, and the
 // fitness found.
-type SearchPoint struct {
+type searchPoint struct {
 	Tokens  int
 	Fitness float64
 }
 
-// SearchSeries is a search, in the order of its evaluations.
-type SearchSeries struct {
+// searchSeries is a search, in the order of its evaluations.
+type searchSeries struct {
 	Name   string
-	Points []SearchPoint
+	Points []searchPoint
 }
 
-// Baseline is a method that needs no search, and its fitness.
-type Baseline struct {
+// baseline is a method that needs no search, and its fitness.
+type baseline struct {
 	Name    string
 	Fitness float64
 }
@@ -193,9 +193,9 @@ func factorChart(series []FactorSeries) (c chart, curves []curve, err error) {
 	return c, curves, nil
 }
 
-// Search draws the best fitness so far against evaluated tokens, every evaluation as a faint point,
-// and the fitness of methods that need no search as horizontal lines.
-func Search(path string, series []SearchSeries, baselines []Baseline) error {
+// searchPlot draws the best fitness so far against evaluated tokens, every evaluation as a faint
+// point, and the fitness of methods that need no search as horizontal lines.
+func searchPlot(path string, series []searchSeries, baselines []baseline) error {
 	if len(series) == 0 {
 		return errors.New("nothing to plot: give at least one search")
 	}
@@ -264,22 +264,22 @@ func Search(path string, series []SearchSeries, baselines []Baseline) error {
 	})
 }
 
-// RungSearch draws how a rung was found, next to the methods that need no search.
-func RungSearch(path string, r RungPage) error {
-	series := SearchSeries{Name: "longrope"}
-	var baselines []Baseline
+// Search draws how a rung was found, next to the methods that need no search.
+func Search(path string, r RungPage) error {
+	series := searchSeries{Name: "longrope"}
+	var baselines []baseline
 	for _, m := range r.Methods {
 		if m.Fitness != nil && m.Method != "longrope" {
-			baselines = append(baselines, Baseline{Name: m.Method, Fitness: *m.Fitness})
+			baselines = append(baselines, baseline{Name: m.Method, Fitness: *m.Fitness})
 		}
 	}
 	for i, c := range r.Candidates {
 		// The methods are lines already; as points, PI's height would leave no room for the rest.
 		if i >= len(baselines) || len(r.Candidates) == len(baselines) {
-			series.Points = append(series.Points, SearchPoint{Tokens: c.Tokens, Fitness: c.Fitness})
+			series.Points = append(series.Points, searchPoint{Tokens: c.Tokens, Fitness: c.Fitness})
 		}
 	}
-	return Search(path, []SearchSeries{series}, baselines)
+	return searchPlot(path, []searchSeries{series}, baselines)
 }
 
 func rgb(hex uint32) color.NRGBA {

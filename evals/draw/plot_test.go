@@ -33,7 +33,7 @@ func TestPlots(t *testing.T) {
 			},
 		},
 	}
-	search := []SearchSeries{{"longrope", []SearchPoint{
+	search := []searchSeries{{"longrope", []searchPoint{
 		{6144, 16},
 		{12288, math.Inf(1)},
 		{18432, 15},
@@ -69,7 +69,7 @@ func TestPlots(t *testing.T) {
 			},
 		},
 		"search": {func(p string) error {
-			return Search(p, search, []Baseline{{"yarn", 16.2}, {"linear", 70}})
+			return searchPlot(p, search, []baseline{{"yarn", 16.2}, {"linear", 70}})
 		}, []string{"yarn 16.2<", "above the figure: linear 70.00", ">20k<"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -132,12 +132,12 @@ func TestPlotBadInput(t *testing.T) {
 	require.ErrorContains(t,
 		Ladder(path, &ropescale.Ladder{OriginalContextLength: 256, RopeDimensionCount: 8}),
 		"no rungs")
-	require.Error(t, Search(path, nil, nil))
-	require.ErrorContains(t, Search(path, []SearchSeries{{"a", []SearchPoint{{1, math.NaN()}}}},
+	require.Error(t, searchPlot(path, nil, nil))
+	require.ErrorContains(t, searchPlot(path, []searchSeries{{"a", []searchPoint{{1, math.NaN()}}}},
 		nil), `"a" has no evaluation with a finite`)
 	require.NoError(t, Factors(path, []FactorSeries{{"one", []float64{1}}}),
 		"a single flat factor is drawn too")
-	require.NoError(t, Search(path, []SearchSeries{{"one", []SearchPoint{{1, 2}}}}, nil))
+	require.NoError(t, searchPlot(path, []searchSeries{{"one", []searchPoint{{1, 2}}}}, nil))
 }
 
 func TestJoinedBucketsKeepTheMean(t *testing.T) {
@@ -206,8 +206,8 @@ func TestTerminal(t *testing.T) {
 	b.Reset()
 	require.NoError(t, HeatMap(&b, grids(c)[1], true))
 	require.Equal(t, 6, strings.Count(b.String(), "\x1b[0m"))
-	require.Equal(t, "▁▃▆█ █▁", Sparkline([]float64{0, 2, 5, 7, math.NaN(), 99, -1}, 0, 7))
-	require.Equal(t, "▁▁", Sparkline([]float64{3, 3}, 3, 3))
+	require.Equal(t, "▁▃▆█ █▁", sparkline([]float64{0, 2, 5, 7, math.NaN(), 99, -1}, 0, 7))
+	require.Equal(t, "▁▁", sparkline([]float64{3, 3}, 3, 3))
 
 	b.Reset()
 	require.NoError(t, Table(&b, c))

@@ -52,9 +52,9 @@ var (
 	bars   = []rune("▁▂▃▄▅▆▇█")
 )
 
-// Sparkline draws values as a line of blocks from low to high; pass the smallest and largest value
+// sparkline draws values as a line of blocks from low to high; pass the smallest and largest value
 // of several lines to give them one scale. Values that are not finite are spaces.
-func Sparkline(values []float64, low, high float64) string {
+func sparkline(values []float64, low, high float64) string {
 	var b strings.Builder
 	for _, v := range values {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
@@ -87,7 +87,7 @@ func CurveLines(w io.Writer, results []*evals.PerplexityResult) error {
 	}
 	for i, r := range results {
 		if _, err := fmt.Fprintf(w, "%-*s  %6s  %s  %.2f ± %.2f\n", name, r.Method,
-			label.Size(r.Length), Sparkline(lines[i], low, high),
+			label.Size(r.Length), sparkline(lines[i], low, high),
 			r.Perplexity, r.PerplexityStderr); err != nil {
 			return err
 		}

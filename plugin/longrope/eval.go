@@ -65,7 +65,8 @@ several tasks the comparison, and each task's files next to it.`,
 	}
 	fl := cmd.Flags()
 	fl.Var(&f.lengths, "lengths",
-		"Lengths to measure at, e.g. 4k,8k (default: the original context length, twice and four times that)")
+		"Lengths to measure at, e.g. 4k,8k (default: the original context length, twice and four "+
+			"times that)")
 	fl.StringSliceVar(&f.methods, "methods", nil, "Methods and factors files (default: see above)")
 	fl.Var(&f.target, "target",
 		"Length that methods stretch to (default: the largest of --lengths)")

@@ -55,7 +55,7 @@ func drawResult(path string, r *search.Result) ([]string, error) {
 			word += "-" + size(rung.Target)
 		}
 		picture := beside(path, word)
-		if err := draw.RungSearch(picture, rungPage(rung.Study, search.HeldOut{})); err != nil {
+		if err := draw.Search(picture, rungPage(rung.Study, search.HeldOut{})); err != nil {
 			return nil, err
 		}
 		files = append(files, picture)
