@@ -118,36 +118,52 @@ func ReadQuestions(name string, r io.Reader, file string) ([]Question, error) {
 			"JSON lines", file)
 	}
 	var questions []Question
-	add := func(n int, q Question, err error) error {
+	err = b.items(bytes.TrimSpace(text), file, func(n int, q Question, err error) error {
 		if err == nil {
 			err = q.check()
 		}
 		if err != nil {
-			return fmt.Errorf("%s: item %d: %w", file, n, err)
+			return fmt.Errorf("item %d: %w", n, err)
 		}
 		if q.ID == "" {
 			q.ID = strconv.Itoa(n)
 		}
 		questions = append(questions, q)
 		return nil
-	}
-	trimmed := bytes.TrimSpace(text)
+	})
 	switch {
-	case len(trimmed) == 0:
-		return nil, fmt.Errorf("%s: empty", file)
-	case trimmed[0] == '[':
+	case errors.Is(err, errForm):
+		return nil, fmt.Errorf("%s: neither JSON lines nor a JSON array, as %s is published", file,
+			name)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", file, err)
+	case len(questions) == 0:
+		return nil, fmt.Errorf("%s: no questions", file)
+	}
+	return questions, nil
+}
+
+var errForm = errors.New("of another form")
+
+// items gives each item of a file, with its number, to add, until that returns an error.
+func (b benchmark) items(text []byte, file string, add func(int, Question, error) error) error {
+	switch {
+	case len(text) == 0:
+		return errors.New("empty")
+	case text[0] == '[':
 		var items []json.RawMessage
-		if err := json.Unmarshal(trimmed, &items); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+		if err := json.Unmarshal(text, &items); err != nil {
+			return err
 		}
 		for i, item := range items {
 			q, err := b.parse(item, file)
 			if err := add(i+1, q, err); err != nil {
-				return nil, err
+				return err
 			}
 		}
-	case trimmed[0] == '{':
-		lines := bufio.NewScanner(bytes.NewReader(trimmed))
+		return nil
+	case text[0] == '{':
+		lines := bufio.NewScanner(bytes.NewReader(text))
 		lines.Buffer(nil, 1<<24)
 		for n := 1; lines.Scan(); n++ {
 			if len(bytes.TrimSpace(lines.Bytes())) == 0 {
@@ -155,31 +171,24 @@ func ReadQuestions(name string, r io.Reader, file string) ([]Question, error) {
 			}
 			q, err := b.parse(lines.Bytes(), file)
 			if err := add(n, q, err); err != nil {
-				return nil, err
+				return err
 			}
 		}
-		if err := lines.Err(); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-	case b.row != nil:
-		rows, err := csv.NewReader(bytes.NewReader(trimmed)).ReadAll()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		for i, fields := range rows {
-			q, err := b.row(fields, file)
-			if err := add(i+1, q, err); err != nil {
-				return nil, err
-			}
-		}
-	default:
-		return nil, fmt.Errorf("%s: neither JSON lines nor a JSON array, as %s is published", file,
-			name)
+		return lines.Err()
+	case b.row == nil:
+		return errForm
 	}
-	if len(questions) == 0 {
-		return nil, fmt.Errorf("%s: no questions", file)
+	rows, err := csv.NewReader(bytes.NewReader(text)).ReadAll()
+	if err != nil {
+		return err
 	}
-	return questions, nil
+	for i, fields := range rows {
+		q, err := b.row(fields, file)
+		if err := add(i+1, q, err); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (q *Question) check() error {
