@@ -12,8 +12,9 @@ import (
 // shade is one colour: in figures, on a light page and on a dark one.
 type shade struct{ figure, light, dark uint32 }
 
-// methodShades are the colours of ropescale.Methods, in their order. Those of figures are Okabe and
-// Ito's, which stay apart for colour-blind readers.
+// methodShades are the colours of ropescale.Methods, in their order, and some for methods to come,
+// which are added at its end. The first of figures are Okabe and Ito's, which stay apart for
+// colour-blind readers.
 var methodShades = []shade{
 	{0xe69f00, 0xc98500, 0xe8a93a},
 	{0x56b4e9, 0x2a8fc9, 0x63b8ea},
@@ -24,6 +25,9 @@ var methodShades = []shade{
 	{0x44aa99, 0x2f8f80, 0x6fd0c0},
 	{0xd55e00, 0xd1480a, 0xff7a3d},
 	{0x8a8a8a, 0x8c8a84, 0x8c8a84},
+	{0x999933, 0x8a8a1f, 0xc9c94f},
+	{0x661100, 0x8a2a10, 0xd98a70},
+	{0x6699cc, 0x4a7fb5, 0x8fbfea},
 }
 
 // otherColors are those of curves in figures that are no method's.

