@@ -7,17 +7,17 @@
 //	show     shows the factors of a model or a file as a table and a plot
 //	extend   fine-tunes between two searches, and readjusts short lengths
 //
-// The commands are thin: the mathematics and the study are package ropescale's, the search is package
-// search's, progressive extension package extend's, model files package convert's, measurements and
-// pictures package evals', the model that runs is package engine's. Decided here is what a user sees:
-// flags and their defaults, the order of events, messages, tables. tui.go begins with the rules of
-// output; help.go lays out the flags in help.
+// The commands are thin: the mathematics and the study are package ropescale's, the search is
+// package search's, progressive extension package extend's, model files package convert's,
+// measurements and pictures package evals', the model that runs is package engine's. Decided here
+// is what a user sees: flags and their defaults, the order of events, messages, tables. tui.go
+// begins with the rules of output; help.go lays out the flags in help.
 //
 // A command is a function that defines its flags and a method of app that runs it. Flags that are
-// options of a package are bound to its Options directly; search.Names maps the fields back to flags
-// in errors. An opener has the parts of the machine that tests replace: how a model is loaded, and
-// the clock. Without cgo there is no engine (open_nocgo.go): the commands that run no model work, and
-// so do the tests, with the fake of package searchtest.
+// options of a package are bound to its Options directly; search.Names maps the fields back to
+// flags in errors. An opener has the parts of the machine that tests replace: how a model is
+// loaded, and the clock. Without cgo there is no engine (open_nocgo.go): the commands that run no
+// model work, and so do the tests, with the fake of package searchtest.
 //
 // # Checkpoints
 //

@@ -74,9 +74,12 @@ func TestRealEngine(t *testing.T) {
 	require.Len(t, carried.Rows, 2)
 	for i := range set.Rows {
 		assert.Equal(t, set.Rows[i].Method, carried.Rows[i].Method)
-		assert.InEpsilon(t, *set.Rows[i].Figure("perplexity"), *carried.Rows[i].Figure("perplexity"), 1e-4, "%s: factors in the file are float32", set.Rows[i].Method)
+		assert.InEpsilon(t, *set.Rows[i].Figure("perplexity"),
+			*carried.Rows[i].Figure("perplexity"), 1e-4,
+			"%s: factors in the file are float32", set.Rows[i].Method)
 	}
-	assert.NotEqual(t, *set.Rows[0].Figure("perplexity"), *set.Rows[1].Figure("perplexity"), "factors change something")
+	assert.NotEqual(t, *set.Rows[0].Figure("perplexity"), *set.Rows[1].Figure("perplexity"),
+		"factors change something")
 	assert.Contains(t, string(run("show", long)), "rung 1             512     2x")
 }
 

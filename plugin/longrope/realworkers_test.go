@@ -79,8 +79,8 @@ func TestSlowCPU(t *testing.T) {
 	) == 0 {
 		strict.Skipf(
 			t,
-			"OLLAMA_LIBRARY_PATH names no folder with CPU backends: whether they quiet the warning is "+
-				"not tested",
+			"OLLAMA_LIBRARY_PATH names no folder with CPU backends: whether they quiet the "+
+				"warning is not tested",
 		)
 	}
 	require.NotContains(t, run(), "no CPU backend")

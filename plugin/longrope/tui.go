@@ -8,9 +8,9 @@ package longrope
 //   - Lines begin with a small letter and end without a full stop. They say what was done, what it
 //     means, or what to type next; a command to type stands on a line of its own, so that it can be
 //     copied.
-//   - Progress is a line or two that are drawn over, on a terminal only. Elsewhere it is a plain line
-//     every half minute, so that a log shows that the program works, and nothing at all for what is
-//     quick.
+//   - Progress is a line or two that are drawn over, on a terminal only. Elsewhere it is a plain
+//     line every half minute, so that a log shows that the program works, and nothing at all for
+//     what is quick.
 //   - Errors are returned, never printed here: the host prints them and exits with 1. They name the
 //     file, the key or the flag, and after a semicolon or colon what to do.
 

@@ -121,7 +121,7 @@ func (a *app) workHere(ctx context.Context, stdin io.Reader) error {
 	}
 	a.threads, a.gpuLayers = c.Threads, c.GPULayers
 	return workers.Worker{
-		Server: h.Server, Search: h.Search, Name: h.Name,
+		Server: h.Server, Search: h.Search, Name: h.Name, ID: h.ID,
 		Open: func(ctx context.Context, s workers.Spec) (workers.Evaluator, error) {
 			return a.openWorker(ctx, c.Model, s)
 		},

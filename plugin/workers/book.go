@@ -1,8 +1,10 @@
 package workers
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/longrope/longrope/ropescale"
@@ -48,9 +50,10 @@ type book struct {
 	jobs    map[string]*entry // open ones, by key
 	trials  []Trial           // open ones
 	workers map[string]*member
-	rates   []float64      // seconds a pass of the latest answers
-	lost    int            // evaluations that were begun and came to nothing
-	read    map[string]int // tokens, by the worker's name
+	rates   []float64         // seconds a pass of the latest answers
+	lost    int               // evaluations that were begun and came to nothing
+	tokens  map[string]int    // evaluated, by the worker's id
+	names   map[string]string // of all workers that answered, by id
 }
 
 // unit is one reading of one candidate, and value what came of it.
@@ -62,7 +65,7 @@ type unit struct {
 type value struct {
 	loss   float64
 	tokens int
-	worker string
+	worker string // its id
 }
 
 type entry struct {
@@ -85,16 +88,15 @@ type member struct {
 
 func newBook() *book {
 	return &book{
-		known:   map[unit]value{},
-		jobs:    map[string]*entry{},
-		workers: map[string]*member{},
-		read:    map[string]int{},
+		known: map[unit]value{}, jobs: map[string]*entry{}, workers: map[string]*member{},
+		tokens: map[string]int{}, names: map[string]string{},
 	}
 }
 
 // open turns to another specification, under which nothing is known yet.
 func (b *book) open(spec string) {
-	b.spec, b.known, b.jobs, b.trials, b.rates = spec, map[unit]value{}, map[string]*entry{}, nil, nil
+	b.spec, b.known, b.jobs = spec, map[unit]value{}, map[string]*entry{}
+	b.trials, b.rates = nil, nil
 }
 
 // begin opens a round and returns its jobs: what of the trials is not known yet.
@@ -154,19 +156,14 @@ func (b *book) answer(a answer) (conflicts []conflict, others []string) {
 		return nil, nil
 	}
 	rung := rungKey(a.Rung)
+	b.names[a.ID] = a.Worker
 	for i, r := range slices.Concat(a.Passes...) {
-		u, v := unit{rung, r}, value{a.Losses[i], a.Tokens[i], a.Worker}
+		u, v := unit{rung, r}, value{a.Losses[i], a.Tokens[i], a.ID}
 		if first, ok := b.known[u]; !ok {
 			b.known[u] = v
-			b.read[v.worker] += v.tokens
+			b.tokens[a.ID] += v.tokens
 		} else if first.loss != v.loss {
 			conflicts = append(conflicts, conflict{r, first, v})
-		}
-	}
-	id := ""
-	for _, m := range b.workers {
-		if m.Name == a.Worker {
-			id = m.ID
 		}
 	}
 	if a.Seconds > 0 {
@@ -178,7 +175,7 @@ func (b *book) answer(a answer) (conflicts []conflict, others []string) {
 	if e, ok := b.jobs[a.key()]; ok {
 		delete(b.jobs, a.key())
 		for other := range e.runners {
-			if other != id {
+			if other != a.ID {
 				others = append(others, other)
 				b.lost++
 			}
@@ -232,7 +229,7 @@ func (b *book) beat(now time.Time, t beat) (news, []string, error) {
 			e.deliveries++
 			if max(e.deliveries, t.Delivery) > maxDeliveries {
 				err = fmt.Errorf(
-					"trial %d was begun %d times and no worker came to its end; see what the workers say",
+					"trial %d was begun %d times and no worker finished it; see the workers' messages",
 					e.Trial,
 					e.deliveries,
 				)
@@ -248,16 +245,6 @@ func (b *book) beat(now time.Time, t beat) (news, []string, error) {
 func (b *book) leave(id string) (acks []string) {
 	delete(b.workers, id)
 	return b.release(id)
-}
-
-// leaveNamed is leave for the worker of a name, under whatever id.
-func (b *book) leaveNamed(name string) (acks []string) {
-	for id, m := range b.workers {
-		if m.Name == name {
-			acks = append(acks, b.leave(id)...)
-		}
-	}
-	return acks
 }
 
 // release takes a worker's jobs from it.
@@ -320,6 +307,27 @@ func (b *book) slow(now time.Time) (acks []string) {
 		acks = append(acks, s.latest.ack)
 	}
 	return acks
+}
+
+// shares are the parts of the workers by name, the largest first.
+func (b *book) shares() []Share {
+	byName := map[string]*Share{}
+	for id, tokens := range b.tokens {
+		name := b.names[id]
+		if byName[name] == nil {
+			byName[name] = &Share{Name: name}
+		}
+		byName[name].Processes++
+		byName[name].Tokens += tokens
+	}
+	var shares []Share
+	for _, share := range byName {
+		shares = append(shares, *share)
+	}
+	slices.SortFunc(shares, func(a, b Share) int {
+		return cmp.Or(cmp.Compare(b.Tokens, a.Tokens), strings.Compare(a.Name, b.Name))
+	})
+	return shares
 }
 
 // alive counts the workers that are ready and heard of.

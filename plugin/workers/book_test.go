@@ -19,9 +19,15 @@ func FuzzMessages(f *testing.F) {
 		Losses:  []float64{1.5, math.Inf(1)},
 		Tokens:  []int{100, 102},
 		Worker:  "w",
+		ID:      "id",
 		Seconds: 0.1,
 	}
-	for _, v := range []any{good, beat{Protocol: 1, ID: "a", Name: "w", Spec: "spec", Job: good.key(), Ack: "$JS.ACK.x"}, control{Cancel: "*"}, Spec{Protocol: 1, Length: 9}} {
+	for _, v := range []any{
+		good,
+		beat{Protocol: 1, ID: "a", Name: "w", Spec: "spec", Job: good.key(), Ack: "$JS.ACK.x"},
+		control{Cancel: "*"},
+		Spec{Protocol: 1, Length: 9},
+	} {
 		b, err := json.Marshal(v)
 		require.NoError(f, err)
 		f.Add(b)
@@ -110,11 +116,11 @@ func TestBook(t *testing.T) {
 	assert.Equal(t, returned, what)
 
 	// The first answer counts; the other worker is called off.
-	a := answer{job: jobs[0], Losses: []float64{2.5}, Tokens: []int{9}, Worker: "b"}
+	a := answer{job: jobs[0], Losses: []float64{2.5}, Tokens: []int{9}, Worker: "b", ID: "b"}
 	conflicts, others := b.answer(a)
 	assert.Empty(t, conflicts)
 	assert.Equal(t, []string{"a"}, others)
-	a.Worker, a.Losses = "a", []float64{2.5000001}
+	a.Worker, a.ID, a.Losses = "a", "a", []float64{2.5000001}
 	conflicts, others = b.answer(a)
 	assert.Len(t, conflicts, 1)
 	assert.Empty(t, others)
@@ -141,4 +147,37 @@ func TestBook(t *testing.T) {
 		b.beat(at(13), beat{ID: "b", Name: "b", Spec: "spec"})
 	}
 	assert.Equal(t, maxDeliveries+1, b.jobs[key].deliveries)
+}
+
+// Two workers of one name are two: an answer of one does not stand for the other's.
+func TestSameName(t *testing.T) {
+	now := time.Unix(0, 0)
+	b := newBook()
+	b.open("spec")
+	trial := Trial{ID: 5, Rung: testRope.Identity(1024), Passes: [][]int{{0}}}
+	for _, id := range []string{"1", "2"} {
+		b.beat(now, beat{ID: id, Name: "same", Spec: "spec"})
+	}
+	j := b.begin([]Trial{trial})[0]
+	for _, id := range []string{"1", "2"} {
+		b.beat(now, beat{ID: id, Name: "same", Spec: "spec", Job: j.key(), Ack: "ack-" + id})
+	}
+	for _, id := range []string{"1", "2"} {
+		a := answer{job: j, Losses: []float64{2.5}, Tokens: []int{9}, Worker: "same", ID: id}
+		require.NoError(t, a.check())
+		conflicts, others := b.answer(a)
+		assert.Empty(t, conflicts)
+		if id == "1" {
+			assert.Equal(t, []string{"2"}, others, "the other one is called off, not the first")
+		}
+	}
+	nobody := answer{job: j, Losses: []float64{2.5}, Tokens: []int{9}, Worker: "same"}
+	assert.ErrorContains(t, nobody.check(), "which worker")
+
+	assert.Equal(t, []Share{{"same", 1, 9}}, b.shares(), "the second evaluated nothing new")
+	trial.Passes = [][]int{{1}}
+	j = b.begin([]Trial{trial})[0]
+	b.answer(answer{job: j, Losses: []float64{2}, Tokens: []int{20}, Worker: "same", ID: "2"})
+	assert.Equal(t, []Share{{"same", 2, 29}}, b.shares())
+	assert.Equal(t, "same (2 processes) evaluated 100 %", Status{Shares: b.shares()}.Summary())
 }

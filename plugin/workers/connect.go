@@ -62,7 +62,8 @@ func (s Server) connect(who string) (*nats.Conn, error) {
 	options := []nats.Option{
 		nats.Name(
 			who,
-		), nats.Timeout(5 * time.Second), nats.ReconnectWait(wait), nats.MaxReconnects(int(patience / wait)),
+		), nats.Timeout(5 * time.Second),
+		nats.ReconnectWait(wait), nats.MaxReconnects(int(patience / wait)),
 		nats.PingInterval(20 * time.Second), nats.MaxPingsOutstanding(2),
 	}
 	if s.inProcess != nil {
@@ -99,9 +100,10 @@ func (s Server) connect(who string) (*nats.Conn, error) {
 // explain says what to do about an error of a connection.
 func (s Server) explain(err error) error {
 	text := err.Error()
+	has := func(words string) bool { return strings.Contains(text, words) }
 	// A server that does not like a certificate may close the connection before it can be read why.
 	closed := s.CA+s.Cert != "" &&
-		(strings.Contains(text, "broken pipe") || strings.Contains(text, "reset by peer") || strings.Contains(text, "EOF"))
+		(has("broken pipe") || has("reset by peer") || has("EOF"))
 	switch {
 	case errors.Is(err, nats.ErrAuthorization),
 		errors.Is(err, nats.ErrAuthExpired),
@@ -115,9 +117,11 @@ func (s Server) explain(err error) error {
 		strings.Contains(text, "no such host"):
 		return fmt.Errorf("no NATS server at %s: %w; check --nats and that the server runs",
 			s.name(), err)
-	case closed || strings.Contains(text, "x509") || strings.Contains(text, "tls:") || errors.Is(err, nats.ErrSecureConnRequired) || errors.Is(err, nats.ErrSecureConnWanted):
+	case closed || has("x509") || has("tls:") || errors.Is(err, nats.ErrSecureConnRequired) ||
+		errors.Is(err, nats.ErrSecureConnWanted):
 		return fmt.Errorf(
-			"no secure connection to the NATS server %s: %w; check --nats-ca, --nats-cert and --nats-key",
+			"no secure connection to the NATS server %s: %w; check "+
+				"--nats-ca, --nats-cert and --nats-key",
 			s.name(),
 			err,
 		)

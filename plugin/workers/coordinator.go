@@ -51,15 +51,15 @@ type Coordinator struct {
 	mu     sync.Mutex // of what follows
 	book   *book
 	spec   string
-	odd    map[string]bool // workers whose bits were found to differ
+	odd    map[string]bool // workers whose bits were found to differ, by id
 	ending bool            // the workers were told to leave
 }
 
-// event is what Evaluate has to act on, beside answers.
+// event is what Evaluate has to act on, in addition to answers.
 type event struct {
 	reconnect bool
 	exit      *exit // of a local worker
-	err       error // nothing goes on after it
+	err       error // ends the work
 }
 
 // New connects (or starts a server), makes sure that no other search has the name, and starts the
@@ -142,7 +142,8 @@ func (c *Coordinator) alone() error {
 	switch {
 	case err == nil:
 		return fmt.Errorf(
-			"a search with the name %s runs at %s already (%s); stop it, or give this one another --study",
+			"a search with the name %s runs at %s already (%s); stop it, or give this one "+
+				"another --study",
 			c.names,
 			c.server.name(),
 			m.Header.Get("From"),
@@ -184,7 +185,8 @@ func (c *Coordinator) welcome(m *nats.Msg) {
 	if err := json.Unmarshal(m.Data, &b); err != nil || b.Protocol != protocol {
 		w = welcome{
 			Refused: fmt.Sprintf(
-				"the search speaks version %d of the workers' protocol, the worker %d; use the same program on both sides",
+				"the search speaks version %d of the workers' protocol, the worker %d; use the "+
+					"same program on both sides",
 				protocol,
 				b.Protocol,
 			),
@@ -269,7 +271,8 @@ func (c *Coordinator) gone() error {
 		err = nats.ErrConnectionClosed
 	}
 	return fmt.Errorf(
-		"lost the NATS server %s: %w; what was evaluated is kept, give the same command again when the server is back",
+		"lost the NATS server %s: %w; the evaluations are kept, and the same command resumes when "+
+			"the server is back",
 		c.server.name(),
 		err,
 	)
@@ -291,7 +294,8 @@ func (c *Coordinator) Evaluate(
 			c.takeBack()
 		}
 	}()
-	if err := c.persist(ctx, func(ctx context.Context) error { return c.publish(ctx, jobs) }); err != nil {
+	publish := func(ctx context.Context) error { return c.publish(ctx, jobs) }
+	if err := c.persist(ctx, publish); err != nil {
 		return err
 	}
 	ticker := time.NewTicker(c.times.tick)
@@ -336,29 +340,27 @@ func (c *Coordinator) answer(m jetstream.Msg) {
 		c.opts.Say("an answer on %s was no answer and is left aside: %v", m.Subject(), err)
 		return
 	}
-	a.Worker = printable(a.Worker)
+	a.Worker, a.ID = printable(a.Worker), printable(a.ID)
 	c.mu.Lock()
 	conflicts, others := c.book.answer(a)
-	said := c.odd[a.Worker]
-	c.odd[a.Worker] = said || len(conflicts) > 0
+	said := c.odd[a.ID]
+	c.odd[a.ID] = said || len(conflicts) > 0
+	first := ""
+	if len(conflicts) > 0 {
+		first = c.book.names[conflicts[0].first.worker]
+	}
 	c.mu.Unlock()
 	if len(others) > 0 {
 		c.tell(control{Cancel: a.key()})
 	}
 	if len(conflicts) > 0 && !said {
 		x := conflicts[0]
-		c.opts.Say(
-			"%s computed %v for reading %d of trial %d where %s computed %v: their engines differ, so the factors found may depend on who evaluates what; the first answer counts",
-			x.second.worker,
-			x.second.loss,
-			x.reading,
-			a.Trial,
-			x.first.worker,
-			x.first.loss,
-		)
+		c.opts.Say("%s computed %v for reading %d of trial %d where %s computed %v: their engines "+
+			"differ, so the factors may depend on who evaluates what; the first answer counts",
+			a.Worker, x.second.loss, x.reading, a.Trial, first, x.first.loss)
 	}
 	if c.local != nil {
-		c.local.answered(a.Worker)
+		c.local.answered(a.ID)
 	}
 }
 
@@ -371,7 +373,7 @@ func (c *Coordinator) happened(ctx context.Context, e event) error {
 		return e.err
 	case e.exit != nil:
 		c.mu.Lock()
-		acks := c.book.leaveNamed(c.local.slots[e.exit.slot].name)
+		acks := c.book.leave(e.exit.id)
 		c.mu.Unlock()
 		c.refuse(acks)
 		return c.local.restart(*e.exit, c.opts.Say)

@@ -7,16 +7,17 @@
 // its journal. Workers have nothing but a model's file and compute readings. Between them are, on
 // the server, for a search named NAME:
 //
-//	longrope.NAME.job.KEY      a work queue: readings of one candidate, until somebody has acknowledged them
-//	longrope.NAME.answer.KEY   a stream: what was computed
-//	longrope-NAME-specs        an object store: what there is to read (tokens), and the digest of the model to read it with
-//	longrope.NAME.hello        a request: a worker asks what there is to do
+//	longrope.NAME.job.KEY      a work queue: readings of one candidate, until they are acknowledged
+//	longrope.NAME.answer.KEY   a stream: losses, with the worker's id
+//	longrope-NAME-specs        an object store: sequences of tokens, and the model's digest
+//	longrope.NAME.hello        a request: a worker asks for the specification
 //	longrope.NAME.beat         a message: a worker says every second that it lives, and at what job
 //	longrope.NAME.control      a message: the coordinator calls off a job, or ends the workers
 //
 // KEY is a digest of what is to be computed: specification, rung, readings. So it does not matter
 // who asked, when, and how often an answer comes: the first one counts, later ones must have the
-// same bits, and one that has not is pointed out.
+// same bits, and one that does not is pointed out. An answer carries the id of the worker's
+// process: names are for people, and two workers may have the same.
 //
 // # What is promised
 //
@@ -34,15 +35,15 @@
 // them too, the first answer counts, and the other one is called off.
 //
 // A coordinator that dies loses nothing that it had told its study. Local workers hold a pipe to it
-// and end with it. Others go on with what is in the queue and then wait; what they answered is in
-// the stream when the coordinator is back. It takes jobs that its study does not ask for out of the
-// queue, and puts in those that are missing.
+// and end with it. Others work through the queue and then wait; their answers are in the stream
+// when the coordinator is back. It takes jobs that its study does not ask for out of the queue, and
+// puts in those that are missing.
 //
 // # How work is cut
 //
 // A trial may be several jobs: a round is cut into four jobs a worker, down to one reading a job,
-// so that all workers end at about the same time. What bounds the gain from more workers is the
-// number of readings in a batch (TestScaling).
+// so that all workers end at about the same time. The number of readings in a batch bounds the gain
+// from more workers (TestScaling).
 //
 // # Who is let in
 //
@@ -50,6 +51,6 @@
 // random token that the local workers are told through their pipe. On a cluster, whoever may use
 // the subjects above can take part: they need to publish to longrope.> and subscribe to it, and
 // JetStream's API for streams that begin with "longrope-" and their object store's
-// (OBJ_longrope-…). What a worker receives it parses with care, but a worker that is let in is
-// believed what it computes.
+// (OBJ_longrope-…). A worker parses with care everything that it receives; the results of a worker
+// that is let in are trusted.
 package workers

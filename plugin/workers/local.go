@@ -17,13 +17,12 @@ import (
 
 // Local describes worker processes on this machine.
 type Local struct {
-	// Count of processes, and the command that is each: this program with arguments that end in
-	// LocalFlag.
+	// Count of processes, and the command of each: this program as a local worker.
 	Count   int
 	Command []string
 	// Env is added to the environment of process i (from 0); nil adds nothing.
 	Env func(i int) []string
-	// Config is handed to each beside how to reach the server, for Joined.
+	// Config is handed to each together with the address of the server, for Joined.
 	Config json.RawMessage
 }
 
@@ -32,6 +31,7 @@ type Local struct {
 type Hand struct {
 	Server Server          `json:"server"`
 	Search string          `json:"search"`
+	ID     string          `json:"id"`
 	Name   string          `json:"name"`
 	Config json.RawMessage `json:"config,omitempty"`
 }
@@ -60,6 +60,7 @@ const (
 // exit is the end of a local worker.
 type exit struct {
 	slot int
+	id   string // of the process
 	said string // the last of its standard error
 	err  error
 }
@@ -78,6 +79,7 @@ type locals struct {
 
 type slot struct {
 	name   string
+	id     string // of the process that runs
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	deaths int // since its last answer
@@ -124,7 +126,8 @@ func (l *locals) start(i int) error {
 	}
 	s.cmd, s.stdin = cmd, stdin
 	h := l.hand
-	h.Name = s.name
+	h.Name, h.ID = s.name, fmt.Sprintf("local-%d-%d", i+1, time.Now().UnixNano())
+	s.id = h.ID
 	b, err := json.Marshal(h)
 	if err != nil {
 		return err
@@ -138,7 +141,7 @@ func (l *locals) start(i int) error {
 		closing := l.closing
 		l.mu.Unlock()
 		if !closing {
-			l.events <- event{exit: &exit{slot: i, said: lastWords(out), err: err}}
+			l.events <- event{exit: &exit{slot: i, id: h.ID, said: lastWords(out), err: err}}
 		}
 	}()
 	return nil
@@ -171,19 +174,21 @@ func (l *locals) restart(e exit, say func(format string, args ...any)) error {
 }
 
 // answered notes that a worker is of use.
-func (l *locals) answered(name string) {
+func (l *locals) answered(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.slots {
-		if s.name == name {
+		if s.id == id {
 			s.deaths = 0
 		}
 	}
 }
 
 // has says whether a worker is one of ours.
-func (l *locals) has(name string) bool {
-	return slices.ContainsFunc(l.slots, func(s *slot) bool { return s.name == name })
+func (l *locals) has(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.slots, func(s *slot) bool { return s.id == id })
 }
 
 // close ends the workers: the end of their pipe asks them to, and soon after they are killed.

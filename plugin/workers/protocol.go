@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"regexp"
@@ -18,9 +19,9 @@ import (
 
 // protocol is the version of what coordinator and workers say to each other, and of what a reading
 // is worth: it rises when either changes. Both must have the same.
-const protocol = 2
+const protocol = 3
 
-// Spec is what a worker needs to know beside having the model's file.
+// Spec is what a worker needs to know in addition to having the model's file.
 type Spec struct {
 	Protocol    int    `json:"protocol"`
 	ModelDigest string `json:"model_digest"` // sha256:… of the file
@@ -52,7 +53,8 @@ func decodeSpec(id string, b []byte) (Spec, error) {
 		return s, fmt.Errorf("the specification %s of the search: %w", id, err)
 	case s.Protocol != protocol:
 		return s, fmt.Errorf(
-			"the search speaks version %d of the workers' protocol, this program %d; use the same program on both sides",
+			"the search speaks version %d of the workers' protocol, this program %d; use the "+
+				"same program on both sides",
 			s.Protocol,
 			protocol,
 		)
@@ -93,12 +95,16 @@ type answer struct {
 	job
 	Losses  ropescale.Losses `json:"losses"` // of each reading, nats
 	Tokens  []int            `json:"tokens"` // that each took: the first of a pass all of them
-	Worker  string           `json:"worker"`
+	Worker  string           `json:"worker"` // the name, for people
+	ID      string           `json:"id"`     // of the worker's process
 	Seconds float64          `json:"seconds"`
 }
 
 // check finds answers that no worker of ours can have given.
 func (a answer) check() error {
+	if a.ID == "" {
+		return errors.New("it does not say which worker gave it")
+	}
 	readings := slices.Concat(a.Passes...)
 	if len(readings) == 0 || len(a.Losses) != len(readings) || len(a.Tokens) != len(readings) {
 		return fmt.Errorf("%d losses and %d token counts for %d readings", len(a.Losses),
@@ -172,8 +178,9 @@ type welcome struct {
 
 // control is what the coordinator tells all workers.
 type control struct {
-	Cancel string `json:"cancel,omitempty"` // the job of that key needs no answer any more; "*" is every job
-	End    bool   `json:"end,omitempty"`    // the search is complete
+	// Cancel is the key of a job that needs no answer any more; "*" is every job.
+	Cancel string `json:"cancel,omitempty"`
+	End    bool   `json:"end,omitempty"` // the search is complete
 }
 
 // names of a search's subjects, streams and bucket.

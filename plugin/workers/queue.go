@@ -23,18 +23,21 @@ func (c *Coordinator) streams(ctx context.Context) error {
 	}
 	var err error
 	c.queue, err = c.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: c.names.jobs(), Subjects: []string{c.names.job("*")}, Retention: jetstream.WorkQueuePolicy, Storage: storage,
+		Name: c.names.jobs(), Subjects: []string{c.names.job("*")},
+		Retention: jetstream.WorkQueuePolicy, Storage: storage,
 		MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, DiscardNewPerSubject: true,
 		Description: "longrope: readings to evaluate",
 	})
 	if err == nil {
 		_, err = c.queue.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-			Durable: consumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: c.times.ackWait, MaxDeliver: -1, MaxAckPending: -1,
+			Durable: consumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: c.times.ackWait,
+			MaxDeliver: -1, MaxAckPending: -1,
 		})
 	}
 	if err == nil {
 		_, err = c.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-			Name: c.names.answers(), Subjects: []string{c.names.answer("*")}, Storage: storage, MaxAge: 7 * 24 * time.Hour,
+			Name: c.names.answers(), Subjects: []string{c.names.answer("*")}, Storage: storage,
+			MaxAge:      7 * 24 * time.Hour,
 			Description: "longrope: what workers computed",
 		})
 	}

@@ -216,7 +216,7 @@ func (s *simulated) step() {
 			m.job = ""
 			return
 		}
-		a := answer{job: done.job, Worker: m.id, Seconds: s.now.Sub(m.since).Seconds()}
+		a := answer{job: done.job, Worker: m.id, ID: m.id, Seconds: s.now.Sub(m.since).Seconds()}
 		for _, r := range slices.Concat(done.Passes...) {
 			a.Losses, a.Tokens = append(a.Losses, syntheticLoss(done.Rung, r)), append(a.Tokens,
 				syntheticTokens(r))
@@ -314,10 +314,13 @@ func TestScaling(t *testing.T) {
 				fmt.Fprintf(&table, "%s, population %d (0: its own), %.0f readings a batch\n",
 					c.algorithm, c.population, float64(steady.readings)/float64(steady.batches))
 				table.WriteString(
-					"workers  makespan  efficiency  whole trials: efficiency  dying: makespan  efficiency  deaths  lost\n",
+					"workers  makespan  efficiency  whole trials: efficiency  " +
+						"dying: makespan  efficiency  deaths  lost\n",
 				)
 			}
-			share := func(o outcome) float64 { return alone.Seconds() / o.capacity / o.makespan.Seconds() }
+			share := func(o outcome) float64 {
+				return alone.Seconds() / o.capacity / o.makespan.Seconds()
+			}
 			fmt.Fprintf(&table, "%7d  %6.0f s  %10.2f  %24.2f  %13.0f s  %10.2f  %6d  %4d\n", n,
 				steady.makespan.Seconds(), share(steady), share(whole), dying.makespan.Seconds(),
 				share(dying), dying.deaths, dying.lost)

@@ -1,16 +1,13 @@
 package workers
 
 import (
-	"cmp"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 )
 
 // note tells the user of a worker.
 func (c *Coordinator) note(what news, b beat) {
-	local := c.local != nil && c.local.has(b.Name)
+	local := c.local != nil && c.local.has(b.ID)
 	switch {
 	case what == joined:
 		if !local {
@@ -26,40 +23,43 @@ func (c *Coordinator) note(what news, b beat) {
 	}
 }
 
-// compare points out a worker that computes otherwise than the coordinator's engine does.
+// compare points out a worker that computes other bits than the coordinator's engine.
 func (c *Coordinator) compare(b beat) {
 	own := c.opts.Engine
 	if own.Fingerprint == "" || own.Fingerprint == b.Engine.Fingerprint {
 		return
 	}
 	c.mu.Lock()
-	said := c.odd[b.Name]
-	c.odd[b.Name] = true
+	said := c.odd[b.ID]
+	c.odd[b.ID] = true
 	c.mu.Unlock()
 	if !said {
-		c.opts.Say(
-			"%s computes other bits (%s, %s) than this program does (%s, %s); the factors found may depend on who evaluates what",
-			b.Name,
-			b.Engine.Host,
-			b.Engine,
-			own.Host,
-			own,
-		)
+		c.opts.Say("%s computes other bits (%s, %s) than this program does (%s, %s); the factors "+
+			"found may depend on who evaluates what",
+			b.Name, b.Engine.Host, b.Engine, own.Host, own)
 	}
 }
 
 // Status says who works.
 type Status struct {
-	Workers, Silent int            // ready; not heard of
-	Lost            int            // evaluations that came to nothing
-	Read            map[string]int // tokens, by each worker there was
+	Workers, Silent int // ready; not heard of
+	Lost            int // evaluations that came to nothing
+	Shares          []Share
+}
+
+// Share is the part of the workers of one name: one process, or several that were started one after
+// the other, or that have the same name by chance.
+type Share struct {
+	Name      string
+	Processes int
+	Tokens    int // evaluated
 }
 
 // Status says how the work goes.
 func (c *Coordinator) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := Status{Workers: c.book.alive(), Lost: c.book.lost, Read: maps.Clone(c.book.read)}
+	s := Status{Workers: c.book.alive(), Lost: c.book.lost, Shares: c.book.shares()}
 	for _, m := range c.book.workers {
 		if m.silent {
 			s.Silent++
@@ -83,22 +83,23 @@ func (s Status) String() string {
 // Summary is who did what, for the end: the shares of tokens, the largest first, and what was lost.
 func (s Status) Summary() string {
 	all := 0
-	for _, n := range s.Read {
-		all += n
+	for _, share := range s.Shares {
+		all += share.Tokens
 	}
 	if all == 0 {
 		return ""
 	}
-	byShare := slices.SortedFunc(maps.Keys(s.Read), func(a, b string) int {
-		return cmp.Or(cmp.Compare(s.Read[b], s.Read[a]), strings.Compare(a, b))
-	})
 	const most = 8
 	var parts []string
-	for _, name := range byShare[:min(most, len(byShare))] {
-		parts = append(parts,
-			fmt.Sprintf("%s read %.0f %%", name, 100*float64(s.Read[name])/float64(all)))
+	for _, share := range s.Shares[:min(most, len(s.Shares))] {
+		name := share.Name
+		if share.Processes > 1 {
+			name = fmt.Sprintf("%s (%d processes)", name, share.Processes)
+		}
+		percent := 100 * float64(share.Tokens) / float64(all)
+		parts = append(parts, fmt.Sprintf("%s evaluated %.0f %%", name, percent))
 	}
-	if more := len(byShare) - most; more > 0 {
+	if more := len(s.Shares) - most; more > 0 {
 		parts = append(parts, fmt.Sprintf("%d more the rest", more))
 	}
 	text := strings.Join(parts, ", ")

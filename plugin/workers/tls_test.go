@@ -77,7 +77,8 @@ func (a *authority) issue(t *testing.T) (cert, key string) {
 // startServer is a NATS server with options.
 func startServer(t *testing.T, o *server.Options) Server {
 	t.Helper()
-	o.Host, o.Port, o.StoreDir, o.NoLog, o.NoSigs = "127.0.0.1", server.RANDOM_PORT, t.TempDir(), true, true
+	o.Host, o.Port, o.StoreDir = "127.0.0.1", server.RANDOM_PORT, t.TempDir()
+	o.NoLog, o.NoSigs = true, true
 	ns, err := server.NewServer(o)
 	require.NoError(t, err)
 	go ns.Start()

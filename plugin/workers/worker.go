@@ -31,6 +31,7 @@ type Worker struct {
 	Server Server
 	Search string // its name
 	Name   string // for people; default: host and process
+	ID     string // of the process; default: one that no other has
 	// Open loads the model of the specification. An error ends the worker: it cannot be of use to
 	// this search.
 	Open func(ctx context.Context, s Spec) (Evaluator, error)
@@ -42,7 +43,7 @@ type Worker struct {
 // errEnded: the coordinator said that the search is complete.
 var errEnded = errors.New("the search is complete")
 
-// hung is how long an evaluation may go on after it was called off. An engine that takes longer
+// hung is how long an evaluation may run after it was called off. An engine that takes longer
 // will not come back: only the end of the process frees it.
 const hung = time.Minute
 
@@ -61,6 +62,9 @@ func (w Worker) Run(ctx context.Context) error {
 	host, _ := os.Hostname()
 	if w.Name == "" {
 		w.Name = fmt.Sprintf("%s/%d", host, os.Getpid())
+	}
+	if w.ID == "" {
+		w.ID = fmt.Sprintf("%s-%d-%d", host, os.Getpid(), time.Now().UnixNano())
 	}
 	nc, err := w.Server.connect("longrope worker " + w.Name)
 	if err != nil {
@@ -83,7 +87,7 @@ func (w Worker) Run(ctx context.Context) error {
 		Worker: w, names: names(w.Search), nc: nc, js: js, stop: stop,
 		state: beat{
 			Protocol: protocol,
-			ID:       fmt.Sprintf("%s-%d-%d", host, os.Getpid(), time.Now().UnixNano()),
+			ID:       w.ID,
 			Name:     w.Name,
 		},
 	}
@@ -294,13 +298,14 @@ func (s *working) work(ctx context.Context, m jetstream.Msg) error {
 			if s.msg == m {
 				s.stop(
 					fmt.Errorf(
-						"an evaluation did not end a minute after it was called off; the engine hangs",
+						"an evaluation did not end a minute after it was called off; " +
+							"the engine hangs",
 					),
 				)
 			}
 		})
 	})
-	a := answer{job: j, Worker: s.Name}
+	a := answer{job: j, Worker: s.Name, ID: s.state.ID}
 	started := time.Now()
 	for _, pass := range j.Passes {
 		// One at a time: then it is known what each took, whatever else is in the job.

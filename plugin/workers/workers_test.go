@@ -145,7 +145,8 @@ func trialsOf(s *ropescale.Study) []Trial {
 // together runs a study on a coordinator.
 func together(ctx context.Context, s *ropescale.Study, c *Coordinator) error {
 	for !s.Done() {
-		if err := c.Evaluate(ctx, trialsOf(s), func(r Result) error { return s.Tell(r.ID, r.Losses, r.Tokens) }); err != nil {
+		tell := func(r Result) error { return s.Tell(r.ID, r.Losses, r.Tokens) }
+		if err := c.Evaluate(ctx, trialsOf(s), tell); err != nil {
 			return err
 		}
 	}
@@ -210,7 +211,9 @@ func work(t *testing.T, s Server, name string, e *synthetic) (end func() error) 
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- Worker{Server: s, Search: "test", Name: name, times: fast, Open: func(_ context.Context, spec Spec) (Evaluator, error) {
+		done <- Worker{Server: s, Search: "test", Name: name, times: fast, Open: func(
+			_ context.Context, spec Spec,
+		) (Evaluator, error) {
 			if spec.ModelDigest != testSpec.ModelDigest {
 				return nil, errors.New("not this model")
 			}
@@ -262,7 +265,7 @@ func TestLostWorkers(t *testing.T) {
 	var hangs atomic.Int64
 	hang := make(chan struct{})
 	defer close(hang)
-	// An engine that does not come back, while the process goes on to say that it lives.
+	// An engine that does not come back, while the process says that it lives.
 	work(
 		t,
 		server,
@@ -324,7 +327,7 @@ func TestDuplicates(t *testing.T) {
 			Trial:  first.ID,
 			Rung:   first.Rung,
 			Passes: [][]int{{2}, {0}},
-		}, Worker: "early",
+		}, Worker: "early", ID: "early-1",
 		Losses: []float64{
 			syntheticLoss(first.Rung, 2),
 			syntheticLoss(first.Rung, 0),
@@ -338,7 +341,7 @@ func TestDuplicates(t *testing.T) {
 	publish("nonsense")
 	publish(answer{job: right.job, Losses: []float64{1}, Tokens: []int{1}})
 	wrong := right
-	wrong.Worker, wrong.Losses = "odd", []float64{
+	wrong.Worker, wrong.ID, wrong.Losses = "odd", "odd-1", []float64{
 		right.Losses[0],
 		math.Nextafter(right.Losses[1], 9),
 	}
@@ -406,7 +409,9 @@ func TestRefusals(t *testing.T) {
 	assert.ErrorContains(t, err, "x.gguf is another file than tiny")
 	assert.Eventually(
 		t,
-		func() bool { return strings.Contains(said.String(), "other left: x.gguf is another file than tiny") },
+		func() bool {
+			return strings.Contains(said.String(), "other left: x.gguf is another file than tiny")
+		},
 		time.Second,
 		time.Millisecond,
 	)
@@ -421,7 +426,7 @@ func TestRefusals(t *testing.T) {
 	// Another version of the protocol.
 	m, err := c.nc.Request(names("test").hello(), []byte(`{"protocol":99}`), time.Second)
 	require.NoError(t, err)
-	assert.Contains(t, string(m.Data), "speaks version 2 of the workers' protocol, the worker 99")
+	assert.Contains(t, string(m.Data), "speaks version 3 of the workers' protocol, the worker 99")
 	id, b, err := testSpec.encode()
 	require.NoError(t, err)
 	_, err = decodeSpec(id, append(b, ' '))
@@ -450,7 +455,9 @@ func TestPoison(t *testing.T) {
 				times:  fast,
 				Open: func(context.Context, Spec) (Evaluator, error) {
 					return &synthetic{
-						before: func(context.Context, ropescale.Rung, int) error { return errors.New("out of memory") },
+						before: func(context.Context, ropescale.Rung, int) error {
+							return errors.New("out of memory")
+						},
 					}, nil
 				},
 			}.Run(ctx)
@@ -461,11 +468,11 @@ func TestPoison(t *testing.T) {
 	trials := trialsOf(s)[:1]
 	trials[0].Passes = trials[0].Passes[:1]
 	err := c.Evaluate(context.Background(), trials, func(Result) error { return nil })
-	assert.ErrorContains(t, err, "trial 0 was begun 9 times and no worker came to its end")
+	assert.ErrorContains(t, err, "trial 0 was begun 9 times and no worker finished it")
 	assert.Contains(t, said.String(), "victim 0 left: trial 0, readings [0]: out of memory")
 }
 
-// TestErrors: what ends a round leaves nothing in the queue, and the next run goes on.
+// TestErrors: what ends a round leaves nothing in the queue, and the next run resumes.
 func TestErrors(t *testing.T) {
 	want := alone(t, newStudy(t, "", 6000))
 	server := cluster(t)
@@ -538,7 +545,9 @@ func TestLostServer(t *testing.T) {
 	c := coordinate(t, there, said)
 	worker := make(chan error, 1)
 	go func() {
-		worker <- Worker{Server: there, Search: "test", times: fast, Open: func(context.Context, Spec) (Evaluator, error) {
+		worker <- Worker{Server: there, Search: "test", times: fast, Open: func(
+			context.Context, Spec,
+		) (Evaluator, error) {
 			return &synthetic{delay: 20 * time.Millisecond}, nil
 		}}.Run(context.Background())
 	}()
@@ -554,12 +563,12 @@ func TestLostServer(t *testing.T) {
 		})
 	}
 	assert.ErrorContains(t, err, "lost the NATS server 127.0.0.1:")
-	assert.ErrorContains(t, err, "what was evaluated is kept")
+	assert.ErrorContains(t, err, "the evaluations are kept")
 	select {
 	case err := <-worker:
 		assert.ErrorContains(t, err, "lost the NATS server 127.0.0.1:")
 	case <-time.After(10 * time.Second):
-		t.Error("the worker goes on without a server")
+		t.Error("the worker runs without a server")
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"go/parser"
 	"go/token"
+	"os"
+	"os/exec"
 	"path"
 	"slices"
 	"strconv"
@@ -31,6 +33,62 @@ var layers = map[string][]string{
 	"evals":     {"ropescale", "convert/atomicfile"},
 	"patches":   {},
 	"plugin":    {"ropescale", "convert", "evals", "patches"},
+}
+
+// program are the packages of plugin, from the bottom to the top: each may import those before it
+// in this list, and no other one of plugin.
+var program = []string{
+	"plugin/tail", "plugin/units", "plugin/server", "plugin/engine", "plugin/workers",
+	"plugin/search", "plugin/search/searchtest", "plugin/extend", "plugin/extend/extendtest",
+	"plugin/longrope", "plugin/demo", "plugin/ollama",
+}
+
+// silent are packages that show nothing: neither flags nor a terminal belong in them.
+var silent = []string{"plugin/search", "plugin/extend", "plugin/workers"}
+
+// terminals are modules that silent packages do not import.
+var terminals = []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"}
+
+// TestProgram holds the order of plugin's packages.
+func TestProgram(t *testing.T) {
+	seen := map[string]bool{}
+	for _, name := range sources(t) {
+		dir := path.Dir(name)
+		if language(name) != "go" || !strings.HasPrefix(name, "plugin/") {
+			continue
+		}
+		place := slices.Index(program, dir)
+		require.GreaterOrEqual(t, place, 0, "%s: its package is not in the list program", name)
+		seen[dir] = true
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		for _, imported := range imports(t, name, read(t, name)) {
+			if slices.Contains(silent, dir) {
+				assert.NotContains(t, terminals, imported, "%s imports %s", name, imported)
+			}
+			rest, own := strings.CutPrefix(imported, module)
+			if !own || !strings.HasPrefix(rest, "plugin/") {
+				continue
+			}
+			at := slices.Index(program, rest)
+			assert.True(t, at >= 0 && at < place, "%s imports %s, which is not below it", name,
+				rest)
+		}
+	}
+	assert.Len(t, seen, len(program), "a package in the list program is no more")
+}
+
+// TestWithoutCgo: the packages of `CGO_ENABLED=0 go test ./plugin/...` need neither cgo nor a
+// compiled host.
+func TestWithoutCgo(t *testing.T) {
+	list := exec.Command("go", "list", "-e", "-deps", "-test",
+		"-f", "{{with .Error}}{{.}}{{end}}", "./plugin/...")
+	list.Dir = "../.."
+	list.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	said, err := list.CombinedOutput()
+	require.NoError(t, err, "%s", said)
+	assert.Empty(t, strings.TrimSpace(string(said)))
 }
 
 // TestPackages holds the direction of imports and the size of packages.
@@ -73,14 +131,23 @@ func TestPackages(t *testing.T) {
 	holds(t, "packages.txt", broken)
 }
 
-// ours are the packages of this module that a Go file imports.
-func ours(t *testing.T, name, text string) (all []string) {
+// imports are the packages that a Go file imports.
+func imports(t *testing.T, name, text string) (all []string) {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ImportsOnly)
 	require.NoError(t, err)
 	for _, spec := range file.Imports {
 		imported, err := strconv.Unquote(spec.Path.Value)
 		require.NoError(t, err)
+		all = append(all, imported)
+	}
+	return all
+}
+
+// ours are those of this module, without its path.
+func ours(t *testing.T, name, text string) (all []string) {
+	t.Helper()
+	for _, imported := range imports(t, name, text) {
 		if rest, ok := strings.CutPrefix(imported, module); ok {
 			all = append(all, rest)
 		}
