@@ -127,7 +127,7 @@ func (f *searchFlags) check(m *model) error {
 	}
 	o.Targets = f.targets.ascending()
 	if f.doublings && len(o.Targets) > 0 {
-		o.Targets = search.Doublings(m.info, o.Targets[0])
+		o.Targets = search.Doublings(search.LongestTrained(m.info), o.Targets[0])
 	}
 	if f.out == "" && len(o.Targets) > 0 {
 		name := nameFor(m.name, o.Targets[len(o.Targets)-1])

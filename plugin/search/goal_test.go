@@ -170,7 +170,11 @@ func TestShares(t *testing.T) {
 		"what is usual")
 	assert.Equal(t, []int{15, 30, 56}, shares(101, []int{10, 20, 30}, []int{20, 40, 80}),
 		"nothing is lost")
-	trained := &convert.ModelInfo{OriginalContextLength: 128}
-	assert.Equal(t, []int{256, 512, 1000}, Doublings(trained, 1000))
-	assert.Equal(t, []int{200}, Doublings(trained, 200))
+	assert.Equal(t, []int{256, 512, 1000}, Doublings(128, 1000))
+	assert.Equal(t, []int{200}, Doublings(128, 200))
+}
+
+func TestLongestTrained(t *testing.T) {
+	assert.Equal(t, 128, LongestTrained(tinyInfo(nil)))
+	assert.Equal(t, 1024, LongestTrained(extended(nil)), "the last rung that it carries")
 }

@@ -30,13 +30,16 @@ func OwnLadder(m *convert.ModelInfo) *ropescale.Ladder {
 	return l
 }
 
-// Doublings are the lengths for which a ladder up to a target has rungs: the target, and each
-// doubling below it of the longest length that the model was trained for or carries a rung for.
-func Doublings(m *convert.ModelInfo, target int) []int {
-	from := m.OriginalContextLength
+// LongestTrained is the longest length that a model was trained for or carries a rung for, tokens.
+func LongestTrained(m *convert.ModelInfo) int {
 	if l := Carried(m); l != nil && len(l.Rungs) > 0 {
-		from = l.Rungs[len(l.Rungs)-1].Length
+		return l.Rungs[len(l.Rungs)-1].Length
 	}
+	return m.OriginalContextLength
+}
+
+// Doublings are each doubling of from below the target, and the target.
+func Doublings(from, target int) []int {
 	var lengths []int
 	for n := 2 * from; n < target; n *= 2 {
 		lengths = append(lengths, n)
