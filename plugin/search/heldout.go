@@ -76,7 +76,7 @@ func newHeldOut(
 	windows = min(windows, max(heldOutWindows, affordable))
 	windows = max(windows, len(o.HeldOut)) // of each text that was given, one at least
 	texts, err := TextsFor(e, o.HeldOut, TestBooks, target, windows)
-	if errors.Is(err, ErrBundled) {
+	if errors.Is(err, errBundled) {
 		ev.Say("%v: the held-out column stays empty; give a text with %s", err,
 			o.Called.Of("HeldOut"))
 		return nil, nil

@@ -197,7 +197,7 @@ func (o *Options) chooseWindows(e evals.Engine, target int) ([]evals.Text, int, 
 		if err == nil {
 			return texts, windows, nil
 		}
-		if !errors.Is(err, ErrBundled) || windows <= least {
+		if !errors.Is(err, errBundled) || windows <= least {
 			return nil, 0, fmt.Errorf("%w; give longer ones with %s, or fewer %s",
 				err, o.Called.Of("Texts"), o.Called.Of("Windows"))
 		}

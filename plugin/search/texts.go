@@ -37,7 +37,7 @@ func (b Books) choices() [][]evals.Text {
 }
 
 // TextsFor returns texts, or bundled ones where texts is empty, such that they hold so many windows
-// of length tokens, shared evenly. Where the bundled ones are too short it is an ErrBundled.
+// of length tokens, shared evenly. Where the bundled ones are too short it is an error of errBundled.
 func TextsFor(
 	e evals.Engine, texts []evals.Text, bundled Books, length, windows int,
 ) ([]evals.Text, error) {
@@ -62,8 +62,8 @@ func TextsFor(
 	}
 	megabytes := bytes * float64(windows) * float64(length) / 1e6
 	return nil, fmt.Errorf("%w for %d windows of %s tokens, which are some %.1f MB of text",
-		ErrBundled, windows, label.Size(length), megabytes)
+		errBundled, windows, label.Size(length), megabytes)
 }
 
-// ErrBundled is the error of TextsFor for lengths that no book reaches.
-var ErrBundled = errors.New("the bundled texts are too short")
+// errBundled is the error of TextsFor for lengths that no book reaches.
+var errBundled = errors.New("the bundled texts are too short")

@@ -41,7 +41,7 @@ func TestBundledTexts(t *testing.T) {
 	require.Len(t, texts, 1)
 	assert.Equal(t, "old-testament", texts[0].Name)
 	_, err = TextsFor(e, nil, SearchBooks, 2_000_000, 3)
-	assert.ErrorIs(t, err, ErrBundled)
+	assert.ErrorIs(t, err, errBundled)
 	assert.ErrorContains(
 		t,
 		err,
@@ -81,6 +81,6 @@ func TestChooseWindows(t *testing.T) {
 	for target, asked := range map[int]int{2_000_000: 2, 4_000_000: 0} {
 		o := Options{Windows: asked}
 		_, _, err = o.chooseWindows(e, target)
-		assert.ErrorIs(t, err, ErrBundled)
+		assert.ErrorIs(t, err, errBundled)
 	}
 }

@@ -22,8 +22,8 @@ type Server struct {
 	// CA is a file of certificates to trust, Cert and Key are files of the client's own.
 	CA, Cert, Key string
 
-	// Patience is how long a lost connection is tried again; 0 is two minutes.
-	Patience time.Duration
+	// patience is how long a lost connection is tried again; 0 is two minutes.
+	patience time.Duration
 
 	inProcess *server.Server
 }
@@ -54,7 +54,7 @@ func (s Server) Public() string {
 // connect returns a connection that looks for its server again when it is lost, and closes when it
 // was not found in time.
 func (s Server) connect(who string) (*nats.Conn, error) {
-	patience := s.Patience
+	patience := s.patience
 	if patience == 0 {
 		patience = 2 * time.Minute
 	}

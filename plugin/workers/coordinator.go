@@ -74,7 +74,7 @@ func New(ctx context.Context, o Options) (*Coordinator, error) {
 	if o.Name == "" {
 		o.Name = "search"
 	}
-	if err := CheckName(o.Name); err != nil {
+	if err := checkName(o.Name); err != nil {
 		return nil, err
 	}
 	c := &Coordinator{

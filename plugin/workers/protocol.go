@@ -188,8 +188,8 @@ type names string
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// CheckName says whether a search can have that name on a NATS server.
-func CheckName(name string) error {
+// checkName says whether a search can have that name on a NATS server.
+func checkName(name string) error {
 	if !namePattern.MatchString(name) {
 		return fmt.Errorf("%q cannot name a search; use up to 64 letters, digits, - and _", name)
 	}

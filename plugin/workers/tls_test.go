@@ -87,7 +87,7 @@ func startServer(t *testing.T, o *server.Options) Server {
 		ns.WaitForShutdown()
 	})
 	require.True(t, ns.ReadyForConnections(10*time.Second))
-	return Server{URL: ns.ClientURL(), Patience: time.Second}
+	return Server{URL: ns.ClientURL(), patience: time.Second}
 }
 
 // runs checks that a search with a worker works on a server.

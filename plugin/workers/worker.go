@@ -50,7 +50,7 @@ const hung = time.Minute
 // Run works until the search is complete (nil), ctx ends, the server is lost, or the worker finds
 // that it is of no use.
 func (w Worker) Run(ctx context.Context) error {
-	if err := CheckName(w.Search); err != nil {
+	if err := checkName(w.Search); err != nil {
 		return err
 	}
 	if w.times == (times{}) {

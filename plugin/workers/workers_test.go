@@ -540,7 +540,7 @@ func TestLostServer(t *testing.T) {
 	require.NoError(t, err)
 	go ns.Start()
 	require.True(t, ns.ReadyForConnections(10*time.Second))
-	there := Server{URL: ns.ClientURL(), Patience: 500 * time.Millisecond}
+	there := Server{URL: ns.ClientURL(), patience: 500 * time.Millisecond}
 	said := &words{}
 	c := coordinate(t, there, said)
 	worker := make(chan error, 1)
@@ -593,7 +593,7 @@ func TestServerForgets(t *testing.T) {
 		return ns
 	}
 	ns := start(server.RANDOM_PORT)
-	there := Server{URL: ns.ClientURL(), Patience: 20 * time.Second}
+	there := Server{URL: ns.ClientURL(), patience: 20 * time.Second}
 	port := ns.Addr().(*net.TCPAddr).Port
 	said := &words{}
 	c := coordinate(t, there, said)
