@@ -37,7 +37,8 @@ func (b Books) choices() [][]evals.Text {
 }
 
 // TextsFor returns texts, or bundled ones where texts is empty, such that they hold so many windows
-// of length tokens, shared evenly. Where the bundled ones are too short it is an error of errBundled.
+// of length tokens, shared evenly. Where the bundled ones are too short it is an error of
+// errBundled.
 func TextsFor(
 	e evals.Engine, texts []evals.Text, bundled Books, length, windows int,
 ) ([]evals.Text, error) {
