@@ -144,28 +144,22 @@ func prepare(f *gguf.File, c *hf.Checkpoint, l *ropescale.Ladder, opts Options) 
 	var o *gguf.Own
 	if c != nil {
 		mend(c, e, arch)
-		o, err = sayOwn(c, e)
-	} else {
-		o, err = gguf.ReadOwn(e.View())
-	}
-	if err != nil {
-		return nil, err
-	}
-	if c != nil {
+		if o, err = sayOwn(c, e); err != nil {
+			return nil, err
+		}
 		if l == nil {
 			l = c.Carried()
 		}
 		if l == nil {
-			return &job{f: f, e: e, report: Report{
-				Changes: e.Changes(),
-				Stock:   gguf.StockView(e.View(), o, nil),
-			}}, nil
+			stock := gguf.StockView(e.View(), o, nil)
+			return &job{f: f, e: e, report: Report{Changes: e.Changes(), Stock: stock}}, nil
 		}
 		override(c, o)
+	} else if o, err = gguf.ReadOwn(e.View()); err != nil {
+		return nil, err
 	}
 	if old != nil {
-		// Row 0 is written down; where the file does not say what it was like, so is all that is
-		// known of it.
+		// Row 0 is written down; where the file does not say what it was like, no more is known.
 		o.Base = *old.Base
 		if !known {
 			o.Context, o.Rope.OriginalContextLength, o.Long = old.OriginalContextLength,
@@ -183,40 +177,48 @@ func prepare(f *gguf.File, c *hf.Checkpoint, l *ropescale.Ladder, opts Options) 
 	if err != nil {
 		return nil, err
 	}
-
-	before := e.Clone()
-	last := m.Rungs[len(m.Rungs)-1]
-	e.Set(arch+".context_length", uint32(last.Length))
-	if row > 0 {
-		e.PutStock(o, m.Rungs[row-1])
-	}
-	if key := arch + ".rope.scaling.original_context_length"; !gguf.KeepsOriginal(e.View(), o,
-		row > 0, key) {
-		e.Set(key, uint32(m.OriginalContextLength))
-	}
-	if err := e.PutLadder(arch, m); err != nil {
-		return nil, err
-	}
-	switch opts.Crossing {
-	case "":
-	case "recompute", "rerotate":
-		e.Set(gguf.LadderKey(arch, "crossing"), opts.Crossing)
-	default:
-		return nil, fmt.Errorf("crossing is %q, want recompute or rerotate", opts.Crossing)
-	}
-	if known {
-		if err := e.Record(before, arch); err != nil {
-			return nil, err
-		}
-	}
 	if !known {
 		notes = append(notes,
 			"the file does not say what it was like before its ladder, so it cannot be stripped")
 	}
-	o.Context = last.Length
+	if err := put(e, o, m, row, known, opts.Crossing); err != nil {
+		return nil, err
+	}
 	j := &job{f: f, e: e, report: Report{Ladder: m, Changes: e.Changes(), Notes: notes}}
 	j.report.Stock = gguf.StockView(e.View(), o, m)
 	return j, nil
+}
+
+// put writes ladder m over the model's own RoPE o into e. row is the rung that an unpatched host
+// gets, 0 for none. record says that the file then says what it was like before.
+func put(e *gguf.Edit, o *gguf.Own, m *ropescale.Ladder, row int, record bool,
+	crossing string,
+) error {
+	before := e.Clone()
+	last := m.Rungs[len(m.Rungs)-1]
+	e.Set(o.Arch+".context_length", uint32(last.Length))
+	if row > 0 {
+		e.PutStock(o, m.Rungs[row-1])
+	}
+	key := o.Arch + ".rope.scaling.original_context_length"
+	if !gguf.KeepsOriginal(e.View(), o, row > 0, key) {
+		e.Set(key, uint32(m.OriginalContextLength))
+	}
+	if err := e.PutLadder(o.Arch, m); err != nil {
+		return err
+	}
+	switch crossing {
+	case "":
+	case "recompute", "rerotate":
+		e.Set(gguf.LadderKey(o.Arch, "crossing"), crossing)
+	default:
+		return fmt.Errorf("crossing is %q, want recompute or rerotate", crossing)
+	}
+	o.Context = last.Length
+	if record {
+		return e.Record(before, o.Arch)
+	}
+	return nil
 }
 
 // isGGUFName says that an output of this name is a GGUF file, whatever the input.

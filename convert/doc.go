@@ -3,9 +3,9 @@
 // A model is a GGUF file (version 2 or 3, either byte order, one file or split into parts) or a
 // Hugging Face checkpoint, a folder. Three packages share the work, and imports run one way:
 //
-//	convert        Convert, Strip, Inspect; MODEL; the Ollama store; the way from a folder to a GGUF
-//	convert/hf     a checkpoint folder: its RoPE, a ladder in its config.json, the host's converter
-//	convert/gguf   a GGUF file: reading, changing and writing it; a ladder and a model's RoPE in it
+//	convert        Convert, Strip, Inspect; MODEL; the Ollama store; from folder to GGUF
+//	convert/hf     a checkpoint folder: its RoPE, a ladder in config.json, the host's converter
+//	convert/gguf   a GGUF file: reading, changing, writing it; a ladder and RoPE in it
 //
 // A conversion changes a few keys and adds at most two small tensors. All else comes out as it went
 // in, bit for bit: keys of other programs, types that this package does not know, quantised blocks,

@@ -145,6 +145,8 @@ func (e *Edit) PutLadder(arch string, l *ropescale.Ladder) error {
 			return fmt.Errorf("ladder: source: %w", err)
 		}
 		e.Set(key("source"), string(b))
+	} else {
+		e.Remove(key("source")) // of rows that these replace
 	}
 	return nil
 }
