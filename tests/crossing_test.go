@@ -96,6 +96,49 @@ func TestRerotate(t *testing.T) {
 	}
 }
 
+// A crossing whose rotation fails leaves the sequence on its old rung and without keys, since they
+// may be on either; other sequences and what follows are as if it had not been tried.
+func TestRerotateFails(t *testing.T) {
+	path := writeDefault(t, nil)
+	m := defaultLlama(t)
+	l := rungLadder(t, m.Rope)
+	s := open(t, path, session.Options{Context: 128, Sequences: 2})
+	require.NoError(t, s.SetLadder(l))
+	tokens, others := someTokens(100, s.Vocab(), 1), someTokens(60, s.Vocab(), 2)
+	prefill(t, s, 0, 0, tokens, 64)
+	want := prefill(t, s, 0, 1, tokens, 64)
+	prefill(t, s, 1, 1, others, 64)
+	before, err := s.Keys(1)
+	require.NoError(t, err)
+
+	s.Abort(true)
+	require.Error(t, s.SetRung(0, 2))
+	s.Abort(false)
+	require.Equal(t, 1, s.Rung(0), "the old rung")
+	_, err = s.Keys(0)
+	require.ErrorContains(t, err, "no keys")
+	after, err := s.Keys(1)
+	require.NoError(t, err)
+	assert.Equal(t, before, after, "another sequence")
+
+	got, err := s.Prefill(tokens, 0, 0, 64)
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
+	require.NoError(t, s.SetRung(0, 2))
+	freshKeys(t, m, l, s, 0, 2, tokens, "f32", 1)
+
+	// a shift that is due and fails is not lost: nothing is changed
+	require.NoError(t, s.Shift(0, 4, 30, len(tokens)))
+	s.Abort(true)
+	require.Error(t, s.SetRung(0, 1))
+	s.Abort(false)
+	require.Equal(t, 2, s.Rung(0))
+	tokens = append(tokens[:4:4], tokens[34:]...)
+	freshKeys(t, m, l, s, 0, 2, tokens, "f32", 2)
+	require.NoError(t, s.SetRung(0, 1))
+	freshKeys(t, m, l, s, 0, 1, tokens, "f32", 3)
+}
+
 // After a crossing under recompute, logits are those of a plain run on the new rung, while other
 // sequences continue in the same batches; so are those of a reused prefix.
 func TestRecompute(t *testing.T) {
@@ -320,7 +363,7 @@ func TestRungsAgree(t *testing.T) {
 		assert.Zero(
 			t,
 			testing.AllocsPerRun(100,
-				func() { r.Choose(300, 40, 2048); r.Grow(1, 301); r.Row(1, 30) }),
+				func() { r.Choose(300, 40, 2048, false); r.Grow(1, 301); r.Row(1, 30) }),
 		)
 	}
 }

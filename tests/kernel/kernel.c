@@ -1,8 +1,11 @@
 #include "kernel.h"
 
 #include <stdlib.h>
+#include <string.h>
 #ifndef _WIN32
 #include <dlfcn.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 int kernel_open(const char * path, ggml_backend_dev_t * devs, int n) {
@@ -44,7 +47,7 @@ static struct ggml_tensor * kernel_src(struct ggml_context * ctx, struct ggml_te
     }
 }
 
-static struct ggml_tensor * kernel_op(struct ggml_context * ctx, const kernel_params * p, struct ggml_tensor * a, struct ggml_tensor * b, struct ggml_tensor * c) {
+static struct ggml_tensor * kernel_plain_op(struct ggml_context * ctx, const kernel_params * p, struct ggml_tensor * a, struct ggml_tensor * b, struct ggml_tensor * c) {
     int sections[GGML_MROPE_SECTIONS];
     for (int i = 0; i < GGML_MROPE_SECTIONS; ++i) {
         sections[i] = p->sections[i];
@@ -59,6 +62,60 @@ static struct ggml_tensor * kernel_op(struct ggml_context * ctx, const kernel_pa
         int, int, int, float, float, float, float, float, float) =
         p->back ? ggml_rope_ext_back : p->in_place ? ggml_rope_ext_inplace : ggml_rope_ext;
     return f(ctx, a, b, c, p->n_dims, p->mode, p->n_ctx_orig, p->freq_base, p->freq_scale, p->ext_factor, p->attn_factor, p->beta_fast, p->beta_slow);
+}
+
+static struct ggml_tensor * kernel_op(struct ggml_context * ctx, const kernel_params * p, struct ggml_tensor * a, struct ggml_tensor * b, struct ggml_tensor * c) {
+    if (!p->rows) {
+        return kernel_plain_op(ctx, p, a, b, c);
+    }
+    struct ggml_tensor * pos = ggml_view_1d(ctx, b, p->n_pos - p->n_tokens, 0);
+    struct ggml_tensor * op  = kernel_plain_op(ctx, p, a, pos, NULL);
+    kernel_add_rows(op, b, c);
+    return op;
+}
+
+// moves a tensor of a CPU to the end of a page behind which nothing can be read
+static void kernel_guard(kernel_graph * g, struct ggml_tensor * t) {
+#ifndef _WIN32
+    const size_t page = sysconf(_SC_PAGESIZE);
+    const size_t size = (ggml_nbytes(t) + page - 1)/page*page;
+    g->n_guarded = size + page;
+    g->guarded   = mmap(NULL, g->n_guarded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    GGML_ASSERT(g->guarded != MAP_FAILED && mprotect(g->guarded + size, page, PROT_NONE) == 0);
+    t->data = g->guarded + size - ggml_nbytes(t);
+#endif
+}
+
+kernel_backward kernel_backward_of(kernel_params p) {
+    const size_t n_nodes = 64;
+    struct ggml_init_params params = { ggml_tensor_overhead()*4*n_nodes + ggml_graph_overhead_custom(n_nodes, true), NULL, true };
+    struct ggml_context * ctx = ggml_init(params);
+
+    struct ggml_tensor * a = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, p.head_dim, p.n_heads, p.n_tokens);
+    struct ggml_tensor * b = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, p.n_pos);
+    struct ggml_tensor * c = p.n_rows > 0 ? ggml_new_tensor_2d(ctx, GGML_TYPE_F32, p.n_cols, p.n_rows) : NULL;
+    ggml_set_param(a);
+    struct ggml_tensor * rope = kernel_op(ctx, &p, a, b, c);
+    struct ggml_tensor * loss = ggml_sum(ctx, rope);
+    ggml_set_loss(loss);
+
+    struct ggml_cgraph * graph = ggml_new_graph_custom(ctx, n_nodes, true);
+    ggml_build_forward_expand(graph, loss);
+    ggml_build_backward_expand(ctx, graph, NULL);
+
+    kernel_backward res = { 0 };
+    memcpy(res.params, rope->op_params, sizeof(res.params));
+    for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
+        const struct ggml_tensor * node = ggml_graph_node(graph, i);
+        if (node->op == GGML_OP_ROPE_BACK) {
+            res.found        = true;
+            res.same_pos     = node->src[1] == b;
+            res.same_factors = node->src[2] == c;
+            memcpy(res.back, node->op_params, sizeof(res.back));
+        }
+    }
+    ggml_free(ctx);
+    return res;
 }
 
 static void kernel_set(struct ggml_tensor * t, const float * x) {
@@ -83,7 +140,7 @@ static bool kernel_supports(ggml_backend_t backend, struct ggml_cgraph * graph) 
 }
 
 kernel_graph * kernel_new(ggml_backend_t backend, kernel_params p, const float * x, const int32_t * pos, const float * factors, const int64_t * cells) {
-    const size_t n_nodes = 5*p.n_ops + 8;
+    const size_t n_nodes = 6*p.n_ops + 8;
     struct ggml_init_params params = { ggml_tensor_overhead()*n_nodes + ggml_graph_overhead_custom(n_nodes, false), NULL, true };
     struct ggml_context * ctx = ggml_init(params);
 
@@ -138,6 +195,9 @@ kernel_graph * kernel_new(ggml_backend_t backend, kernel_params p, const float *
         ggml_backend_tensor_set(weight, &w, i*sizeof(w), sizeof(w));
     }
     ggml_backend_tensor_set(b, pos, 0, ggml_nbytes(b));
+    if (c && p.guard) {
+        kernel_guard(g, c);
+    }
     if (c) {
         ggml_backend_tensor_set(c, factors, 0, ggml_nbytes(c));
     }
@@ -178,6 +238,11 @@ bool kernel_fused(kernel_graph * g) {
 }
 
 void kernel_free(kernel_graph * g) {
+#ifndef _WIN32
+    if (g->guarded) {
+        munmap(g->guarded, g->n_guarded);
+    }
+#endif
     ggml_backend_buffer_free(g->buffer);
     ggml_free(g->ctx);
     free(g);

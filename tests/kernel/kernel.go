@@ -2,8 +2,8 @@
 // measured against an oracle.
 //
 // It is what ggml's test-backend-ops does for this op; the host's source does not ship that
-// program. The package uses nothing of the patches, so it builds against the unpatched host as
-// well.
+// program. With the tag stock the package uses nothing of the patches: it builds against the
+// unpatched host, and cases with rows end the program.
 package kernel
 
 /*
@@ -100,28 +100,7 @@ func (d *Device) NewGraph(c Case, x []float32) (*Graph, error) {
 		return nil, fmt.Errorf("kernel: %d values and %d positions for %v", len(x),
 			len(c.Positions), c)
 	}
-	p := C.kernel_params{
-		mode: C.int(c.Mode), f16: C.bool(c.F16), back: C.bool(c.Back), in_place: C.bool(c.InPlace),
-		view:   C.int(c.View),
-		n_dims: C.int(c.Dims), head_dim: C.int(c.HeadDim), n_heads: C.int(c.Heads),
-		n_tokens: C.int(c.Tokens),
-		n_batch:  C.int(c.Batch), n_pos: C.int(len(c.Positions)), n_cells: C.int(c.Cells()),
-		n_ops:     C.int(max(c.Ops, 1)),
-		cache_f16: C.bool(c.CacheF16), norm: C.bool(c.Norm),
-		freq_base: C.float(c.FreqBase), freq_scale: C.float(c.FreqScale),
-		ext_factor:  C.float(c.ExtFactor),
-		attn_factor: C.float(c.AttnFactor), beta_fast: 32, beta_slow: 1,
-		n_ctx_orig: C.int(c.Original),
-	}
-	for i, s := range c.Sections {
-		p.sections[i] = C.int(s)
-	}
-	var factors []float32
-	for _, row := range c.Factors {
-		factors = append(factors, row...)
-		p.n_cols = C.int(len(row))
-	}
-	p.n_rows = C.int(len(c.Factors))
+	p, factors := c.params()
 	cells := make([]int64, c.Tokens)
 	for t := range cells {
 		cells[t] = int64(c.Cell(t))
@@ -135,6 +114,54 @@ func (d *Device) NewGraph(c Case, x []float32) (*Graph, error) {
 		return nil, ErrUnsupported
 	}
 	return &Graph{c, g}, nil
+}
+
+// params is the case as C has it, and its factors row by row.
+func (c Case) params() (p C.kernel_params, factors []float32) {
+	p = C.kernel_params{
+		mode: C.int(c.Mode), f16: C.bool(c.F16), back: C.bool(c.Back), in_place: C.bool(c.InPlace),
+		view:   C.int(c.View),
+		n_dims: C.int(c.Dims), head_dim: C.int(c.HeadDim), n_heads: C.int(c.Heads),
+		n_tokens: C.int(c.Tokens),
+		n_batch:  C.int(c.Batch), n_pos: C.int(len(c.Positions)), n_cells: C.int(c.Cells()),
+		n_ops:     C.int(max(c.Ops, 1)),
+		cache_f16: C.bool(c.CacheF16), norm: C.bool(c.Norm), rows: C.bool(c.Rows),
+		guard:     C.bool(c.Guard),
+		freq_base: C.float(c.FreqBase), freq_scale: C.float(c.FreqScale),
+		ext_factor:  C.float(c.ExtFactor),
+		attn_factor: C.float(c.AttnFactor), beta_fast: 32, beta_slow: 1,
+		n_ctx_orig: C.int(c.Original),
+	}
+	for i, s := range c.Sections {
+		p.sections[i] = C.int(s)
+	}
+	for _, row := range c.Factors {
+		factors = append(factors, row...)
+		p.n_cols = C.int(len(row))
+	}
+	p.n_rows = C.int(len(c.Factors))
+	return p, factors
+}
+
+// Backward is the op that ggml's backward pass makes of a case's op.
+type Backward struct {
+	SamePositions, SameFactors bool      // it takes those of the op
+	Params, Back               [16]int32 // op_params of the op, and of the backward one
+}
+
+// BackwardOf is what ggml's backward pass makes of a case, which may have no tokens. Nothing is
+// computed. An error if it makes no RoPE of it.
+func BackwardOf(c Case) (b Backward, err error) {
+	p, _ := c.params()
+	r := C.kernel_backward_of(p)
+	if !r.found {
+		return b, fmt.Errorf("kernel: the backward pass has no RoPE: %v", c)
+	}
+	b.SamePositions, b.SameFactors = bool(r.same_pos), bool(r.same_factors)
+	for i := range b.Params {
+		b.Params[i], b.Back[i] = int32(r.params[i]), int32(r.back[i])
+	}
+	return b, nil
 }
 
 // Compute runs the graph n times.

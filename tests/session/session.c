@@ -96,6 +96,15 @@ void session_close(session * s) {
     free(s);
 }
 
+static bool session_aborts(void * data) {
+    (void) data;
+    return true;
+}
+
+void session_abort(session * s, bool abort) {
+    llama_set_abort_callback(s->ctx, abort ? session_aborts : NULL, NULL);
+}
+
 int session_vocab(const session * s) {
     return llama_vocab_n_tokens(llama_model_get_vocab(s->model));
 }

@@ -249,6 +249,9 @@ func (s *Session) Keys(seq int) (map[int][]float32, error) {
 	return keys, nil
 }
 
+// Abort makes every computation from now on fail before its first op, or no longer.
+func (s *Session) Abort(abort bool) { C.session_abort(s.c, C.bool(abort)) }
+
 // Copy gives sequence dst, which must be empty, the tokens of src. With a ladder, put dst on the
 // rung of src before.
 func (s *Session) Copy(src, dst int) { C.session_copy(s.c, C.int(src), C.int(dst)) }

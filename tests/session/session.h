@@ -30,6 +30,8 @@ void             session_start(void);
 session        * session_open(const char * path, int n_ctx, int n_batch, int n_seq, int n_threads, int n_gpu_layers, enum ggml_type type_k, bool flash, bool unified, session_extra extra);
 const char     * session_error(void); // of the last session_open, or the last error since
 void             session_close(session * s);
+// every computation from now on is aborted before its first op, or none
+void             session_abort(session * s, bool abort);
 int              session_vocab(const session * s);
 void             session_add(struct llama_batch * b, int token, int pos, int seq, int seq2, bool logits);
 int              session_decode(session * s, struct llama_batch b);

@@ -1,0 +1,48 @@
+package tests
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/tests/gosession"
+	"github.com/longrope/longrope/tests/reference"
+	"github.com/longrope/longrope/tests/session"
+)
+
+// Both engines refuse the lengths and start windows that ropescale.Ladder.Validate refuses.
+func TestLadderChecks(t *testing.T) {
+	path := withLadder(t, writeDefault(t, nil), 8*serverL)
+	const lengths, windows = "lengths", "start_windows"
+	for name, c := range map[string]struct {
+		key   string
+		value []uint32
+		want  string
+	}{
+		"row 0 of no length":       {lengths, []uint32{0, 2048}, "row 0: original context length 0"},
+		"row 0 of one token":       {lengths, []uint32{1, 2048}, "row 0: original context length 1"},
+		"row 0 of too many tokens": {lengths, []uint32{1 << 31, 2048}, "row 0: original context"},
+		"a rung of no length":      {lengths, []uint32{256, 0}, "row 1: lengths must be positive"},
+		"a rung of too many":       {lengths, []uint32{256, 1 << 31}, "row 1: lengths must be pos"},
+		"row 0 with a window":      {windows, []uint32{8, 16}, "row 0: original context length 256"},
+		"a window of all tokens":   {windows, []uint32{0, 2048}, "row 1: start window is 2048"},
+		"a window beyond":          {windows, []uint32{0, 1 << 31}, "row 1: start window is -2147"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := reference.ReadFile(path)
+			require.NoError(t, err)
+			f.Set("llama.rope.longrope."+c.key, c.value)
+			bad := filepath.Join(t.TempDir(), "bad.gguf")
+			require.NoError(t, f.WriteFile(bad))
+			_, err = convert.Inspect(bad)
+			require.Error(t, err, "what this project reads")
+			_, err = gosession.Open(bad, session.Options{})
+			assert.ErrorContains(t, err, c.want, "the Go engine")
+			_, err = session.Open(bad, session.Options{})
+			assert.ErrorContains(t, err, c.want, "the llama.cpp engine")
+		})
+	}
+}
