@@ -58,7 +58,8 @@ func TestCUDAGraphs(t *testing.T) {
 			if err != nil {
 				strict.Skipf(t, "no host (%v): run make host first", err)
 			}
-			found := regexp.MustCompile(`(?ms)^`+from+`\b.*?\n\};?\n`).FindAllString(string(text), -1)
+			whole := regexp.MustCompile(`(?ms)^` + from + `\b.*?\n\};?\n`)
+			found := whole.FindAllString(string(text), -1)
 			require.Len(t, found, 1, "%s has one %s", file, from)
 			return found[0]
 		}

@@ -27,8 +27,8 @@
 //	                      TestStateOfStockHost, TestContextShiftAttentionFactor, BenchmarkCost,
 //	                      TestCUDAKernelsAsStock: the unpatched host
 //	build/bin/ollama      TestServer, TestServerGo, TestSee, TestEvalFindsGPU, TestReadme
-//	a C++ compiler, make  TestCUDAShim, TestFusedRope, TestOffload, TestMetalShim, and the devices
-//	                      CUDASHIM and METALSHIM of TestConformance
+//	a C++ compiler, make  TestCUDAShim, TestCUDAGraphs, TestFusedRope, TestOffload, TestMetalShim,
+//	                      and the shims' devices in TestConformance
 //	make vulkan           TestVulkan, TestOffloadVulkan, the device Vulkan of TestConformance:
 //	                      the backend, and lavapipe where there is no GPU
 //	make nvcc             TestCUDACompiles, TestCUDAKernelsAsStock

@@ -155,109 +155,122 @@ func TestGoRefuses(t *testing.T) {
 func TestGoRungs(t *testing.T) {
 	path := writeDefault(t, nil)
 	l := rungLadder(t, defaultLlama(t).Rope)
-	const n, from = 72, 40
-	rungs := []int{2, 0, 1, 2}
-	s := openGo(t, path, session.Options{Context: 128, Sequences: len(rungs) + 1})
+	const from = 40
+	g := goRungs{n: 72, rungs: []int{2, 0, 1, 2}}
+	g.s = openGo(t, path, session.Options{Context: 128, Sequences: len(g.rungs) + 1})
+	s, first := g.s, g.rungs[0]
 	require.NoError(t, s.SetLadder(l))
-	tokens := func(seq int) []int { return someTokens(n, s.Vocab(), uint64(seq)) }
-	same := func(t *testing.T, want, got [][]float32) {
-		t.Helper()
-		d := compare(t, want, got)
-		t.Log(d)
-		assert.LessOrEqual(t, d.worst, sameSums*d.largest)
+	for seq, rung := range g.rungs {
+		g.alone = append(g.alone, g.run(t, rung, seq, 512))
 	}
-
-	alone := make([][][]float32, len(rungs))
-	run := func(t *testing.T, rung, seq, chunk int) [][]float32 {
-		t.Helper()
-		s.Clear()
-		s.SetRung(0, rung)
-		logits, err := s.Prefill(tokens(seq), 0, 0, chunk)
-		require.NoError(t, err)
-		return logits
-	}
-	for seq, rung := range rungs {
-		alone[seq] = run(t, rung, seq, 512)
-	}
-	d := compare(t, alone[0], run(t, 1, 0, 512))
+	d := compare(t, g.alone[0], g.run(t, 1, 0, 512))
 	require.Greater(t, d.worst, 100*sameSums*d.largest, "rungs 1 and 2 give the same")
 
 	for _, chunk := range []int{1, 7, 32} {
 		t.Run(fmt.Sprintf("chunks of %d", chunk),
-			func(t *testing.T) { same(t, alone[0], run(t, rungs[0], 0, chunk)) })
+			func(t *testing.T) { g.same(t, g.alone[0], g.run(t, first, 0, chunk)) })
 	}
-
-	t.Run("mixed", func(t *testing.T) {
-		s.Clear()
-		got := make([][][]float32, len(rungs))
-		for seq, rung := range rungs {
-			s.SetRung(seq, rung)
-		}
-		rng := rand.New(rand.NewPCG(1, 1))
-		for {
-			var batch []session.Token
-			for seq := range rungs {
-				at := len(got[seq])
-				for p := at; p < min(n, at+1+rng.IntN(20)); p++ {
-					batch = append(batch,
-						session.Token{ID: tokens(seq)[p], Pos: p, Seq: seq, Logits: true})
-				}
-			}
-			if len(batch) == 0 {
-				break
-			}
-			require.NoError(t, s.Decode(batch...))
-			for i, b := range batch {
-				got[b.Seq] = append(got[b.Seq], s.Logits(i))
-			}
-		}
-		for seq := range rungs {
-			same(t, alone[seq], got[seq])
-		}
-	})
-
+	t.Run("mixed", g.mixed)
 	t.Run("reused prefix", func(t *testing.T) {
-		run(t, rungs[0], 0, 512)
+		g.run(t, first, 0, 512)
 		require.NoError(t, s.Remove(0, from))
-		again, err := s.Prefill(tokens(0)[from:], 0, from, 16)
+		again, err := s.Prefill(g.tokens(0)[from:], 0, from, 16)
 		require.NoError(t, err)
-		same(t, alone[0][from:], again)
+		g.same(t, g.alone[0][from:], again)
 	})
-
-	t.Run("recompute", func(t *testing.T) {
-		// a crossing: all again on the new rung, while another sequence continues
-		run(t, 1, 0, 512)
-		const other = 1
-		s.SetRung(other, 0)
-		_, err := s.Prefill(tokens(1)[:from], other, 0, 512)
-		require.NoError(t, err)
-		require.NoError(t, s.Remove(0, 0))
-		s.SetRung(0, rungs[0])
-		var got [][]float32
-		for p := 0; p < n; p += 9 {
-			batch := []session.Token{
-				{ID: tokens(1)[p/9], Pos: from + p/9, Seq: other, Logits: true},
-			}
-			for q := p; q < min(p+9, n); q++ {
-				batch = append(batch, session.Token{ID: tokens(0)[q], Pos: q, Logits: true})
-			}
-			require.NoError(t, s.Decode(batch...))
-			for i := range batch[1:] {
-				got = append(got, s.Logits(i+1))
-			}
-		}
-		same(t, alone[0], got)
-	})
-
+	t.Run("recompute", func(t *testing.T) { g.recompute(t, from) })
 	t.Run("copied prefix", func(t *testing.T) {
-		run(t, rungs[0], 0, 512)
+		g.run(t, first, 0, 512)
 		const copied = 4
 		s.Copy(0, copied, from)
-		again, err := s.Prefill(tokens(0)[from:], copied, from, 16)
+		again, err := s.Prefill(g.tokens(0)[from:], copied, from, 16)
 		require.NoError(t, err)
-		same(t, alone[0][from:], again)
+		g.same(t, g.alone[0][from:], again)
 		assert.Error(t, s.Rerotate(copied, 1), "keys that another sequence shares were re-rotated")
 	})
+}
+
+// goRungs are sequences of n tokens on rungs, and the logits that each has alone.
+type goRungs struct {
+	s     *gosession.Session
+	n     int
+	rungs []int
+	alone [][][]float32
+}
+
+func (g *goRungs) tokens(seq int) []int { return someTokens(g.n, g.s.Vocab(), uint64(seq)) }
+
+func (g *goRungs) same(t *testing.T, want, got [][]float32) {
+	t.Helper()
+	d := compare(t, want, got)
+	t.Log(d)
+	assert.LessOrEqual(t, d.worst, sameSums*d.largest)
+}
+
+// run computes a sequence by itself.
+func (g *goRungs) run(t *testing.T, rung, seq, chunk int) [][]float32 {
+	t.Helper()
+	g.s.Clear()
+	g.s.SetRung(0, rung)
+	logits, err := g.s.Prefill(g.tokens(seq), 0, 0, chunk)
+	require.NoError(t, err)
+	return logits
+}
+
+// mixed computes all sequences in batches that have parts of each.
+func (g *goRungs) mixed(t *testing.T) {
+	g.s.Clear()
+	got := make([][][]float32, len(g.rungs))
+	for seq, rung := range g.rungs {
+		g.s.SetRung(seq, rung)
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	for {
+		var batch []session.Token
+		for seq := range g.rungs {
+			at := len(got[seq])
+			for p := at; p < min(g.n, at+1+rng.IntN(20)); p++ {
+				batch = append(batch,
+					session.Token{ID: g.tokens(seq)[p], Pos: p, Seq: seq, Logits: true})
+			}
+		}
+		if len(batch) == 0 {
+			break
+		}
+		require.NoError(t, g.s.Decode(batch...))
+		for i, b := range batch {
+			got[b.Seq] = append(got[b.Seq], g.s.Logits(i))
+		}
+	}
+	for seq := range g.rungs {
+		g.same(t, g.alone[seq], got[seq])
+	}
+}
+
+// recompute is a crossing: all again on the new rung, while another sequence, which has some
+// tokens, continues.
+func (g *goRungs) recompute(t *testing.T, have int) {
+	g.run(t, 1, 0, 512)
+	const other = 1
+	g.s.SetRung(other, 0)
+	_, err := g.s.Prefill(g.tokens(1)[:have], other, 0, 512)
+	require.NoError(t, err)
+	require.NoError(t, g.s.Remove(0, 0))
+	g.s.SetRung(0, g.rungs[0])
+	var got [][]float32
+	for p := 0; p < g.n; p += 9 {
+		batch := []session.Token{
+			{ID: g.tokens(1)[p/9], Pos: have + p/9, Seq: other, Logits: true},
+		}
+		for q := p; q < min(p+9, g.n); q++ {
+			batch = append(batch, session.Token{ID: g.tokens(0)[q], Pos: q, Logits: true})
+		}
+		require.NoError(t, g.s.Decode(batch...))
+		for i := range batch[1:] {
+			got = append(got, g.s.Logits(i+1))
+		}
+	}
+	g.same(t, g.alone[0], got)
 }
 
 // After context shifts, and after its sequence went to other rungs and back, a cached key of layer

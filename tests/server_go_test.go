@@ -22,6 +22,7 @@ func TestServerGo(t *testing.T) {
 	t.Run("version", h.testVersion)
 	t.Run("misfit", h.testMisfit)
 	t.Run("parallel", h.testParallel)
+	t.Run("bad requests", h.testBadRequests)
 	t.Run("policies", h.testPolicies)
 	t.Run("caching", h.testCaching)
 	t.Run("fork", h.testFork)

@@ -275,6 +275,7 @@ func TestServer(t *testing.T) {
 	t.Run("one name", h.testOneName)
 	t.Run("bad input", h.testBadInput)
 	t.Run("parallel", h.testParallel)
+	t.Run("bad requests", h.testBadRequests)
 	t.Run("policies", h.testPolicies)
 	t.Run("caching", h.testCaching)
 	t.Run("fork", h.testFork)

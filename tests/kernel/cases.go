@@ -59,7 +59,8 @@ type Case struct {
 	Cache, CacheF16 bool
 	// Norm has what is rotated normed before (see Normed), as some models do with queries and keys.
 	Norm bool
-	// Guard has the factors end where memory ends, so that a read beyond them is a fault. CPUs only.
+	// Guard has the factors end where memory ends, so that a read beyond them is a fault. Of CPUs
+	// only.
 	Guard bool
 	// Ops is how often the graph has the op, for timing; 0 is once.
 	Ops int
