@@ -188,8 +188,10 @@ func tryHunks(p *Patch, f *gitdiff.File, old []byte) []Failure {
 		fail := func(line int, format string, args ...any) {
 			failures = append(
 				failures,
-				Failure{Patch: p.Name, PatchLine: p.lines[frag], File: target(f),
-					Hunk: i + 1, Line: line, Reason: fmt.Sprintf(format, args...)},
+				Failure{
+					Patch: p.Name, PatchLine: p.lines[frag], File: target(f),
+					Hunk: i + 1, Line: line, Reason: fmt.Sprintf(format, args...),
+				},
 			)
 		}
 		if err := frag.Validate(); err != nil {

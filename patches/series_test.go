@@ -95,7 +95,8 @@ func outcome(folder string) string {
 func TestScenariosFail(t *testing.T) {
 	for _, folder := range []string{
 		"fuzzy", "moved", "missing-file", "missing-file-of-two", "made-twice", "deletes-another",
-		"deletes-less", "file-goes-on", "no-context", "all-that-fail"} {
+		"deletes-less", "file-goes-on", "no-context", "all-that-fail",
+	} {
 		changes, err := load(t, folder).Apply(os.DirFS("testdata/upstream"))
 		var ae *ApplyError
 		require.ErrorAs(t, err, &ae, folder)

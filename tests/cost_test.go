@@ -32,7 +32,8 @@ func BenchmarkCost(b *testing.B) {
 			laddered := withLadder(b, m.path, m.prefill+m.decode)
 			rates := map[string][]float64{}
 			sides := []struct{ name, host, model string }{
-				{"stock", "stock", m.path}, {"patched", "patched", m.path},
+				{"stock", "stock", m.path},
+				{"patched", "patched", m.path},
 				{"ladder", "patched", laddered},
 			}
 			for i := range b.N {

@@ -141,8 +141,10 @@ func TestOffload(t *testing.T) {
 			name            string
 			devices, layers int
 		}{
-			{"one device", 1, 99}, {"half on the CPU", 1, 3},
-			{"two devices", 2, 99}, {"two devices and the CPU", 2, 4},
+			{"one device", 1, 99},
+			{"half on the CPU", 1, 3},
+			{"two devices", 2, 99},
+			{"two devices and the CPU", 2, 4},
 		} {
 			t.Run(m.name+"/"+on.name, func(t *testing.T) {
 				got, counts := run(t, m.path, on.devices, on.layers, m.rung)

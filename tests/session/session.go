@@ -187,7 +187,8 @@ func (s *Session) Prefill(tokens []int, seq, pos, chunk int) ([][]float32, error
 func Prefill(s interface {
 	Decode(...Token) error
 	Logits(i int) []float32
-}, tokens []int, seq, pos, chunk int) ([][]float32, error) {
+}, tokens []int, seq, pos, chunk int,
+) ([][]float32, error) {
 	var logits [][]float32
 	for i := 0; i < len(tokens); i += chunk {
 		var batch []Token
