@@ -46,3 +46,27 @@ func TestLadderChecks(t *testing.T) {
 		})
 	}
 }
+
+// Nodes that take rows and nodes of local layers must add up to all RoPE of a graph: one that is
+// neither refuses the ladder, by name. Here it is of no layer that could be found. Nothing changes
+// then.
+func TestRefusedNode(t *testing.T) {
+	path := writeDefault(t, nil)
+	s := open(t, path, session.Options{})
+	tokens := someTokens(40, s.Vocab(), 1)
+	want, err := s.Prefill(tokens, 0, 0, 64)
+	require.NoError(t, err)
+
+	const weight = "blk.2.attn_k.weight"
+	require.NoError(t, s.Rename(weight, "weight"))
+	l := rungLadder(t, defaultLlama(t).Rope)
+	require.ErrorContains(t, s.SetLadder(l), "RoPE node Kcur-2 (layer -1) of architecture llama "+
+		"cannot take the factors of a ladder: no weight above it says which layer it is of")
+	s.Clear()
+	got, err := s.Prefill(tokens, 0, 0, 64)
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
+
+	require.NoError(t, s.Rename(weight, weight))
+	require.NoError(t, s.SetLadder(l))
+}

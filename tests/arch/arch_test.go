@@ -144,21 +144,6 @@ func (c *candidate) refuses(m *Model, pairs int, words string) {
 	}
 }
 
-// Nodes that take rows and nodes of local layers must add up to all RoPE of a graph: the first node
-// that is neither refuses the ladder, by name. The graph of plamo rotates whole heads, whatever the
-// file's number of dimensions.
-func TestRefusedNode(t *testing.T) {
-	c := &candidate{T: t, arch: "plamo", hint: Hints["plamo"], dir: t.TempDir()}
-	c.hint.KV = with(c.hint.KV, partial)
-	kv, tensors := c.hint.Start(c.arch)
-	m, err := Discover(kv, tensors, c.dir, c.tryOpen)
-	require.NoError(t, err)
-	c.plain = filepath.Join(c.dir, "plain.gguf")
-	require.NoError(t, m.Save(c.plain, true))
-	c.refuses(m, 4, `RoPE node Qcur-0 \(layer 0\) of architecture %s cannot take the factors of a `+
-		`ladder: it rotates 16 dimensions, a row has factors for 8`)
-}
-
 // check returns what became of it and what is worth knowing.
 func (c *candidate) check() (status, status2, notes string) {
 	kv, tensors := c.hint.Start(c.arch)

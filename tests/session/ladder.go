@@ -4,8 +4,12 @@ package session
 
 /*
 #cgo CPPFLAGS: -I${SRCDIR}/../../build/host/llama/llama.cpp/src
+#cgo CXXFLAGS: -std=c++17
+#include <stdlib.h>
 #include "llama-longrope.h"
 #include "session.h"
+
+bool session_rename(session * s, const char * from, const char * to);
 */
 import "C"
 
@@ -41,6 +45,18 @@ func (s *Session) SetLadder(l *ropescale.Ladder) error {
 
 func (s *Session) refused() error {
 	return fmt.Errorf("session: %s", C.GoString(C.llama_longrope_error(s.c.ctx)))
+}
+
+// Rename gives a tensor of the model another name, which graphs that are built later see. The
+// tensor is the one that the file has under a name.
+func (s *Session) Rename(from, to string) error {
+	f, t := C.CString(from), C.CString(to)
+	defer C.free(unsafe.Pointer(f))
+	defer C.free(unsafe.Pointer(t))
+	if !C.session_rename(s.c, f, t) {
+		return fmt.Errorf("session: the model has no tensor %s", from)
+	}
+	return nil
 }
 
 // SetRung puts a sequence on a rung; cached keys that it has are rotated to it. That can fail, with
