@@ -363,7 +363,7 @@ func TestRungsAgree(t *testing.T) {
 		assert.Zero(
 			t,
 			testing.AllocsPerRun(100,
-				func() { r.Choose(300, 40, 2048, false); r.Grow(1, 301); r.Row(1, 30) }),
+				func() { r.RungFor(340); r.Grow(1, 301); r.Row(1, 30) }),
 		)
 	}
 }
