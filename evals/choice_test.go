@@ -225,3 +225,20 @@ func TestChoiceLength(t *testing.T) {
 	_, err = Always(m.Ladder, 512)
 	assert.ErrorContains(t, err, "start window")
 }
+
+// A method without a ladder runs with the model's own, of which a length asks for a rung.
+func TestChoiceTakesTheCarriedLadder(t *testing.T) {
+	e := tasktest.New(tasktest.Bytes{})
+	j := &ChoiceOptions{Benchmark: "arc_easy", Questions: bigramQuestions}
+	var lengths []int
+	c, err := Compare(context.Background(), e, []Method{{Name: "stock"}, {Name: "longrope"}},
+		CompareOptions{
+			Jobs: []Job{j}, Lengths: []int{0, 512}, Carried: tasktest.LadderTo(1024),
+			Progress: func(int, int, string) { lengths = append(lengths, e.Ladder.Rungs[0].Length) },
+		})
+	require.NoError(t, err)
+	assert.Equal(t, []int{0, 0, 512}, []int{c.Rows[0].Length, c.Rows[1].Length, c.Rows[2].Length},
+		"stock is the same at every length")
+	assert.Contains(t, lengths, 1024, "the ladder as it is")
+	assert.Equal(t, 64, lengths[len(lengths)-1], "its rung for 512 tokens, for every length")
+}

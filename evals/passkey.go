@@ -17,13 +17,14 @@ import (
 )
 
 var passkeyTask = addTask(Task{
-	Name:    "passkey",
-	Version: 1,
-	Help:    "whether a key hidden in a long prompt is found, by depth and length",
-	All:     2,
-	New:     func() Job { return &PasskeyOptions{} },
-	Result:  func() Result { return &PasskeyResult{} },
-	Columns: []string{"passkey", "passkey_low", "passkey_high", "passkey_nll"},
+	Variants: templateFlags(),
+	Name:     "passkey",
+	Version:  1,
+	Help:     "whether a key hidden in a long prompt is found, by depth and length",
+	All:      2,
+	New:      func() Job { return &PasskeyOptions{} },
+	Result:   func() Result { return &PasskeyResult{} },
+	Columns:  []string{"passkey", "passkey_low", "passkey_high", "passkey_nll"},
 	Table: []Cell{
 		{"passkey", func(r Row) string { return percent(r.Figure("passkey"), " %") }},
 		{"95 %", func(r Row) string {
@@ -43,6 +44,14 @@ var passkeyTask = addTask(Task{
 			(*PasskeyResult).trials),
 	},
 })
+
+// templateFlags are --template with each of Templates.
+func templateFlags() (flags [][]string) {
+	for _, name := range templateNames() {
+		flags = append(flags, []string{"--template", name})
+	}
+	return flags
+}
 
 // percent writes a share with a unit, "" for none.
 func percent(share *float64, unit string) string {

@@ -42,6 +42,8 @@ type Task struct {
 	Table []Cell
 	// Sheets are CSV files. The first has no name and holds the task's rows; one is "trials".
 	Sheets []Sheet
+	// Variants are flags of settings whose prompts differ from the default ones, for tests.
+	Variants [][]string
 	// Example are the smallest files that the task runs on, for tests; nil where it needs none.
 	Example []ExampleFile
 }

@@ -237,11 +237,13 @@ func results(t *testing.T, task evals.Task) {
 var placeholder = regexp.MustCompile(`\{[A-Za-z_]+\}|%!|%[sdvq]|<nil>`)
 
 func prompts(t *testing.T, task evals.Task) {
-	e := New(Bytes{BOS: true})
-	e.Keep = true
-	compare(t, task, e)
-	require.NotEmpty(t, e.Texts)
-	for _, text := range e.Texts {
-		require.Empty(t, placeholder.FindString(text), "in %q", text)
+	for _, args := range append([][]string{nil}, task.Variants...) {
+		e := New(Bytes{BOS: true})
+		e.Keep = true
+		compare(t, task, e, args...)
+		require.NotEmpty(t, e.Texts)
+		for _, text := range e.Texts {
+			require.Empty(t, placeholder.FindString(text), "%v: in %q", args, text)
+		}
 	}
 }
