@@ -35,6 +35,7 @@ type heldOut struct {
 	length  int
 	windows [][]int
 	live    []int // places in windows of those that are used while the search runs
+	first   int   // candidates that are always measured: the methods, and one that is better
 	allowed int   // tokens
 	spent   int   // tokens, in all runs
 	losses  Losses
@@ -69,10 +70,10 @@ const heldOutVersion = 2
 // happens before the search: what is wrong with a text is better known before the hours than after
 // them.
 func newHeldOut(
-	e evals.Engine, o *Options, ev Events, target, windows, budget int,
+	e evals.Engine, o *Options, ev Events, g *goal, windows, budget int,
 ) (*heldOut, error) {
-	seeds := len(ropescale.MethodNames(ropescale.Seed))
-	affordable := int(heldOutShare*float64(budget)) / ((seeds + 1) * target)
+	target, first := g.target, len(g.methods(o.Algorithm))+1
+	affordable := int(heldOutShare*float64(budget)) / (first * target)
 	windows = min(windows, max(heldOutWindows, affordable))
 	windows = max(windows, len(o.HeldOut)) // of each text that was given, one at least
 	texts, err := TextsFor(e, o.HeldOut, TestBooks, target, windows)
@@ -84,7 +85,9 @@ func newHeldOut(
 	if err != nil {
 		return nil, err
 	}
-	h := &heldOut{texts: texts[:min(len(texts), windows)], length: target, losses: Losses{}}
+	h := &heldOut{
+		texts: texts[:min(len(texts), windows)], length: target, first: first, losses: Losses{},
+	}
 	if h.windows, err = evals.SampleWindows(e, h.texts, target, windows); err != nil {
 		return nil, o.Called.Wrong("HeldOut", ": %w", err)
 	}
@@ -251,8 +254,7 @@ func (h *heldOut) may() bool {
 	if h == nil {
 		return false
 	}
-	seeds := len(ropescale.MethodNames(ropescale.Seed))
-	return len(h.losses) < seeds+1 || h.spent+len(h.live)*h.length <= h.allowed
+	return len(h.losses) < h.first || h.spent+len(h.live)*h.length <= h.allowed
 }
 
 // perplexity is a candidate's on the windows that are used while the search runs, or on all.

@@ -66,6 +66,7 @@ func heldOutTest(t *testing.T, journal, text string) *heldOut {
 	}
 	h := &heldOut{
 		ids: []string{text}, length: 8, windows: [][]int{{1, 2}, {3, 4}}, losses: Losses{},
+		first: 4,
 	}
 	require.NoError(t, h.open(journal, known, 1600))
 	return h

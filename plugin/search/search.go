@@ -83,7 +83,7 @@ func (s *ladderSearch) prepare() error {
 		return err
 	}
 	for _, r := range s.rungs {
-		r.held, err = newHeldOut(s.engine, s.o, s.events, r.goal.target, r.windows, r.foreseen)
+		r.held, err = newHeldOut(s.engine, s.o, s.events, &r.goal, r.windows, r.foreseen)
 		if err != nil {
 			return err
 		}
