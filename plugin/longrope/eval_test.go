@@ -102,7 +102,7 @@ func TestTaskFlags(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.of(tasks, fl)
 	require.EqualError(t, err,
-		"--limit is for benchmarks; perplexity has --stride, --text, --windows")
+		"--limit is for benchmarks; perplexity has --documents, --stride, --text, --windows")
 	tasks, err = tasksNamed(allTasks)
 	require.NoError(t, err)
 	require.Len(t, tasks, 2)
