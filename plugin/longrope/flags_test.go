@@ -12,10 +12,11 @@ import (
 	"github.com/longrope/longrope/plugin/search"
 )
 
-// TestNames: what errors of a search or an extension call an option is a flag of the command, and no
-// option that a flag sets lacks a name.
+// TestNames: the names of options in the errors of a search or an extension are flags of the
+// command, and no option that a flag sets lacks a name.
 func TestNames(t *testing.T) {
 	options := reflect.TypeFor[search.Options]()
+	extension := reflect.TypeFor[extend.Options]()
 	training := reflect.TypeFor[extend.Training]()
 	for _, c := range []struct {
 		command string
@@ -30,7 +31,7 @@ func TestNames(t *testing.T) {
 			"Model", "Info", "Called", "Now", "Starts", "Algorithm", "Keys", "Attention", "Knots",
 			"StartWindows", "Threads", "Batch", "Workers",
 		}},
-		{"extend", extendNames, []reflect.Type{reflect.TypeFor[extend.Options](), training}, []string{
+		{"extend", extendNames, []reflect.Type{extension, training}, []string{
 			"Model", "First", "Search", "Training", "Load", "Page", "Called", "Now", "Options",
 		}},
 	} {
