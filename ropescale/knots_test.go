@@ -67,6 +67,30 @@ func TestKnotsByTurns(t *testing.T) {
 	}
 }
 
+// Knots of Llama-2-7B: pairs 20.9 to 45 turn 32 to 1 times within 4,096 tokens.
+func TestWhereKnotsAre(t *testing.T) {
+	lo, hi := llama2.pairTurning(32), llama2.pairTurning(1)
+	assert.InDelta(t, 20.94, lo, 0.01)
+	assert.InDelta(t, 45.03, hi, 0.01)
+	third := (hi - lo) / 3
+	want := []float64{0, lo / 2, lo, lo + third, lo + 2*third, hi, (hi + 63) / 2, 63}
+	assert.InDeltaSlice(t, want, llama2.knots(8), 1e-9)
+}
+
+// A search that begins at another start forgets points that deviate from the one before.
+func TestModelIsOfOneStart(t *testing.T) {
+	sp, _, err := newSpace(Options{Rope: tiny, Target: 2048})
+	require.NoError(t, err)
+	s := newSampledSearch(sp).(*sampledSearch)
+	starts := sp.seeds()
+	s.begin(result{Rung: starts[0].Rung})
+	s.model.add([][]float64{make([]float64, 10)}, []float64{1})
+	s.begin(result{Rung: starts[0].Rung})
+	assert.Len(t, s.model.points, 1)
+	s.begin(result{Rung: starts[2].Rung})
+	assert.Empty(t, s.model.points)
+}
+
 // Every closed form, with its wavelengths rounded or not, and any other set is given back by encode
 // and decode where it is the start: to the four decimals that factors have.
 func TestEveryStartIsInTheSpace(t *testing.T) {
