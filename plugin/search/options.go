@@ -28,7 +28,7 @@ type Options struct {
 	Texts, HeldOut []evals.Text
 	// Starts are factors to begin from in addition to the methods that need no search.
 	Starts []Start
-	// Algorithm is one of ropescale.Algorithms; "" is "cma".
+	// Algorithm is as in ropescale.Options; "" is "cma".
 	Algorithm string
 	Seed      uint64
 	// Tokens is the budget in tokens over all rungs; 0 is the algorithm's own. It is a part of the
