@@ -251,7 +251,7 @@ func TestSearchFindsTheBest(t *testing.T) {
 	assert.Contains(t, f.ladder.Source.Texts[0], "(sha256:", "a text is recorded with its contents")
 }
 
-// A search that begins at what another found is told how good that is, and ends no worse.
+// A search that starts from the factors of another evaluates them, and ends no worse.
 func TestSearchBeginsAtAnother(t *testing.T) {
 	m := tinyModel(t)
 	dir := t.TempDir()

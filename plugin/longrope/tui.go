@@ -87,7 +87,7 @@ func (u *ui) print(text string) error {
 	return err
 }
 
-// progress shows that done of total is done. The first note goes on with the line; each other one
+// progress shows that done of total is done. The first note continues the line; each other one
 // gets a line of its own on a terminal. Empty notes are left out.
 func (u *ui) progress(started time.Time, label string, done, total float64, notes ...string) {
 	u.mu.Lock()

@@ -81,7 +81,7 @@ func TestGoals(t *testing.T) {
 				lengths = append(lengths, g.Length)
 			}
 			assert.Equal(t, []int{64, 256, 1024, 4096}, lengths)
-			assert.InDelta(t, 9, l.Rungs[2].Factors[7], 1e-9, "found anew")
+			assert.InDelta(t, 9, l.Rungs[2].Factors[7], 1e-9, "found again")
 			assert.Equal(t, base, l.Base)
 		})
 	}

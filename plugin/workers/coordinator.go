@@ -23,7 +23,7 @@ type Options struct {
 	Local *Local
 	// Engine is the coordinator's own: workers that compute other bits are pointed out.
 	Engine Engine
-	// Say tells the user something that happened. It may be called concurrently.
+	// Say shows the user a message. It may be called concurrently.
 	Say func(format string, args ...any)
 
 	times times // zero: defaultTimes
@@ -255,7 +255,7 @@ func (c *Coordinator) read(ctx context.Context) error {
 	return nil
 }
 
-// failed tells a lost server from other errors.
+// failed distinguishes a lost server from other errors.
 func (c *Coordinator) failed(what string, err error) error {
 	select {
 	case <-c.closed:
@@ -395,7 +395,7 @@ func (c *Coordinator) look() {
 }
 
 // Close ends the local workers and takes from the server what is there of the search. With
-// complete, workers elsewhere end too; without, they wait for the search to go on.
+// complete, workers elsewhere end too; without, they wait for the search to resume.
 func (c *Coordinator) Close(complete bool) {
 	if c.nc != nil && c.nc.IsConnected() && c.opts.Server != nil && c.queue != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

@@ -3,7 +3,7 @@
 //
 // # Who does what
 //
-// The coordinator is the search: it alone asks the study for trials, tells it the losses and writes
+// The coordinator is the search: it alone asks the study for trials, gives it the losses and writes
 // its journal. Workers have nothing but a model's file and compute readings. Between them are, on
 // the server, for a search named NAME:
 //

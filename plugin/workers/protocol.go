@@ -176,7 +176,7 @@ type welcome struct {
 	Refused string `json:"refused,omitempty"`
 }
 
-// control is what the coordinator tells all workers.
+// control is a message of the coordinator to all workers.
 type control struct {
 	// Cancel is the key of a job that needs no answer any more; "*" is every job.
 	Cancel string `json:"cancel,omitempty"`

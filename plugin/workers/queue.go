@@ -153,7 +153,7 @@ func (c *Coordinator) again(ctx context.Context) error {
 	return c.publish(ctx, jobs)
 }
 
-// takeBack empties the queue and tells the workers to stop, as well as that can be done now.
+// takeBack empties the queue and has the workers stop, as well as that can be done now.
 func (c *Coordinator) takeBack() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()

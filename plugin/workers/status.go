@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// note tells the user of a worker.
+// note shows the user news of a worker.
 func (c *Coordinator) note(what news, b beat) {
 	local := c.local != nil && c.local.has(b.ID)
 	switch {

@@ -102,7 +102,7 @@ func runs(t *testing.T, s Server) {
 }
 
 // TestTLS: both sides know each other by certificates; who has none, or trusts another authority,
-// is not let in and is told why.
+// is not let in and sees why.
 func TestTLS(t *testing.T) {
 	ours := newAuthority(t)
 	cert, key := ours.issue(t)

@@ -131,7 +131,7 @@ func (s *working) run(ctx context.Context) error {
 	}
 	for ctx.Err() == nil {
 		queue, err := s.js.Consumer(ctx, s.names.jobs(), consumer)
-		if err != nil { // the server is away, or has not got the queue again
+		if err != nil { // the server is away, or does not have the queue yet
 			if !sleep(ctx, time.Second) {
 				break
 			}
@@ -361,7 +361,7 @@ func (s *working) answer(ctx context.Context, key string, a answer, m jetstream.
 	}
 }
 
-// control hears what the coordinator tells everybody.
+// control receives the messages of the coordinator to all workers.
 func (s *working) control(m *nats.Msg) {
 	var t control
 	if err := json.Unmarshal(m.Data, &t); err != nil {

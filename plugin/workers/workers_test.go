@@ -374,7 +374,7 @@ func TestDuplicates(t *testing.T) {
 	assert.False(t, again, "stale jobs are not computed")
 }
 
-// TestRefusals: who cannot help is told so, on both sides.
+// TestRefusals: both sides show why a worker is refused.
 func TestRefusals(t *testing.T) {
 	server := cluster(t)
 	said := &words{}
@@ -572,7 +572,7 @@ func TestLostServer(t *testing.T) {
 	}
 }
 
-// TestServerForgets: a server that comes back without anything that it had is told all again.
+// TestServerForgets: a server that comes back without anything that it had gets all of it again.
 func TestServerForgets(t *testing.T) {
 	want := alone(t, newStudy(t, "", 6000))
 	start := func(port int) *server.Server {
