@@ -84,13 +84,13 @@ func (f Forked) Check() error {
 		return fmt.Errorf("nothing of %d forks is to be scored", len(f.Forks))
 	}
 	for i, fork := range f.Forks {
-		if fork.At < 1 || fork.At > len(f.Tokens) {
-			return fmt.Errorf("fork %d leaves a prefix of %d tokens after %d", i, len(f.Tokens),
-				fork.At)
-		}
-		if fork.From < 1 || fork.From >= len(fork.Tokens) {
-			return fmt.Errorf("fork %d is scored from token %d of %d", i, fork.From,
-				len(fork.Tokens))
+		switch {
+		case fork.At < 1 || fork.At > len(f.Tokens):
+			return fmt.Errorf("fork %d leaves a prefix of %d tokens after %d",
+				i, len(f.Tokens), fork.At)
+		case fork.From < 1 || fork.From >= len(fork.Tokens):
+			return fmt.Errorf("fork %d is scored from token %d of %d",
+				i, fork.From, len(fork.Tokens))
 		}
 	}
 	for _, spans := range f.Scored {
@@ -101,10 +101,10 @@ func (f Forked) Check() error {
 			if p.Fork < 0 || p.Fork >= len(f.Forks) {
 				return fmt.Errorf("there is no fork %d of %d to score", p.Fork, len(f.Forks))
 			}
-			fork := f.Forks[p.Fork]
-			if p.From < fork.From || p.To <= p.From || p.To > len(fork.Tokens) {
-				return fmt.Errorf("cannot score tokens %d to %d of fork %d, from %d of %d",
-					p.From, p.To, p.Fork, fork.From, len(fork.Tokens))
+			from, n := f.Forks[p.Fork].From, len(f.Forks[p.Fork].Tokens)
+			if p.From < from || p.To <= p.From || p.To > n {
+				return fmt.Errorf("cannot score tokens %d to %d of fork %d, from %d of %d", p.From,
+					p.To, p.Fork, from, n)
 			}
 		}
 	}
@@ -121,13 +121,10 @@ func (f Forked) Score(ctx context.Context, p Prefix, g ropescale.Rung) ([]float6
 	if err != nil {
 		return nil, err
 	}
-	if len(values) != len(f.Forks) {
-		return nil, fmt.Errorf("engine gave values of %d forks for %d", len(values), len(f.Forks))
-	}
 	for i, fork := range f.Forks {
-		if want := len(fork.Tokens) - fork.From; len(values[i]) != want {
-			return nil, fmt.Errorf("engine gave %d values for %d scored tokens of a fork",
-				len(values[i]), want)
+		if len(values) != len(f.Forks) || len(values[i]) != len(fork.Tokens)-fork.From {
+			return nil, fmt.Errorf("engine gave values of other tokens than those of %d forks",
+				len(f.Forks))
 		}
 		for _, v := range values[i] {
 			if math.IsNaN(v) || math.IsInf(v, 0) {
@@ -236,9 +233,13 @@ func (b *promptBuilder) questions(length int, depths []float64, number int) (h h
 		return h, err
 	}
 	longest := 0
-	leads := leads(len(depths), rng)
+	from, to := 1, 10 // the digits that a key begins with, all different
+	if len(depths) > 9 {
+		from, to = 10, 100
+	}
+	leads := rng.Perm(to - from)
 	for k, depth := range depths {
-		key, answer, given, err := b.cued(d, leads[k], len(depths) > 1, rng)
+		key, answer, given, err := b.cued(d, from+leads[k], len(depths) > 1, rng)
 		if err != nil {
 			return h, err
 		}
@@ -255,19 +256,6 @@ func (b *promptBuilder) questions(length int, depths []float64, number int) (h h
 	}
 	h.added += longest
 	return h, nil
-}
-
-// leads draws the digits that n keys begin with: one each, or two where there are not enough.
-func leads(n int, rng *rand.Rand) []int {
-	from, to := 1, 10
-	if n > 9 {
-		from, to = 10, 100
-	}
-	all := rng.Perm(to - from)
-	for i := range all {
-		all[i] += from
-	}
-	return all
 }
 
 // stretches are forks that repeat the tokens of a prefix, and the spans of them that are text: the
