@@ -24,8 +24,10 @@ func convertCheckpoint(ctx context.Context, in, out string, l *ropescale.Ladder,
 		return nil, err
 	}
 	if !c.Rope.Known {
-		return nil, fmt.Errorf("%s: rope type %q: transformers cannot combine it with longrope; a "+
-			"GGUF file can have the ladder: name the output .gguf", c.ConfigPath(), c.Rope.Kind)
+		return nil, fmt.Errorf("%s: its rope_parameters have sections (mrope), which transformers "+
+			"cannot "+
+			"combine with longrope; a GGUF file can have the ladder: name the output .gguf",
+			c.ConfigPath())
 	}
 	if l == nil {
 		return nil, errors.New("convert: no ladder")

@@ -230,6 +230,7 @@ func openShards(dir string) ([]*shard, error) {
 				"*.safetensors")); err != nil {
 				return nil, err
 			}
+			paths = withoutConsolidated(paths)
 		}
 		if len(paths) == 0 {
 			return nil, fmt.Errorf("%s: %w; save the model again with transformers' "+
@@ -304,6 +305,18 @@ func openAll(paths []string) ([]*shard, error) {
 		shards = append(shards, s)
 	}
 	return shards, nil
+}
+
+// withoutConsolidated leaves out a second copy of the weights in the form of the authors' own code,
+// unless it is all that there is.
+func withoutConsolidated(paths []string) []string {
+	rest := slices.DeleteFunc(slices.Clone(paths), func(path string) bool {
+		return strings.HasPrefix(filepath.Base(path), "consolidated")
+	})
+	if len(rest) == 0 {
+		return paths
+	}
+	return rest
 }
 
 // globEscape takes the meaning from the characters that filepath.Glob gives one.

@@ -261,6 +261,14 @@ func (c *Checkpoint) Lost(m *ropescale.Ladder, row int) []string {
 		note("transformers 4 refuses an attention factor other than %.6g for this architecture; "+
 			"version 5 reads it", formula)
 	}
+	if c.Rope.oneForAll {
+		note("transformers has one rotation for all layers of this model: those with a sliding "+
+			"window " +
+			"get the factors too, where a ladder leaves them alone. eval --methods transformers, " +
+			"which runs the GGUF, does not measure that")
+	}
+	note("ollama create FROM this folder loses the factors: make a model with ollama longrope " +
+		"convert, which keeps them")
 	return notes
 }
 

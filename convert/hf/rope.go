@@ -44,6 +44,9 @@ type Rope struct {
 	// factor and original are those of YaRN.
 	Factor   float64
 	Original int
+	// oneForAll says that transformers has one rotation for all layers, some of which have a
+	// window.
+	oneForAll bool
 }
 
 // params are the fields of rope_scaling and rope_parameters.
@@ -85,7 +88,8 @@ func readRope(d *jsonDoc, inside string) (*Rope, error) {
 	r := &Rope{
 		Kind: p.RopeType, Known: true, Context: f.context, perLength: f.kind == "phimoe",
 		Local: slices.Contains(localRoPEModels,
-			f.kind), byLayerType: f.byLayerType, heads: f.heads, Hidden: f.hidden,
+			f.kind), byLayerType: f.byLayerType, oneForAll: f.oneForAll, heads: f.heads,
+				Hidden: f.hidden,
 		softmax: p.softmax(),
 	}
 	if r.Kind == "" {
@@ -152,6 +156,7 @@ type fields struct {
 	classHeadDim bool
 	byLayerType  bool
 	has          map[string]bool // keys that the file has
+	oneForAll    bool            // see Rope
 }
 
 func readFields(d *jsonDoc, inside string) (*fields, error) {
@@ -173,6 +178,7 @@ func readFields(d *jsonDoc, inside string) (*fields, error) {
 	var base float64
 	var maxLength int
 	var alibi bool
+	var layers []string
 	for _, v := range []struct {
 		key   string
 		field any
@@ -193,6 +199,7 @@ func readFields(d *jsonDoc, inside string) (*fields, error) {
 		{"rotary_emb_fraction", &partials[3]},
 		{"model_max_length", &maxLength},
 		{"alibi", &alibi},
+		{"layer_types", &layers},
 	} {
 		ok, err := d.decode(members, v.key, v.field)
 		if err != nil {
@@ -200,6 +207,8 @@ func readFields(d *jsonDoc, inside string) (*fields, error) {
 		}
 		f.has[v.key] = ok
 	}
+	f.oneForAll = slices.Contains(layers, "sliding_attention") ||
+		f.kind == "gemma2" || f.kind == "gpt_oss"
 	if alibi {
 		return nil, noRoPE(d, f.kind)
 	}
@@ -264,6 +273,7 @@ func (f *fields) complete(d *jsonDoc, def *classDefaults, given bool) error {
 			}
 		}
 		f.byLayerType = def.ByLayerType
+		f.oneForAll = f.oneForAll && !def.ByLayerType
 		if !f.has["head_dim"] && def.HeadDim != 0 {
 			f.headDim, f.classHeadDim = def.HeadDim, true
 		}

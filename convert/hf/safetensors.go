@@ -51,19 +51,31 @@ type shardTensor struct {
 // openShard reads the header of the safetensors file at path and compares it with the file's size.
 // Errors about the content are a *FormatError.
 func openShard(path string) (*shard, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.Mode().IsRegular() { // before it is opened: a pipe would wait for a writer
+		return nil, fmt.Errorf("%s: not a regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !fi.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file", path)
+	if isLFSPointer(f) {
+		return nil, fmt.Errorf("%s: %w: it is a Git LFS pointer; run git lfs pull in its folder",
+			path, ErrNotSafetensors)
 	}
 	return decodeShard(f, fi.Size(), path)
+}
+
+// isLFSPointer says that the file is the text that git checks out without Git LFS.
+func isLFSPointer(f io.ReaderAt) bool {
+	const prefix = "version https://git-lfs.github.com/"
+	b := make([]byte, len(prefix))
+	n, _ := f.ReadAt(b, 0)
+	return string(b[:n]) == prefix
 }
 
 // decodeShard reads a header: eight bytes, little-endian, that say its length, then a JSON object

@@ -273,3 +273,41 @@ func (f *Family) compare(t *testing.T, old bool, before, after checked) {
 		assert.InDeltaSlice(t, before.Softmax, after.Softmax, 1e-9, "the scale of attention")
 	}
 }
+
+// TestNotes: a conversion says where transformers makes another model of the folder than the ladder.
+func TestNotes(t *testing.T) {
+	for _, f := range Families {
+		if f.Refused != "" {
+			continue
+		}
+		in := write(t, &f)
+		r, err := convert.Convert(t.Context(), in, filepath.Join(t.TempDir(), "out"), f.ladder(t),
+			convert.Options{})
+		require.NoError(t, err)
+		notes := strings.Join(r.Notes, "\n")
+		one := f.Model == "gemma2" || f.Model == "gpt_oss"
+		assert.Equal(t, one, strings.Contains(notes, "one rotation for all layers"), f.id())
+		assert.Contains(t, notes, "ollama create FROM this folder loses the factors", f.id())
+	}
+}
+
+// TestWeights: files that are no weights are called what they are.
+func TestWeights(t *testing.T) {
+	f := Families[0]
+	pointer := "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+	in := write(t, &f)
+	require.NoError(t, os.WriteFile(filepath.Join(in, "model.safetensors"), []byte(pointer), 0o644))
+	_, err := convert.Inspect(in)
+	require.ErrorContains(t, err, "git lfs pull")
+
+	in = write(t, &f)
+	before, err := convert.Inspect(in)
+	require.NoError(t, err)
+	weights := filepath.Join(in, "model.safetensors")
+	require.NoError(t, os.Rename(weights, filepath.Join(in, "other.safetensors")))
+	require.NoError(t, os.Link(filepath.Join(in, "other.safetensors"),
+		filepath.Join(in, "consolidated.safetensors")))
+	after, err := convert.Inspect(in)
+	require.NoError(t, err)
+	assert.Equal(t, before.ParameterCount, after.ParameterCount)
+}
