@@ -262,7 +262,7 @@ func (c *Checkpoint) Lost(m *ropescale.Ladder, row int) []string {
 			"version 5 reads it", formula)
 	}
 	if c.Rope.oneForAll {
-		note("transformers has one rotation for all layers of this model: those with a sliding "+
+		note("transformers has one rotation for all layers of this model: those with a sliding " +
 			"window " +
 			"get the factors too, where a ladder leaves them alone. eval --methods transformers, " +
 			"which runs the GGUF, does not measure that")

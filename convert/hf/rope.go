@@ -89,7 +89,7 @@ func readRope(d *jsonDoc, inside string) (*Rope, error) {
 		Kind: p.RopeType, Known: true, Context: f.context, perLength: f.kind == "phimoe",
 		Local: slices.Contains(localRoPEModels,
 			f.kind), byLayerType: f.byLayerType, oneForAll: f.oneForAll, heads: f.heads,
-				Hidden: f.hidden,
+		Hidden:  f.hidden,
 		softmax: p.softmax(),
 	}
 	if r.Kind == "" {

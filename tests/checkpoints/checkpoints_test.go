@@ -296,7 +296,8 @@ func TestWeights(t *testing.T) {
 	f := Families[0]
 	pointer := "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
 	in := write(t, &f)
-	require.NoError(t, os.WriteFile(filepath.Join(in, "model.safetensors"), []byte(pointer), 0o644))
+	path := filepath.Join(in, "model.safetensors")
+	require.NoError(t, os.WriteFile(path, []byte(pointer), 0o644))
 	_, err := convert.Inspect(in)
 	require.ErrorContains(t, err, "git lfs pull")
 
