@@ -274,7 +274,7 @@ func (f *Family) compare(t *testing.T, old bool, before, after checked) {
 	}
 }
 
-// TestNotes: a conversion says where transformers makes another model of the folder than the ladder.
+// TestNotes: a conversion says where transformers makes another model of the folder than a ladder.
 func TestNotes(t *testing.T) {
 	for _, f := range Families {
 		if f.Refused != "" {
