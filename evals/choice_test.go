@@ -234,7 +234,9 @@ func TestChoiceTakesTheCarriedLadder(t *testing.T) {
 	c, err := Compare(context.Background(), e, []Method{{Name: "stock"}, {Name: "longrope"}},
 		CompareOptions{
 			Jobs: []Job{j}, Lengths: []int{0, 512}, Carried: tasktest.LadderTo(1024),
-			Progress: func(int, int, string) { lengths = append(lengths, e.Ladder.Rungs[0].Length) },
+			Progress: func(int, int, string) {
+				lengths = append(lengths, e.Ladder.Rungs[0].Length)
+			},
 		})
 	require.NoError(t, err)
 	assert.Equal(t, []int{0, 0, 512}, []int{c.Rows[0].Length, c.Rows[1].Length, c.Rows[2].Length},
