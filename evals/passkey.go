@@ -423,7 +423,7 @@ func HideKeys(e Engine, windows [][]int, keys int, o PasskeyOptions) ([]Sample, 
 	return samples, nil
 }
 
-// hide puts a key at each depth (ascending) of the text and asks for all of them. What it joins are
+// hide puts a key at each depth (ascending) of the text and asks for all of them. It joins
 // tokens: the tokenizer's own of each piece.
 func (b *promptBuilder) hide(text []int, length int, depths []float64, window int) (Sample, error) {
 	rng := rand.New(rand.NewPCG(b.o.Seed, uint64(length)<<32^uint64(window)))

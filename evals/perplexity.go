@@ -56,7 +56,7 @@ func format(as string, v *float64) string {
 	return fmt.Sprintf(as, *v)
 }
 
-// What counts as a document for the standard error.
+// Units of the standard error: each of them is a document.
 const (
 	DocumentsWindows = "windows"
 	DocumentsTexts   = "texts"

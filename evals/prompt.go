@@ -31,9 +31,8 @@ type Prompt struct {
 	length int // asked for
 }
 
-// Sample returns prompt and answer to be scored: the answer only. What is left of the length,
-// should the answer be shorter than what was kept for it, is filled after the answer so that the
-// rung is the one of Length.
+// Sample returns prompt and answer to be scored: the answer only. An answer that is shorter than the
+// room kept for it is followed by a filler, so that the rung is the one of Length.
 func (p *Prompt) Sample() Sample {
 	tokens := append(slices.Clone(p.Tokens), p.Answer...)
 	for last := tokens[len(tokens)-1]; len(tokens) < p.length; {
@@ -129,9 +128,9 @@ func (b *promptBuilder) draft(length int, depth float64, trial int) draft {
 	return d
 }
 
-// answer returns the tokens that make the key when they follow the question. What a tokenizer does
-// with a space or a digit depends on what stands before, so the tokens of question and key are
-// compared with those of the question.
+// answer returns the tokens that make the key when they follow the question. The tokens of a space
+// or a digit depend on the text before them, so those of question and key are compared with those of
+// the question.
 func (b *promptBuilder) answer(d draft) ([]int, error) {
 	without, err := b.e.Tokenize(d.question, false)
 	if err != nil {
@@ -292,8 +291,8 @@ func (b *promptBuilder) bracket(count func(size int) (int, error), target, lengt
 		}
 		switch {
 		case hi < 0:
-			// Go on as far as seems to be missing and a little more, after some misses twice as far
-			// each time.
+			// Continue as far as seems to be missing and a little more, after some misses twice as
+			// far each time.
 			at = lo + int(float64(target-nlo)*1.05/b.rate)<<min(max(0, step-3), 10) + 1
 		case step%4 == 3:
 			at = (lo + hi) / 2

@@ -110,7 +110,7 @@ func long(documents []document, need int) error {
 }
 
 // Sample is a sequence of token ids and what of it is scored: for each score the stretches of
-// tokens that it is the mean of. What comes after the last only makes the length, and so the rung,
+// tokens that it is the mean of. Tokens after the last one only make the length, and so the rung,
 // right.
 type Sample struct {
 	Tokens []int
