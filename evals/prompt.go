@@ -31,8 +31,8 @@ type Prompt struct {
 	length int // asked for
 }
 
-// Sample returns prompt and answer to be scored: the answer only. An answer that is shorter than the
-// room kept for it is followed by a filler, so that the rung is the one of Length.
+// Sample returns prompt and answer to be scored: the answer only. An answer that is shorter than
+// the room kept for it is followed by a filler, so that the rung is the one of Length.
 func (p *Prompt) Sample() Sample {
 	tokens := append(slices.Clone(p.Tokens), p.Answer...)
 	for last := tokens[len(tokens)-1]; len(tokens) < p.length; {
@@ -129,8 +129,8 @@ func (b *promptBuilder) draft(length int, depth float64, trial int) draft {
 }
 
 // answer returns the tokens that make the key when they follow the question. The tokens of a space
-// or a digit depend on the text before them, so those of question and key are compared with those of
-// the question.
+// or a digit depend on the text before them, so those of question and key are compared with those
+// of the question.
 func (b *promptBuilder) answer(d draft) ([]int, error) {
 	without, err := b.e.Tokenize(d.question, false)
 	if err != nil {
