@@ -3,8 +3,8 @@
 // A model is a GGUF file (version 2 or 3, either byte order, one file or split into parts) or a
 // Hugging Face checkpoint, a folder. Three packages share the work, and imports run one way:
 //
-//	convert        Convert, Strip, Inspect; MODEL; the Ollama store; from folder to GGUF
-//	convert/hf     a checkpoint folder: its RoPE, a ladder in config.json, the host's converter
+//	convert        Convert, Strip, Inspect; MODEL; the Ollama store; a folder to a GGUF
+//	convert/hf     a checkpoint folder: RoPE, a ladder in config.json, the host's converter
 //	convert/gguf   a GGUF file: reading, changing, writing it; a ladder and RoPE in it
 //
 // A conversion changes a few keys and adds at most two small tensors. All else comes out as it went

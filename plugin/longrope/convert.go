@@ -141,8 +141,8 @@ func (a *app) convert(ctx context.Context, arg string, f convertFlags) error {
 	}
 	plain := m.checkpoint() && f.out != "" && !f.folder(m) // to a GGUF, which is something
 	if f.nothing() && search.Carried(m.info) == nil && !plain {
-		return errors.New("nothing to write into the model; give --factors FILE, or --method NAME " +
-			"--target LENGTH")
+		return errors.New("nothing to write into the model; give --factors FILE, or --method " +
+			"NAME --target LENGTH")
 	}
 	if f.copyWeights && !f.folder(m) {
 		return errors.New("--copy-weights is for checkpoint folders that become folders; a GGUF " +
@@ -168,8 +168,8 @@ func (a *app) convert(ctx context.Context, arg string, f convertFlags) error {
 			}
 		}
 		if f.folder(m) && opts.StockRung == convert.StockNone {
-			return errors.New("--stock-rung none: config.json has no other place for factors than " +
-				"the one that transformers reads; name a rung")
+			return errors.New("--stock-rung none: config.json has no other place for factors " +
+				"than the one that transformers reads; name a rung")
 		}
 	}
 	r, err := a.write(ctx, m, l, f, opts)

@@ -191,8 +191,8 @@ func TestStopped(t *testing.T) {
 	gone(t, pids)
 }
 
-// TestAlone: a search that is killed leaves its workers on other machines waiting; they continue with
-// it when it is back, and end with it.
+// TestAlone: a search that is killed leaves its workers on other machines waiting; they continue
+// with it when it is back, and end with it.
 func TestAlone(t *testing.T) {
 	ns, err := server.NewServer(
 		&server.Options{

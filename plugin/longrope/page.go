@@ -122,8 +122,8 @@ func journalPage(path string, l *ropescale.Ladder) (*draw.SearchPage, error) {
 		return nil, err
 	}
 	if len(paths) == 0 {
-		return nil, fmt.Errorf("--report: there is no journal %s.study; it has how the factors were "+
-			"found", path)
+		return nil, fmt.Errorf("--report: there is no journal %s.study; it has how the factors "+
+			"were found", path)
 	}
 	p := &draw.SearchPage{
 		Model:  strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)),

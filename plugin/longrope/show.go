@@ -124,8 +124,8 @@ func (a *app) showFactors(path, plot string) error {
 	}
 	if f.factors != nil {
 		low, high := draw.FactorRange(f.ladder.Rungs)
-		return a.print(fmt.Sprintf("%s\n  %d factors, for %d rotary dimensions, from %s to %s%s\n  "+
-			"no length: give it to convert with --length\n\n%s",
+		return a.print(fmt.Sprintf("%s\n  %d factors, for %d rotary dimensions, from %s to "+
+			"%s%s\n  no length: give it to convert with --length\n\n%s",
 			path, len(f.factors), 2*len(f.factors), label.Number(low), label.Number(high),
 			monotone(f.factors), draw.FactorBars(f.ladder.Rungs[0], low, high)))
 	}
