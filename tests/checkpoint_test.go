@@ -47,6 +47,29 @@ func published(t *testing.T, arch string) (map[string]any, *ropescale.Ladder) {
 	return config.Parameters, l
 }
 
+// assertConfig holds config.json to the keys that transformers 5 reads, in both places, and to what
+// transformers 4 refuses.
+func assertConfig(t *testing.T, arch, folder string, want map[string]any) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(folder, "config.json"))
+	require.NoError(t, err)
+	var config map[string]any
+	require.NoError(t, json.Unmarshal(b, &config))
+	for key, value := range want {
+		if key != "partial_rotary_factor" { // of 1, which phi3's own configuration adds
+			assert.Equal(t, value, config["rope_parameters"].(map[string]any)[key], key)
+		}
+	}
+	scaling := config["rope_scaling"].(map[string]any)
+	assert.Equal(t, want["long_factor"], scaling["long_factor"])
+	if arch == "phi3" {
+		assert.Equal(t, []string{"long_factor", "short_factor", "type"},
+			slices.Sorted(maps.Keys(scaling)), "transformers 4 refuses others")
+	}
+	assert.EqualValues(t, 10000, config["rope_theta"])
+	assert.EqualValues(t, 64, config["original_max_position_embeddings"])
+}
+
 // A ladder goes into a checkpoint such that config.json says to transformers what transformers says
 // itself; and the checkpoint goes to the engine, in one step, such that the logits at lengths of L
 // and 32 L are transformers'.
@@ -79,24 +102,7 @@ func TestCheckpoint(t *testing.T) {
 			_, err := convert.Convert(t.Context(), in, folder, l, convert.Options{})
 			require.NoError(t, err)
 
-			// The keys that transformers 5 reads, in both places.
-			b, err := os.ReadFile(filepath.Join(folder, "config.json"))
-			require.NoError(t, err)
-			var config map[string]any
-			require.NoError(t, json.Unmarshal(b, &config))
-			for key, value := range want {
-				if key != "partial_rotary_factor" { // of 1, which phi3's own configuration adds
-					assert.Equal(t, value, config["rope_parameters"].(map[string]any)[key], key)
-				}
-			}
-			scaling := config["rope_scaling"].(map[string]any)
-			assert.Equal(t, want["long_factor"], scaling["long_factor"])
-			if arch == "phi3" {
-				assert.Equal(t, []string{"long_factor", "short_factor", "type"},
-					slices.Sorted(maps.Keys(scaling)), "transformers 4 refuses others")
-			}
-			assert.EqualValues(t, 10000, config["rope_theta"])
-			assert.EqualValues(t, 64, config["original_max_position_embeddings"])
+			assertConfig(t, arch, folder, want)
 
 			// The same as its authors would publish it: transformers' own file.
 			theirs := filepath.Join(dir, "theirs")

@@ -22,9 +22,9 @@
 // # Checkpoints
 //
 // MODEL may be a Hugging Face folder. show and convert read it as it is; search and eval run a
-// temporary GGUF that is made of it. What transformers makes of a folder with factors, one rung
-// without a start window, is a method of eval alongside the whole ladder, so that the loss can be
-// measured.
+// temporary GGUF that is made of it. transformers runs a folder with factors with one rung and
+// without a start window. That is a method of eval alongside the whole ladder, so that the loss can
+// be measured.
 //
 // # Stock
 //

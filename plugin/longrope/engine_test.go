@@ -62,7 +62,7 @@ func TestRealEngine(t *testing.T) {
 	assert.Equal(t, len(methods)+2, found.Trials, "the methods, a start and the mean")
 
 	run("convert", model, "--factors", factors, "-o", long)
-	// What is measured with factors set on the plain model is what the converted one carries.
+	// Factors set on the plain model measure the same as those that the converted one carries.
 	var set, carried evals.Comparison
 	args := []string{"--lengths", "512", "--windows", "1", "--json"}
 	measure := func(c *evals.Comparison, of ...string) {

@@ -391,13 +391,13 @@ func writeTables(path string, c *evals.Comparison) (files []string, err error) {
 			}
 			name := path
 			if words != "" {
-				name = beside(path, words)
+				name = named(path, words)
 			}
 			write(name, func(w io.Writer) error { return t.WriteCSV(w, s) })
 		}
 	}
 	if len(c.Tasks) == 1 {
-		write(beside(path, "compared"), c.WriteCSV)
+		write(named(path, "compared"), c.WriteCSV)
 	} else {
 		write(path, c.WriteCSV)
 	}
@@ -441,7 +441,7 @@ func drawComparison(path string, c *evals.Comparison) (files []string, err error
 	for _, t := range c.Tasks {
 		name := path
 		if len(c.Tasks) > 1 {
-			name = beside(path, t.Task.Name)
+			name = named(path, t.Task.Name)
 		}
 		if grids := gridsOf(t); len(grids) > 0 {
 			err = draw.HeatMaps(name, c.Engine.Model, grids)

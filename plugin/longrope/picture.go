@@ -22,8 +22,8 @@ func pictureName(path string) error {
 	return nil
 }
 
-// beside is path with a word before its extension.
-func beside(path, word string) string {
+// named is path with a word before its extension.
+func named(path, word string) string {
 	ext := filepath.Ext(path)
 	return strings.TrimSuffix(path, ext) + "-" + word + ext
 }
@@ -54,7 +54,7 @@ func drawResult(path string, r *search.Result) ([]string, error) {
 		if len(r.Rungs) > 1 {
 			word += "-" + size(rung.Target)
 		}
-		picture := beside(path, word)
+		picture := named(path, word)
 		if err := draw.Search(picture, rungPage(rung.Study, search.HeldOut{})); err != nil {
 			return nil, err
 		}

@@ -229,10 +229,8 @@ func (b *book) beat(now time.Time, t beat) (news, []string, error) {
 			e.deliveries++
 			if max(e.deliveries, t.Delivery) > maxDeliveries {
 				err = fmt.Errorf(
-					"trial %d was begun %d times and no worker finished it; see the workers' messages",
-					e.Trial,
-					e.deliveries,
-				)
+					"trial %d was begun %d times and no worker finished it; "+
+						"see the workers' messages", e.Trial, e.deliveries)
 			}
 		case key == t.Job:
 			e.runners[t.ID] = runner{e.runners[t.ID].since, t.Ack}

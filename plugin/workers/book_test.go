@@ -94,7 +94,7 @@ func TestBook(t *testing.T) {
 	key := jobs[0].key()
 	assert.Equal(t, 0, b.idle(), "a job waits")
 
-	// What is slow is only known once something was answered.
+	// A job is known to be slow only once something was answered.
 	b.rates = []float64{1, 1, 50}
 	b.beat(at(1), beat{ID: "a", Name: "a", Spec: "spec", Job: key, Ack: "ack-a"})
 	assert.Equal(t, 1, b.idle())
@@ -129,12 +129,17 @@ func TestBook(t *testing.T) {
 	assert.Empty(t, b.begin([]Trial{trial}), "it is known")
 	assert.Len(t, b.done(), 1)
 	assert.Equal(t, 2, b.lost, "b's first evaluation and a's")
+	assertFailure(t, b, trial, at)
+}
 
-	// What ends with a problem is off the book, and its job free.
+// assertFailure holds that a job that ends with a problem is off the book and free, and that one that
+// is begun too often ends the search.
+func assertFailure(t *testing.T, b *book, trial Trial, at func(seconds float64) time.Time) {
+	t.Helper()
 	trial.Passes = [][]int{{4}}
-	key = b.begin([]Trial{trial})[0].key()
+	key := b.begin([]Trial{trial})[0].key()
 	b.beat(at(11), beat{ID: "a", Name: "a", Spec: "spec", Job: key, Ack: "ack"})
-	what, acks, _ = b.beat(at(12), beat{ID: "a", Name: "a", Problem: "out of memory"})
+	what, acks, _ := b.beat(at(12), beat{ID: "a", Name: "a", Problem: "out of memory"})
 	assert.Equal(t, failed, what)
 	assert.Equal(t, []string{"ack"}, acks)
 	for range maxDeliveries {

@@ -7,11 +7,11 @@
 // its journal. Workers have nothing but a model's file and compute readings. Between them are, on
 // the server, for a search named NAME:
 //
-//	longrope.NAME.job.KEY      a work queue: readings of one candidate, until they are acknowledged
+//	longrope.NAME.job.KEY      a work queue: readings of one candidate until acknowledged
 //	longrope.NAME.answer.KEY   a stream: losses, with the worker's id
 //	longrope-NAME-specs        an object store: sequences of tokens, and the model's digest
 //	longrope.NAME.hello        a request: a worker asks for the specification
-//	longrope.NAME.beat         a message: a worker says every second that it lives, and at what job
+//	longrope.NAME.beat         a message: each second a worker says its job
 //	longrope.NAME.control      a message: the coordinator calls off a job, or ends the workers
 //
 // KEY is a digest of what is to be computed: specification, rung, readings. So it does not matter

@@ -282,8 +282,8 @@ func simStudy(t *testing.T, algorithm string, population int) *ropescale.Study {
 
 // TestScaling simulates 1 to 256 workers: such that live for ever, and such that die every five
 // minutes on average while a tenth of them takes three times as long; -v shows the whole table.
-// Efficiency is what one worker needs, over the time of all, a slow one counting a third. What
-// bounds it is the number of readings in a batch.
+// Efficiency is what one worker needs, over the time of all, a slow one counting a third. The
+// number of readings in a batch bounds it.
 func TestScaling(t *testing.T) {
 	seconds := recorded(t)
 	crowds := []int{1, 2, 8, 32}

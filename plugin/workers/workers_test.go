@@ -304,7 +304,7 @@ func TestDuplicates(t *testing.T) {
 	js, err := jetstream.New(nc)
 	require.NoError(t, err)
 
-	// What an earlier coordinator had asked and nobody waits for any more.
+	// An earlier coordinator had asked for this, and nobody waits for it any more.
 	id, _, err := testSpec.encode()
 	require.NoError(t, err)
 	stale := job{Spec: id, Trial: 99, Rung: testRope.Identity(1024), Passes: [][]int{{0}, {1}}}
