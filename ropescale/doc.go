@@ -74,8 +74,6 @@
 //     transformers and ggml; the paper writes a ramp linear in the number of turns.
 //   - Up to L every method but longrope is the identity. transformers shrinks positions for a
 //     factor below 1.
-//   - The search of cma deviates from a start (knots.go): every start is exactly in its space,
-//     which no curve through a few knots can promise, and knots lie where methods differ.
 //   - longrope (the search) evaluates PI, NTK and YaRN once as published, with their own attention
 //     factors, so that they can be compared; the initial population has their factors, on the grid,
 //     with the search's attention factor. The paper does not say how n-hat mutates: here it is one

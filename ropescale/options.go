@@ -102,7 +102,7 @@ type Params struct {
 	// Population is the size of the first generation of longrope and the released algorithms (0:
 	// the paper's 64, or what the budget allows) and of every generation of cma (0: 8).
 	Population int `json:"population"`
-	// Knots is the number of knots of cma's curve; 0 means 8 (never more than d/2).
+	// Knots is the number of increments of log lambda in cma; 0 means 8 (never more than d/2).
 	Knots int `json:"knots"`
 	// Retries is how often cma restarts, at the start that won, where no mean is as good as a start
 	// at the final readings.

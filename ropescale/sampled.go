@@ -205,13 +205,7 @@ func (s *sampledSearch) Adopt(batch []Candidate) {
 	s.ask(p, batch)
 }
 
-// begin starts a distribution around a start. The model's points are deviations from the one
-// before.
 func (s *sampledSearch) begin(at result) {
-	if s.cma != nil && at.Rung.Key() != s.start.Key() {
-		s.model = quadratic{}
-	}
-	s.around(at.Rung)
 	s.cma = newCMAES(s.encode(at.Rung), s.sigma, s.Population, s.rng)
 }
 

@@ -56,7 +56,7 @@ func newSpace(opts Options) (*space, Options, error) {
 	if final == 0 { // nothing to be refused by
 		p.Retries = 0
 	}
-	set.maxScale = cmp.Or(set.maxScale, opts.defaultMaxScale())
+	set.maxScale = cmp.Or(set.maxScale, 1.25)
 	set.attentionFactor = cmp.Or(set.attentionFactor,
 		LongRoPEAttentionFactor(opts.Target, opts.Rope.OriginalContextLength))
 	if opts.Algorithm == "cma" {
@@ -175,15 +175,6 @@ func (o *Options) checkSearch() error {
 	return nil
 }
 
-// defaultMaxScale bounds factors by 2 s for cma: LongRoPE2's published set for LLaMA3-8B at 16x
-// goes up to 1.63 s. The others keep LongRoPE's 1.25 s.
-func (o *Options) defaultMaxScale() float64 {
-	if o.Algorithm == "cma" {
-		return 2
-	}
-	return 1.25
-}
-
 // released says whether the algorithm is one of those that LongRoPE's authors released.
 func (o *Options) released() bool { return strings.HasPrefix(o.Algorithm, "dim-") }
 
@@ -288,7 +279,7 @@ func (sp *space) rung(factors []float64, window int, attention float64) Rung {
 // 2402.13753, section 3.3 and appendix A.1), which are those of the released algorithms too, and
 // Hansen's for cma.
 type settings struct {
-	maxScale        float64 // bounds every lambda by maxScale*s; 0: defaultMaxScale
+	maxScale        float64 // bounds every lambda by maxScale*s; 0: 1.25
 	attentionFactor float64 // the fixed one; 0: LongRoPEAttentionFactor's
 	sigma           float64 // cma's first step size, in variables; 0: 0.2
 
