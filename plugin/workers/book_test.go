@@ -132,8 +132,8 @@ func TestBook(t *testing.T) {
 	assertFailure(t, b, trial, at)
 }
 
-// assertFailure holds that a job that ends with a problem is off the book and free, and that one that
-// is begun too often ends the search.
+// assertFailure holds that a job that ends with a problem is off the book and free, and that one
+// that is begun too often ends the search.
 func assertFailure(t *testing.T, b *book, trial Trial, at func(seconds float64) time.Time) {
 	t.Helper()
 	trial.Passes = [][]int{{4}}
