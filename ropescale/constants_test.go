@@ -46,34 +46,34 @@ func TestFourDraws(t *testing.T) {
 	require.NoError(t, err)
 	s.begin(result{Rung: start})
 	rng := rand.New(rand.NewPCG(4, 4))
-	s.cma.rng = rng
+	s.cma.RNG = rng
 	first := s.propose()
 	require.Len(t, first, 8)
 	value := make([]float64, 8)
 	for i := range value {
 		value[i] = bowl(s.decode(first[i]))
 	}
-	s.model.add(first, value)
+	s.model.Add(first, value)
 
 	state, err := rand.NewPCG(7, 7).MarshalBinary()
 	require.NoError(t, err)
 	source := new(rand.PCG)
 	require.NoError(t, source.UnmarshalBinary(state))
-	s.cma.rng = rand.New(source)
+	s.cma.RNG = rand.New(source)
 	got := s.propose()
-	after := s.cma.rng.Uint64()
+	after := s.cma.RNG.Uint64()
 
 	require.NoError(t, source.UnmarshalBinary(state))
-	want := s.cma.ask()
+	want := s.cma.Ask()
 	for range 3 {
-		for i, x := range s.cma.ask() {
-			if s.model.at(x) < s.model.at(want[i]) {
+		for i, x := range s.cma.Ask() {
+			if s.model.At(x) < s.model.At(want[i]) {
 				want[i] = x
 			}
 		}
 	}
 	assert.Equal(t, want, got)
-	assert.Equal(t, s.cma.rng.Uint64(), after, "and no more were drawn")
+	assert.Equal(t, s.cma.RNG.Uint64(), after, "and no more were drawn")
 }
 
 // A child has n-hat and a searched attention factor of either parent, each as likely.
@@ -165,7 +165,7 @@ func TestSizesOfTheDefaultSearch(t *testing.T) {
 	c.starts = []result{{Rung: tiny.Identity(2048)}}
 	for _, spread := range []float64{0.9e-4, 1.1e-4} {
 		c.begin(c.starts[0])
-		c.cma.sigma, c.check, c.reason = spread, 1<<30, ""
+		c.cma.Sigma, c.check, c.reason = spread, 1<<30, ""
 		c.Ask()
 		assert.Equal(t, spread < 1e-4, c.reason == exhausted, "spread %g", spread)
 	}
@@ -281,29 +281,6 @@ func TestStudiesAreAsStored(t *testing.T) {
 			}
 		})
 	}
-}
-
-// The model ranks with these numbers: a reach of half a variable, a variance of 0.02 for noise and
-// 1 for a group's shift. It forgets all but the last 100 points.
-func TestQuadraticKernel(t *testing.T) {
-	q := quadratic{center: []float64{0, 0}}
-	assert.InDelta(t, math.Pow(1+0.06/0.25, 2), q.kernel([]float64{0.2, 0.1}, []float64{0.2, 0.2}),
-		1e-12)
-	// Two points of two groups at the center: K = 1 + shift + noise on the diagonal, 1 off it.
-	q = quadratic{}
-	q.add([][]float64{{0, 0}}, []float64{3})
-	q.add([][]float64{{0, 0}}, []float64{5})
-	q.fit([]float64{0, 0})
-	assert.InDelta(t, 1/(2.02-1), q.alpha[1], 1e-12)
-	// Of one group: 1 + shift off it, too.
-	q = quadratic{}
-	q.add([][]float64{{0, 0}, {0, 0}}, []float64{3, 5})
-	q.fit([]float64{0, 0})
-	assert.InDelta(t, 1/0.02, q.alpha[1], 1e-9)
-	for range 30 {
-		q.add(slices.Repeat([][]float64{{1, 1}}, 4), []float64{1, 2, 3, 4})
-	}
-	assert.Len(t, q.points, 100)
 }
 
 // The bounds of the curve: |ln a| up to 0.5, eight windows for a variable of 1.

@@ -41,7 +41,7 @@
 // Sources: RoPE arXiv 2104.09864; PI 2306.15595; YaRN 2309.00071; LongRoPE 2402.13753, whose
 // problem is "find the lambda_i and n-hat with the least perplexity at the target length".
 // Equations (2) and (3) are that paper's section 3 with the attention factor of the authors' code.
-// CMA-ES is Hansen's tutorial, arXiv 1604.00772; cma.go numbers its equations.
+// CMA-ES is Hansen's tutorial, arXiv 1604.00772; package cma numbers its equations.
 //
 // # Rows
 //

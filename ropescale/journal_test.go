@@ -467,7 +467,7 @@ func TestResumesFromOtherProposals(t *testing.T) {
 			a.maxFactor *= 3 // candidates need not lie in this version's space
 			a.sigma *= 1.5
 			if a.cma != nil {
-				a.cma.sigma *= 1.5
+				a.cma.Sigma *= 1.5
 			}
 		case *evolution:
 			a.mutationProbability, a.top = 0.6, 3*a.top

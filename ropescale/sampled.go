@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+
+	"github.com/longrope/longrope/ropescale/cma"
 )
 
 // sampledSearch is CMA-ES on a curve of factors, made for evaluations that are dear and can be had
@@ -34,9 +36,9 @@ type sampledSearch struct {
 	starts []result
 	means  []result // of this try, that no final compared yet
 	finals []result // of all
-	cma    *cmaes
+	cma    *cma.ES
 	decks  []*deck
-	model  quadratic
+	model  cma.Quadratic
 
 	phase  phase  // of the batch at hand
 	reason reason // there are no more generations: the mean is scored, then there are finals
@@ -149,7 +151,7 @@ func (s *sampledSearch) Ask() []Candidate {
 		s.begin(bestOf(s.starts, 1)[0])
 	}
 	switch {
-	case s.cma.spread() < smallestSpread || s.spent+s.closing() > s.limit:
+	case s.cma.Spread() < smallestSpread || s.spent+s.closing() > s.limit:
 		s.reason = exhausted
 	case s.ending:
 		s.reason = cutShort
@@ -157,7 +159,7 @@ func (s *sampledSearch) Ask() []Candidate {
 		s.reason = ""
 	}
 	if s.reason != "" || s.spent >= s.check {
-		return s.ask(judging, []Candidate{{Rung: s.decode(s.cma.mean), Origin: originMean}})
+		return s.ask(judging, []Candidate{{Rung: s.decode(s.cma.Mean), Origin: originMean}})
 	}
 	var hand []int
 	for _, d := range s.decks {
@@ -206,7 +208,7 @@ func (s *sampledSearch) Adopt(batch []Candidate) {
 }
 
 func (s *sampledSearch) begin(at result) {
-	s.cma = newCMAES(s.encode(at.Rung), s.sigma, s.Population, s.rng)
+	s.cma = cma.New(s.encode(at.Rung), s.sigma, s.Population, s.rng)
 }
 
 // finalists are the best starts and the best means of this try.
@@ -294,18 +296,18 @@ func (sp *space) generationTokens() int {
 
 // propose draws a generation.
 func (s *sampledSearch) propose() [][]float64 {
-	points := s.cma.ask()
-	if len(s.model.values) == 0 {
+	points := s.cma.Ask()
+	if s.model.Empty() {
 		return points
 	}
-	s.model.fit(s.cma.mean)
+	s.model.Fit(s.cma.Mean)
 	value := make([]float64, len(points))
 	for i, x := range points {
-		value[i] = s.model.at(x)
+		value[i] = s.model.At(x)
 	}
 	for range draws - 1 {
-		for i, x := range s.cma.ask() {
-			if v := s.model.at(x); v < value[i] {
+		for i, x := range s.cma.Ask() {
+			if v := s.model.At(x); v < value[i] {
 				points[i], value[i] = x, v
 			}
 		}
@@ -344,8 +346,8 @@ func (s *sampledSearch) learn(batch []result) {
 			value[i] = math.Inf(1)
 		}
 	}
-	s.model.add(s.points, value)
-	if len(batch) == s.cma.lambda {
-		s.cma.tell(s.points, value)
+	s.model.Add(s.points, value)
+	if len(batch) == s.cma.Lambda {
+		s.cma.Tell(s.points, value)
 	}
 }

@@ -137,45 +137,6 @@ func TestSamplesReachTheOptimumWithFewerTokens(t *testing.T) {
 	assert.Less(t, sampled, 1.2*later)
 }
 
-func TestModelChoosesBetterDraws(t *testing.T) {
-	rng := rand.New(rand.NewPCG(2, 2))
-	f := func(x []float64) (y float64) {
-		for i, v := range x {
-			y += float64(i+1) * (v - 0.3) * (v - 0.3)
-		}
-		return y + x[0]*x[1]
-	}
-	point := func() []float64 {
-		x := make([]float64, 4)
-		for i := range x {
-			x[i] = 0.5 * rng.NormFloat64()
-		}
-		return x
-	}
-	var q quadratic
-	for group := range 10 {
-		var xs [][]float64
-		var ys []float64
-		for range 8 {
-			xs = append(xs, point())
-			// another reading, another level
-			ys = append(ys, f(xs[len(xs)-1])+10*float64(group%3)+0.05*rng.NormFloat64())
-		}
-		ys[group%8] = math.Inf(1) // a failure is no value
-		q.add(xs, ys)
-	}
-	q.fit(make([]float64, 4))
-	right := 0
-	for range 500 {
-		a, b := point(), point()
-		if (q.at(a) < q.at(b)) == (f(a) < f(b)) {
-			right++
-		}
-	}
-	t.Logf("%d of 500 pairs are ranked as they are", right)
-	assert.Greater(t, right, 450)
-}
-
 func TestDeckDealsAllBeforeOneComesAgain(t *testing.T) {
 	// Four windows with a key in each, and two without.
 	var readings []Reading

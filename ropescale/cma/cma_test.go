@@ -1,4 +1,4 @@
-package ropescale
+package cma
 
 import (
 	"math"
@@ -49,18 +49,18 @@ func TestCMAOnStandardFunctions(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			const n = 9
 			mean := slices.Repeat([]float64{0.5}, n)
-			e := newCMAES(mean, 0.3, 4+int(3*math.Log(n)), rand.New(rand.NewPCG(1, 1)))
-			assert.Equal(t, 10, e.lambda, "(eq. 48)")
+			e := New(mean, 0.3, 4+int(3*math.Log(n)), rand.New(rand.NewPCG(1, 1)))
+			assert.Equal(t, 10, e.Lambda, "(eq. 48)")
 			best, used := math.Inf(1), 0
 			for best > 1e-9 && used < c.evaluations {
-				xs := e.ask()
+				xs := e.Ask()
 				fs := make([]float64, len(xs))
 				for i, x := range xs {
 					fs[i] = c.f(x)
 					best = min(best, fs[i])
 				}
 				used += len(xs)
-				e.tell(xs, fs)
+				e.Tell(xs, fs)
 			}
 			t.Logf("%.2g after %d evaluations", best, used)
 			assert.LessOrEqual(t, best, 1e-9)
@@ -71,10 +71,13 @@ func TestCMAOnStandardFunctions(t *testing.T) {
 func TestJacobiDecomposition(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 5))
 	for n := 1; n < 12; n++ {
-		e := newCMAES(make([]float64, n), 1, 6, rng)
+		e := New(make([]float64, n), 1, 6, rng)
 		want := identity(n)
 		for range 3 {
-			v := randomHead(rng, n)
+			v := make([]float64, n)
+			for i := range v {
+				v[i] = rng.NormFloat64()
+			}
 			for i := range n {
 				for j := range n {
 					want[i][j] += v[i] * v[j]

@@ -1,4 +1,4 @@
-package ropescale
+package cma
 
 import (
 	"encoding/json"
@@ -42,10 +42,10 @@ func TestCMAAgreesWithCmaes(t *testing.T) {
 	for _, c := range doc.Cases {
 		t.Run(c.Name, func(t *testing.T) {
 			stalled += c.Stalled
-			e := newCMAES(c.Mean, c.Sigma, c.Population, rand.New(rand.NewPCG(1, 1)))
+			e := New(c.Mean, c.Sigma, c.Population, rand.New(rand.NewPCG(1, 1)))
 			for g, want := range c.Generations {
-				e.tell(want.Points, want.Values)
-				got := append(slices.Clone(e.mean), e.sigma)
+				e.Tell(want.Points, want.Values)
+				got := append(slices.Clone(e.Mean), e.Sigma)
 				all := append(slices.Clone(want.Mean), want.Sigma)
 				got, all = append(got, e.pSigma...), append(all, want.PSigma...)
 				got, all = append(got, e.pc...), append(all, want.PC...)
@@ -72,7 +72,7 @@ func TestCMAAgreesWithCmaes(t *testing.T) {
 
 // The constants of the default search, 10 variables and 8 points, are those of cmaes. (eq. 49-58)
 func TestCMAConstants(t *testing.T) {
-	e := newCMAES(make([]float64, 10), 0.2, 8, nil)
+	e := New(make([]float64, 10), 0.2, 8, nil)
 	for name, v := range map[string][2]float64{
 		"mu_eff":  {e.muEff, 2.6001788},
 		"c_sigma": {e.cSigma, 0.2613711},
@@ -84,7 +84,7 @@ func TestCMAConstants(t *testing.T) {
 	} {
 		assert.InDelta(t, v[1], v[0], 1e-6, name)
 	}
-	assert.InDelta(t, 5.7368606, newCMAES(make([]float64, 2), 0.2, 100, nil).dSigma, 1e-6,
+	assert.InDelta(t, 5.7368606, New(make([]float64, 2), 0.2, 100, nil).dSigma, 1e-6,
 		"many points")
 	var positive, negative float64
 	for _, w := range e.weights {
@@ -103,13 +103,13 @@ func TestHSigma(t *testing.T) {
 			share float64 // of the bound
 			moves bool
 		}{{0.999, true}, {1.001, false}} {
-			e := newCMAES(make([]float64, n), 1, 8, nil)
+			e := New(make([]float64, n), 1, 8, nil)
 			e.g = g - 1
 			bound := (1.4 + 2./(n+1)) * e.chiN * math.Sqrt(1-math.Pow(1-e.cSigma, 2*float64(g)))
 			// The points all lie at one place, so that <y>_w is it and p_sigma what it makes alone.
 			x := make([]float64, n)
 			x[0] = c.share * bound / math.Sqrt(e.cSigma*(2-e.cSigma)*e.muEff)
-			e.tell(slices.Repeat([][]float64{x}, 8), make([]float64, 8))
+			e.Tell(slices.Repeat([][]float64{x}, 8), make([]float64, 8))
 			assert.Equal(t, c.moves, e.pc[0] != 0, fmt.Sprint("generation ", g, ", share ",
 				c.share))
 		}
@@ -118,7 +118,7 @@ func TestHSigma(t *testing.T) {
 
 // The step size grows by a factor of e in a generation, at most. (eq. 44)
 func TestSigmaGrowsByEAtMost(t *testing.T) {
-	e := newCMAES(make([]float64, 3), 1, 8, nil)
-	e.tell(slices.Repeat([][]float64{{1e3, 0, 0}}, 8), make([]float64, 8))
-	assert.InDelta(t, math.E, e.sigma, 1e-12)
+	e := New(make([]float64, 3), 1, 8, nil)
+	e.Tell(slices.Repeat([][]float64{{1e3, 0, 0}}, 8), make([]float64, 8))
+	assert.InDelta(t, math.E, e.Sigma, 1e-12)
 }

@@ -1,4 +1,6 @@
-package ropescale
+// Package cma is CMA-ES, an evolution strategy that adapts a covariance matrix, and a quadratic
+// model that chooses between its draws. Both work in unbounded variables and know nothing of RoPE.
+package cma
 
 import (
 	"math"
@@ -6,37 +8,40 @@ import (
 	"slices"
 )
 
-// cmaes is the (mu/mu_w, lambda)-CMA-ES with active update. The equation numbers and names are
+// ES is the (mu/mu_w, lambda)-CMA-ES with active update. The equation numbers and names are
 // those of N. Hansen, "The CMA Evolution Strategy: A Tutorial", arXiv 1604.00772 (2016). It
 // minimises, in n unbounded dimensions; n is small here, so the eigensystem is computed again for
 // every generation.
-type cmaes struct {
-	n, lambda int
-	weights   []float64 // lambda of them; the first mu are positive and sum to 1
-	muEff     float64
-	cSigma    float64
-	dSigma    float64
-	cc        float64
-	c1        float64
-	cMu       float64
-	chiN      float64 // E||N(0, I)||
+type ES struct {
+	n       int
+	Lambda  int       // points of a generation
+	weights []float64 // lambda of them; the first mu are positive and sum to 1
+	muEff   float64
+	cSigma  float64
+	dSigma  float64
+	cc      float64
+	c1      float64
+	cMu     float64
+	chiN    float64 // E||N(0, I)||
 
-	mean   []float64
-	sigma  float64
+	Mean   []float64
+	Sigma  float64
 	c      [][]float64 // covariance
 	b      [][]float64 // columns are C's eigenvectors
 	d      []float64   // square roots of its eigenvalues
 	pSigma []float64
 	pc     []float64
 	g      int // generations told
-	rng    *rand.Rand
+	RNG    *rand.Rand
 }
 
-func newCMAES(mean []float64, sigma float64, lambda int, rng *rand.Rand) *cmaes {
+// New starts a distribution around a mean, with the same step size sigma in every variable. lambda
+// is the number of points of a generation, at least 2.
+func New(mean []float64, sigma float64, lambda int, rng *rand.Rand) *ES {
 	n := len(mean)
 	nf := float64(n)
-	e := &cmaes{
-		n: n, lambda: lambda, mean: slices.Clone(mean), sigma: sigma, rng: rng,
+	e := &ES{
+		n: n, Lambda: lambda, Mean: slices.Clone(mean), Sigma: sigma, RNG: rng,
 		pSigma: make([]float64, n), pc: make([]float64, n), c: identity(n),
 	}
 
@@ -84,29 +89,29 @@ func newCMAES(mean []float64, sigma float64, lambda int, rng *rand.Rand) *cmaes 
 	return e
 }
 
-// ask samples lambda points: z ~ N(0, I), y = B D z ~ N(0, C), x = m + sigma y. (eq. 38-40)
-func (e *cmaes) ask() [][]float64 {
-	xs := make([][]float64, e.lambda)
+// Ask samples lambda points: z ~ N(0, I), y = B D z ~ N(0, C), x = m + sigma y. (eq. 38-40)
+func (e *ES) Ask() [][]float64 {
+	xs := make([][]float64, e.Lambda)
 	for k := range xs {
 		z := make([]float64, e.n)
 		for i := range z {
-			z[i] = e.d[i] * e.rng.NormFloat64()
+			z[i] = e.d[i] * e.RNG.NormFloat64()
 		}
 		x := make([]float64, e.n)
 		for i := range x {
 			for j := range z {
 				x[i] += e.b[i][j] * z[j]
 			}
-			x[i] = e.mean[i] + e.sigma*x[i]
+			x[i] = e.Mean[i] + e.Sigma*x[i]
 		}
 		xs[k] = x
 	}
 	return xs
 }
 
-// tell updates the distribution from the points of the last ask and their fitness, in the same
+// Tell updates the distribution from the points of the last ask and their fitness, in the same
 // order. Equal fitness is ranked by that order.
-func (e *cmaes) tell(xs [][]float64, fitness []float64) {
+func (e *ES) Tell(xs [][]float64, fitness []float64) {
 	e.g++
 	order := make([]int, len(xs))
 	for i := range order {
@@ -127,14 +132,14 @@ func (e *cmaes) tell(xs [][]float64, fitness []float64) {
 	for k, idx := range order {
 		y[k] = make([]float64, e.n)
 		for i := range y[k] {
-			y[k][i] = (xs[idx][i] - e.mean[i]) / e.sigma
+			y[k][i] = (xs[idx][i] - e.Mean[i]) / e.Sigma
 			if e.weights[k] > 0 {
 				yw[i] += e.weights[k] * y[k][i]
 			}
 		}
 	}
-	for i := range e.mean { // m += c_m sigma <y>_w, c_m = 1 (eq. 42, 54)
-		e.mean[i] += e.sigma * yw[i]
+	for i := range e.Mean { // m += c_m sigma <y>_w, c_m = 1 (eq. 42, 54)
+		e.Mean[i] += e.Sigma * yw[i]
 	}
 
 	// p_sigma = (1-c_sigma) p_sigma + sqrt(c_sigma (2-c_sigma) mu_eff) C^-1/2 <y>_w (eq. 43)
@@ -146,7 +151,7 @@ func (e *cmaes) tell(xs [][]float64, fitness []float64) {
 	// sigma *= exp(c_sigma/d_sigma (||p_sigma||/E||N(0,I)|| - 1)), at most by e a generation (eq.
 	// 44)
 	length := norm(e.pSigma)
-	e.sigma *= math.Exp(min(1, e.cSigma/e.dSigma*(length/e.chiN-1)))
+	e.Sigma *= math.Exp(min(1, e.cSigma/e.dSigma*(length/e.chiN-1)))
 
 	// h_sigma stalls p_c while ||p_sigma|| is large. (below eq. 45)
 	hSigma := 0.0
@@ -186,7 +191,7 @@ func (e *cmaes) tell(xs [][]float64, fitness []float64) {
 }
 
 // invSqrt returns C^-1/2 v = B D^-1 B^T v.
-func (e *cmaes) invSqrt(v []float64) []float64 {
+func (e *ES) invSqrt(v []float64) []float64 {
 	out := make([]float64, e.n)
 	for j := range e.n {
 		var s float64
@@ -201,13 +206,13 @@ func (e *cmaes) invSqrt(v []float64) []float64 {
 	return out
 }
 
-// spread is the largest standard deviation of the distribution along any direction.
-func (e *cmaes) spread() float64 { return e.sigma * slices.Max(e.d) }
+// Spread is the largest standard deviation of the distribution along any direction.
+func (e *ES) Spread() float64 { return e.Sigma * slices.Max(e.d) }
 
 // decompose sets b and d from c by Jacobi rotations, which are exact to rounding for a symmetric
 // matrix of this size and, unlike QR, a page of code. Eigenvalues are kept above 1e-14 of the
 // largest.
-func (e *cmaes) decompose() {
+func (e *ES) decompose() {
 	n := e.n
 	a := make([][]float64, n)
 	for i := range a {

@@ -1,14 +1,14 @@
-package ropescale
+package cma
 
 import "math"
 
-// quadratic is a regression on all quadratic functions of a few variables, with a normal prior on
+// Quadratic is a regression on all quadratic functions of a few variables, with a normal prior on
 // the coefficients, from groups of points whose values have an unknown shift in common: candidates
 // that were scored on the same readings. In the terms of Gaussian processes its kernel is (1 +
 // <a-c, b-c>/rho^2)^2 around a center c, plus a constant for two points of a group, plus noise;
 // values are in units of their standard deviation. It only chooses between draws, so its constants
 // are no more than about right.
-type quadratic struct {
+type Quadratic struct {
 	points [][]float64
 	values []float64
 	group  []int
@@ -27,9 +27,9 @@ const (
 	quadraticMost = 100
 )
 
-// add takes a group of points. A value that is not finite has no place in a sum of squares: it is
+// Add takes a group of points. A value that is not finite has no place in a sum of squares: it is
 // left out.
-func (q *quadratic) add(points [][]float64, values []float64) {
+func (q *Quadratic) Add(points [][]float64, values []float64) {
 	for i, v := range values {
 		if !math.IsInf(v, 0) {
 			q.points, q.values, q.group = append(q.points, points[i]), append(q.values, v),
@@ -42,7 +42,7 @@ func (q *quadratic) add(points [][]float64, values []float64) {
 	}
 }
 
-func (q *quadratic) kernel(a, b []float64) float64 {
+func (q *Quadratic) kernel(a, b []float64) float64 {
 	var dot float64
 	for i := range a {
 		dot += (a[i] - q.center[i]) * (b[i] - q.center[i])
@@ -51,8 +51,8 @@ func (q *quadratic) kernel(a, b []float64) float64 {
 	return k * k
 }
 
-// fit solves (K + shift + noise) alpha = values, standardised, by Cholesky decomposition.
-func (q *quadratic) fit(center []float64) {
+// Fit solves (K + shift + noise) alpha = values, standardised, by Cholesky decomposition.
+func (q *Quadratic) Fit(center []float64) {
 	q.center = center
 	n := len(q.points)
 	var mean, deviation float64
@@ -99,10 +99,13 @@ func (q *quadratic) fit(center []float64) {
 	}
 }
 
-// at is what the model expects of x, up to scale and shift: it ranks.
-func (q *quadratic) at(x []float64) (v float64) {
+// At is the value that the model expects at x, up to scale and shift: it ranks.
+func (q *Quadratic) At(x []float64) (v float64) {
 	for i, p := range q.points {
 		v += q.alpha[i] * q.kernel(x, p)
 	}
 	return v
 }
+
+// Empty says that no value was added yet.
+func (q *Quadratic) Empty() bool { return len(q.values) == 0 }
