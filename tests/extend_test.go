@@ -200,6 +200,6 @@ func TestExtend(t *testing.T) {
 	}
 	_, err = run(args...)
 	assert.ErrorContains(t, err, "is of a run with training")
-	assert.ErrorContains(t, err, "--fresh to begin anew")
+	assert.ErrorContains(t, err, "--fresh to restart")
 	assert.ErrorContains(t, err, fmt.Sprint(filepath.Join(out, "state.json")))
 }
