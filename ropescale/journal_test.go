@@ -369,7 +369,7 @@ func TestJournalOfVersion7(t *testing.T) {
 					got.Told, got.Fitness = false, 0
 					require.Equal(t, want, got)
 				}
-				// cma begins at more methods, and its curve is another one, since then.
+				// Since then cma begins at more methods.
 				at, diverged := s.Diverged()
 				require.Equal(t, name == "cma", diverged)
 				if diverged {

@@ -166,7 +166,7 @@ func TestDeckDealsAllBeforeOneComesAgain(t *testing.T) {
 }
 
 // TestGenerationsReadTheirOwn: where there are readings for generations, these are what generations
-// are scored on, and what decides is read by no generation.
+// are scored on, and no generation is scored on the readings that decide.
 func TestGenerationsReadTheirOwn(t *testing.T) {
 	var readings []Reading
 	for _, use := range []Use{"", ForGenerations, ForGenerations, ForFinalists} {

@@ -58,8 +58,8 @@ type Trial struct {
 	Rung Rung `json:"rung"`
 	// Readings are the places in Options.Readings of what is to be scored, ascending.
 	Readings []int `json:"readings"`
-	// Losses are what was told: the mean NLL of each of Readings, in nats; +Inf for an evaluation
-	// that failed (in JSON: "inf").
+	// Losses are those that Tell was given: the mean NLL of each of Readings, in nats; +Inf for
+	// an evaluation that failed (in JSON: "inf").
 	Losses Losses `json:"losses"`
 	// Tokens is how many tokens the evaluation took.
 	Tokens int  `json:"tokens"`

@@ -12,7 +12,7 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// SearchPage is what is told of a search for a rung or for a whole ladder: WritePage makes one HTML
+// SearchPage is a report on a search for a rung or for a whole ladder: WritePage makes one HTML
 // file of it.
 type SearchPage struct {
 	Title  string // of the page: what was extended

@@ -1,8 +1,8 @@
 """Models in and out: a Hugging Face checkpoint folder or a GGUF file, and what comes out is of the
 same kind.
 
-A GGUF's configuration is read by transformers, its tensors here, since they have to go back into
-the file too: every key of it stays, and so does a float tensor's type.
+transformers reads a GGUF's configuration; its tensors are loaded here, since they have to go back
+into the file too: every key of it stays, and so does a float tensor's type.
 """
 
 import os
