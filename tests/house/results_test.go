@@ -2,6 +2,7 @@ package house
 
 import (
 	"encoding/json"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -44,12 +45,12 @@ type column struct {
 	Unit string `json:"unit,omitempty"`
 }
 
-// cell is the text of a table's cell and the values in it, one for each seed where there are
-// several. A cell of words with numbers in them has Numbers instead.
+// cell is the text of a table's cell, and its values if it is a figure: one for each seed where
+// there are several, or both ends of an interval. A cell of words has none, whatever numbers are in
+// them.
 type cell struct {
-	Text    string    `json:"text"`
-	Values  []value   `json:"values,omitempty"`
-	Numbers []float64 `json:"numbers,omitempty"`
+	Text   string  `json:"text"`
+	Values []value `json:"values,omitempty"`
 }
 
 // value is a number with its spread: what stands behind ±, the trials that it is a count of, an
@@ -119,11 +120,17 @@ const digits = `([+-]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?)`
 var (
 	anyNumber = regexp.MustCompile(digits)
 	// one is a number with its spread, such as "21.4 ± 0.6", "0.49 M", "162 of 180, 90 % (85–94)".
-	one = regexp.MustCompile(`^` + digits + `( [kM])?(?: each)?(?: ± ` + digits + `)?( %)?(?: of ` +
-		digits + `)?(?:,? \d+ %)?(?: \((?:\d+ %, )?` + digits + `–` + digits + `\))?$`)
+	one = regexp.MustCompile(`^` + digits + `( [kM])?(?: each)?(?: ± ` + digits + `)?( %| MB)?` +
+		`(?: of ` + digits + `)?(?:,? \d+ %)?(?: \((?:\d+ %, )?` + digits + `–` + digits + `\))?$`)
+	// figures are separated by a comma, a slash between theirs and ours, a dash between the ends
+	// of an interval, a colon in front of a sum; single ones stand in brackets behind their mean.
+	separator = regexp.MustCompile(`, | / |: |–| \(`)
+	// note is what explains a figure in brackets behind it.
+	note = regexp.MustCompile(` \([^()\d]*\)`)
+	// figure is a text of numbers and signs, without words.
+	figure = regexp.MustCompile(`^[^A-Za-z]*[0-9][^A-Za-z]*$`)
 	// linkTarget is a link or an image, with the text that is shown.
 	linkTarget = regexp.MustCompile(`!?\[([^\]]*)\]\([^)]*\)`)
-	commas     = regexp.MustCompile(`, `)
 	commit     = regexp.MustCompile(`\b[0-9a-f]{7}\b`)
 	tokens     = map[string]float64{" k": 1e3, " M": 1e6}
 )
@@ -154,17 +161,25 @@ func optional(text string) *float64 {
 
 // values are the values that a cell's text consists of, nil if it has other words.
 func values(text string) []value {
-	// A comma in brackets, or in front of a share of what was counted, separates no values.
-	if m := one.FindStringSubmatch(text); m != nil {
-		return []value{parsed(m)}
-	}
+	text = note.ReplaceAllString(strings.Trim(text, "[]"), "")
 	var all []value
-	for _, item := range commas.Split(text, -1) {
-		m := one.FindStringSubmatch(item)
+	for text != "" {
+		// The longest figure comes first: a comma in brackets, or in front of a share of what was
+		// counted, separates no values.
+		ends := separator.FindAllStringIndex(text, -1)
+		ends = append(ends, []int{len(text), len(text)})
+		i := len(ends) - 1
+		var m []string
+		for ; i >= 0 && m == nil; i-- {
+			m = one.FindStringSubmatch(strings.TrimSuffix(text[:ends[i][0]], ")"))
+			if m == nil {
+				m = one.FindStringSubmatch(text[:ends[i][0]])
+			}
+		}
 		if m == nil {
 			return nil
 		}
-		all = append(all, parsed(m))
+		all, text = append(all, parsed(m)), text[ends[i+1][1]:]
 	}
 	return all
 }
@@ -174,24 +189,17 @@ func parsed(m []string) value {
 		Value: number(m[1]), PlusMinus: optional(m[3]), Of: optional(m[5]),
 		Low: optional(m[6]), High: optional(m[7]),
 	}
-	if m[4] != "" {
-		v.Unit = "%"
-	}
+	v.Unit = strings.TrimSpace(m[4])
 	if factor, ok := tokens[m[2]]; ok {
-		v.Value *= factor
+		v.Value = math.Round(v.Value * factor)
 		v.Unit = "tokens"
 	}
 	return v
 }
 
 func newCell(text string) cell {
-	c := cell{Text: plain(text)}
-	if c.Values = values(c.Text); c.Values == nil {
-		for _, n := range anyNumber.FindAllString(c.Text, -1) {
-			c.Numbers = append(c.Numbers, number(n))
-		}
-	}
-	return c
+	text = plain(text)
+	return cell{Text: text, Values: values(text)}
 }
 
 // tables are those of a Markdown text, with the paragraph before each as its caption.
@@ -239,7 +247,7 @@ func rowCells(line string) []string {
 func newResult(t *testing.T, name, text string) result {
 	t.Helper()
 	r := result{
-		Version: 1,
+		Version: 2,
 		Entry:   name,
 		Facts:   map[string]string{},
 		Source:  notKept,
@@ -334,6 +342,13 @@ func TestResults(t *testing.T) {
 			for _, raw := range got.Raw {
 				assert.FileExists(t, filepath.Join(results, raw))
 			}
+			for _, tab := range got.Tables {
+				for _, c := range slices.Concat(tab.Rows...) {
+					if figure.MatchString(c.Text) {
+						assert.NotEmpty(t, c.Values, "%q is a figure without its values", c.Text)
+					}
+				}
+			}
 			assert.Equal(
 				t,
 				want,
@@ -351,7 +366,7 @@ func TestResults(t *testing.T) {
 }
 
 // The page of claims links every entry. Each claim has a command, a table and an entry, and the
-// numbers of its table are in the entries that it links.
+// numbers of each cell of its table are together in a row or paragraph of an entry that it links.
 func TestClaims(t *testing.T) {
 	page := read(t, "evals/RESULTS.md")
 	claims := strings.Split(page, "\n## ")[1:]
@@ -363,7 +378,7 @@ func TestClaims(t *testing.T) {
 		var sources string
 		for _, m := range entryLink.FindAllStringSubmatch(text, -1) {
 			linked[m[1]] = true
-			sources += plain(read(t, path.Join("evals", m[1])))
+			sources += plain(read(t, path.Join("evals", m[1]))) + "\n\n"
 		}
 		if title == "All entries" || title == "Add an entry" {
 			continue
@@ -378,14 +393,27 @@ func TestClaims(t *testing.T) {
 		)
 		all := tables(t, text)
 		assert.NotEmpty(t, all, "%q has no table", title)
-		have := anyNumber.FindAllString(sources, -1)
+		var have [][]string // the numbers of each row of a table and of each other paragraph
+		for _, paragraph := range strings.Split(sources, "\n\n") {
+			lines := []string{paragraph}
+			if strings.HasPrefix(paragraph, "|") {
+				lines = strings.Split(paragraph, "\n")
+			}
+			for _, line := range lines {
+				have = append(have, anyNumber.FindAllString(line, -1))
+			}
+		}
 		for _, tab := range all {
 			for _, row := range tab.Rows {
 				for _, c := range row[1:] {
-					for _, n := range anyNumber.FindAllString(c.Text, -1) {
-						assert.True(t, slices.Contains(have, n),
-							"%q: %s of %q is in no entry that the claim links", title, n, c.Text)
-					}
+					want := anyNumber.FindAllString(c.Text, -1)
+					found := slices.ContainsFunc(have, func(line []string) bool {
+						return !slices.ContainsFunc(want, func(n string) bool {
+							return !slices.Contains(line, n)
+						})
+					})
+					assert.True(t, found, "%q: %q is in no row or paragraph of an entry that the claim links",
+						title, c.Text)
 				}
 			}
 		}
@@ -414,13 +442,22 @@ func TestResultsRules(t *testing.T) {
 		"150 (83 %, 77–88)":              {{Value: 150, Low: f(77), High: f(88)}},
 		"1.003 (0.970–1.039)":            {{Value: 1.003, Low: f(0.970), High: f(1.039)}},
 		"885 k, 492 k":                   {{Value: 885000, Unit: "tokens"}, {Value: 492000, Unit: "tokens"}},
-		"20.55, YaRN itself (21.37)":     nil,
+		"0.996–1.002":                    {{Value: 0.996}, {Value: 1.002}},
+		"0.200 / 0.201":                  {{Value: 0.2}, {Value: 0.201}},
+		"0.94 (0.82)":                    {{Value: 0.94}, {Value: 0.82}},
+		"+0.9 ± 0.1 (+0.8, −1.0)":        {{Value: 0.9, PlusMinus: f(0.1)}, {Value: 0.8}, {Value: -1}},
+		"49, 44: 93 of 120":              {{Value: 49}, {Value: 44}, {Value: 93, Of: f(120)}},
+		"5.3 MB":                         {{Value: 5.3, Unit: "MB"}},
+		"20.55, 21.37 (YaRN itself)":     {{Value: 20.55}, {Value: 21.37}},
+		"48 % (some change alpha alone)": {{Value: 48, Unit: "%"}},
+		"8x, seed 1":                     nil,
+		"linear-1":                       nil,
+		"SmolLM2-135M":                   nil,
 		"bit-identical":                  nil,
 		"every element inside its bound": nil,
 	} {
 		assert.Equal(t, want, newCell(text).Values, text)
 	}
-	assert.Equal(t, []float64{20.55, 21.37}, newCell("20.55, YaRN itself (21.37)").Numbers)
 	assert.Equal(
 		t,
 		[]string{"", "a", "b|c", ""},
