@@ -412,7 +412,7 @@ func TestClaims(t *testing.T) {
 							return !slices.Contains(line, n)
 						})
 					})
-					assert.True(t, found, "%q: %q is in no row or paragraph of an entry that the claim links",
+					assert.True(t, found, "%q: %q is in no row or paragraph of its entries",
 						title, c.Text)
 				}
 			}
