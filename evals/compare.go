@@ -191,7 +191,7 @@ func Compare(ctx context.Context, e Engine, methods []Method, o CompareOptions) 
 		seed = max(seed, plans[i].Seed)
 	}
 
-	c.Provenance = newProvenance("compare", CompareVersion, e, Method{}, seed, given, effective)
+	c.Provenance = NewProvenance("compare", CompareVersion, e, Method{}, seed, given, effective)
 	done := 0
 	defer func() { err = errors.Join(err, e.SetLadder(nil)) }()
 	for _, m := range methods {
@@ -200,7 +200,7 @@ func Compare(ctx context.Context, e Engine, methods []Method, o CompareOptions) 
 			if err := e.SetLadder(m.Ladder); err != nil {
 				return nil, fmt.Errorf("method %q: %w", m.Name, err)
 			}
-			results, err := p.Run(ctx, m, o.Progress.from(done, total))
+			results, err := p.Run(ctx, m, o.Progress.From(done, total))
 			if err != nil {
 				return nil, fmt.Errorf("method %q: %w", m.Name, err)
 			}
@@ -209,7 +209,7 @@ func Compare(ctx context.Context, e Engine, methods []Method, o CompareOptions) 
 		}
 		c.Rows = append(c.Rows, measured(rows)...)
 	}
-	c.finish()
+	c.Finish()
 	return c, nil
 }
 

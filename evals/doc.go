@@ -6,10 +6,14 @@
 // # Tasks
 //
 // A Task is one kind of measurement as a value: name, version, settings with their flags,
-// preparation, run, figures and CSV files. A task is one file that calls addTask; commands, help,
-// Compare, JSON and the pictures find it in Tasks. To add one, copy the shape of passkey.go: a
-// struct of settings that is a Job, a struct of results that is a Result, and the Task that names
-// both. Package tasktest holds what is true of every task, for the new one too.
+// preparation, run, figures and CSV files. A task calls Register; commands, help, Compare, JSON and
+// the pictures find it in Tasks. To add one, copy the shape of passkey.go: a struct of settings
+// that is a Job, a struct of results that is a Result, and the Task that names both. Package
+// tasktest holds what is true of every task, for the new one too.
+//
+// Perplexity and passkeys are tasks of this package. Others have packages of their own, which
+// import this one: choice has the benchmarks of multiple choice. A program lists in one place the
+// packages whose tasks it has.
 //
 // A Job is a task with its settings. Prepare does all that can fail before the first model call and
 // returns a Plan, whose Run measures one method at all lengths. Compare prepares every job once and
@@ -30,13 +34,6 @@
 // in it is the key. Proportions carry Wilson 95 % intervals. NeedleNLL, the NLL of the true key, is
 // a smoother signal from the same prompt. Other prompts are rows of parameters (Template), and any
 // text can be the filler.
-//
-// The benchmarks ask the questions of ARC, HellaSwag, MMLU and TruthfulQA by log-likelihood, from
-// the files that their authors or the Hugging Face hub publish, with the prompts, the split into
-// tokens and the normalisation of lm-evaluation-harness. Two things differ: the examples of
-// few-shot prompts, which come in the order of their file, and BOS, which the model's tokenizer
-// decides. Short questions get a model's own RoPE whatever the ladder; ChoiceOptions.Length
-// measures how the factors for long texts change them.
 //
 // Score and Sample.Score are the same measurements for a search: windows prepared once
 // (SampleWindows, HideKeys), scored for each candidate.

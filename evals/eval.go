@@ -86,20 +86,21 @@ type TextID struct {
 	Digest string `json:"digest"` // sha256:…
 }
 
-func (t Text) id() TextID { return TextID{t.Name, len(t.Body), digest(t.Body)} }
+func (t Text) id() TextID { return TextID{t.Name, len(t.Body), Digest(t.Body)} }
 
 // Progress hears of work done, from 0 to total, in units of model calls; label says what is being
 // done now.
 type Progress func(done, total int, label string)
 
-func (p Progress) report(done, total int, label string) {
+// Report calls p, where there is one.
+func (p Progress) Report(done, total int, label string) {
 	if p != nil {
 		p(done, total, label)
 	}
 }
 
-// from is the progress of a part that begins when base of total is done.
-func (p Progress) from(base, total int) Progress {
+// From is the progress of a part that begins when base of total is done.
+func (p Progress) From(base, total int) Progress {
 	if p == nil {
 		return nil
 	}
@@ -128,10 +129,11 @@ type Provenance struct {
 // About is the provenance of what embeds it.
 func (p *Provenance) About() *Provenance { return p }
 
-func (p *Provenance) finish() { p.Duration = time.Since(p.Started).Seconds() }
+// Finish stops the clock.
+func (p *Provenance) Finish() { p.Duration = time.Since(p.Started).Seconds() }
 
-// newProvenance starts the clock.
-func newProvenance(task string, version int, e Engine, m Method, seed uint64, given,
+// NewProvenance starts the clock.
+func NewProvenance(task string, version int, e Engine, m Method, seed uint64, given,
 	effective any,
 ) Provenance {
 	return Provenance{
@@ -149,13 +151,14 @@ func ladderDigest(l *ropescale.Ladder) string {
 	return l.Digest()
 }
 
-func digest(s string) string {
+// Digest identifies a text.
+func Digest(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// checkLength refuses lengths that the engine was not opened for.
-func checkLength(e Engine, length int) error {
+// CheckLength refuses lengths that the engine was not opened for.
+func CheckLength(e Engine, length int) error {
 	if most := e.Info().MaxLength; most > 0 && length > most {
 		return fmt.Errorf("length %d is beyond the %d tokens that the engine was opened for: "+
 			"open it for at least %d", length, most, length)
@@ -163,8 +166,9 @@ func checkLength(e Engine, length int) error {
 	return nil
 }
 
-// nll calls the engine and refuses an answer of the wrong size or with values that are no NLL.
-func nll(ctx context.Context, e Engine, tokens []int, from int) ([]float64, error) {
+// CheckedNLL calls the engine and refuses an answer of the wrong size or with values that are no
+// NLL.
+func CheckedNLL(ctx context.Context, e Engine, tokens []int, from int) ([]float64, error) {
 	if from < 1 || from >= len(tokens) {
 		return nil, fmt.Errorf("cannot score %d tokens from %d: from must be at least 1 and "+
 			"below the number of tokens", len(tokens), from)

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	. "github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/evals/choice"
 	"github.com/longrope/longrope/evals/tasktest"
 	"github.com/longrope/longrope/ropescale"
 )
@@ -385,6 +386,14 @@ func TestCompare(t *testing.T) {
 	require.Equal(t, 2*(2*4-1+2*5), last)
 }
 
+// benchmark is a job that sets ladders of its own.
+func benchmark() Job {
+	q := choice.Question{
+		ID: "1", Prompt: "Q:", Choices: []string{"abc", "xyz"}, Correct: []bool{true, false},
+	}
+	return &choice.Options{Benchmark: "mmlu", Questions: []choice.Question{q}}
+}
+
 // Afterwards the engine has the file's own factors, whether it went well or not.
 func TestCompareRestoresTheFactors(t *testing.T) {
 	own := tasktest.LadderTo(300) // what somebody had set
@@ -392,10 +401,7 @@ func TestCompareRestoresTheFactors(t *testing.T) {
 	for name, o := range map[string]CompareOptions{
 		"measured":    {Jobs: []Job{&PasskeyOptions{Trials: 1}}, Lengths: []int{400}},
 		"interrupted": {Jobs: []Job{&PasskeyOptions{Trials: 1}}, Lengths: []int{400}},
-		"a benchmark": {
-			Jobs:    []Job{&ChoiceOptions{Benchmark: "mmlu", Questions: bigramQuestions}},
-			Lengths: []int{200},
-		},
+		"a benchmark": {Jobs: []Job{benchmark()}, Lengths: []int{200}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := &restored{Engine: tasktest.New(tasktest.Bytes{})}
@@ -470,7 +476,7 @@ func TestCompareBadInput(t *testing.T) {
 		},
 		{
 			[]Method{{"a", nil}},
-			CompareOptions{Jobs: []Job{&ChoiceOptions{Benchmark: "riddles"}}},
+			CompareOptions{Jobs: []Job{&choice.Options{Benchmark: "riddles"}}},
 			`no task "riddles": want one of perplexity, passkey, `,
 		},
 	} {

@@ -156,7 +156,7 @@ func (f Forked) Score(ctx context.Context, p Prefix, g ropescale.Rung) ([]float6
 // Windows have one length, BOS included, at which the longest question ends. It is an error where
 // less than half of the length would be left to text.
 func HideForks(e Engine, windows [][]int, o ForkOptions) ([]Forked, error) {
-	bos, err := prefix(e)
+	bos, err := BOS(e)
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/longrope/longrope/evals/label"
 )
 
-var passkeyTask = addTask(Task{
+var passkeyTask = Register(Task{
 	Variants: templateFlags(),
 	Name:     "passkey",
 	Version:  1,
@@ -26,18 +26,18 @@ var passkeyTask = addTask(Task{
 	Result:   func() Result { return &PasskeyResult{} },
 	Columns:  []string{"passkey", "passkey_low", "passkey_high", "passkey_nll"},
 	Table: []Cell{
-		{"passkey", func(r Row) string { return percent(r.Figure("passkey"), " %") }},
+		{"passkey", func(r Row) string { return Percent(r.Figure("passkey"), " %") }},
 		{"95 %", func(r Row) string {
-			return between(r.Figure("passkey_low"), r.Figure("passkey_high"))
+			return Between(r.Figure("passkey_low"), r.Figure("passkey_high"))
 		}},
-		{"nll of the key", func(r Row) string { return format("%.3f", r.Figure("passkey_nll")) }},
+		{"nll of the key", func(r Row) string { return FormatFigure("%.3f", r.Figure("passkey_nll")) }},
 	},
 	Sheets: []Sheet{
-		sheet("", []string{
+		SheetOf("", []string{
 			"method", "length", "depth", "correct", "trials", "rate", "low", "high",
 			"nll",
 		}, (*PasskeyResult).rows),
-		sheet("trials", []string{
+		SheetOf("trials", []string{
 			"method", "length", "depth", "trial", "prompt_tokens",
 			"needle_start", "retokenizes", "key", "answer", "correct", "nll",
 		},
@@ -53,20 +53,20 @@ func templateFlags() (flags [][]string) {
 	return flags
 }
 
-// percent writes a share with a unit, "" for none.
-func percent(share *float64, unit string) string {
+// Percent writes a share with a unit, "" for none.
+func Percent(share *float64, unit string) string {
 	if share == nil {
 		return ""
 	}
 	return fmt.Sprintf("%.0f%s", 100**share, unit)
 }
 
-// between writes an interval of shares in percent, "" for none.
-func between(low, high *float64) string {
+// Between writes an interval of shares in percent, "" for none.
+func Between(low, high *float64) string {
 	if low == nil || high == nil {
 		return ""
 	}
-	return percent(low, "–") + percent(high, "")
+	return Percent(low, "–") + Percent(high, "")
 }
 
 // PasskeyOptions are the arguments of Passkey; zero values are the defaults named.
@@ -180,7 +180,7 @@ func (o PasskeyOptions) effective(e Engine) (PasskeyOptions, error) {
 		o.Template = Templates()[0]
 	}
 	for i, l := range o.Lengths {
-		if err := checkLength(e, l); err != nil {
+		if err := CheckLength(e, l); err != nil {
 			return o, err
 		}
 		if l < 1 || slices.Contains(o.Lengths[:i], l) {
@@ -267,7 +267,7 @@ func Passkey(ctx context.Context, e Engine, m Method, o PasskeyOptions) (*Passke
 	if len(o.Lengths) == 0 {
 		o.Lengths = []int{e.Info().MaxLength}
 	}
-	r, err := runOne[*PasskeyResult](ctx, &o, Setup{Engine: e, Lengths: o.Lengths}, m)
+	r, err := RunOne[*PasskeyResult](ctx, &o, Setup{Engine: e, Lengths: o.Lengths}, m)
 	if err != nil {
 		return nil, err
 	}
@@ -280,13 +280,13 @@ func passkey(ctx context.Context, m Method, given PasskeyOptions, b *promptBuild
 ) (*PasskeyResult, error) {
 	o, e := b.o, b.e
 	r := &PasskeyResult{
-		Provenance: newProvenance("passkey", passkeyTask.Version, e, m, o.Seed, given, o),
+		Provenance: NewProvenance("passkey", passkeyTask.Version, e, m, o.Seed, given, o),
 	}
 	total := len(o.Lengths) * len(o.Depths) * o.Trials
 	for _, length := range o.Lengths {
 		for _, depth := range o.Depths {
 			for trial := range o.Trials {
-				progress.report(len(r.Details), total,
+				progress.Report(len(r.Details), total,
 					fmt.Sprintf("passkey %s, %d tokens, depth %.0f %%", m.Name, length, 100*depth))
 				p, err := b.build(length, depth, trial)
 				if err != nil {
@@ -303,12 +303,12 @@ func passkey(ctx context.Context, m Method, given PasskeyOptions, b *promptBuild
 		}
 		r.Lengths = append(r.Lengths, r.cell(length, -1))
 	}
-	progress.report(total, total, "passkey "+m.Name)
+	progress.Report(total, total, "passkey "+m.Name)
 	for _, c := range r.Lengths {
 		r.Correct += c.Correct
 	}
-	r.Proportion = proportion(r.Correct, total)
-	r.finish()
+	r.Proportion = NewProportion(r.Correct, total)
+	r.Finish()
 	return r, nil
 }
 
@@ -358,7 +358,7 @@ func (r *PasskeyResult) cell(length int, depth float64) PasskeyCell {
 			losses = append(losses, *t.NLL)
 		}
 	}
-	c.Proportion = proportion(correct, trials)
+	c.Proportion = NewProportion(correct, trials)
 	if len(losses) > 0 {
 		mean, _ := MeanStderr(losses)
 		c.NLL = &mean
@@ -398,7 +398,7 @@ func HideKeys(e Engine, windows [][]int, keys int, o PasskeyOptions) ([]Sample, 
 	if keys < 1 || keys > 9 {
 		return nil, fmt.Errorf("%d keys in a window: ask for 1 to 9", keys)
 	}
-	bos, err := prefix(e)
+	bos, err := BOS(e)
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-var perplexityTask = addTask(Task{
+var perplexityTask = Register(Task{
 	Name:    "perplexity",
 	Version: 1,
 	Help:    "perplexity of text, by length and by position",
@@ -21,8 +21,8 @@ var perplexityTask = addTask(Task{
 		"nll_change_stderr",
 	},
 	Table: []Cell{
-		{"perplexity", func(r Row) string { return format("%.2f", r.Figure("perplexity")) }},
-		{"± se", func(r Row) string { return format("%.2f", r.Figure("perplexity_stderr")) }},
+		{"perplexity", func(r Row) string { return FormatFigure("%.2f", r.Figure("perplexity")) }},
+		{"± se", func(r Row) string { return FormatFigure("%.2f", r.Figure("perplexity_stderr")) }},
 		{"vs {first}", func(r Row) string {
 			change, stderr := r.Figure("nll_change"), r.Figure("nll_change_stderr")
 			if change == nil || stderr == nil {
@@ -31,25 +31,25 @@ var perplexityTask = addTask(Task{
 			ratio := math.Exp(*change)
 			return fmt.Sprintf("%+.1f ± %.1f %%", 100*(ratio-1), 100*ratio**stderr)
 		}},
-		{"bits/byte", func(r Row) string { return format("%.3f", r.Figure("bits_per_byte")) }},
+		{"bits/byte", func(r Row) string { return FormatFigure("%.3f", r.Figure("bits_per_byte")) }},
 	},
 	Sheets: []Sheet{
-		sheet("", []string{
+		SheetOf("", []string{
 			"method", "length", "text", "windows", "tokens", "bytes", "nll",
 			"nll_stderr", "perplexity", "perplexity_stderr", "bits_per_byte",
 			"bits_per_byte_stderr",
 		}, (*PerplexityResult).rows),
-		sheet("trials", []string{"method", "length", "text", "start", "tokens", "nll"},
+		SheetOf("trials", []string{"method", "length", "text", "start", "tokens", "nll"},
 			(*PerplexityResult).trials),
-		sheet("curve", []string{
+		SheetOf("curve", []string{
 			"method", "length", "position_from", "position_to", "tokens", "nll",
 			"nll_stderr", "perplexity",
 		}, (*PerplexityResult).curve),
 	},
 })
 
-// format writes a figure, "" for none.
-func format(as string, v *float64) string {
+// FormatFigure writes a figure, "" for none.
+func FormatFigure(as string, v *float64) string {
 	if v == nil {
 		return ""
 	}
@@ -119,7 +119,7 @@ func (o *PerplexityOptions) Load() error {
 
 // Prepare lays the windows over the texts.
 func (o *PerplexityOptions) Prepare(s Setup) (*Plan, error) {
-	bos, err := prefix(s.Engine)
+	bos, err := BOS(s.Engine)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ func (o *PerplexityOptions) Prepare(s Setup) (*Plan, error) {
 		for i, length := range s.Lengths {
 			given.Length = length
 			r, err := perplexity(ctx, s.Engine, m, bos, documents, given,
-				progress.from(done, p.Calls))
+				progress.From(done, p.Calls))
 			if err != nil {
 				return nil, fmt.Errorf("length %d: %w", length, err)
 			}
@@ -171,7 +171,7 @@ func (o PerplexityOptions) effective(e Engine, bos int) (PerplexityOptions, erro
 		return o, fmt.Errorf("length %d is too small: %d tokens go before every text and 2 more "+
 			"are needed", o.Length, bos)
 	}
-	if err := checkLength(e, o.Length); err != nil {
+	if err := CheckLength(e, o.Length); err != nil {
 		return o, err
 	}
 	most := o.Length - bos - 1
@@ -258,7 +258,7 @@ func Perplexity(ctx context.Context, e Engine, m Method, texts []Text,
 	if o.Texts = texts; o.Length == 0 {
 		o.Length = e.Info().MaxLength
 	}
-	r, err := runOne[*PerplexityResult](ctx, &o, Setup{Engine: e, Lengths: []int{o.Length}}, m)
+	r, err := RunOne[*PerplexityResult](ctx, &o, Setup{Engine: e, Lengths: []int{o.Length}}, m)
 	if err != nil {
 		return nil, err
 	}
@@ -279,18 +279,18 @@ func perplexity(ctx context.Context, e Engine, m Method, bos []int, documents []
 		return nil, err
 	}
 
-	r := &PerplexityResult{Provenance: newProvenance("perplexity", perplexityTask.Version, e, m, 0,
+	r := &PerplexityResult{Provenance: NewProvenance("perplexity", perplexityTask.Version, e, m, 0,
 		given, o), Length: o.Length}
 	curve := make([]tally, len(edges)-1)
 	var all, byText tally
 	for i, d := range documents {
 		var text tally
 		for _, w := range windows[i] {
-			progress.report(r.Windows, total, fmt.Sprintf("perplexity %s, %s, %d tokens", m.Name,
+			progress.Report(r.Windows, total, fmt.Sprintf("perplexity %s, %s, %d tokens", m.Name,
 				d.text.Name, o.Length))
 			sequence := append(slices.Clone(bos), d.tokens[w.Start:w.End]...)
 			from := len(bos) + w.From - w.Start
-			values, err := nll(ctx, e, sequence, from)
+			values, err := CheckedNLL(ctx, e, sequence, from)
 			if err != nil {
 				return nil, fmt.Errorf("text %q, tokens %d to %d: %w", d.text.Name, w.Start, w.End,
 					err)
@@ -325,7 +325,7 @@ func perplexity(ctx context.Context, e Engine, m Method, bos []int, documents []
 		l := t.loss()
 		r.Curve = append(r.Curve, Bucket{edges[b], edges[b+1], l.Tokens, l.NLL, l.NLLStderr})
 	}
-	progress.report(total, total, fmt.Sprintf("perplexity %s, %d tokens", m.Name, o.Length))
+	progress.Report(total, total, fmt.Sprintf("perplexity %s, %d tokens", m.Name, o.Length))
 	count := r.Windows
 	if o.Documents == DocumentsTexts {
 		r.Loss = byText.loss()
@@ -333,7 +333,7 @@ func perplexity(ctx context.Context, e Engine, m Method, bos []int, documents []
 		r.Loss = all.loss()
 	}
 	r.Windows = count
-	r.finish()
+	r.Finish()
 	return r, nil
 }
 
@@ -394,7 +394,7 @@ func (t *tally) loss() Loss {
 			means[i] = t.sums[i] / t.counts[i]
 		}
 	}
-	mean, stderr := weightedMeanStderr(means, t.counts)
+	mean, stderr := WeightedMeanStderr(means, t.counts)
 	l := Loss{Windows: len(t.sums), Tokens: t.tokens, Bytes: t.bytes, NLL: mean, NLLStderr: stderr}
 	// exp is held below infinity, which JSON cannot say.
 	l.Perplexity = math.Min(math.Exp(mean), math.MaxFloat64)
@@ -441,7 +441,7 @@ func nllChange(a, b *PerplexityResult) (mean, stderr float64) {
 	for i, w := range a.Details {
 		differences[i], weights[i] = b.Details[i].NLL-w.NLL, float64(w.Tokens)
 	}
-	return weightedMeanStderr(differences, weights)
+	return WeightedMeanStderr(differences, weights)
 }
 
 // rows are a row per text and one, "all", over them.

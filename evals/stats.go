@@ -14,7 +14,8 @@ type Proportion struct {
 	High    float64 `json:"high"` // of the interval
 }
 
-func proportion(correct, trials int) Proportion {
+// NewProportion is the share of correct ones in trials.
+func NewProportion(correct, trials int) Proportion {
 	p := Proportion{Correct: correct, Trials: trials}
 	p.Low, p.High = Wilson(correct, trials)
 	if trials > 0 {
@@ -56,16 +57,16 @@ func MeanStderr(values []float64) (mean, stderr float64) {
 	for i := range weights {
 		weights[i] = 1
 	}
-	return weightedMeanStderr(values, weights)
+	return WeightedMeanStderr(values, weights)
 }
 
-// weightedMeanStderr returns sum(w x)/sum(w) and its standard error as a ratio estimate,
+// WeightedMeanStderr returns sum(w x)/sum(w) and its standard error as a ratio estimate,
 //
 //	sqrt(n/(n-1) · sum(w_i² (x_i - mean)²)) / sum(w)
 //
 // which for equal weights is the usual s/sqrt(n). The error is 0 for fewer than two values of
 // positive weight.
-func weightedMeanStderr(values, weights []float64) (mean, stderr float64) {
+func WeightedMeanStderr(values, weights []float64) (mean, stderr float64) {
 	var sum, total float64
 	var n int
 	for i, x := range values {

@@ -16,7 +16,7 @@ import (
 )
 
 // Task is one kind of measurement as a value: everything that a command, a comparison, a table and
-// a file need to know of it. A task is one file that calls addTask, and its test. Package tasktest
+// a file need to know of it. A task is one file that calls Register, and its test. Package tasktest
 // holds what is true of every task.
 type Task struct {
 	// Name is what a command calls the task. It is also the key of its results in JSON.
@@ -112,15 +112,16 @@ type Sheet struct {
 // ExampleFile is a small file for a flag of a task.
 type ExampleFile struct{ Flag, Name, Text string }
 
-// sheet is a Sheet for results of one type.
-func sheet[R Result](name string, header []string, rows func(R) [][]any) Sheet {
+// SheetOf is a Sheet for results of one type.
+func SheetOf[R Result](name string, header []string, rows func(R) [][]any) Sheet {
 	return Sheet{name, header, func(r Result) [][]any { return rows(r.(R)) }}
 }
 
 var tasks []Task
 
-// addTask is called by the file of each task, as the value of a variable.
-func addTask(t Task) Task {
+// Register adds tasks to Tasks. A package of tasks calls it for a variable, so that who imports the
+// package has its tasks.
+func Register(t Task) Task {
 	tasks = append(tasks, t)
 	return t
 }
@@ -149,8 +150,8 @@ func TaskByName(name string) (Task, error) {
 	return Task{}, fmt.Errorf("no task %q: want one of %s", name, strings.Join(names, ", "))
 }
 
-// runOne prepares a job and measures one method with it.
-func runOne[R Result](ctx context.Context, j Job, s Setup, m Method) ([]R, error) {
+// RunOne prepares a job and measures one method with it.
+func RunOne[R Result](ctx context.Context, j Job, s Setup, m Method) ([]R, error) {
 	p, err := j.Prepare(s)
 	if err != nil {
 		return nil, err

@@ -73,8 +73,8 @@ type document struct {
 	tokens []int
 }
 
-// prefix returns what the model wants before any text: its BOS token, or nothing.
-func prefix(e Engine) ([]int, error) {
+// BOS returns what the model wants before any text: its BOS token, or nothing.
+func BOS(e Engine) ([]int, error) {
 	tokens, err := e.Tokenize("", true)
 	if err != nil {
 		return nil, fmt.Errorf("cannot tokenize an empty text: %w", err)
@@ -150,7 +150,7 @@ func (s Sample) Score(ctx context.Context, e Engine) ([]float64, error) {
 			from = min(from, p.From)
 		}
 	}
-	values, err := nll(ctx, e, s.Tokens, from)
+	values, err := CheckedNLL(ctx, e, s.Tokens, from)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +177,7 @@ func Score(ctx context.Context, e Engine, windows [][]int, from int) (mean float
 ) {
 	var sum float64
 	for _, w := range windows {
-		values, err := nll(ctx, e, w, from)
+		values, err := CheckedNLL(ctx, e, w, from)
 		if err != nil {
 			return 0, tokens, err
 		}
@@ -199,10 +199,10 @@ func SampleWindows(e Engine, texts []Text, length, count int) ([][]int, error) {
 	if count < 1 {
 		return nil, fmt.Errorf("cannot sample %d windows: ask for at least 1", count)
 	}
-	if err := checkLength(e, length); err != nil {
+	if err := CheckLength(e, length); err != nil {
 		return nil, err
 	}
-	bos, err := prefix(e)
+	bos, err := BOS(e)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/evals/choice"
 )
 
 // evalOutput runs eval on the fake engine.
@@ -90,8 +91,8 @@ func TestTaskFlags(t *testing.T) {
 	fl := pflag.NewFlagSet("", pflag.ContinueOnError)
 	f := newTaskFlags(fl)
 	require.NoError(t, fl.Parse([]string{"--limit", "7", "--trials", "3"}))
-	for _, name := range evals.BenchmarkNames() {
-		assert.Equal(t, 7, f.jobs[name].(*evals.ChoiceOptions).Limit)
+	for _, name := range choice.BenchmarkNames() {
+		assert.Equal(t, 7, f.jobs[name].(*choice.Options).Limit)
 	}
 	assert.Equal(t, 3, f.jobs["passkey"].(*evals.PasskeyOptions).Trials)
 	assert.Regexp(t, "^Benchmarks: questions", fl.Lookup("limit").Usage)

@@ -1,4 +1,4 @@
-package evals_test
+package choice_test
 
 import (
 	"bytes"
@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	. "github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/evals"
+	. "github.com/longrope/longrope/evals/choice"
 	"github.com/longrope/longrope/evals/tasktest"
 )
 
@@ -117,6 +118,14 @@ func TestReadQuestions(t *testing.T) {
 	assert.ErrorContains(t, err, "known: arc_challenge")
 }
 
+func TestEveryBenchmark(t *testing.T) {
+	for _, name := range BenchmarkNames() {
+		task, err := evals.TaskByName(name)
+		require.NoError(t, err)
+		t.Run(name, func(t *testing.T) { tasktest.Check(t, task) })
+	}
+}
+
 func FuzzReadQuestions(f *testing.F) {
 	for i, c := range publishedItems {
 		f.Add(i%len(BenchmarkNames()), c.text)
@@ -147,8 +156,8 @@ var bigramQuestions = []Question{
 func TestChoice(t *testing.T) {
 	e := tasktest.New(tasktest.Bytes{})
 	e.Original = 1 << 20
-	r, err := Choice(context.Background(), e, Method{Name: "stock"}, bigramQuestions, nil,
-		ChoiceOptions{Benchmark: "arc_easy"})
+	r, err := Choice(context.Background(), e, evals.Method{Name: "stock"}, bigramQuestions, nil,
+		Options{Benchmark: "arc_easy"})
 	require.NoError(t, err)
 	half, surprise := math.Ln2, math.Ln2+math.Log(511)
 	assert.InDeltaSlice(t, []float64{2 * surprise, 2*surprise + 5*half}, r.Details[0].NLL, 1e-9)
@@ -160,22 +169,24 @@ func TestChoice(t *testing.T) {
 	assert.InDelta(t, 1/(1+1.0/511/511), r.Details[1].Mass, 1e-9)
 	assert.InDelta(t, (r.Details[0].Mass+r.Details[1].Mass+r.Details[2].Mass)/3, r.Mass, 1e-12)
 
-	limited, err := Choice(context.Background(), e, Method{Name: "stock"}, bigramQuestions, nil,
-		ChoiceOptions{Benchmark: "arc_easy", Limit: 1})
+	stock := evals.Method{Name: "stock"}
+	limited, err := Choice(context.Background(), e, stock, bigramQuestions, nil,
+		Options{Benchmark: "arc_easy", Limit: 1})
 	require.NoError(t, err)
 	assert.Len(t, limited.Details, 1)
 	assert.NotEqual(t, r.Questions, limited.Questions)
-	task, err := TaskByName("arc_easy")
+	task, err := evals.TaskByName("arc_easy")
 	require.NoError(t, err)
 	var csv bytes.Buffer
-	require.NoError(t, TaskResults{task, []Result{r}}.WriteCSV(&csv, task.Sheets[1]))
+	results := evals.TaskResults{Task: task, Results: []evals.Result{r}}
+	require.NoError(t, results.WriteCSV(&csv, task.Sheets[1]))
 	assert.Equal(t, 4, strings.Count(csv.String(), "\n"))
 
 	// A likelihood of nothing is an error, not an answer.
 	e.Bad = math.NaN()
-	_, err = Choice(context.Background(), e, Method{Name: "stock"}, bigramQuestions, nil,
-		ChoiceOptions{Benchmark: "arc_easy"})
-	assert.ErrorIs(t, err, ErrNotFinite)
+	_, err = Choice(context.Background(), e, evals.Method{Name: "stock"}, bigramQuestions, nil,
+		Options{Benchmark: "arc_easy"})
+	assert.ErrorIs(t, err, evals.ErrNotFinite)
 }
 
 func TestChoicePrompt(t *testing.T) {
@@ -206,11 +217,11 @@ func TestChoicePrompt(t *testing.T) {
 // Length gives short questions the factors of a long text.
 func TestChoiceLength(t *testing.T) {
 	e := tasktest.New(tasktest.Bytes{})
-	m := Method{Name: "longrope", Ladder: tasktest.LadderTo(1024)}
+	m := evals.Method{Name: "longrope", Ladder: tasktest.LadderTo(1024)}
 	// the last rung's length
 	for length, want := range map[int]int{0: 1024, 512: 64, 1024: 64, 4096: 64} {
 		_, err := Choice(context.Background(), e, m, bigramQuestions, nil,
-			ChoiceOptions{Benchmark: "arc_easy", Length: length})
+			Options{Benchmark: "arc_easy", Length: length})
 		require.NoError(t, err)
 		assert.Equal(t, want, e.Ladder.Rungs[0].Length, length)
 		assert.Equal(t, m.Ladder.Rungs[0].Factors, e.Ladder.Rungs[0].Factors)
@@ -229,11 +240,12 @@ func TestChoiceLength(t *testing.T) {
 // A method without a ladder runs with the model's own, of which a length asks for a rung.
 func TestChoiceTakesTheCarriedLadder(t *testing.T) {
 	e := tasktest.New(tasktest.Bytes{})
-	j := &ChoiceOptions{Benchmark: "arc_easy", Questions: bigramQuestions}
+	j := &Options{Benchmark: "arc_easy", Questions: bigramQuestions}
 	var lengths []int
-	c, err := Compare(context.Background(), e, []Method{{Name: "stock"}, {Name: "longrope"}},
-		CompareOptions{
-			Jobs: []Job{j}, Lengths: []int{0, 512}, Carried: tasktest.LadderTo(1024),
+	methods := []evals.Method{{Name: "stock"}, {Name: "longrope"}}
+	c, err := evals.Compare(context.Background(), e, methods,
+		evals.CompareOptions{
+			Jobs: []evals.Job{j}, Lengths: []int{0, 512}, Carried: tasktest.LadderTo(1024),
 			Progress: func(int, int, string) {
 				lengths = append(lengths, e.Ladder.Rungs[0].Length)
 			},

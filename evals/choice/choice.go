@@ -1,4 +1,12 @@
-package evals
+// Package choice asks the questions of multiple-choice benchmarks by log-likelihood, from the files
+// that their authors or the Hugging Face hub publish, with the prompts, the split into tokens and
+// the normalisation of lm-evaluation-harness. Each benchmark is a task of package evals. To add
+// one, add an entry to benchmarks in question.go.
+//
+// Two things differ from the harness: the examples of few-shot prompts, which come in the order of
+// their file, and BOS, which the model's tokenizer decides. Short questions get a model's own RoPE
+// whatever the ladder; Options.Length measures how the factors for long texts change them.
+package choice
 
 import (
 	"context"
@@ -14,30 +22,33 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/ropescale"
 )
 
-// choiceVersion is that of all benchmarks.
-const choiceVersion = 1
+// version is that of all benchmarks.
+const version = 1
 
 // The benchmarks of multiple choice are tasks, one each.
 var _ = addBenchmarks()
 
-func addBenchmarks() []Task {
+func addBenchmarks() []evals.Task {
 	for _, name := range BenchmarkNames() {
 		b := benchmarks[name]
-		addTask(Task{
-			Name: name, Version: choiceVersion, Help: b.help, Group: "benchmarks", Short: true,
-			New:    func() Job { return &ChoiceOptions{Benchmark: name} },
-			Result: func() Result { return &ChoiceResult{} },
+		evals.Register(evals.Task{
+			Name: name, Version: version, Help: b.help, Group: "benchmarks", Short: true,
+			New:    func() evals.Job { return &Options{Benchmark: name} },
+			Result: func() evals.Result { return &Result{} },
 			Columns: []string{
 				"acc", "acc_low", "acc_high", "acc_norm", "acc_norm_low",
 				"acc_norm_high", "mass", "mass_stderr",
 			},
-			Table: []Cell{
-				{"acc", func(r Row) string { return interval(r, "acc") }},
-				{"acc_norm", func(r Row) string { return interval(r, "acc_norm") }},
-				{"mass", func(r Row) string {
+			Table: []evals.Cell{
+				{Head: "acc", Text: func(r evals.Row) string { return interval(r, "acc") }},
+				{Head: "acc_norm", Text: func(r evals.Row) string {
+					return interval(r, "acc_norm")
+				}},
+				{Head: "mass", Text: func(r evals.Row) string {
 					mass, stderr := r.Figure("mass"), r.Figure("mass_stderr")
 					if mass == nil || stderr == nil {
 						return ""
@@ -45,25 +56,25 @@ func addBenchmarks() []Task {
 					return fmt.Sprintf("%.1f ± %.1f", 100**mass, 100**stderr)
 				}},
 			},
-			Sheets: []Sheet{
-				sheet("", []string{
+			Sheets: []evals.Sheet{
+				evals.SheetOf("", []string{
 					"method", "length", "questions", "acc", "acc_low", "acc_high",
 					"acc_norm", "acc_norm_low", "acc_norm_high", "mass", "mass_stderr",
 				},
-					(*ChoiceResult).rows),
-				sheet("trials", []string{
+					(*Result).rows),
+				evals.SheetOf("trials", []string{
 					"method", "length", "id", "choice", "correct",
 					"choice_norm", "correct_norm", "mass",
-				}, (*ChoiceResult).trials),
+				}, (*Result).trials),
 			},
-			Example: []ExampleFile{{"questions", b.file, b.example}},
+			Example: []evals.ExampleFile{{Flag: "questions", Name: b.file, Text: b.example}},
 		})
 	}
 	return nil
 }
 
 // interval writes a share and its 95 % interval in percent.
-func interval(r Row, name string) string {
+func interval(r evals.Row, name string) string {
 	rate, low, high := r.Figure(name), r.Figure(name+"_low"), r.Figure(name+"_high")
 	if rate == nil || low == nil || high == nil {
 		return ""
@@ -71,8 +82,8 @@ func interval(r Row, name string) string {
 	return fmt.Sprintf("%.1f (%.1f … %.1f)", 100**rate, 100**low, 100**high)
 }
 
-// ChoiceOptions are the settings of a benchmark; zero values are the defaults named.
-type ChoiceOptions struct {
+// Options are the settings of a benchmark; zero values are the defaults named.
+type Options struct {
 	// Benchmark is one of BenchmarkNames.
 	Benchmark string `json:"benchmark"`
 	// Limit is how many questions are asked, from the first; 0 is all.
@@ -93,10 +104,10 @@ type ChoiceOptions struct {
 }
 
 // Task is the benchmark.
-func (o *ChoiceOptions) Task() string { return o.Benchmark }
+func (o *Options) Task() string { return o.Benchmark }
 
 // Flags declares the settings that a command offers.
-func (o *ChoiceOptions) Flags(f *pflag.FlagSet) {
+func (o *Options) Flags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.questions, "questions", nil,
 		"`FILE` of questions, .jsonl, .json or .csv (repeatable)")
 	f.StringArrayVar(&o.examples, "examples", nil,
@@ -106,7 +117,7 @@ func (o *ChoiceOptions) Flags(f *pflag.FlagSet) {
 }
 
 // Load reads questions and examples.
-func (o *ChoiceOptions) Load() (err error) {
+func (o *Options) Load() (err error) {
 	switch {
 	case len(o.questions) == 0:
 		return fmt.Errorf("%s: give its file with --questions; the program brings none",
@@ -125,7 +136,7 @@ func (o *ChoiceOptions) Load() (err error) {
 }
 
 // read reads the files of a flag.
-func (o *ChoiceOptions) read(flag string, paths []string) (all []Question, err error) {
+func (o *Options) read(flag string, paths []string) (all []Question, err error) {
 	for _, path := range paths {
 		f, err := os.Open(path)
 		if err != nil {
@@ -142,7 +153,7 @@ func (o *ChoiceOptions) read(flag string, paths []string) (all []Question, err e
 }
 
 // Prepare makes every prompt once.
-func (o *ChoiceOptions) Prepare(s Setup) (*Plan, error) {
+func (o *Options) Prepare(s evals.Setup) (*evals.Plan, error) {
 	given := *o
 	eff := given
 	b, ok := benchmarks[o.Benchmark]
@@ -166,9 +177,11 @@ func (o *ChoiceOptions) Prepare(s Setup) (*Plan, error) {
 			return nil, fmt.Errorf("question %s: %w", q.ID, err)
 		}
 	}
-	return &Plan{
+	return &evals.Plan{
 		Args: eff, Calls: len(prompts) * len(s.Lengths),
-		Run: func(ctx context.Context, m Method, p Progress) (results []Result, err error) {
+		Run: func(ctx context.Context, m evals.Method, p evals.Progress) (
+			results []evals.Result, err error,
+		) {
 			if m.Ladder == nil { // a length asks for a rung of it
 				m.Ladder = s.Carried
 			}
@@ -178,7 +191,7 @@ func (o *ChoiceOptions) Prepare(s Setup) (*Plan, error) {
 				}
 				given.Length, eff.Length = length, length
 				r, err := choice(ctx, s.Engine, m, prompts, given, eff,
-					p.from(i*len(prompts), len(prompts)*len(s.Lengths)))
+					p.From(i*len(prompts), len(prompts)*len(s.Lengths)))
 				if err != nil {
 					return nil, err
 				}
@@ -189,8 +202,8 @@ func (o *ChoiceOptions) Prepare(s Setup) (*Plan, error) {
 	}, nil
 }
 
-// ChoiceAnswer is what a model made of one question.
-type ChoiceAnswer struct {
+// Answer is what a model made of one question.
+type Answer struct {
 	ID         string    `json:"id"`
 	NLL        []float64 `json:"nll"`         // of each choice, in nats, the sum over its tokens
 	Choice     int       `json:"choice"`      // the likeliest
@@ -202,26 +215,26 @@ type ChoiceAnswer struct {
 	Mass float64 `json:"mass"`
 }
 
-// ChoiceResult is what a benchmark measured. lm-evaluation-harness calls Accuracy acc, AccuracyNorm
+// Result is what a benchmark measured. lm-evaluation-harness calls Accuracy acc, AccuracyNorm
 // acc_norm. Papers give acc_norm for ARC and HellaSwag, acc for MMLU and TruthfulQA's mc1, and Mass
 // for its mc2.
-type ChoiceResult struct {
-	Provenance
-	Questions    string         `json:"questions"` // digest of what was asked
-	Length       int            `json:"length"`    // of Args
-	Accuracy     Proportion     `json:"accuracy"`
-	AccuracyNorm Proportion     `json:"accuracy_norm"`
-	Mass         float64        `json:"mass"` // mean over questions
-	MassStderr   float64        `json:"mass_stderr"`
-	Details      []ChoiceAnswer `json:"details"`
+type Result struct {
+	evals.Provenance
+	Questions    string           `json:"questions"` // digest of what was asked
+	Length       int              `json:"length"`    // of Args
+	Accuracy     evals.Proportion `json:"accuracy"`
+	AccuracyNorm evals.Proportion `json:"accuracy_norm"`
+	Mass         float64          `json:"mass"` // mean over questions
+	MassStderr   float64          `json:"mass_stderr"`
+	Details      []Answer         `json:"details"`
 }
 
 // choice asks multiple-choice questions by log-likelihood: the answer is the choice that the model
 // finds likeliest after the prompt and a blank. The engine's tokenizer puts its BOS in front, as
 // the harness does with add_bos_token.
-func choice(ctx context.Context, e Engine, m Method, prompts []string, given, o ChoiceOptions,
-	p Progress,
-) (*ChoiceResult, error) {
+func choice(ctx context.Context, e evals.Engine, m evals.Method, prompts []string, given, o Options,
+	p evals.Progress,
+) (*Result, error) {
 	ladder := m.Ladder
 	if o.Length > 0 && ladder != nil {
 		var err error
@@ -232,13 +245,13 @@ func choice(ctx context.Context, e Engine, m Method, prompts []string, given, o 
 	if err := e.SetLadder(ladder); err != nil {
 		return nil, err
 	}
-	r := &ChoiceResult{
-		Provenance: newProvenance(o.Benchmark, choiceVersion, e, m, 0, given, o), Length: o.Length,
+	r := &Result{
+		Provenance: evals.NewProvenance(o.Benchmark, version, e, m, 0, given, o), Length: o.Length,
 	}
 	all, correct, correctNorm := "", 0, 0
 	masses := make([]float64, len(prompts))
 	for i, q := range o.Questions {
-		p.report(i, len(prompts), o.Benchmark+" "+m.Name)
+		p.Report(i, len(prompts), o.Benchmark+" "+m.Name)
 		a, err := r.ask(ctx, e, q, prompts[i])
 		if err != nil {
 			return nil, fmt.Errorf("question %s: %w", q.ID, err)
@@ -253,12 +266,12 @@ func choice(ctx context.Context, e Engine, m Method, prompts []string, given, o 
 		}
 		r.Details = append(r.Details, a)
 	}
-	p.report(len(prompts), len(prompts), o.Benchmark+" "+m.Name)
-	r.Questions = digest(all)
-	r.Accuracy = proportion(correct, len(prompts))
-	r.AccuracyNorm = proportion(correctNorm, len(prompts))
-	r.Mass, r.MassStderr = MeanStderr(masses)
-	r.finish()
+	p.Report(len(prompts), len(prompts), o.Benchmark+" "+m.Name)
+	r.Questions = evals.Digest(all)
+	r.Accuracy = evals.NewProportion(correct, len(prompts))
+	r.AccuracyNorm = evals.NewProportion(correctNorm, len(prompts))
+	r.Mass, r.MassStderr = evals.MeanStderr(masses)
+	r.Finish()
 	return r, nil
 }
 
@@ -291,10 +304,10 @@ func (b benchmark) prompt(q Question, shots []Question, n int) (string, error) {
 }
 
 // ask scores the choices of one question.
-func (r *ChoiceResult) ask(ctx context.Context, e Engine, q Question, prompt string) (ChoiceAnswer,
+func (r *Result) ask(ctx context.Context, e evals.Engine, q Question, prompt string) (Answer,
 	error,
 ) {
-	a := ChoiceAnswer{ID: q.ID}
+	a := Answer{ID: q.ID}
 	// Blanks at the end of a prompt are scored with the choice, since they are one token with its
 	// first word.
 	before, err := e.Tokenize(strings.TrimRightFunc(prompt, unicode.IsSpace), true)
@@ -309,10 +322,10 @@ func (r *ChoiceResult) ask(ctx context.Context, e Engine, q Question, prompt str
 		if err != nil {
 			return a, err
 		}
-		if err := checkLength(e, len(tokens)); err != nil {
+		if err := evals.CheckLength(e, len(tokens)); err != nil {
 			return a, err
 		}
-		values, err := nll(ctx, e, tokens, max(1, min(len(before), len(tokens)-1)))
+		values, err := evals.CheckedNLL(ctx, e, tokens, max(1, min(len(before), len(tokens)-1)))
 		if err != nil {
 			return a, err
 		}
@@ -361,18 +374,18 @@ func always(l *ropescale.Ladder, n int) (*ropescale.Ladder, error) {
 }
 
 // Figures are the accuracies with their intervals, and the mass.
-func (r *ChoiceResult) Figures(Result) []Figures {
+func (r *Result) Figures(evals.Result) []evals.Figures {
 	a, n := &r.Accuracy, &r.AccuracyNorm
-	return []Figures{{r.Length, []*float64{
+	return []evals.Figures{{Length: r.Length, Values: []*float64{
 		&a.Rate, &a.Low, &a.High, &n.Rate, &n.Low, &n.High,
 		&r.Mass, &r.MassStderr,
 	}}}
 }
 
 // Title is a line above a table: what was asked.
-func (r *ChoiceResult) Title() string {
+func (r *Result) Title() string {
 	shots := 0
-	if o, ok := r.Args.(ChoiceOptions); ok {
+	if o, ok := r.Args.(Options); ok {
 		shots = o.Shots
 	}
 	return fmt.Sprintf("%s, %d questions, %d examples, in percent (95 %% interval)", r.Task,
@@ -380,13 +393,13 @@ func (r *ChoiceResult) Title() string {
 }
 
 // Note says which figure papers report.
-func (r *ChoiceResult) Note() string {
+func (r *Result) Note() string {
 	reported := benchmarks[r.Task].reported
 	return fmt.Sprintf("papers report %s of %s", reported, r.Task)
 }
 
 // rows are one row.
-func (r *ChoiceResult) rows() [][]any {
+func (r *Result) rows() [][]any {
 	a, n := r.Accuracy, r.AccuracyNorm
 	return [][]any{{
 		r.Method, r.Length, a.Trials, a.Rate, a.Low, a.High, n.Rate, n.Low, n.High,
@@ -395,7 +408,7 @@ func (r *ChoiceResult) rows() [][]any {
 }
 
 // trials are a row per question.
-func (r *ChoiceResult) trials() (rows [][]any) {
+func (r *Result) trials() (rows [][]any) {
 	for _, a := range r.Details {
 		rows = append(rows, []any{
 			r.Method, r.Length, a.ID, a.Choice, a.Correct, a.ChoiceNorm,
