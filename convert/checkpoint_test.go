@@ -5,9 +5,11 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -148,9 +150,43 @@ func safetensors(shapes map[string][]int, order ...string) []byte {
 	return append(append(binary.LittleEndian.AppendUint64(nil, uint64(len(b))), b...), data...)
 }
 
-var tinyShapes = map[string][]int{
-	"model.embed_tokens.weight": {8, 32}, "model.layers.0.self_attn.q_proj.weight": {32, 32},
-	"model.layers.0.self_attn.k_proj.weight": {16, 32}, "model.norm.weight": {32},
+// tinyShapes are the tensors of a model with one layer, of the width and the architecture that a
+// config.json says; the vocabulary has 8 tokens, keys and values have the width 16.
+func tinyShapes(config string) map[string][]int {
+	c := struct {
+		Archs  []string `json:"architectures"`
+		Hidden int      `json:"hidden_size"`
+	}{[]string{"LlamaForCausalLM"}, 32}
+	_ = json.Unmarshal([]byte(config), &c) // without its numbers that are none
+	h, kv, f := c.Hidden, c.Hidden/2, 16
+	shapes := map[string][]int{
+		"model.embed_tokens.weight": {8, h}, "model.norm.weight": {h},
+		"model.layers.0.input_layernorm.weight":          {h},
+		"model.layers.0.post_attention_layernorm.weight": {h},
+		"model.layers.0.self_attn.o_proj.weight":         {h, h},
+		"model.layers.0.mlp.down_proj.weight":            {h, f},
+	}
+	if slices.Contains(c.Archs, "Phi3ForCausalLM") {
+		shapes["model.layers.0.self_attn.qkv_proj.weight"] = []int{h + 2*kv, h}
+		shapes["model.layers.0.mlp.gate_up_proj.weight"] = []int{2 * f, h}
+		return shapes
+	}
+	maps.Copy(shapes, map[string][]int{
+		"model.layers.0.self_attn.q_proj.weight": {h, h},
+		"model.layers.0.self_attn.k_proj.weight": {kv, h},
+		"model.layers.0.self_attn.v_proj.weight": {kv, h},
+		"model.layers.0.mlp.gate_proj.weight":    {f, h},
+		"model.layers.0.mlp.up_proj.weight":      {f, h},
+	})
+	if slices.Contains(c.Archs, "Gemma3ForConditionalGeneration") {
+		for name, n := range map[string]int{
+			"self_attn.q_norm": h / 4, "self_attn.k_norm": h / 4,
+			"pre_feedforward_layernorm": h, "post_feedforward_layernorm": h,
+		} {
+			shapes["model.layers.0."+name+".weight"] = []int{n}
+		}
+	}
+	return shapes
 }
 
 const tinyTokenizer = `{"added_tokens": [{"id": 0, "content": "<s>", "special": true}],
@@ -171,14 +207,23 @@ func tinyCheckpoint(t testing.TB, config string) string {
 	put("original/params.json", []byte(`{}`))
 	put(".git/config", []byte("x"))
 	put("consolidated.safetensors", []byte("not the model's, and not even one"))
-	put("model-00001-of-00002.safetensors", safetensors(tinyShapes, "model.embed_tokens.weight",
+	shapes := tinyShapes(config)
+	var layer []string
+	files := make(map[string]string)
+	for _, name := range slices.Sorted(maps.Keys(shapes)) {
+		files[name] = "model-00001-of-00002.safetensors"
+		if strings.Contains(name, ".layers.") {
+			files[name], layer = "model-00002-of-00002.safetensors", append(layer, name)
+		}
+	}
+	put("model-00001-of-00002.safetensors", safetensors(shapes, "model.embed_tokens.weight",
 		"model.norm.weight"))
-	put("model-00002-of-00002.safetensors",
-		safetensors(tinyShapes, "model.layers.0.self_attn.q_proj.weight",
-			"model.layers.0.self_attn.k_proj.weight"))
-	put("model.safetensors.index.json", []byte(`{"metadata": {"total_size": 1}, "weight_map": {
-  "model.embed_tokens.weight": "model-00001-of-00002.safetensors", "model.norm.weight": "model-00001-of-00002.safetensors",
-  "model.layers.0.self_attn.q_proj.weight": "model-00002-of-00002.safetensors", "model.layers.0.self_attn.k_proj.weight": "model-00002-of-00002.safetensors"}}`))
+	put("model-00002-of-00002.safetensors", safetensors(shapes, layer...))
+	index, err := json.Marshal(map[string]any{
+		"metadata": map[string]int{"total_size": 1}, "weight_map": files,
+	})
+	require.NoError(t, err)
+	put("model.safetensors.index.json", index)
 	return dir
 }
 
@@ -209,7 +254,15 @@ func TestCheckpoint(t *testing.T) {
 			require.Equal(t, 128, info.OriginalContextLength)
 			require.Equal(t, 8, info.RopeDimensionCount)
 			require.Equal(t, 500000.0, info.FreqBase)
-			require.EqualValues(t, 8*32+32+32*32+16*32, info.ParameterCount)
+			parameters := 0
+			for _, shape := range tinyShapes(config) {
+				n := 1
+				for _, d := range shape {
+					n *= d
+				}
+				parameters += n
+			}
+			require.EqualValues(t, parameters, info.ParameterCount)
 
 			out := filepath.Join(t.TempDir(), "out")
 			l := ladderOver(info.Base)
@@ -486,7 +539,7 @@ func TestCheckpointErrors(t *testing.T) {
 		}, `tensor "x" is not in`},
 		"same tensor twice": {func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "model-00002-of-00002.safetensors"),
-				safetensors(tinyShapes, "model.norm.weight"), 0o644)
+				safetensors(tinyShapes(""), "model.norm.weight"), 0o644)
 		}, "occurs twice"},
 		"foreign ladder": {func(dir string) error {
 			f, err := os.Create(filepath.Join(dir, hf.LadderFile))

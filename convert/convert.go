@@ -144,6 +144,9 @@ func prepare(f *gguf.File, c *hf.Checkpoint, l *ropescale.Ladder, opts Options) 
 	var o *gguf.Own
 	if c != nil {
 		mend(c, e, arch)
+		if err := checkTensors(c, e, arch); err != nil {
+			return nil, err
+		}
 		if o, err = sayOwn(c, e); err != nil {
 			return nil, err
 		}

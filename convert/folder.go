@@ -20,7 +20,7 @@ func convertCheckpoint(ctx context.Context, in, out string, l *ropescale.Ladder,
 	if err != nil {
 		return nil, err
 	}
-	if err := c.RefuseUnknown(); err != nil {
+	if err := errors.Join(c.RefuseUnknown(), c.CheckWhole()); err != nil {
 		return nil, err
 	}
 	if !c.Rope.Known {

@@ -2,8 +2,10 @@ package convert
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/longrope/longrope/convert/atomicfile"
@@ -27,7 +29,7 @@ func openModel(ctx context.Context, path, tmpDir string, opts *Options) (f *gguf
 	if c, err = hf.Open(path); err != nil {
 		return nil, nil, nil, err
 	}
-	if err := c.RefuseUnknown(); err != nil {
+	if err := errors.Join(c.RefuseUnknown(), c.CheckWhole()); err != nil {
 		return nil, nil, nil, err
 	}
 	tmp, err := atomicfile.Temp(tmpDir)
@@ -85,21 +87,27 @@ func mend(c *hf.Checkpoint, e *gguf.Edit, arch string) {
 		e.Remove(arch + ".rope.scaling.original_context_length")
 		e.Set(arch+".rope.scaling.factor", float32(1))
 	}
-	if arch == "llama" {
+	if arch == "llama" && c.Arch == "MixtralForCausalLM" {
 		swapExperts(e, c.Rope.Hidden)
 	}
+	// Buffers of old versions of transformers, which no loader takes
+	e.Tensors = slices.DeleteFunc(e.Tensors, func(t gguf.Tensor) bool {
+		return strings.HasSuffix(t.Name, ".rotary_emb.inv_freq") ||
+			strings.HasSuffix(t.Name, ".attention.masked_bias")
+	})
 	if key := arch + ".context_length"; arch == "gemma3" && differs(key, c.Rope.Context) {
 		e.Set(key, uint32(c.Rope.Context))
 	}
 }
 
 // swapExperts gives Mixtral's up and down matrices their names, which the host's converter swaps.
-// A down matrix has hidden rows, so it is the shape that shows it.
+// A down matrix has hidden rows, so it is the shape that shows it; where both are square, it is the
+// converter of the host's pinned version.
 func swapExperts(e *gguf.Edit, hidden int) {
 	const up, down = ".ffn_up_exps.weight", ".ffn_down_exps.weight"
 	for i := range e.Tensors {
 		t := &e.Tensors[i]
-		if len(t.Dims) != 3 || t.Dims[0] == t.Dims[1] {
+		if len(t.Dims) != 3 {
 			continue
 		}
 		switch name, isDown := strings.CutSuffix(t.Name, down); {
@@ -109,6 +117,22 @@ func swapExperts(e *gguf.Edit, hidden int) {
 			t.Name = strings.TrimSuffix(t.Name, up) + down
 		}
 	}
+}
+
+// checkTensors holds what the host's converter wrote to what the host's loader wants.
+func checkTensors(c *hf.Checkpoint, e *gguf.Edit, arch string) error {
+	if err := gguf.CheckTensors(e.View(), arch); err != nil {
+		if arch == "gptoss" && c.Has("model.layers.0.mlp.experts.gate_up_proj") {
+			return fmt.Errorf("%w; the host's converter takes the experts of gpt-oss in MXFP4, as "+
+				"they are published, and these are not", err)
+		}
+		return err
+	}
+	if _, ok := e.View().Tensor("output.weight"); !ok && c.Untied() {
+		return fmt.Errorf("%s: tie_word_embeddings is false, and the tensor lm_head.weight is "+
+			"missing; the host's loader would take the embeddings for it", c.ConfigPath())
+	}
+	return nil
 }
 
 // sayOwn makes the file say the model's own RoPE, where the host's converter did not: as row 0,

@@ -40,4 +40,5 @@
 //	edit.go write.go writeback_*.go                 changing a header, writing a file
 //	rope.go local.go                                a model's own RoPE
 //	ladder.go stock.go replaced.go                  a ladder in the file, and the way back
+//	wants.go tensors.txt                            the tensors that a loader asks for
 package gguf

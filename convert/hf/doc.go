@@ -31,6 +31,7 @@
 // # Files
 //
 //	checkpoint.go safetensors.go jsondoc.go   a folder, its weights, JSON that is edited in place
+//	whole.go                                  tensors that a folder lacks
 //	rope.go defaults.go                       the RoPE that config.json describes
 //	config.go write.go                        a ladder in config.json; the folder
 //	host.go                                   the host's converter

@@ -310,7 +310,7 @@ var Families = []Family{
     "beta_slow": 1.0, "factor": 32.0, "original_max_position_embeddings": 4096,
     "rope_type": "yarn", "truncate": false}`,
 		Dims: 64, Theta: 150000, L: 131072, Own: exactYarn(32, 4096),
-		Engine: "its converter wants experts in MXFP4, which the fixture has not",
+		GGUF: "experts of gpt-oss in MXFP4",
 	},
 	{
 		Name: "DeepSeek-V3", Spelling: "4", Layout: "deepseek", Class: "DeepseekV3ForCausalLM",

@@ -51,6 +51,11 @@ func (c *config) sizes() map[string]int {
 
 // Write makes the folder dir: config.json, random weights, a tokenizer.
 func (f *Family) Write(dir string) error {
+	return f.write(dir, func(s []shape) []shape { return s })
+}
+
+// write is Write with other tensors than the layout's.
+func (f *Family) write(dir string, change func([]shape) []shape) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
@@ -67,7 +72,7 @@ func (f *Family) Write(dir string) error {
 		os.WriteFile(filepath.Join(dir, "config.json"), text, 0o666),
 		os.WriteFile(filepath.Join(dir, "tokenizer.json"), tokenizer(), 0o666),
 		os.WriteFile(filepath.Join(dir, "model.safetensors"),
-			weights(tensors(f.Layout, c), 20240221), 0o666),
+			weights(change(tensors(f.Layout, c)), 20240221), 0o666),
 	)
 }
 
