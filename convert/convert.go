@@ -142,11 +142,13 @@ func prepare(f *gguf.File, c *hf.Checkpoint, l *ropescale.Ladder, opts Options) 
 		}
 	}
 	var o *gguf.Own
+	var notes []string
 	if c != nil {
 		mend(c, e, arch)
 		if err := checkTensors(c, e, arch); err != nil {
 			return nil, err
 		}
+		notes = hostNotes(c, e.View())
 		if o, err = sayOwn(c, e); err != nil {
 			return nil, err
 		}
@@ -155,7 +157,8 @@ func prepare(f *gguf.File, c *hf.Checkpoint, l *ropescale.Ladder, opts Options) 
 		}
 		if l == nil {
 			stock := gguf.StockView(e.View(), o, nil)
-			return &job{f: f, e: e, report: Report{Changes: e.Changes(), Stock: stock}}, nil
+			r := Report{Changes: e.Changes(), Stock: stock, Notes: notes}
+			return &job{f: f, e: e, report: r}, nil
 		}
 		override(c, o)
 	} else if o, err = gguf.ReadOwn(e.View()); err != nil {
@@ -172,10 +175,11 @@ func prepare(f *gguf.File, c *hf.Checkpoint, l *ropescale.Ladder, opts Options) 
 	if err := gguf.CheckLocalRoPE(f, arch); err != nil {
 		return nil, err
 	}
-	m, notes, err := o.Fit(f.Path, l)
+	m, more, err := o.Fit(f.Path, l)
 	if err != nil {
 		return nil, err
 	}
+	notes = append(notes, more...)
 	row, err := stockRow(l, m, opts.StockRung)
 	if err != nil {
 		return nil, err

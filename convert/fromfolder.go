@@ -128,11 +128,38 @@ func checkTensors(c *hf.Checkpoint, e *gguf.Edit, arch string) error {
 		}
 		return err
 	}
+	for _, name := range []string{"layer_norm_rms_epsilon", "layer_norm_epsilon"} {
+		key := arch + ".attention." + name
+		if x, ok, err := e.View().Float(key); err == nil && ok && x == 0 {
+			return fmt.Errorf("%s: rms_norm_eps (or layer_norm_eps) is missing, which the host's "+
+				"converter takes for 0; set it to the value that the model was trained with",
+				c.ConfigPath())
+		}
+	}
 	if _, ok := e.View().Tensor("output.weight"); !ok && c.Untied() {
 		return fmt.Errorf("%s: tie_word_embeddings is false, and the tensor lm_head.weight is "+
 			"missing; the host's loader would take the embeddings for it", c.ConfigPath())
 	}
 	return nil
+}
+
+// hostNotes say what the host's converter leaves out of a model.
+func hostNotes(c *hf.Checkpoint, f *gguf.File) (notes []string) {
+	window := c.IntOf("sliding_window")
+	if (c.Arch == "MistralForCausalLM" || c.Arch == "MixtralForCausalLM") && window > 0 &&
+		window < c.Rope.Context {
+		notes = append(notes, fmt.Sprintf("the model was trained with a window of %d tokens in "+
+			"every layer, which GGUF files of this architecture do not have: tokens attend to all "+
+			"before them", window))
+	}
+	pre, _, _ := f.String("tokenizer.ggml.pre")
+	if model, _, _ := f.String("tokenizer.ggml.model"); model == "gpt2" && pre == "default" &&
+		c.SplitsText() {
+		notes = append(notes, "the host's converter does not know the pre_tokenizer of "+
+			"tokenizer.json and writes \"default\": some text becomes other tokens than in "+
+			"transformers; llama.cpp's convert_hf_to_gguf.py knows more of them")
+	}
+	return notes
 }
 
 // sayOwn makes the file say the model's own RoPE, where the host's converter did not: as row 0,

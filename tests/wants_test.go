@@ -29,7 +29,7 @@ var unasked = []string{
 func TestLoaderWants(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, f := range checkpoints.Families {
-		if f.Refused != "" || f.GGUF != "" || f.Engine != "" || seen[f.Class] {
+		if f.Refused != "" || f.GGUF != "" || seen[f.Class] {
 			continue
 		}
 		seen[f.Class] = true
@@ -37,6 +37,9 @@ func TestLoaderWants(t *testing.T) {
 			dir, file := filepath.Join(t.TempDir(), "in"), filepath.Join(t.TempDir(), "file.gguf")
 			require.NoError(t, f.Write(dir))
 			_, err := convert.Convert(t.Context(), dir, file, nil, convert.Options{})
+			if f.HostIsOld(err) {
+				t.Skip("SKIPPED: build/host is older than the patches: make host")
+			}
 			require.NoError(t, err)
 			whole, err := gguf.Open(file)
 			require.NoError(t, err)
@@ -63,7 +66,7 @@ func TestLoaderWants(t *testing.T) {
 					strings.HasPrefix(tensor.Name, "rope") {
 					continue
 				}
-				optional := tensor.Name == "output.weight"
+				optional := tensor.Name == "output.weight" && arch != "olmo2"
 				agree("without "+tensor.Name, !optional, func(e *gguf.Edit) {
 					e.Tensors = slices.Delete(e.Tensors, i, i+1)
 				})

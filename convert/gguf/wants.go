@@ -184,8 +184,8 @@ func CheckTensors(f *File, arch string) error {
 	}
 	for i := range f.Tensors {
 		switch name := f.Tensors[i].Name; {
-		case m.wanted[name], name == TensorRopeFreqs, name == TensorRopeLong,
-			name == TensorRopeShort:
+		case m.wanted[name], StockFor(arch) != StockNothing && (name == TensorRopeFreqs ||
+			name == TensorRopeLong || name == TensorRopeShort):
 		default:
 			return fmt.Errorf("%s: the host's loader for %s refuses files with the tensor %q",
 				f.Path, arch, Clip(name))

@@ -102,7 +102,11 @@ func (c *Checkpoint) forHost() ([]byte, error) {
 		e.set("rope_scaling", scaling)
 	case r.Kind == "yarn" && strings.HasPrefix(c.Arch, "Qwen"), // it wants a list for factor
 		// it computes with that width
-		r.Kind == "llama3" && r.heads > 0 && r.Rope.Dims != r.Hidden/r.heads:
+		r.Kind == "llama3" && r.heads > 0 && r.Rope.Dims != r.Hidden/r.heads,
+		// it writes factors that the loaders of these architectures refuse
+		r.Kind == "llama3" && slices.Contains([]string{
+			"GraniteForCausalLM", "SmolLM3ForCausalLM", "Olmo2ForCausalLM",
+		}, c.Arch):
 		e.set("rope_scaling", "null")
 	case r.Kind == "default" && r.Known || r.Kind == "dynamic":
 		if _, ok := find(members, "rope_scaling"); ok {

@@ -2,7 +2,10 @@ package hf
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -91,4 +94,16 @@ func (c *Checkpoint) Has(name string) bool {
 	return slices.ContainsFunc(c.Shards, func(s *shard) bool {
 		return slices.ContainsFunc(s.Tensors, func(t shardTensor) bool { return t.name == name })
 	})
+}
+
+// SplitsText says that tokenizer.json has a rule of its own for where text is split before merges.
+func (c *Checkpoint) SplitsText() bool {
+	b, err := os.ReadFile(filepath.Join(c.Dir, "tokenizer.json"))
+	if err != nil {
+		return false
+	}
+	var t struct {
+		Pre *struct{} `json:"pre_tokenizer"`
+	}
+	return json.Unmarshal(b, &t) == nil && t.Pre != nil
 }

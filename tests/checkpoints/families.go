@@ -132,21 +132,21 @@ var Families = []Family{
 		Name: "Mistral-7B-v0.1", Spelling: "4", Layout: "llama", Class: "MistralForCausalLM",
 		Model: "mistral", Sizes: wide + norm,
 		Fields: `"max_position_embeddings": 32768, "rope_theta": 10000.0, "sliding_window": null`,
-		Dims:   128, Theta: 10000, L: 32768, GGUF: noConverter,
+		Dims:   128, Theta: 10000, L: 32768,
 	},
 	{
 		Name: "Mistral-7B-v0.3", Spelling: "4", Layout: "llama", Class: "MistralForCausalLM",
 		Model: "mistral", Sizes: wide + norm,
 		Fields: `"head_dim": null, "max_position_embeddings": 32768, "rope_theta": 1000000.0,
     "sliding_window": null`,
-		Dims: 128, Theta: 1000000, L: 32768, GGUF: noConverter,
+		Dims: 128, Theta: 1000000, L: 32768,
 	},
 	{
 		Name: "Mistral-Nemo", Spelling: "4", Layout: "llama", Class: "MistralForCausalLM",
 		Model: "mistral", Sizes: heads2 + norm,
 		Fields: `"head_dim": 128, "max_position_embeddings": 131072, "rope_theta": 1000000.0,
     "sliding_window": null`,
-		Dims: 128, Theta: 1000000, L: 131072, GGUF: noConverter,
+		Dims: 128, Theta: 1000000, L: 131072,
 	},
 	{
 		Name: "Mixtral-8x7B", Spelling: "4", Layout: "mixtral", Class: "MixtralForCausalLM",
@@ -189,13 +189,34 @@ var Families = []Family{
 		Fields: `"head_dim": 128, "max_position_embeddings": 131072, "rope_theta": 1000000,
     "rope_scaling": {"rope_type": "yarn", "factor": 4.0,
     "original_max_position_embeddings": 32768}`,
-		Dims: 128, Theta: 1000000, L: 131072, Own: yarn(4, 32768, 0), GGUF: noConverter,
+		Dims: 128, Theta: 1000000, L: 131072, Own: yarn(4, 32768, 0),
 	},
 	{
 		Name: "SmolLM3, class default", Spelling: "4", Layout: "llama", Class: "SmolLM3ForCausalLM",
-		Model: "smollm3", Sizes: wide + norm,
+		Model: "smollm3", Sizes: olmo4 + norm, // one of the four has no RoPE
 		Fields: `"max_position_embeddings": 65536`,
-		Dims:   128, Theta: 2000000, L: 65536, GGUF: noConverter,
+		Dims:   128, Theta: 2000000, L: 65536,
+	},
+	{
+		Name: "Qwen3-0.6B", Spelling: "5", Layout: "qwen3", Class: "Qwen3ForCausalLM",
+		Model: "qwen3", Sizes: heads2 + norm,
+		Fields: `"head_dim": 128, "max_position_embeddings": 40960,
+    "rope_parameters": {"rope_theta": 1000000, "rope_type": "default"}`,
+		Dims: 128, Theta: 1000000, L: 40960, Old: "reads no rope_parameters",
+	},
+	{
+		Name: "Qwen3-30B-A3B", Spelling: "4", Layout: "qwen3moe", Class: "Qwen3MoeForCausalLM",
+		Model: "qwen3_moe", Sizes: heads2 + norm + `, "num_experts": 2, "num_local_experts": 2,
+  "num_experts_per_tok": 1, "moe_intermediate_size": 64, "norm_topk_prob": true,
+  "decoder_sparse_step": 1, "mlp_only_layers": []`,
+		Fields: `"head_dim": 128, "max_position_embeddings": 40960, "rope_theta": 1000000.0`,
+		Dims:   128, Theta: 1000000, L: 40960,
+	},
+	{
+		Name: "OLMo-2-7B", Spelling: "4", Layout: "olmo3", Class: "Olmo2ForCausalLM",
+		Model: "olmo2", Sizes: wide + norm,
+		Fields: `"max_position_embeddings": 4096, "rope_theta": 500000`,
+		Dims:   128, Theta: 500000, L: 4096, OldFolder: "with two fields, `type` and `factor`",
 	},
 	{
 		Name: "Granite-3.1-2b", Spelling: "4", Layout: "llama", Class: "GraniteForCausalLM",
@@ -203,7 +224,7 @@ var Families = []Family{
 		Fields: `"max_position_embeddings": 131072, "rope_theta": 5000000.0,
     "attention_multiplier": 0.015625, "embedding_multiplier": 12.0, "logits_scaling": 8.0,
     "residual_multiplier": 0.22`,
-		Dims: 64, Theta: 5000000, L: 131072, GGUF: noConverter,
+		Dims: 64, Theta: 5000000, L: 131072,
 	},
 
 	{

@@ -3,6 +3,7 @@ package checkpoints
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/longrope/longrope/ropescale"
 )
@@ -28,12 +29,25 @@ type Family struct {
 	// Refused is a part of the error with which any conversion is refused; GGUF of that to a GGUF
 	// alone.
 	Refused, GGUF string
-	// Engine is why the host's engine does not run the GGUF of the fixture.
-	Engine string
 	// Unrun is why transformers does not run the family as published.
 	Unrun string
 	// Old is why transformers 4.57 does not run the family at all; "": it does.
 	Old string
+	// OldFolder is a part of the error with which transformers 4.57 refuses the folder with a
+	// ladder.
+	OldFolder string
+}
+
+// byPatch are the classes that the host's converter takes with patches 0041 and 0042.
+var byPatch = []string{
+	"MistralForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "GraniteForCausalLM",
+	"SmolLM3ForCausalLM", "Olmo2ForCausalLM",
+}
+
+// HostIsOld says that err is the host's converter not having these patches: make host.
+func (f *Family) HostIsOld(err error) bool {
+	return err != nil && slices.Contains(byPatch, f.Class) &&
+		strings.Contains(err.Error(), "unsupported architecture")
 }
 
 // JSON is the family's config.json.
@@ -49,6 +63,35 @@ func (f *Family) JSON() string {
   "pad_token_id": 0,
 `, f.Class, f.Model)
 	return text + "  " + f.Sizes + ",\n  " + f.Fields + "\n}\n"
+}
+
+// Find is the first family of a name.
+func Find(name string) *Family {
+	i := slices.IndexFunc(Families, func(f Family) bool { return f.Name == name })
+	return &Families[i]
+}
+
+// ID is the name of a family as a subtest.
+func (f *Family) ID() string { return strings.ReplaceAll(f.Name, " ", "-") + "/" + f.Spelling }
+
+// Ladder is a rung at twice the family's length with factors that no method gives.
+func (f *Family) Ladder() *ropescale.Ladder {
+	top := f.L
+	if f.Long != nil {
+		top = f.Long.Length
+	}
+	g := ropescale.Rung{Length: 2 * top, AttentionFactor: 1.0625}
+	if f.Model == "phi3" { // of which transformers 4 takes this one only
+		g.AttentionFactor = ropescale.LongRoPEAttentionFactor(g.Length, f.L)
+	}
+	for i := range f.Dims / 2 {
+		g.Factors = append(g.Factors, 1+float64(i%7)/4+float64(i)/16)
+	}
+	l, err := ropescale.NewLadder(f.Rope(), nil, g)
+	if err != nil {
+		panic(err) // of a row of Families
+	}
+	return l
 }
 
 // Rope is the family's RoPE without scaling.

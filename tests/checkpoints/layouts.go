@@ -26,6 +26,15 @@ model.layers.%d.self_attn.v_proj.bias K`,
 = llama
 model.layers.%d.self_attn.q_norm.weight D
 model.layers.%d.self_attn.k_norm.weight D`,
+	"qwen3moe": `
+= qwen3
+- model.layers.%d.mlp.gate_proj.weight
+- model.layers.%d.mlp.up_proj.weight
+- model.layers.%d.mlp.down_proj.weight
+model.layers.%d.mlp.gate.weight E H
+model.layers.%d.mlp.experts.%e.gate_proj.weight F H
+model.layers.%d.mlp.experts.%e.up_proj.weight F H
+model.layers.%d.mlp.experts.%e.down_proj.weight H F`,
 	"olmo3": `
 model.embed_tokens.weight V H
 model.norm.weight H

@@ -23,7 +23,7 @@ func converts(t *testing.T, f *Family, change func([]shape) []shape) (folder, fi
 	if file != nil {
 		require.NoFileExists(t, out)
 	}
-	_, folder = convert.Convert(t.Context(), in, filepath.Join(dir, "folder"), f.ladder(t),
+	_, folder = convert.Convert(t.Context(), in, filepath.Join(dir, "folder"), f.Ladder(),
 		convert.Options{})
 	if folder != nil {
 		require.NoDirExists(t, filepath.Join(dir, "folder"))
@@ -56,9 +56,12 @@ func layer(name string, i string) string {
 // other layers have it; so is one whose last layer is missing, or that has nothing.
 func TestMissing(t *testing.T) {
 	for _, f := range one() {
-		t.Run(f.id(), func(t *testing.T) {
+		t.Run(f.ID(), func(t *testing.T) {
 			var all []shape
 			_, err := converts(t, &f, func(s []shape) []shape { all = s; return s })
+			if f.HostIsOld(err) {
+				t.Skip("SKIPPED: build/host is older than the patches: make host")
+			}
 			require.NoError(t, err)
 			for _, gone := range all {
 				kind := layer(gone.name, "1")
@@ -112,13 +115,16 @@ func TestExtra(t *testing.T) {
 			"model.layers.0.self_attn.rotary_emb.inv_freq",
 			[]int{f.Dims / 2},
 		}))
-		assert.NoError(t, file, f.id())
+		if f.HostIsOld(file) {
+			continue
+		}
+		assert.NoError(t, file, f.ID())
 		_, file = converts(t, &f, plus(shape{
 			"model.layers.6.input_layernorm.weight",
 			[]int{64},
 		}))
 		if f.Layout != "deepseek" { // of which the host's converter leaves them out: they predict
-			assert.ErrorContains(t, file, "6", f.id())
+			assert.ErrorContains(t, file, "6", f.ID())
 		}
 	}
 	f := Families[0]
