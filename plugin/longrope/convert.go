@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
 )
@@ -218,7 +219,7 @@ func stockRung(flag string, l *ropescale.Ladder) (int, error) {
 	case "none":
 		return convert.StockNone, nil
 	}
-	n, err := parseSize(flag)
+	n, err := label.ParseSize(flag)
 	if err != nil {
 		return 0, fmt.Errorf("--stock-rung: %w, or none", err)
 	}
@@ -230,10 +231,10 @@ func stockRung(flag string, l *ropescale.Ladder) (int, error) {
 		if g.Length == n {
 			return i + 1, nil
 		}
-		lengths = append(lengths, size(g.Length))
+		lengths = append(lengths, label.Size(g.Length))
 	}
 	return 0, fmt.Errorf("--stock-rung: there is no rung for %s tokens; there are rungs for %s",
-		size(n), strings.Join(lengths, ", "))
+		label.Size(n), strings.Join(lengths, ", "))
 }
 
 // write makes the file, or the model in the store.
@@ -311,7 +312,7 @@ func dash(s string) string {
 
 // nameFor proposes a name in the store for a model that was extended.
 func nameFor(model string, target int) string {
-	suffix := "-" + size(target)
+	suffix := "-" + label.Size(target)
 	if ext := filepath.Ext(model); strings.EqualFold(ext, ".gguf") {
 		return strings.ToLower(strings.TrimSuffix(filepath.Base(model), ext)) + suffix
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/draw"
+	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
 )
@@ -276,7 +277,7 @@ func (a *app) eval(ctx context.Context, given *pflag.FlagSet, name, arg string, 
 	stock := slices.ContainsFunc(methods, func(m evals.Method) bool { return m.Name == "stock" })
 	if trained := m.info.OriginalContextLength; stock && !short && room > trained {
 		a.say("stock is the model's own RoPE with its context length raised from %s to %s tokens",
-			size(trained), size(room))
+			label.Size(trained), label.Size(room))
 	}
 	started := time.Now()
 	o.Progress = func(done, total int, label string) {
@@ -366,7 +367,7 @@ func (a *app) reportEval(c *evals.Comparison, f evalFlags) error {
 			a.say("%s", r.Note())
 		}
 	}
-	a.say("%s tokens evaluated on %s (%s)", count(c.EvaluatedTokens), c.Engine.Backend,
+	a.say("%s tokens evaluated on %s (%s)", label.Count(c.EvaluatedTokens), c.Engine.Backend,
 		c.Engine.Host)
 	return nil
 }

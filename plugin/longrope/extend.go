@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/plugin/extend"
 	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/plugin/units"
@@ -177,7 +178,7 @@ func firstLadder(m *model, path string, target int) (*ropescale.Ladder, error) {
 	}
 	if last := l.Rungs[len(l.Rungs)-1].Length; last != target {
 		return nil, fmt.Errorf("%s: its last rung is for %s tokens, the first target is %s",
-			path, size(last), size(target))
+			path, label.Size(last), label.Size(target))
 	}
 	return l, nil
 }
@@ -242,7 +243,7 @@ func (a *app) reportExtension(s *extend.State, o *extend.Options, took time.Dura
 	var rows [][]string
 	for _, st := range s.Stages {
 		took := time.Duration(st.Took * float64(time.Second))
-		rows = append(rows, []string{st.Name, path(st.Output), st.Note(), duration(took)})
+		rows = append(rows, []string{st.Name, path(st.Output), st.Note(), units.Duration(took)})
 	}
 	if err := a.print(table([]string{"stage", "output", "", "took"}, rows, 3)); err != nil {
 		return err
@@ -251,6 +252,6 @@ func (a *app) reportExtension(s *extend.State, o *extend.Options, took time.Dura
 	lengths := units.Sizes(slices.Concat(o.Readjust, o.Targets))
 	a.say(
 		"done in %s; next:\n  ollama longrope eval all %s --lengths %s\n  ollama longrope show %s",
-		duration(took), final, lengths, final)
+		units.Duration(took), final, lengths, final)
 	return nil
 }

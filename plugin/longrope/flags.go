@@ -11,11 +11,6 @@ import (
 	"github.com/longrope/longrope/plugin/units"
 )
 
-func parseSize(s string) (int, error) { return label.ParseSize(s) }
-func size(n int) string               { return label.Size(n) }
-func count(n int) string              { return label.Count(n) }
-func duration(d time.Duration) string { return units.Duration(d) }
-
 // sizeFlag is a number of tokens as a flag.
 type sizeFlag int
 
@@ -23,11 +18,11 @@ func (f *sizeFlag) String() string {
 	if *f == 0 {
 		return ""
 	}
-	return size(int(*f))
+	return label.Size(int(*f))
 }
 func (f *sizeFlag) Type() string { return "tokens" }
 func (f *sizeFlag) Set(s string) error {
-	n, err := parseSize(s)
+	n, err := label.ParseSize(s)
 	*f = sizeFlag(n)
 	return err
 }
@@ -42,7 +37,7 @@ func (f *sizesFlag) String() string {
 
 func (f *sizesFlag) Set(s string) error {
 	for _, field := range strings.Split(s, ",") {
-		n, err := parseSize(field)
+		n, err := label.ParseSize(field)
 		if err != nil {
 			return err
 		}
@@ -68,7 +63,7 @@ func (f *budgetFlag) String() string {
 	case f.time > 0:
 		return f.time.String()
 	case f.tokens > 0:
-		return size(f.tokens)
+		return label.Size(f.tokens)
 	}
 	return ""
 }
@@ -80,7 +75,7 @@ func (f *budgetFlag) Set(s string) error {
 		f.time = d
 		return nil
 	}
-	if n, err := parseSize(s); err == nil {
+	if n, err := label.ParseSize(s); err == nil {
 		f.tokens = n
 		return nil
 	}

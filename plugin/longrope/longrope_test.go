@@ -16,6 +16,7 @@ import (
 
 	"github.com/longrope/longrope/convert/gguf"
 	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/plugin/search/searchtest"
 	"github.com/longrope/longrope/ropescale"
 )
@@ -333,7 +334,8 @@ func TestLadderClimbs(t *testing.T) {
 	require.Len(t, l.Rungs, 3)
 	for i, g := range l.Rungs {
 		assert.True(t, slices.IsSorted(g.Factors), "%v", g.Factors)
-		s, err := ropescale.ReadStudy(filepath.Join(dir, "ladder.json-"+size(g.Length)+".study"))
+		path := filepath.Join(dir, "ladder.json-"+label.Size(g.Length)+".study")
+		s, err := ropescale.ReadStudy(path)
 		require.NoError(t, err)
 		best, ok := s.Best()
 		require.True(t, ok)
@@ -341,7 +343,7 @@ func TestLadderClimbs(t *testing.T) {
 		starts := 6 // five methods, and YaRN without its attention factor
 		if i > 0 {
 			starts = 9
-			assert.Equal(t, size(l.Rungs[i-1].Length)+"+yarn", s.History()[8].Origin)
+			assert.Equal(t, label.Size(l.Rungs[i-1].Length)+"+yarn", s.History()[8].Origin)
 		}
 		for _, t2 := range s.History()[:starts] {
 			assert.LessOrEqual(t, best.Fitness, t2.Fitness, t2.Origin)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/longrope/longrope/convert"
 	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -51,7 +52,7 @@ func ladderFrom(m *convert.ModelInfo, paths []string, o factorsOptions) (*ropesc
 		for _, g := range part.Rungs {
 			if other, ok := from[g.Length]; ok {
 				return nil, fmt.Errorf("%s: it has a rung for %s tokens, and so has %s; leave "+
-					"one out", path, size(g.Length), other)
+					"one out", path, label.Size(g.Length), other)
 			}
 			from[g.Length] = path
 		}
@@ -156,7 +157,7 @@ func ladderFor(m *model, name string, targets []int, o factorsOptions) (*ropesca
 	if targets[0] <= l {
 		return nil, fmt.Errorf("--target %s: %s was trained for %s tokens already; give a longer "+
 			"target",
-			size(targets[0]), m.name, size(l))
+			label.Size(targets[0]), m.name, label.Size(l))
 	}
 	if len(targets) == 1 && eachLength(name) {
 		for n := 2 * l; n < targets[len(targets)-1]; n *= 2 {

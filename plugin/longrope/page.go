@@ -11,6 +11,7 @@ import (
 	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/draw"
+	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
 )
@@ -56,8 +57,8 @@ func union(all, more []string) []string {
 }
 
 func pageTitle(model string, from int, l *ropescale.Ladder) string {
-	return fmt.Sprintf("%s, from %s to %s tokens", filepath.Base(model), size(from),
-		size(l.Rungs[len(l.Rungs)-1].Length))
+	return fmt.Sprintf("%s, from %s to %s tokens", filepath.Base(model), label.Size(from),
+		label.Size(l.Rungs[len(l.Rungs)-1].Length))
 }
 
 // rungPage is what a study, and its losses on held-out text, show of a rung.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/longrope/longrope/evals/draw"
+	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
 )
@@ -52,7 +53,7 @@ func drawResult(path string, r *search.Result) ([]string, error) {
 	for _, rung := range r.Rungs {
 		word := "search"
 		if len(r.Rungs) > 1 {
-			word += "-" + size(rung.Target)
+			word += "-" + label.Size(rung.Target)
 		}
 		picture := named(path, word)
 		if err := draw.Search(picture, rungPage(rung.Study, search.HeldOut{})); err != nil {

@@ -44,12 +44,13 @@ func (a *app) reportSearch(r *search.Result, files map[string]string, f searchFl
 		return err
 	}
 	a.say("fitness is %s; %d trials, %s tokens, and %s of held-out text",
-		r.Rungs[len(r.Rungs)-1].Measure, r.Trials, count(r.Tokens), count(r.HeldOutTokens))
+		r.Rungs[len(r.Rungs)-1].Measure, r.Trials, label.Count(r.Tokens),
+		label.Count(r.HeldOutTokens))
 	for _, rung := range r.Rungs {
 		// Every algorithm's first batch is what it begins with.
 		if best := rung.Rows[len(rung.Rows)-1].Trial; best.Generation == 0 {
 			a.say("nothing better than %s was found for %s tokens: these are its factors",
-				ropescale.MethodLabel(best.Origin), size(rung.Target))
+				ropescale.MethodLabel(best.Origin), label.Size(rung.Target))
 		}
 	}
 	if !r.Complete {
@@ -93,7 +94,7 @@ func searchTable(r *search.Result) string {
 	}
 	var rows [][]string
 	for _, rung := range r.Rungs {
-		length := size(rung.Target)
+		length := label.Size(rung.Target)
 		for _, row := range rung.Rows {
 			cells := searchCells(row, keys, further)
 			if ladder {

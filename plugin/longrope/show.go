@@ -141,8 +141,8 @@ func describeModel(m *model) string {
 	fmt.Fprintln(&b, m.name)
 	line("architecture", "%s", strings.TrimSpace(
 		i.Architecture+", "+parameters(i.ParameterCount)+" parameters, "+i.FileType))
-	line("context length", "%s tokens", count(i.ContextLength))
-	line("original context length", "%s tokens", count(i.OriginalContextLength))
+	line("context length", "%s tokens", label.Count(i.ContextLength))
+	line("original context length", "%s tokens", label.Count(i.OriginalContextLength))
 	line("rotary dimensions", "%d, frequency base %s", i.RopeDimensionCount,
 		label.Number(i.FreqBase))
 	line("own scaling", "%s", describeScaling(i))
@@ -206,7 +206,8 @@ func describeLadder(l *ropescale.Ladder) string {
 			name = "own RoPE"
 		}
 		rows = append(rows, []string{
-			name, count(g.Length), scale(g.Length, l.OriginalContextLength), count(g.StartWindow),
+			name, label.Count(g.Length), scale(g.Length, l.OriginalContextLength),
+			label.Count(g.StartWindow),
 			label.Number(g.AttentionFactor),
 			label.Number(low) + " … " + label.Number(high) + monotone(g.Factors),
 		})
@@ -219,10 +220,10 @@ func describeLadder(l *ropescale.Ladder) string {
 	low, high := draw.FactorRange(rungs)
 	switch {
 	case len(l.Rungs) == 0:
-		fmt.Fprintf(&b, "\nlambda of own RoPE, %s tokens\n%s", size(rungs[0].Length),
+		fmt.Fprintf(&b, "\nlambda of own RoPE, %s tokens\n%s", label.Size(rungs[0].Length),
 			draw.FactorBars(rungs[0], low, high))
 	case len(l.Rungs) == 1 && !scaled(rungs[0]):
-		fmt.Fprintf(&b, "\nlambda of rung 1, %s tokens\n%s", size(rungs[1].Length),
+		fmt.Fprintf(&b, "\nlambda of rung 1, %s tokens\n%s", label.Size(rungs[1].Length),
 			draw.FactorBars(rungs[1], low, high))
 	default:
 		signs := []rune("·123456789abcdefghijklmnopqrstuvwxyz")
@@ -286,7 +287,7 @@ func describeSource(s *ropescale.Source) string {
 		add("%s %s", s.Measure, fitness(s.Fitness))
 	}
 	if s.Trials > 0 {
-		add("%d trials, %s tokens", s.Trials, count(s.Tokens))
+		add("%d trials, %s tokens", s.Trials, label.Count(s.Tokens))
 	}
 	if len(s.Texts) > 0 {
 		add("on %s", strings.Join(s.Texts, ", "))
@@ -302,10 +303,10 @@ func stockNotes(s gguf.Stock) []string {
 		notes = append(notes, "cannot load it")
 	case s.Form == gguf.StockNothing && len(s.Notes) == 0:
 		notes = append(notes, fmt.Sprintf("runs it as it was trained, with a context length of %s",
-			count(s.ContextLength)))
+			label.Count(s.ContextLength)))
 	default:
 		notes = append(notes, fmt.Sprintf("loads it, with a context length of %s",
-			count(s.ContextLength)))
+			label.Count(s.ContextLength)))
 	}
 	return append(notes, s.Notes...)
 }
@@ -315,15 +316,15 @@ func transformersNotes(i *convert.ModelInfo) []string {
 	l := i.Transformers
 	if l == nil {
 		return []string{fmt.Sprintf("runs it as it was trained, with a context length of %s",
-			count(i.ContextLength))}
+			label.Count(i.ContextLength))}
 	}
 	short, long := l.Rungs[0], l.Rungs[1]
 	return []string{
-		fmt.Sprintf("runs it with a context length of %s", count(i.ContextLength)),
+		fmt.Sprintf("runs it with a context length of %s", label.Count(i.ContextLength)),
 		fmt.Sprintf("up to %s tokens it applies short_factor, beyond them long_factor, without a "+
-			"start window", count(short.Length)),
+			"start window", label.Count(short.Length)),
 		fmt.Sprintf("attention factor %s, beyond %s tokens %s",
-			fmt.Sprintf("%.4g", short.AttentionFactor), count(short.Length),
+			fmt.Sprintf("%.4g", short.AttentionFactor), label.Count(short.Length),
 			fmt.Sprintf("%.4g", long.AttentionFactor)),
 	}
 }

@@ -117,7 +117,7 @@ func (u *ui) progress(started time.Time, label string, done, total float64, note
 		}
 	}
 	if left, ok := units.Remaining(now.Sub(started), share); ok {
-		text += ", " + duration(left) + " left"
+		text += ", " + units.Duration(left) + " left"
 	}
 	if !u.tty {
 		fmt.Fprintf(u.err, "longrope: %s\n", text)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/plugin/workers"
 )
@@ -185,6 +186,6 @@ func (a *app) openWorker(
 		e.Close()
 		return nil, err
 	}
-	a.say("evaluating %s at up to %s tokens (%s)", s.ModelName, size(s.Length), w.Engine())
+	a.say("evaluating %s at up to %s tokens (%s)", s.ModelName, label.Size(s.Length), w.Engine())
 	return w, nil
 }
