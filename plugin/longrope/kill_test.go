@@ -5,10 +5,12 @@ package longrope
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -93,8 +95,49 @@ func gone(t *testing.T, pids []int) {
 	}, 20*time.Second, 5*time.Millisecond, "workers outlive their search")
 }
 
-// TestKilled kills searches and their workers at random, twenty times: the factors are those of a
-// search that nobody killed, to the last byte, and nothing stays that runs.
+// point is where workers wait: at a number of lines of a journal (FAKE_STEP).
+type point struct{ file, journal string }
+
+func newPoint(dir, journal string) point {
+	return point{filepath.Join(dir, "point"), filepath.Join(dir, journal)}
+}
+
+func (p point) env() string { return "FAKE_STEP=" + p.file + " " + p.journal }
+
+// set lets the processes that wait continue to the point. It appears whole, by rename.
+func (p point) set(t *testing.T, lines int) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(p.file+".new", []byte(strconv.Itoa(lines)), 0o644))
+	require.NoError(t, os.Rename(p.file+".new", p.file))
+}
+
+// held waits until a worker waits at the point, and returns it.
+func (p point) held(t *testing.T, lines int, r *running) (pid int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		b, _ := os.ReadFile(p.journal + ".held")
+		for _, line := range strings.Split(string(b), "\n") {
+			number, at, _ := strings.Cut(line, " waits at ")
+			pid, _ = strconv.Atoi(number)
+			if at == strconv.Itoa(lines) && alive(pid) {
+				return true
+			}
+		}
+		return false
+	}, 20*time.Second, time.Millisecond, "nothing waits at %d lines: %s", lines, &r.stderr)
+	return pid
+}
+
+func countLines(t *testing.T, path string) int {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return bytes.Count(b, []byte("\n"))
+}
+
+// TestKilled kills searches and their workers, twenty times, at points of their journal that are
+// drawn: the factors are those of a search that nobody killed, to the last byte, and nothing stays
+// that runs.
 func TestKilled(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("LONGROPE_KILL_SEED"); s != "" {
@@ -106,62 +149,52 @@ func TestKilled(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	m, dir := tinyModel(t), t.TempDir()
 	args := func(out string, more ...string) []string {
-		return append(
-			[]string{
-				m.path,
-				"--target",
-				"256",
-				"--windows",
-				"2",
-				"--budget",
-				"30k",
-				"-o",
-				filepath.Join(dir, out),
-			},
-			more...)
+		return append([]string{
+			m.path, "--target", "256", "--windows", "2", "--budget", "30k", "-o",
+			filepath.Join(dir, out),
+		}, more...)
 	}
 	whole := startSearch(t, "ollama", nil, args("whole.json")...)
 	<-whole.ended
 	want, err := os.ReadFile(filepath.Join(dir, "whole.json"))
 	require.NoError(t, err, whole.stderr.String())
+	end := countLines(t, filepath.Join(dir, "whole.json.study"))
 
-	kills, coordinators, complete := 0, 0, 0
-	for kills < 20 {
-		cut := fmt.Sprintf("cut%d.json", complete)
-		r := startSearch(t, "ollama", []string{"FAKE_SLOW=8ms"}, args(cut, "--workers", "2")...)
-		pids := r.waitWorkers(t, 2)
-		for running := true; running; {
-			select {
-			case <-r.ended:
-				got, err := os.ReadFile(filepath.Join(dir, cut))
-				require.NoError(t, err, r.stderr.String())
-				require.Equal(t, string(want), string(got), "after %d kills", kills)
-				complete++
-				running = false
-			case <-time.After(time.Duration(rng.IntN(500)) * time.Millisecond):
-				victim := r.cmd.Process.Pid
-				if rng.IntN(2) == 0 {
-					pids = append(pids, r.workers()...)
-					victim = pids[len(pids)-1-rng.IntN(2)]
-				} else {
-					coordinators++
-					running = false
-				}
-				if syscall.Kill(victim, syscall.SIGKILL) == nil {
-					kills++
-				}
-			}
-		}
-		<-r.ended
-		gone(t, pids)
+	var points []int // in rising order, of which no two are one
+	for _, i := range rng.Perm(end - 10)[:20] {
+		points = append(points, i+2)
 	}
-	t.Logf("%d kills, %d of them of the search itself; %d searches came to their end between",
-		kills, coordinators, complete)
-	// The search that was cut last comes to its end, without workers.
-	last := startSearch(t, "ollama", nil, args(fmt.Sprintf("cut%d.json", complete))...)
-	<-last.ended
-	got, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("cut%d.json", complete)))
-	require.NoError(t, err, last.stderr.String())
+	slices.Sort(points)
+	p := newPoint(dir, "cut.json.study")
+	var r *running
+	var pids []int
+	coordinators := 0
+	for _, lines := range points {
+		p.set(t, lines)
+		if r == nil {
+			r = startSearch(t, "ollama", []string{p.env()}, args("cut.json", "--workers", "2")...)
+		}
+		victim := p.held(t, lines, r)
+		pids = append(pids, r.workers()...)
+		if rng.IntN(2) == 0 {
+			coordinators++
+			require.NoError(t, r.cmd.Process.Kill())
+			<-r.ended
+			gone(t, pids)
+			r, pids = nil, nil
+			continue
+		}
+		require.NoError(t, syscall.Kill(victim, syscall.SIGKILL))
+	}
+	t.Logf("%d kills in %d lines, %d of them of the search itself", len(points), end, coordinators)
+	p.set(t, math.MaxInt)
+	if r == nil {
+		r = startSearch(t, "ollama", nil, args("cut.json")...)
+	}
+	<-r.ended
+	gone(t, pids)
+	got, err := os.ReadFile(filepath.Join(dir, "cut.json"))
+	require.NoError(t, err, r.stderr.String())
 	assert.Equal(t, string(want), string(got))
 }
 
@@ -171,17 +204,13 @@ func TestStopped(t *testing.T) {
 	args := []string{m.path, "--target", "256", "--windows", "2", "--budget", "20k", "-o"}
 	whole := startSearch(t, "ollama", nil, append(args, filepath.Join(dir, "whole.json"))...)
 	<-whole.ended
-	r := startSearch(
-		t,
-		"ollama",
-		[]string{"FAKE_SLOW=30ms"},
+	p := newPoint(dir, "stopped.json.study")
+	p.set(t, 5)
+	r := startSearch(t, "ollama", []string{p.env()},
 		append(args, filepath.Join(dir, "stopped.json"), "--workers", "2")...)
 	pids := r.waitWorkers(t, 2)
-	require.Eventually(t, func() bool {
-		b, _ := os.ReadFile(filepath.Join(dir, "stopped.json.study"))
-		return bytes.Count(b, []byte("\n")) > 4
-	}, 10*time.Second, 5*time.Millisecond)
-	require.NoError(t, syscall.Kill(pids[0], syscall.SIGSTOP))
+	require.NoError(t, syscall.Kill(p.held(t, 5, r), syscall.SIGSTOP))
+	p.set(t, math.MaxInt)
 	<-r.ended
 	want, err := os.ReadFile(filepath.Join(dir, "whole.json"))
 	require.NoError(t, err, whole.stderr.String())
@@ -226,11 +255,13 @@ func TestAlone(t *testing.T) {
 	}
 	whole := startSearch(t, "ollama", nil, args("whole.json")[:9]...)
 	<-whole.ended
+	p := newPoint(dir, "cut.json.study")
+	p.set(t, 5)
 	var ends []chan error
 	for range 2 {
 		w := exec.Command("ollama", "longrope", "worker", m.path, "--nats", ns.ClientURL(),
 			"--study", "cut")
-		w.Env = append(os.Environ(), "FAKE_SLOW=8ms")
+		w.Env = append(os.Environ(), p.env())
 		require.NoError(t, w.Start())
 		t.Cleanup(func() { w.Process.Kill() })
 		end := make(chan error, 1)
@@ -238,15 +269,14 @@ func TestAlone(t *testing.T) {
 		ends = append(ends, end)
 	}
 	var r *running
-	for lines := 4; lines < 20; lines += 5 {
+	for lines := 5; lines < 20; lines += 5 {
+		p.set(t, lines)
 		r = startSearch(t, "ollama", nil, args("cut.json")...)
-		require.Eventually(t, func() bool {
-			b, _ := os.ReadFile(filepath.Join(dir, "cut.json.study"))
-			return bytes.Count(b, []byte("\n")) > lines
-		}, 20*time.Second, time.Millisecond, "%s", &r.stderr)
+		p.held(t, lines, r)
 		require.NoError(t, r.cmd.Process.Kill())
 		<-r.ended
 	}
+	p.set(t, math.MaxInt)
 	r = startSearch(t, "ollama", nil, args("cut.json")...)
 	<-r.ended
 	want, err := os.ReadFile(filepath.Join(dir, "whole.json"))

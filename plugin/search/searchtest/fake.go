@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,14 +21,15 @@ import (
 )
 
 // Fake is a model whose best factors are known: at twice L or more they rise as a square root from
-// 1 to s, with attention factor 1.05. A token is a byte. Environment variables, which a script
-// sets, make it slow or broken:
+// 1 to s, with attention factor 1.05. A token is a byte. Environment variables, which a test sets,
+// make it stop at a point or break it:
 //
 //	FAKE_DELAY  a call takes so long by Now
-//	FAKE_SLOW   a call takes so long
 //	FAKE_HOLD   "N FILE": once FILE has N lines, a call waits for its context to end; a line in
-//	            FILE.held says that it waits
-//	FAKE_DEAF   such a call does not end, but writes a second line when its context does
+//	            FILE.held with the number of the process says that it waits
+//	FAKE_STEP   "POINT FILE": the same for the calls of a worker, where the file POINT has N;
+//	            they wait until POINT has a larger one
+//	FAKE_DEAF   a call that waits does not end, but writes a second line when its context does
 //	FAKE_NAN    losses are no numbers
 type Fake struct {
 	info   evals.Info
@@ -157,37 +159,55 @@ func (f *Fake) Generate(ctx context.Context, tokens []int, n int) ([]int, error)
 // wait is what a call does in addition to its answer.
 func wait(ctx context.Context) error {
 	advance(delay("FAKE_DELAY"))
-	if d := delay("FAKE_SLOW"); d > 0 {
-		select {
-		case <-ctx.Done():
-		case <-time.After(d):
+	if count, file, ok := strings.Cut(os.Getenv("FAKE_HOLD"), " "); ok && reached(count, file) {
+		note(file, "waits")
+		<-ctx.Done()
+		if os.Getenv("FAKE_DEAF") != "" {
+			note(file, "does not end")
+			select {}
 		}
 	}
-	if count, file, ok := strings.Cut(os.Getenv("FAKE_HOLD"), " "); ok {
-		n, _ := strconv.Atoi(count)
-		if b, _ := os.ReadFile(file); bytes.Count(b, []byte("\n")) >= n {
-			hold(ctx, file+".held")
-		}
+	point, file, ok := strings.Cut(os.Getenv("FAKE_STEP"), " ")
+	if ok && slices.Contains(os.Args, "worker") {
+		step(ctx, point, file)
 	}
 	return ctx.Err()
 }
 
-// hold waits for the context to end.
-func hold(ctx context.Context, note string) {
-	write := func(line string) {
-		f, err := os.OpenFile(note, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-		if err != nil {
-			panic(err)
+// reached reports whether a file has so many lines.
+func reached(count, file string) bool {
+	n, _ := strconv.Atoi(count)
+	b, _ := os.ReadFile(file)
+	return bytes.Count(b, []byte("\n")) >= n
+}
+
+// step waits while the file has as many lines as point says.
+func step(ctx context.Context, point, file string) {
+	for noted := ""; ; {
+		count, err := os.ReadFile(point)
+		if err != nil || !reached(string(count), file) {
+			return
 		}
-		defer f.Close()
-		fmt.Fprintln(f, line)
+		if noted != string(count) {
+			noted = string(count)
+			note(file, "waits at "+noted)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Millisecond): // until it looks again
+		}
 	}
-	write("waits")
-	<-ctx.Done()
-	if os.Getenv("FAKE_DEAF") != "" {
-		write("does not end")
-		select {}
+}
+
+// note writes a line next to a file.
+func note(file, line string) {
+	f, err := os.OpenFile(file+".held", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		panic(err)
 	}
+	defer f.Close()
+	fmt.Fprintln(f, os.Getpid(), line)
 }
 
 func delay(name string) time.Duration {
