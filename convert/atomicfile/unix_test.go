@@ -3,6 +3,7 @@
 package atomicfile
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -14,7 +15,6 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -174,7 +174,8 @@ func TestDiskFull(t *testing.T) {
 	onlyFiles(t, dir, "out")
 }
 
-// TestKill kills a process that writes without pause; the file is whole each time.
+// TestKill kills a process that writes without pause, while it writes one of its blocks; the file
+// is whole each time.
 func TestKill(t *testing.T) {
 	if path := os.Getenv("ATOMICFILE_TEST_KILL"); path != "" {
 		for i := 0; ; i++ {
@@ -185,6 +186,7 @@ func TestKill(t *testing.T) {
 						return err
 					}
 					b = b[1<<16:]
+					fmt.Println("block")
 				}
 				return nil
 			}))
@@ -194,10 +196,17 @@ func TestKill(t *testing.T) {
 	require.NoError(t, WriteBytes(path, bytes.Repeat([]byte{'-'}, 1<<20)))
 	seen := map[byte]bool{}
 	for i := range 20 {
+		written := 0 // blocks, of which a file has 16
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKill$")
 		cmd.Env = append(os.Environ(), "ATOMICFILE_TEST_KILL="+path)
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
 		require.NoError(t, cmd.Start())
-		time.Sleep(time.Duration(20+7*i) * time.Millisecond)
+		for blocks := bufio.NewScanner(out); blocks.Scan(); {
+			if written++; written == 3+5*i {
+				break
+			}
+		}
 		require.NoError(t, cmd.Process.Kill())
 		require.ErrorContains(t, cmd.Wait(), "killed")
 		b := content(t, path)

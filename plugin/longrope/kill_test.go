@@ -73,7 +73,7 @@ func (r *running) waitWorkers(t *testing.T, n int) (pids []int) {
 		default:
 			return len(pids) == n
 		}
-	}, 20*time.Second, 5*time.Millisecond, "no %d workers: %s", n, &r.stderr)
+	}, time.Minute, 5*time.Millisecond, "no %d workers: %s", n, &r.stderr)
 	return pids
 }
 
@@ -92,7 +92,7 @@ func gone(t *testing.T, pids []int) {
 			}
 		}
 		return true
-	}, 20*time.Second, 5*time.Millisecond, "workers outlive their search")
+	}, time.Minute, 5*time.Millisecond, "workers outlive their search")
 }
 
 // point is where workers wait: at a number of lines of a journal (FAKE_STEP).
@@ -124,7 +124,7 @@ func (p point) held(t *testing.T, lines int, r *running) (pid int) {
 			}
 		}
 		return false
-	}, 20*time.Second, time.Millisecond, "nothing waits at %d lines: %s", lines, &r.stderr)
+	}, time.Minute, time.Millisecond, "nothing waits at %d lines: %s", lines, &r.stderr)
 	return pid
 }
 

@@ -277,13 +277,44 @@ func TestLostWorkers(t *testing.T) {
 			return nil
 		}},
 	)
-	leaving := work(t, server, "leaving", &synthetic{delay: 20 * time.Millisecond})
-	work(t, server, "slow", &synthetic{delay: 1500 * time.Millisecond})
+	// One that leaves in the midst of its third evaluation, and one that answers when it has
+	// been given up. The steady one waits until they are at it.
+	third, left := make(chan struct{}), make(chan struct{})
+	var calls atomic.Int64
+	leaving := work(t, server, "leaving", &synthetic{
+		before: func(ctx context.Context, _ ropescale.Rung, _ int) error {
+			if calls.Add(1) != 3 {
+				return nil
+			}
+			close(third)
+			<-ctx.Done()
+			return ctx.Err()
+		},
+	})
 	go func() {
-		time.Sleep(200 * time.Millisecond)
+		<-third
 		leaving()
+		close(left)
 	}()
-	work(t, server, "steady", &synthetic{delay: 5 * time.Millisecond})
+	work(t, server, "slow", &synthetic{
+		before: func(ctx context.Context, _ ropescale.Rung, _ int) error {
+			for c.Status().Lost == 0 {
+				if !sleep(ctx, time.Millisecond) {
+					return ctx.Err()
+				}
+			}
+			return nil
+		},
+	})
+	work(t, server, "steady", &synthetic{
+		before: func(ctx context.Context, _ ropescale.Rung, _ int) error {
+			select {
+			case <-left:
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		},
+	})
 	s := newStudy(t, "", 6000)
 	require.NoError(t, together(context.Background(), s, c))
 	assert.Equal(t, want, found(t, s))
@@ -477,8 +508,17 @@ func TestErrors(t *testing.T) {
 	want := alone(t, newStudy(t, "", 6000))
 	server := cluster(t)
 	c := coordinate(t, server, &words{})
-	var calls atomic.Int64
-	work(t, server, "steady", &synthetic{delay: 10 * time.Millisecond, calls: &calls})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var calls, last atomic.Int64
+	work(t, server, "steady", &synthetic{
+		before: func(context.Context, ropescale.Rung, int) error {
+			if calls.Add(1) == last.Load() {
+				cancel()
+			}
+			return nil
+		},
+	})
 	path := t.TempDir() + "/study"
 	s := newStudy(t, path, 6000)
 
@@ -492,26 +532,33 @@ func TestErrors(t *testing.T) {
 		return s.Tell(r.ID, r.Losses, r.Tokens)
 	})
 	require.ErrorIs(t, err, full)
-	time.Sleep(100 * time.Millisecond)
-	n := calls.Load()
-	time.Sleep(200 * time.Millisecond)
-	assert.Equal(t, n, calls.Load(), "the workers have stopped")
+	info, err := c.queue.Info(context.Background())
+	require.NoError(t, err)
+	assert.LessOrEqual(t, info.State.Msgs, uint64(1), "jobs wait, but for the one at hand")
 
-	// An end of time, and a second run.
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-	defer cancel()
-	require.ErrorIs(t, together(ctx, s, c), context.DeadlineExceeded)
+	// An end from outside, and a second run.
+	last.Store(calls.Load() + 10)
+	require.ErrorIs(t, together(ctx, s, c), context.Canceled)
 	require.NoError(t, s.Close())
 	c.Close(false)
-	c = coordinate(t, server, &words{})
+	said := &words{}
+	c = coordinate(t, server, said)
 	s = newStudy(t, path, 6000)
 	assert.NotEmpty(t, s.History())
 	require.NoError(t, together(context.Background(), s, c))
 	assert.Equal(t, want, found(t, s))
 
 	// Complete: nothing stays on the server, and the workers end.
-	ended := work(t, server, "last", &synthetic{})
-	time.Sleep(300 * time.Millisecond)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Worker{Server: server, Search: "test", Name: "last", times: fast, Open: func(
+			context.Context, Spec,
+		) (Evaluator, error) {
+			return &synthetic{}, nil
+		}}.Run(context.Background())
+	}()
+	require.Eventually(t, func() bool { return strings.Contains(said.String(), "last joined") },
+		10*time.Second, time.Millisecond)
 	nc, err := server.connect("test")
 	require.NoError(t, err)
 	defer nc.Close()
@@ -521,8 +568,12 @@ func TestErrors(t *testing.T) {
 	for name := range js.StreamNames(context.Background()).Name() {
 		t.Errorf("%s stays on the server", name)
 	}
-	time.Sleep(100 * time.Millisecond)
-	assert.NoError(t, ended())
+	select {
+	case err := <-ended:
+		assert.NoError(t, err)
+	case <-time.After(10 * time.Second):
+		t.Error("the worker does not end with its search")
+	}
 }
 
 // TestLostServer: the error says what is lost and that the rest is kept.
