@@ -64,6 +64,7 @@ type Engine struct {
 
 	cells int // of the cache
 	own   rows
+	kept  kept
 
 	// of prefixes
 	forks       int      // at once
@@ -236,6 +237,7 @@ func (e *Engine) SetLadder(l *ropescale.Ladder) error {
 		return err
 	}
 	e.own, e.inPrefix = own, false
+	e.kept.forget()
 	return nil
 }
 
@@ -249,9 +251,12 @@ func (e *Engine) NLL(ctx context.Context, tokens []int, from int) ([]float64, er
 		ctx,
 		tokens,
 		len(tokens),
+		from-1,
 		func(i int) bool { return i >= from-1 && i+1 < len(tokens) },
 		func(out, i int) {
-			nll = append(nll, e.lc.NLL(out, tokens[i+1]))
+			v := e.lc.NLL(out, tokens[i+1])
+			e.kept.check(v)
+			nll = append(nll, v)
 		},
 	)
 	return nll, err
@@ -264,9 +269,13 @@ func (e *Engine) Generate(ctx context.Context, tokens []int, n int) ([]int, erro
 		return nil, errors.New("nothing to continue: no tokens")
 	}
 	next := 0
-	greedy := func(out, _ int) { next = argmax(e.lc.GetLogitsIth(out)) }
+	greedy := func(out, _ int) {
+		logits := e.lc.GetLogitsIth(out)
+		next = argmax(logits)
+		e.kept.check(float64(logits[next]))
+	}
 	last := func(i int) bool { return i == len(tokens)-1 }
-	if err := e.decode(ctx, tokens, len(tokens)+n, last, greedy); err != nil {
+	if err := e.decode(ctx, tokens, len(tokens)+n, len(tokens)-1, last, greedy); err != nil {
 		return nil, err
 	}
 	var answer []int
@@ -288,12 +297,14 @@ func (e *Engine) Generate(ctx context.Context, tokens []int, n int) ([]int, erro
 	return answer, nil
 }
 
-// decode runs tokens from an empty cache on the rung for a sequence of length tokens. scored is
-// called for each token for which want holds, with its index in the batch and in tokens.
+// decode runs tokens on the rung for a sequence of length tokens, from an empty cache or behind
+// those of its first tokens that the cache has, of which at least the last needed one is run again.
+// scored is called for each token for which want holds, with its index in the batch and in tokens.
 func (e *Engine) decode(
 	ctx context.Context,
 	tokens []int,
 	length int,
+	needed int,
 	want func(i int) bool,
 	scored func(out, i int),
 ) error {
@@ -306,17 +317,27 @@ func (e *Engine) decode(
 			return err
 		}
 		e.inPrefix = false
+		e.kept.forget()
 	}
-	e.lc.KvCacheClear()
-	e.lc.SetRung(0, e.lc.RungFor(length))
-	return e.run(ctx, tokens, want, scored)
+	rung := e.lc.RungFor(length)
+	from, err := e.reuse(tokens, rung, needed)
+	if err != nil {
+		return err
+	}
+	if err := e.run(ctx, tokens, from, want, scored); err != nil {
+		e.kept.forget()
+		return err
+	}
+	e.kept.remember(tokens, rung)
+	return nil
 }
 
-// run is decode on what cache and rung there are.
+// run is decode on what cache and rung there are: the first from tokens are in the cache.
 func (e *Engine) run(
-	ctx context.Context, tokens []int, want func(i int) bool, scored func(out, i int),
+	ctx context.Context, tokens []int, from int, want func(i int) bool, scored func(out, i int),
 ) error {
-	for start := 0; start < len(tokens); start += e.size {
+	e.kept.computed += len(tokens) - from
+	for start := from; start < len(tokens); start += e.size {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -64,7 +64,7 @@ func (e *Engine) NewPrefix(ctx context.Context, tokens []int, base ropescale.Run
 		return nil, err
 	}
 	e.lc.SetRung(0, baseRow)
-	if err := e.run(ctx, tokens, func(int) bool { return false }, nil); err != nil {
+	if err := e.run(ctx, tokens, 0, func(int) bool { return false }, nil); err != nil {
 		return nil, err
 	}
 	state, err := e.lc.SaveSequence(0)
@@ -141,6 +141,7 @@ func (e *Engine) ladder(rungs ...ropescale.Rung) (*ropescale.Ladder, error) {
 // ladder under which a prefix of this base is saved and loaded. The engine's own ladder returns
 // with the next call that needs it.
 func (e *Engine) enterPrefix(base row) error {
+	e.kept.forget()
 	if e.inPrefix {
 		if e.dirty { // attention to what is masked is 0 times what is there
 			e.lc.KvCacheClear()
