@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 
 	"github.com/longrope/longrope/ropescale"
@@ -20,9 +21,10 @@ type CompareOptions struct {
 	Lengths []int
 	// Jobs are measured one after the other for each method.
 	Jobs []Job
-	// Carried and Books are handed to the jobs: see Setup.
+	// Carried, Books and Chat are handed to the jobs: see Setup.
 	Carried *ropescale.Ladder
 	Books   func(length int) ([]Text, error)
+	Chat    func(user string) (string, error)
 
 	Progress Progress
 }
@@ -72,7 +74,13 @@ func (r *Row) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	r.figures = nil
+	var suites []Task
 	for _, t := range Tasks() {
+		if t.Suite != "" {
+			suites = append(suites, Task{Columns: averages(t.Suite)})
+		}
+	}
+	for _, t := range append(Tasks(), suites...) {
 		for _, name := range t.Columns {
 			var value *float64
 			if raw, ok := all[name]; ok && r.Figure(name) == nil {
@@ -156,6 +164,30 @@ func (c *Comparison) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// setup is what jobs are prepared for.
+func (o CompareOptions) setup(e Engine) Setup {
+	return Setup{
+		Engine: e, Lengths: o.Lengths, Carried: o.Carried, Books: o.Books, Chat: o.Chat,
+	}
+}
+
+// Samples gives the prompts of all jobs to add: see Plan.Samples.
+func Samples(e Engine, o CompareOptions, add func(record any) error) error {
+	for _, j := range o.Jobs {
+		p, err := j.Prepare(o.setup(e))
+		if err != nil {
+			return err
+		}
+		if p.Samples == nil {
+			return fmt.Errorf("%s writes no samples", j.Task())
+		}
+		if err := p.Samples(add); err != nil {
+			return fmt.Errorf("%s: %w", j.Task(), err)
+		}
+	}
+	return nil
+}
+
 // Compare measures every method at every length on one loaded model with the same jobs: the same
 // windows, keys and questions. Afterwards the engine has the model file's own factors again.
 func Compare(ctx context.Context, e Engine, methods []Method, o CompareOptions) (c *Comparison,
@@ -180,8 +212,7 @@ func Compare(ctx context.Context, e Engine, methods []Method, o CompareOptions) 
 		if err != nil {
 			return nil, err
 		}
-		s := Setup{Engine: e, Lengths: o.Lengths, Carried: o.Carried, Books: o.Books}
-		if plans[i], err = j.Prepare(s); err != nil {
+		if plans[i], err = j.Prepare(o.setup(e)); err != nil {
 			return nil, err
 		}
 		c.Tasks = append(c.Tasks, TaskResults{Task: t})
@@ -207,7 +238,11 @@ func Compare(ctx context.Context, e Engine, methods []Method, o CompareOptions) 
 			done += p.Calls
 			c.add(rows, i, results)
 		}
-		c.Rows = append(c.Rows, measured(rows)...)
+		rows = measured(rows)
+		for i := range rows {
+			rows[i].average(c.Tasks)
+		}
+		c.Rows = append(c.Rows, rows...)
 	}
 	c.Finish()
 	return c, nil
@@ -239,6 +274,54 @@ func measured(rows []Row) []Row {
 	return slices.DeleteFunc(rows, func(r Row) bool { return len(r.figures) == 0 })
 }
 
+// averages are the names of a suite's figures.
+func averages(suite string) []string { return []string{suite, suite + "_low", suite + "_high"} }
+
+// Suites are the suites that several of the tasks are of.
+func (c *Comparison) Suites() (suites []string) {
+	seen := map[string]int{}
+	for _, t := range c.Tasks {
+		if seen[t.Task.Suite]++; seen[t.Task.Suite] == 2 && t.Task.Suite != "" {
+			suites = append(suites, t.Task.Suite)
+		}
+	}
+	return suites
+}
+
+// average adds the mean over the tasks of each suite, which count alike, and its interval, with
+// those of the tasks as independent and normal. Where a task has no score there is no mean.
+func (r *Row) average(tasks []TaskResults) {
+	c := Comparison{Tasks: tasks}
+	for _, suite := range c.Suites() {
+		sum, squares, n := 0.0, 0.0, 0.0
+		missing := false
+		for _, t := range tasks {
+			if t.Task.Suite != suite {
+				continue
+			}
+			score, low, high := r.Figure(t.Task.Columns[0]), r.Figure(t.Task.Columns[1]),
+				r.Figure(t.Task.Columns[2])
+			if score == nil || low == nil || high == nil {
+				missing = true
+				continue
+			}
+			half := (*high - *low) / 2
+			sum, squares, n = sum+*score, squares+half*half, n+1
+		}
+		names := averages(suite)
+		if missing || n == 0 {
+			for _, name := range names {
+				r.figures = append(r.figures, figure{name, nil})
+			}
+			continue
+		}
+		mean, half := sum/n, math.Sqrt(squares)/n
+		low, high := max(mean-half, 0), min(mean+half, 1)
+		r.figures = append(r.figures, figure{names[0], &mean}, figure{names[1], &low},
+			figure{names[2], &high})
+	}
+}
+
 // add takes a method's results of job i, and puts their figures into rows.
 func (c *Comparison) add(rows []Row, i int, results []Result) {
 	t := &c.Tasks[i]
@@ -264,6 +347,9 @@ func (c *Comparison) WriteCSV(w io.Writer) error {
 	header := []string{"method", "length"}
 	for _, t := range c.Tasks {
 		header = append(header, t.Task.Columns...)
+	}
+	for _, suite := range c.Suites() {
+		header = append(header, averages(suite)...)
 	}
 	var rows [][]any
 	for _, r := range c.Rows {

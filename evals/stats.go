@@ -31,20 +31,25 @@ func NewProportion(correct, trials int) Proportion {
 // Unlike p ± z·s it stays inside [0, 1] and does not shrink to a point at 0 of n or n of n. No
 // trials say nothing: 0, 1.
 func Wilson(correct, trials int) (low, high float64) {
+	return WilsonRate(float64(correct)/float64(max(trials, 1)), trials)
+}
+
+// WilsonRate is Wilson of a mean p over trials of values from 0 to 1, which need not be 0 or 1. As
+// their variance is at most p(1-p), it is wide enough.
+func WilsonRate(p float64, trials int) (low, high float64) {
 	if trials <= 0 {
 		return 0, 1
 	}
 	n := float64(trials)
-	p := float64(correct) / n
 	centre := p + z95*z95/(2*n)
 	spread := z95 * math.Sqrt(p*(1-p)/n+z95*z95/(4*n*n))
 	scale := 1 + z95*z95/n
 	low, high = (centre-spread)/scale, (centre+spread)/scale
 	// The formula gives 0 and 1 exactly; rounding does not.
-	if correct <= 0 {
+	if p <= 0 {
 		low = 0
 	}
-	if correct >= trials {
+	if p >= 1 {
 		high = 1
 	}
 	return low, high

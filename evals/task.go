@@ -4,11 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/pflag"
 
@@ -23,6 +20,10 @@ type Task struct {
 	Name string
 	// Group names tasks that share their flags, in help; "": the task alone.
 	Group string
+	// Suite is a name that runs this task together with the others that have it, and that their
+	// average goes by; "": none. The first three Columns of such a task are a score from 0 to 1 and
+	// the ends of its 95 % interval.
+	Suite string
 	// Version goes up when figures are no longer comparable with those before.
 	Version int
 	// Help is a line about what is measured.
@@ -70,6 +71,9 @@ type Setup struct {
 	// Books returns texts of at least so many tokens each, for jobs that nobody gave a text; nil:
 	// there are none.
 	Books func(length int) ([]Text, error)
+	// Chat puts what a user says into the chat template of the model, up to where the answer
+	// begins; nil: it has none.
+	Chat func(user string) (string, error)
 }
 
 // Plan is a job that is ready to run.
@@ -79,6 +83,9 @@ type Plan struct {
 	Calls int    // units of Progress that Run reports for a method
 	// Run measures a method, whose ladder the engine has already.
 	Run func(ctx context.Context, m Method, p Progress) ([]Result, error)
+	// Samples gives each prompt, as a value to be written as JSON, to add, until that returns an
+	// error; nil for a task that does not write them.
+	Samples func(add func(record any) error) error
 }
 
 // Result is what a task measured of one method, at one length or several.
@@ -168,19 +175,4 @@ func RunOne[R Result](ctx context.Context, j Job, s Setup, m Method) ([]R, error
 		typed[i] = r.(R)
 	}
 	return typed, nil
-}
-
-// ReadText reads a file of plain text. The text's name is the file's.
-func ReadText(path string) (Text, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return Text{}, err
-	}
-	if !utf8.Valid(b) {
-		return Text{}, fmt.Errorf("%s is not plain text in utf-8; convert it first", path)
-	}
-	if strings.TrimSpace(string(b)) == "" {
-		return Text{}, fmt.Errorf("%s is empty; give a longer text", path)
-	}
-	return Text{Name: filepath.Base(path), Body: string(b)}, nil
 }

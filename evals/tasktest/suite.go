@@ -98,6 +98,14 @@ func flags(t *testing.T, task evals.Task) {
 // Job is a job of the task with its example files, and flags in addition.
 func Job(t *testing.T, task evals.Task, args ...string) evals.Job {
 	t.Helper()
+	j, err := TryJob(t, task, args...)
+	require.NoError(t, err)
+	return j
+}
+
+// TryJob is Job with the error of what the flags name.
+func TryJob(t *testing.T, task evals.Task, args ...string) (evals.Job, error) {
+	t.Helper()
 	dir := t.TempDir()
 	for _, x := range task.Example {
 		path := filepath.Join(dir, x.Name)
@@ -106,8 +114,7 @@ func Job(t *testing.T, task evals.Task, args ...string) evals.Job {
 	}
 	j := task.New()
 	require.NoError(t, flagSet(j).Parse(args))
-	require.NoError(t, j.Load())
-	return j
+	return j, j.Load()
 }
 
 // lengths are two that every task can run at on Engine.

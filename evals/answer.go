@@ -1,0 +1,26 @@
+package evals
+
+import (
+	"context"
+	"errors"
+)
+
+// Answerer is an Engine that takes and gives text: a server, whose tokenizer and template are its
+// own.
+type Answerer interface {
+	Engine
+	// Answer continues a prompt greedily. An answer that says nothing about the model, since the
+	// prompt was cut or refused as too long, is ErrUnanswered.
+	Answer(ctx context.Context, a Ask) (string, error)
+}
+
+// Ask is a prompt for an Answerer.
+type Ask struct {
+	Input  string // the question with its context
+	Prefix string // what the answer begins with
+	Tokens int    // of both in the model's tokens; 0 is not known
+	Answer int    // tokens to be generated at most
+}
+
+// ErrUnanswered is a prompt that was not read as it was sent.
+var ErrUnanswered = errors.New("not answered")
