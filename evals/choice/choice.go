@@ -113,7 +113,8 @@ func (o *Options) Flags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.examples, "examples", nil,
 		"`FILE` that --shots are taken from (repeatable)")
 	f.IntVar(&o.Shots, "shots", 0, "Examples before each question")
-	f.IntVar(&o.Limit, "limit", 0, "Questions at most; 0 is all")
+	f.IntVar(&o.Limit, "limit", 0, "Questions at most, of each length where they are "+
+		"generated (default: all of a file, 20 generated ones)")
 }
 
 // Load reads questions and examples.

@@ -36,7 +36,8 @@ const (
 	panelNarrowest      = 132.0 // for its title
 	panelAbove          = 34.0  // its title and columns
 	panelBelow          = 26.0
-	labelWidth, sumGap  = 40.0, 5.0
+	labelNarrowest      = 40.0
+	sumGap              = 5.0
 	heatHead, heatFoot  = 62.0, 30.0
 	heatWidest          = 900.0
 	heatNarrowest       = 460.0
@@ -44,25 +45,28 @@ const (
 
 // heatLayout is where the panels of a picture stand.
 type heatLayout struct {
-	across, rows                         int // panels
-	cell, panel, height, width, allTotal float64
+	across, rows                                int // panels
+	label, cell, panel, height, width, allTotal float64
 }
 
 func layout(grids []evals.Grid) heatLayout {
-	l := heatLayout{cell: cellWidth}
+	l := heatLayout{cell: cellWidth, label: labelNarrowest}
 	columns := 0
 	for _, g := range grids {
+		for _, row := range g.Rows {
+			l.label = math.Max(l.label, 12+4.8*float64(len(row))) // letters at 9 points
+		}
 		columns = max(columns, len(g.Columns))
 		l.height = math.Max(l.height, panelAbove+cellHeight*float64(len(g.Rows))+sumGap+panelBelow)
 	}
 	l.cell = math.Max(l.cell, panelNarrowest/float64(columns))
 	l.panel = l.cell * float64(columns)
-	room := heatWidest - 2*heatMargin - labelWidth + heatGap
+	room := heatWidest - 2*heatMargin - l.label + heatGap
 	l.across = min(len(grids), max(1, int(room/(l.panel+heatGap))))
 	l.rows = (len(grids) + l.across - 1) / l.across
 	l.across = (len(grids) + l.rows - 1) / l.rows // rows of equal length
 	l.width = math.Max(heatNarrowest,
-		2*heatMargin+labelWidth+float64(l.across)*(l.panel+heatGap)-heatGap)
+		2*heatMargin+l.label+float64(l.across)*(l.panel+heatGap)-heatGap)
 	l.allTotal = heatHead + float64(l.rows)*l.height + heatFoot
 	return l
 }
@@ -87,9 +91,12 @@ func HeatMaps(path, model string, grids []evals.Grid) error {
 			}
 		}
 	}
-	each := "1 trial"
-	if trials > 1 {
-		each = fmt.Sprintf("%d trials", trials)
+	each := ""
+	switch {
+	case trials == 1:
+		each = "; 1 trial a cell"
+	case trials > 1:
+		each = fmt.Sprintf("; %d trials a cell", trials)
 	}
 	title := grids[0].Title
 	if model != "" {
@@ -97,13 +104,13 @@ func HeatMaps(path, model string, grids []evals.Grid) error {
 	}
 	l := layout(grids)
 	return render(path, l.width, l.allTotal, func(f *figure) {
-		f.head(title, fmt.Sprintf("%s; %s a cell", grids[0].Subtitle, each))
+		f.head(title, grids[0].Subtitle+each)
 		for i, g := range grids {
-			x := f.Min.X + vg.Length(heatMargin+labelWidth+float64(i%l.across)*(l.panel+heatGap))
+			x := f.Min.X + vg.Length(heatMargin+l.label+float64(i%l.across)*(l.panel+heatGap))
 			y := f.Max.Y - vg.Length(heatHead+float64(i/l.across)*l.height)
 			f.panel(g, l, x, y, i%l.across == 0)
 		}
-		f.heatScale()
+		f.heatScale(l)
 	})
 }
 
@@ -162,8 +169,8 @@ func (f *figure) cell(p *evals.Proportion, left, top, width vg.Length, bold bool
 }
 
 // heatScale draws the colours with their ends named.
-func (f *figure) heatScale() {
-	x, y := f.Min.X+heatMargin+labelWidth, f.Min.Y+14
+func (f *figure) heatScale(l heatLayout) {
+	x, y := f.Min.X+heatMargin+vg.Length(l.label), f.Min.Y+14
 	s := f.textStyle(9, quiet, 0, -0.5, false)
 	const steps, step = 40, 3.0
 	x += f.write(s, x, y+4, "0 %") + 6

@@ -16,14 +16,21 @@ import (
 // without, a block before each number grows with it, so that the shape is seen in a log file too.
 func HeatMap(w io.Writer, g evals.Grid, color bool) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %.0f %% of %d (95 %%: %.0f to %.0f)\n  %5s", g.Method, 100*g.Total.Rate,
-		g.Total.Trials, 100*g.Total.Low, 100*g.Total.High, g.Down)
+	of, wide := "", 5
+	if g.Total.Trials > 0 {
+		of = fmt.Sprintf(" of %d", g.Total.Trials)
+	}
+	for _, name := range g.Rows {
+		wide = max(wide, len(strings.ReplaceAll(name, " ", "")))
+	}
+	fmt.Fprintf(&b, "%s  %.0f %%%s (95 %%: %.0f to %.0f)\n  %*s", g.Method, 100*g.Total.Rate,
+		of, 100*g.Total.Low, 100*g.Total.High, wide, g.Down)
 	for _, c := range g.Columns {
 		fmt.Fprintf(&b, " %6s", c)
 	}
 	b.WriteString("\n")
 	for r, name := range g.Rows {
-		fmt.Fprintf(&b, "  %5s", strings.ReplaceAll(name, " ", ""))
+		fmt.Fprintf(&b, "  %*s", wide, strings.ReplaceAll(name, " ", ""))
 		for _, c := range g.Cells[r] {
 			switch {
 			case c == nil:
@@ -98,6 +105,9 @@ func CurveLines(w io.Writer, results []*evals.PerplexityResult) error {
 // Table writes the comparison for people: a line per method and length, and the columns of its
 // tasks, errors and intervals next to the figures. A column that would be empty is left out.
 func Table(w io.Writer, c *evals.Comparison) error {
+	if len(c.Suites()) > 0 {
+		return suiteTable(w, c)
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	if len(c.Rows) == 0 {
 		return nil

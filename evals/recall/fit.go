@@ -9,8 +9,8 @@ import (
 	"github.com/longrope/longrope/evals"
 )
 
-// generator makes the samples of a task at a length. Samples are made when they are asked for, since
-// many long ones do not fit into memory.
+// generator makes the samples of a task at a length. Samples are made when they are asked for,
+// since many long ones do not fit into memory.
 type generator struct {
 	kind   Kind
 	engine evals.Engine
@@ -130,7 +130,8 @@ func (g *generator) fit() ([]int, error) {
 // unfit says what length a prompt of so many tokens without haystack needs.
 func (g *generator) unfit(tokens int) error {
 	return fmt.Errorf("%w: %s takes at least %d tokens in this model, %d of them for the answer, "+
-		"and the length is %d", errUnfit, g.kind.Name, tokens+g.kind.Answer, g.kind.Answer, g.length)
+		"and the length is %d", errUnfit, g.kind.Name, tokens+g.kind.Answer, g.kind.Answer,
+		g.length)
 }
 
 // largest is the largest number of units that gives at most target tokens, and the tokens of a

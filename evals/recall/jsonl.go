@@ -14,9 +14,9 @@ import (
 	"github.com/longrope/longrope/evals"
 )
 
-// Record is a sample as a line of JSON, with the fields of RULER's own files, so that other harnesses
-// ask the same: input and answer_prefix make the prompt, outputs are the references, length counts
-// the tokens of the prompt and of the room for the answer.
+// Record is a sample as a line of JSON, with the fields of RULER's own files, so that other
+// harnesses ask the same: input and answer_prefix make the prompt, outputs are the references,
+// length counts the tokens of the prompt and of the room for the answer.
 type Record struct {
 	Task         string   `json:"task"`
 	Index        int      `json:"index"`
@@ -48,6 +48,9 @@ func (o *Options) records(sets []set, add func(record any) error) error {
 	}
 	return nil
 }
+
+// ErrNoSamples is a file that has none of a task.
+var ErrNoSamples = errors.New("no samples")
 
 // maxLine bounds a line of samples: 8 million tokens and more.
 const maxLine = 64 << 20
@@ -99,7 +102,7 @@ func readSamples(path, task string) (all []Record, digest string, err error) {
 		if len(others) > 0 {
 			has = fmt.Sprintf("it has those of %v", slices.Sorted(keys(others)))
 		}
-		return nil, "", fmt.Errorf("%s: no samples of %s: %s", path, task, has)
+		return nil, "", fmt.Errorf("%s: %w of %s: %s", path, ErrNoSamples, task, has)
 	}
 	return all, "sha256:" + hex.EncodeToString(hash.Sum(nil)), nil
 }
@@ -168,4 +171,3 @@ func (o *Options) fromFile(s evals.Setup, chat func(string) (string, error)) ([]
 	}
 	return sets, nil
 }
-

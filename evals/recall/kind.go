@@ -14,8 +14,8 @@
 // floor: what the references of other contexts of the same length score as answers, which is what a
 // model gets that knows the form of an answer and did not read the text.
 //
-// What cannot be scored is not scored: a prompt that a server cut, or one that does not fit. It
-// counts as unscored, never as 0 %.
+// A prompt that a server cut, or that does not fit, is not scored. It counts as unscored, never as
+// 0 %.
 package recall
 
 import (
@@ -38,8 +38,8 @@ type Kind struct {
 	Units int
 	// Questions is how many questions a context can be asked; 0 is 1.
 	Questions int
-	// Draw makes a sample. With other Units all else that is drawn is the same, and the prompt grows
-	// with them.
+	// Draw makes a sample. With other Units all else that is drawn is the same, and the prompt
+	// grows with them.
 	Draw func(Request) (Sample, error)
 	// Once is computed before the first sample, from a count of tokens; nil: nothing is.
 	Once func(count func(text string) (int, error)) (int, error)

@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	fweText = "Read the following coded text and track the frequency of each coded word. Find the " +
-		"three most frequently appeared coded words. "
-	fweQuestion = "\nQuestion: Do not provide any explanation. Please ignore the dots '....'. What " +
-		"are the three most frequently appeared words in the above coded text?"
+	fweText = "Read the following coded text and track the frequency of each coded word. Find " +
+		"the three most frequently appeared coded words. "
+	fweQuestion = "\nQuestion: Do not provide any explanation. Please ignore the dots '....'. " +
+		"What are the three most frequently appeared words in the above coded text?"
 	fwePrefix = " Answer: According to the coded text above, the three most frequently appeared " +
 		"words are:"
 	fweAnswer  = 50

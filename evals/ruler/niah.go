@@ -30,8 +30,8 @@ const (
 	niahNeedle = "One of the special magic {kind} for {key} is: {value}."
 	niahIntro  = "Some special magic {kind} are hidden within the following text. Make sure to " +
 		"memorize it. I will quiz you about the {kind} afterwards.\n"
-	niahQuestion = "\nWhat are all the special magic {kind} for {query} mentioned in the provided " +
-		"text?"
+	niahQuestion = "\nWhat are all the special magic {kind} for {query} mentioned in the " +
+		"provided text?"
 	niahPrefix = " The special magic {kind} for {query} mentioned in the provided text are"
 )
 

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	qaText = "Answer the question based on the given documents. Only give me the answer and do not " +
-		"output any other words.\n\nThe following are given documents.\n\n"
+	qaText = "Answer the question based on the given documents. Only give me the answer and do " +
+		"not output any other words.\n\nThe following are given documents.\n\n"
 	qaQuestion = "\n\nAnswer the question based on the given documents. Only give me the answer " +
 		"and do not output any other words.\n\nQuestion: "
 	qaPrefix = " Answer:"

@@ -18,8 +18,8 @@
 //   - A context can be asked several questions (Options.Each of package recall). 1 is the
 //     original.
 //
-// lm-evaluation-harness 0.4.13 has another port. Its prompt of vt spells "assgined", joins the noise
-// of vt with blanks, and its metric of qa differs: see recall.Any.
+// lm-evaluation-harness 0.4.13 has another port. Its prompt of vt spells "assgined" and joins the
+// noise with blanks, and its metric of qa differs: see recall.Any.
 package ruler
 
 import (

@@ -13,8 +13,8 @@ import (
 type vtParams struct{ chains, hops int }
 
 const (
-	vtText = "Memorize and track the chain(s) of variable assignment hidden in the following text." +
-		"\n\n"
+	vtText = "Memorize and track the chain(s) of variable assignment hidden in the following " +
+		"text.\n\n"
 	vtQuestion = "\nQuestion: Find all variables that are assigned the value {query} in the text " +
 		"above."
 	vtPrefix = " Answer: According to the chain(s) of variable assignment in the text above, {n} " +

@@ -12,7 +12,8 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// What is kept of the last sequence changes no bit of a result, and is not computed again.
+// The tokens that are kept of the last sequence change no bit of a result, and are not computed
+// again.
 func TestKept(t *testing.T) {
 	open := func() *Engine { return openPrefixes(t, "", length, Options{}).Engine }
 	e, fresh := open(), open()

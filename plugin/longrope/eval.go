@@ -27,11 +27,9 @@ type evalFlags struct {
 	methods   []string
 	target    sizeFlag
 	csv, plot string
+	samples   string // file to write them to
 	tasks     taskFlags
 }
-
-// allTasks is the task that runs those with a place in it.
-const allTasks = "all"
 
 func evalCommand(open opener) *cobra.Command {
 	var f evalFlags
@@ -45,6 +43,10 @@ Benchmarks of multiple choice are read from a file of questions as it is publish
 lm-evaluation-harness' prompts. Questions are short, so a ladder leaves them alone; with --lengths
 they get the factors for texts that long.
 
+RULER's tasks and key-value retrieval generate samples that fit a length in tokens of MODEL; "ruler"
+runs all of RULER's that need no file, and gives their average. --write-samples writes the samples
+with the fields of RULER's own files, for other harnesses, and --samples asks such a file.
+
 Methods are stock, ` + closedForms() + `, factors files, and "model" for what the model itself
 carries. Stock is the model's own RoPE with the context length raised, so that nothing is cut off:
 that is the fair baseline. A factors file, or the model's, is called longrope in the results; where
@@ -55,6 +57,7 @@ there are several, files go by their names. Without --methods a plain model is m
 several tasks the comparison, and each task's files next to it.`,
 		Example: `  ollama longrope eval passkey llama3-16k --lengths 8k,12k,16k
   ollama longrope eval all llama3 --lengths 8k,16k --methods stock,yarn,factors.json --plot result.png --csv result.csv
+  ollama longrope eval ruler llama3-16k --lengths 8k,16k --limit 50 --plot ruler.png
   ollama longrope eval arc_challenge llama3-16k --questions ARC-Challenge-Test.jsonl --lengths 16k`,
 		Args: exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -73,146 +76,12 @@ several tasks the comparison, and each task's files next to it.`,
 		"Length that methods stretch to (default: the largest of --lengths)")
 	fl.StringVar(&f.csv, "csv", "", "Write the rows to `FILE` (.csv)")
 	fl.StringVar(&f.plot, "plot", "", "Draw the result to `FILE` (.png or .svg)")
+	fl.StringVar(&f.samples, "write-samples", "",
+		"Write the generated samples to `FILE` (.jsonl) and measure nothing")
 	f.tasks = newTaskFlags(fl)
 	jsonFlag(cmd)
 	engineFlags(cmd)
 	return cmd
-}
-
-// taskNames are what eval takes.
-func taskNames() []string {
-	var some, others []string
-	for _, t := range evals.Tasks() {
-		if t.All > 0 {
-			some = append(some, t.Name)
-		} else {
-			others = append(others, t.Name)
-		}
-	}
-	return slices.Concat(some, []string{allTasks}, others)
-}
-
-// taskHelp is a line for each task.
-func taskHelp() string {
-	var b strings.Builder
-	var all []string
-	for _, t := range evals.Tasks() {
-		fmt.Fprintf(&b, "  %-15s %s\n", t.Name, t.Help)
-		if t.All > 0 {
-			all = append(all, t.Name)
-		}
-	}
-	fmt.Fprintf(&b, "  %-15s %s\n", allTasks, strings.Join(all, " and "))
-	return b.String()
-}
-
-// tasksNamed are the tasks that a name stands for.
-func tasksNamed(name string) ([]evals.Task, error) {
-	if name == allTasks {
-		return slices.DeleteFunc(evals.Tasks(), func(t evals.Task) bool { return t.All == 0 }), nil
-	}
-	t, err := evals.TaskByName(name)
-	if err != nil {
-		known := taskNames()
-		return nil, fmt.Errorf("unknown task %q; known: %s%s", name, strings.Join(known, ", "),
-			suggest(name, known))
-	}
-	return []evals.Task{t}, nil
-}
-
-// taskFlags are a job of every task, which its flags set, and the tasks that each flag is of.
-type taskFlags struct {
-	jobs   map[string]evals.Job
-	owners map[string][]evals.Task
-}
-
-// newTaskFlags adds the flags of all tasks. Tasks that have a flag of one name share it.
-func newTaskFlags(fl *pflag.FlagSet) taskFlags {
-	f := taskFlags{map[string]evals.Job{}, map[string][]evals.Task{}}
-	for _, t := range evals.Tasks() {
-		f.jobs[t.Name] = t.New()
-		own := pflag.NewFlagSet(t.Name, pflag.ContinueOnError)
-		f.jobs[t.Name].Flags(own)
-		own.VisitAll(func(x *pflag.Flag) {
-			if before := fl.Lookup(x.Name); before != nil {
-				before.Value = sharedValue{before.Value, x.Value}
-			} else {
-				fl.AddFlag(x)
-			}
-			f.owners[x.Name] = append(f.owners[x.Name], t)
-		})
-	}
-	for name, owners := range f.owners {
-		x := fl.Lookup(name)
-		usage := []rune(x.Usage)
-		if len(usage) > 1 && strings.ToLower(string(usage[1])) == string(usage[1]) {
-			usage[0] = []rune(strings.ToLower(string(usage[0])))[0]
-		}
-		groups := strings.Join(groupsOf(owners), ", ")
-		x.Usage = strings.ToUpper(groups[:1]) + groups[1:] + ": " + string(usage)
-	}
-	return f
-}
-
-// groupsOf are the names under which help and errors speak of tasks.
-func groupsOf(tasks []evals.Task) (groups []string) {
-	for _, t := range tasks {
-		name := t.Group
-		if name == "" {
-			name = t.Name
-		}
-		if !slices.Contains(groups, name) {
-			groups = append(groups, name)
-		}
-	}
-	return groups
-}
-
-// sharedValue is a flag of two tasks.
-type sharedValue struct {
-	pflag.Value
-	other pflag.Value
-}
-
-// String is empty for an empty list, so that help shows no default.
-func (v sharedValue) String() string { return strings.TrimPrefix(v.Value.String(), "[]") }
-
-func (v sharedValue) Set(s string) error {
-	if err := v.Value.Set(s); err != nil {
-		return err
-	}
-	return v.other.Set(s)
-}
-
-// of are the jobs of tasks, with what their flags name. Flags of other tasks are errors.
-func (f taskFlags) of(tasks []evals.Task, given *pflag.FlagSet) ([]evals.Job, error) {
-	var err error
-	given.Visit(func(x *pflag.Flag) {
-		owners := f.owners[x.Name]
-		if err != nil || owners == nil || slices.ContainsFunc(owners, func(o evals.Task) bool {
-			return slices.ContainsFunc(tasks, func(t evals.Task) bool { return t.Name == o.Name })
-		}) {
-			return
-		}
-		var has []string
-		own := pflag.NewFlagSet("", pflag.ContinueOnError)
-		tasks[0].New().Flags(own)
-		own.VisitAll(func(x *pflag.Flag) { has = append(has, "--"+x.Name) })
-		err = fmt.Errorf("--%s is for %s; %s has %s", x.Name, strings.Join(groupsOf(owners), ", "),
-			tasks[0].Name, strings.Join(has, ", "))
-	})
-	if err != nil {
-		return nil, err
-	}
-	var jobs []evals.Job
-	for _, t := range tasks {
-		j := f.jobs[t.Name]
-		if err := j.Load(); err != nil {
-			return nil, err
-		}
-		jobs = append(jobs, j)
-	}
-	return jobs, nil
 }
 
 // shortPrompts is how long a prompt of a benchmark may be at least, in tokens: those of many
@@ -220,20 +89,12 @@ func (f taskFlags) of(tasks []evals.Task, given *pflag.FlagSet) ([]evals.Job, er
 const shortPrompts = 4096
 
 func (a *app) eval(ctx context.Context, given *pflag.FlagSet, name, arg string, f evalFlags) error {
-	tasks, err := tasksNamed(name)
+	tasks, err := tasksNamed(name, given)
 	if err != nil {
 		return err
 	}
-	if f.csv != "" {
-		if err := atomicfile.Check(f.csv); err != nil {
-			return fmt.Errorf("--csv: %w", err)
-		}
-	}
-	if err := pictureName(f.plot); err != nil {
+	if err := f.check(name, tasks); err != nil {
 		return err
-	}
-	if f.plot != "" && !slices.ContainsFunc(tasks, hasPicture) {
-		return fmt.Errorf("--plot: %s has no picture; --csv has each answer", name)
 	}
 	o := evals.CompareOptions{}
 	if o.Jobs, err = f.tasks.of(tasks, given); err != nil {
@@ -274,6 +135,12 @@ func (a *app) eval(ctx context.Context, given *pflag.FlagSet, name, arg string, 
 	o.Books = func(length int) ([]evals.Text, error) {
 		return search.TextsFor(e, nil, search.TestBooks, length, 1)
 	}
+	if o.Chat, err = chatTemplate(m); err != nil {
+		return err
+	}
+	if f.samples != "" {
+		return a.writeSamples(f.samples, e, o)
+	}
 	stock := slices.ContainsFunc(methods, func(m evals.Method) bool { return m.Name == "stock" })
 	if trained := m.info.OriginalContextLength; stock && !short && room > trained {
 		a.say("stock is the model's own RoPE with its context length raised from %s to %s tokens",
@@ -289,6 +156,27 @@ func (a *app) eval(ctx context.Context, given *pflag.FlagSet, name, arg string, 
 		return err
 	}
 	return a.reportEval(c, f)
+}
+
+// check finds outputs that cannot be written, before anything is computed.
+func (f evalFlags) check(name string, tasks []evals.Task) error {
+	for _, x := range []struct{ flag, path string }{
+		{"write-samples", f.samples}, {"csv", f.csv},
+	} {
+		if x.path == "" {
+			continue
+		}
+		if err := atomicfile.Check(x.path); err != nil {
+			return fmt.Errorf("--%s: %w", x.flag, err)
+		}
+	}
+	if err := pictureName(f.plot); err != nil {
+		return err
+	}
+	if f.plot != "" && !slices.ContainsFunc(tasks, hasPicture) {
+		return fmt.Errorf("--plot: %s has no picture; --csv has each answer", name)
+	}
+	return nil
 }
 
 // evalLengths are the lengths to measure at: given ones, or those that the model suggests.
@@ -342,8 +230,8 @@ func (a *app) reportEval(c *evals.Comparison, f evalFlags) error {
 	if err := draw.Table(&b, c); err != nil {
 		return err
 	}
-	for _, t := range c.Tasks {
-		for i, g := range gridsOf(t) {
+	for _, grids := range allGrids(c) {
+		for i, g := range grids {
 			if i == 0 {
 				fmt.Fprintf(&b, "\n%s, in percent\n", g.Subtitle)
 			}
@@ -362,10 +250,16 @@ func (a *app) reportEval(c *evals.Comparison, f evalFlags) error {
 	if err := a.print(b.String()); err != nil {
 		return err
 	}
+	var notes []string
 	for _, t := range c.Tasks {
-		if r, ok := t.Results[0].(interface{ Note() string }); ok {
-			a.say("%s", r.Note())
+		for _, r := range t.Results {
+			if r, ok := r.(interface{ Note() string }); ok && !slices.Contains(notes, r.Note()) {
+				notes = append(notes, r.Note())
+			}
 		}
+	}
+	for _, note := range slices.DeleteFunc(notes, func(s string) bool { return s == "" }) {
+		a.say("%s", note)
 	}
 	a.say("%s tokens evaluated on %s (%s)", label.Count(c.EvaluatedTokens), c.Engine.Backend,
 		c.Engine.Host)
@@ -424,6 +318,20 @@ func gridsOf(t evals.TaskResults) (grids []evals.Grid) {
 	return grids
 }
 
+// allGrids are the heat maps of each task; tasks of a suite have theirs together.
+func allGrids(c *evals.Comparison) (all [][]evals.Grid) {
+	suites := c.Suites()
+	for _, suite := range suites {
+		all = append(all, c.SuiteGrids(suite))
+	}
+	for _, t := range c.Tasks {
+		if grids := gridsOf(t); len(grids) > 0 && !slices.Contains(suites, t.Task.Suite) {
+			all = append(all, grids)
+		}
+	}
+	return all
+}
+
 // hasPicture reports whether results of a task can be drawn.
 func hasPicture(t evals.Task) bool {
 	switch t.Result().(type) {
@@ -439,22 +347,40 @@ func drawComparison(path string, c *evals.Comparison) (files []string, err error
 	if path == "" {
 		return nil, nil
 	}
-	for _, t := range c.Tasks {
+	suites := c.Suites()
+	to := func(words string, draw func(path string) error) error {
 		name := path
-		if len(c.Tasks) > 1 {
-			name = named(path, t.Task.Name)
-		}
-		if grids := gridsOf(t); len(grids) > 0 {
-			err = draw.HeatMaps(name, c.Engine.Model, grids)
-		} else if hasPicture(t.Task) {
-			err = draw.Perplexity(name, longest(c))
-		} else {
-			continue
-		}
-		if err != nil {
-			return nil, err
+		if len(c.Tasks) > 1 && words != "" {
+			name = named(path, words)
 		}
 		files = append(files, name)
+		return draw(name)
+	}
+	for i, suite := range suites {
+		words := suite
+		if i == 0 && !slices.ContainsFunc(c.Tasks, func(t evals.TaskResults) bool {
+			return t.Task.Suite != suite
+		}) {
+			words = "" // all of them in one picture
+		}
+		if err := to(words, func(path string) error {
+			return draw.HeatMaps(path, c.Engine.Model, c.SuiteGrids(suite))
+		}); err != nil {
+			return nil, err
+		}
+	}
+	for _, t := range c.Tasks {
+		if slices.Contains(suites, t.Task.Suite) || !hasPicture(t.Task) {
+			continue
+		}
+		if err := to(t.Task.Name, func(path string) error {
+			if grids := gridsOf(t); len(grids) > 0 {
+				return draw.HeatMaps(path, c.Engine.Model, grids)
+			}
+			return draw.Perplexity(path, longest(c))
+		}); err != nil {
+			return nil, err
+		}
 	}
 	return files, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/choice"
+	"github.com/longrope/longrope/evals/recall"
 )
 
 // evalOutput runs eval on the fake engine.
@@ -49,7 +50,7 @@ func TestEveryTaskIsACommand(t *testing.T) {
 				"--csv", filepath.Join(dir, "x.csv"),
 			}
 			if !task.Short {
-				args = append(args, "--lengths", "512")
+				args = append(args, "--lengths", "8k")
 			}
 			for _, x := range task.Example {
 				path := filepath.Join(dir, x.Name)
@@ -95,16 +96,18 @@ func TestTaskFlags(t *testing.T) {
 		assert.Equal(t, 7, f.jobs[name].(*choice.Options).Limit)
 	}
 	assert.Equal(t, 3, f.jobs["passkey"].(*evals.PasskeyOptions).Trials)
-	assert.Regexp(t, "^Benchmarks: questions", fl.Lookup("limit").Usage)
+	assert.Equal(t, 7, f.jobs["vt"].(*recall.Options).Limit)
+	assert.Regexp(t, "^Benchmarks, ruler, keyvalue: questions", fl.Lookup("limit").Usage)
 	assert.Regexp(t, "^Passkey: trials", fl.Lookup("trials").Usage)
 	assert.NotContains(t, fl.FlagUsages(), "default []")
 
-	tasks, err := tasksNamed("perplexity")
+	tasks, err := tasksNamed("perplexity", fl)
 	require.NoError(t, err)
 	_, err = f.of(tasks, fl)
 	require.EqualError(t, err,
-		"--limit is for benchmarks; perplexity has --documents, --stride, --text, --windows")
-	tasks, err = tasksNamed(allTasks)
+		"--limit is for benchmarks, ruler, keyvalue; perplexity has --documents, --stride, "+
+			"--text, --windows")
+	tasks, err = tasksNamed(allTasks, fl)
 	require.NoError(t, err)
 	require.Len(t, tasks, 2)
 	fl = pflag.NewFlagSet("", pflag.ContinueOnError)
@@ -113,4 +116,53 @@ func TestTaskFlags(t *testing.T) {
 	jobs, err := f.of(tasks, fl)
 	require.NoError(t, err)
 	assert.Equal(t, 1, jobs[0].(*evals.PerplexityOptions).MaxWindows)
+}
+
+// A suite runs its tasks with their average, and its samples can be written and asked again.
+func TestSuite(t *testing.T) {
+	m := tinyModel(t)
+	dir := t.TempDir()
+	samples := filepath.Join(dir, "samples.jsonl")
+	_, said, err := evalOutput(t, "ruler", m.path, "--lengths", "8k,16k", "--limit", "2",
+		"--write-samples", samples)
+	require.NoError(t, err)
+	assert.Contains(t, said, "wrote 44 samples to "+samples)
+
+	run := func(args ...string) string {
+		out, _, err := evalOutput(t, append([]string{
+			"ruler", m.path, "--lengths", "8k,16k", "--methods", "stock,yarn",
+		}, args...)...)
+		require.NoError(t, err)
+		return out
+	}
+	csv, plot := filepath.Join(dir, "x.csv"), filepath.Join(dir, "x.svg")
+	table := run("--limit", "2", "--csv", csv, "--plot", plot)
+	assert.Regexp(t, `(?m)^ *task +length +stock +yarn +floor *$`, table)
+	none := `0\.0 \(0 … 66\) +`
+	assert.Regexp(t, `(?m)^ *niah_multikey_3 +16384 +`+none+none+`0 % *$`, table)
+	assert.Regexp(t, `(?m)^ *average of ruler +8192 +0\.0 \(0 … [0-9]+\) `, table)
+	assert.Regexp(t, `(?m)^ +average +· +0 +· +0$`, table)
+	assert.NotContains(t, table, "qa_1", "it needs a file")
+	assert.FileExists(t, plot)
+	rows, err := os.ReadFile(csv)
+	require.NoError(t, err)
+	assert.Contains(t, string(rows), "vt_unscored,ruler,ruler_low,ruler_high\n")
+
+	one := new(evals.Comparison)
+	require.NoError(t, json.Unmarshal([]byte(run("--limit", "2", "--json")), one))
+	again := new(evals.Comparison)
+	require.NoError(t, json.Unmarshal([]byte(run("--samples", samples, "--json")), again))
+	require.Len(t, again.Tasks, 11)
+	for i, task := range one.Tasks {
+		for k, r := range task.Results {
+			assert.Equal(t, r.(*recall.Result).Details,
+				again.Tasks[i].Results[k].(*recall.Result).Details, task.Task.Name)
+		}
+	}
+	require.NotNil(t, one.Rows[0].Figure("ruler"))
+
+	_, _, err = evalOutput(t, "vt", m.path, "--lengths", "4k", "--chat")
+	assert.ErrorContains(t, err, "no chat template")
+	_, _, err = evalOutput(t, "perplexity", m.path, "--write-samples", samples)
+	assert.ErrorContains(t, err, "perplexity writes no samples")
 }

@@ -4,7 +4,7 @@
     pip download --no-deps lm_eval==0.4.13 wonderwords==3.0.1   # and unpack both into FOLDER
     PYTHONPATH=FOLDER python original.py RULER
 
-It needs numpy and tqdm. What else RULER imports is replaced here: a tokenizer that splits at words,
+It needs numpy and tqdm. Other imports of RULER are replaced here: a tokenizer that splits at words,
 a splitter of sentences, zeta(2). The essay is a book of this repository.
 """
 
