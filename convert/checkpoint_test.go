@@ -489,7 +489,7 @@ func TestCheckpointErrors(t *testing.T) {
 		},
 		"infinite": {
 			`"rope_scaling": null`,
-			`"rope_scaling": {"type": "linear", "factor": Infinity}`, "factor is 0",
+			`"rope_scaling": {"type": "linear", "factor": Infinity}`, "rope_scaling.factor: NaN or Infinity",
 		},
 		"longer L": {
 			`"rope_scaling": null`,
@@ -585,7 +585,7 @@ func TestCheckpointErrors(t *testing.T) {
 		`"replaced": {"config": {"rope_theta": "1"}, "inside": "x"}`: "it is for the object",
 		`"replaced": {"config": {"rope_scaling": "nul"}}`:            "is no json",
 		`"replaced": {"config": {"partial_rotary_factor": null}}`:    "has no key",
-		`"replaced": []`: "cannot unmarshal",
+		`"replaced": []`: "array, where an object is wanted",
 		`"replaced": {"config": {"max_position_embeddings": "\"1\""}}`: "max_position_embeddings",
 	} {
 		require.NoError(t, os.WriteFile(filepath.Join(out, hf.ConfigFile), []byte(config), 0o644))

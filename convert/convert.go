@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/longrope/longrope/convert/atomicfile"
@@ -179,7 +180,7 @@ func prepare(f *gguf.File, c *hf.Checkpoint, l *ropescale.Ladder, opts Options) 
 	if err != nil {
 		return nil, err
 	}
-	notes = append(notes, more...)
+	notes = slices.Concat(notes, Misspelt(l), more)
 	row, err := stockRow(l, m, opts.StockRung)
 	if err != nil {
 		return nil, err

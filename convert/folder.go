@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sort"
 
 	"github.com/longrope/longrope/convert/gguf"
@@ -59,7 +60,8 @@ func convertCheckpoint(ctx context.Context, in, out string, l *ropescale.Ladder,
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{Ladder: m, Changes: c.Changes(w), Notes: append(notes, c.Lost(m, row)...)}
+	r := &Report{Ladder: m, Changes: c.Changes(w), Notes: slices.Concat(Misspelt(l), notes,
+		c.Lost(m, row))}
 	return r, saveFolder(ctx, c, w, out, r, opts)
 }
 
@@ -123,6 +125,11 @@ func inspectCheckpoint(dir string) (*ModelInfo, error) {
 		m.Base = &o.Base
 	}
 	m.Transformers = c.AsRun()
+	if c.LostScale() {
+		m.Lost = "its " + hf.ConfigFile + " was written without mscale_all_dim, so transformers " +
+			"has another scale of attention than the model was trained with; convert the " +
+			"original folder again"
+	}
 	for key, field := range map[string]*int{
 		"hidden_size":         &m.EmbeddingLength,
 		"num_hidden_layers":   &m.BlockCount,

@@ -53,11 +53,12 @@ func openModel(ctx context.Context, path, tmpDir string, opts *Options) (f *gguf
 	}
 	if err := c.HostConvert(ctx, tmp, read); err != nil {
 		remove()
-		return nil, nil, nil, atomicfile.Hint(err)
+		return nil, nil, nil, atomicfile.Hint(atomicfile.Unnamed(err, tmp.Name()))
 	}
 	if f, err = gguf.Open(tmp.Name()); err != nil {
 		remove()
-		return nil, nil, nil, fmt.Errorf("%s: what the host's converter made of it: %w", path, err)
+		return nil, nil, nil, fmt.Errorf("%s: what the host's converter made of it: %w", path,
+			atomicfile.Unnamed(err, tmp.Name()))
 	}
 	f.Path = path
 	return f, c, func() { f.Close(); remove() }, nil

@@ -52,6 +52,8 @@ type ModelInfo struct {
 	// Transformers is what transformers makes of a checkpoint of rope type longrope; nil for other
 	// models.
 	Transformers *ropescale.Ladder `json:"transformers,omitempty"`
+	// Lost is what transformers makes of the folder that no ladder can say.
+	Lost string `json:"lost,omitempty"`
 	// Stock is what an unpatched host makes of the file.
 	Stock gguf.Stock `json:"stock,omitzero"`
 

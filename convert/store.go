@@ -20,6 +20,7 @@ import (
 
 	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/convert/gguf"
+	"github.com/longrope/longrope/ropescale/jsontext"
 )
 
 // The store is a folder of blobs, each named by the SHA-256 of its content, and a folder of
@@ -202,7 +203,7 @@ func (s *Store) readManifest(n model.Name) (*manifest, error) {
 		return nil, err
 	}
 	m := new(manifest)
-	if err := json.Unmarshal(b, m); err != nil {
+	if err := jsontext.Plain(json.Unmarshal(b, m)); err != nil {
 		return nil, fmt.Errorf("%s: not a manifest: %w; pull or create the model again", path, err)
 	}
 	return m, nil

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/ollama/ollama/envconfig"
 	"github.com/ollama/ollama/format"
 	"github.com/ollama/ollama/template"
 	"github.com/ollama/ollama/types/model"
@@ -38,14 +39,12 @@ const NumCtxKeep = -1
 // num_ctx to the last rung.
 func ConvertToStore(ctx context.Context, src *Source, name string, l *ropescale.Ladder,
 	opts Options,
-) (*Report, error) {
-	s := src.store
-	if s == nil {
-		var err error
-		if s, err = OpenStore(""); err != nil {
-			return nil, err
-		}
+) (report *Report, err error) {
+	s, undo, err := src.storeFor()
+	if err != nil {
+		return nil, err
 	}
+	defer func() { undo(err) }()
 	n, _, err := s.parse(name)
 	if err != nil {
 		return nil, err
@@ -113,6 +112,25 @@ func ConvertToStore(ctx context.Context, src *Source, name string, l *ropescale.
 	r.Name, r.Digest, r.Size = n.DisplayShortest(), blob.Digest, blob.Size
 	r.Path, err = s.blobPath(blob.Digest)
 	return r, err
+}
+
+// storeFor is the store of the source or, for one from elsewhere, the user's, which it makes where
+// there is none. undo removes what it made, if there was an error.
+func (src *Source) storeFor() (s *Store, undo func(error), err error) {
+	undo = func(error) {}
+	if src.store != nil {
+		return src.store, undo, nil
+	}
+	if s, err = OpenStore(""); !errors.Is(err, ErrNoStore) {
+		return s, undo, err
+	}
+	s = &Store{Dir: envconfig.Models()}
+	return s, func(err error) {
+		if err != nil { // folders that have something stay
+			os.Remove(filepath.Join(s.Dir, "blobs"))
+			os.Remove(s.Dir)
+		}
+	}, os.MkdirAll(s.Dir, 0o755)
 }
 
 // writeModel streams the model into a blob; its name is known only at the end.

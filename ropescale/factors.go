@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/longrope/longrope/ropescale/jsontext"
 )
 
 // maxFactorsFile bounds what the readers take in: the largest real ladder is a few kilobytes.
@@ -29,7 +32,10 @@ func ReadFactors(r io.Reader) (*Ladder, error) {
 	}
 	l := new(Ladder)
 	if err := json.Unmarshal(b, l); err != nil {
-		return nil, fmt.Errorf("factors: %w", describe(b, err))
+		return nil, fmt.Errorf("factors: %w", describe(b, jsontext.Plain(err)))
+	}
+	if err := jsontext.NoKeyTwice(b); err != nil {
+		return nil, fmt.Errorf("factors: %w", err)
 	}
 	if err := l.Validate(); err != nil {
 		return nil, fmt.Errorf("factors: %w", err)
@@ -115,6 +121,9 @@ var (
 		"fitness", "trials", "tokens",
 	}
 )
+
+// RungKeys are the keys of a rung in factors.json.
+func RungKeys() []string { return slices.Clone(rungKeys) }
 
 // MarshalJSON writes the known fields in their order, then the unknown ones sorted.
 func (l Ladder) MarshalJSON() ([]byte, error) {

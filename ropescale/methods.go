@@ -141,6 +141,9 @@ type MethodOptions struct {
 	// BetaFast times are kept, those that turn less than BetaSlow times are interpolated. 0 means
 	// 32 and 1.
 	BetaFast, BetaSlow float64
+	// Scale is s in place of target/L, which has it to a whole number of tokens; 0 keeps that. Of
+	// YaRN alone.
+	Scale float64
 	// ExactRamp leaves the ends of YaRN's ramp where the formula puts them, instead of rounding
 	// them outwards to whole pairs as the reference code does (Hugging Face truncate=false).
 	ExactRamp bool
@@ -211,6 +214,9 @@ func dynamicNTK(r Rope, target int, o MethodOptions) (Rung, error) { return NTK(
 // reference code's, linear in the pair's index. (eq. 7, 8)
 func YaRN(r Rope, target int, o MethodOptions) (Rung, error) {
 	g, s, err := begin(r, target, o)
+	if o.Scale != 0 {
+		s = o.Scale
+	}
 	if err != nil || s <= 1 {
 		return g, err
 	}

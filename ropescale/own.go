@@ -124,21 +124,29 @@ type Llama3Params struct {
 
 // Llama3 returns the factors of Llama 3.1's own scaling as row 0: wavelengths below
 // orig/HighFreqFactor are kept, those above orig/LowFreqFactor are divided by Factor, with a linear
-// transition in 1/wavelength between (transformers, _compute_llama3_parameters). (eq. 13)
+// transition in 1/wavelength between, if there is a between (transformers,
+// _compute_llama3_parameters). (eq. 13)
 func Llama3(r Rope, p Llama3Params) (Rung, error) {
 	if err := r.Validate(); err != nil {
 		return Rung{}, err
 	}
-	if !usable(p.Factor) || !usable(p.LowFreqFactor) || !(p.HighFreqFactor > p.LowFreqFactor) ||
+	if !usable(p.Factor) || !usable(p.LowFreqFactor) || !(p.HighFreqFactor >= p.LowFreqFactor) ||
 		!usable(p.HighFreqFactor) || p.OriginalContextLength < 1 {
 		return Rung{}, fmt.Errorf("llama3: factor %g, low_freq_factor %g, high_freq_factor %g, "+
-			"original length %d: want positive numbers, high above low",
+			"original length %d: want positive numbers, high above low or the same",
 			p.Factor, p.LowFreqFactor, p.HighFreqFactor, p.OriginalContextLength)
 	}
 	g := r.Identity(r.OriginalContextLength)
 	for i, wavelength := range r.Wavelengths() {
 		turns := float64(p.OriginalContextLength) / wavelength
-		smooth := min(max((turns-p.LowFreqFactor)/(p.HighFreqFactor-p.LowFreqFactor), 0), 1)
+		smooth := 0.0
+		switch {
+		case turns < p.LowFreqFactor:
+		case turns >= p.HighFreqFactor:
+			smooth = 1
+		default:
+			smooth = (turns - p.LowFreqFactor) / (p.HighFreqFactor - p.LowFreqFactor)
+		}
 		g.Factors[i] = 1 / ((1-smooth)/p.Factor + smooth)
 	}
 	return g, nil

@@ -24,6 +24,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Write makes the file path with what write gives to w, which is an *os.File. Errors of the file
@@ -164,6 +165,18 @@ func cause(err error) error {
 		return le.Err
 	}
 	return err
+}
+
+// Unnamed is an error without the name of a temporary file, which a user does not know.
+func Unnamed(err error, temp string) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) && pe.Path == temp {
+		return fmt.Errorf("cannot %s a temporary file in %s: %w", pe.Op, filepath.Dir(temp), pe.Err)
+	}
+	if err == nil || !strings.Contains(err.Error(), temp) {
+		return err
+	}
+	return errors.New(strings.ReplaceAll(err.Error(), temp, "a temporary file"))
 }
 
 // Hint adds to the error of a full disk how to mend it.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/longrope/longrope/convert/gguf"
 	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/jsontext"
 )
 
 // The files of a checkpoint folder that this package reads or writes.
@@ -161,7 +162,7 @@ func (c *Checkpoint) readLadder() error {
 	}
 	var old carried
 	if err := json.Unmarshal(raw, &old); err != nil {
-		return stale("%s: %v", keyReplaced, err)
+		return stale("%s: %v", keyReplaced, jsontext.Plain(err))
 	}
 	if old.Inside != c.inside {
 		return stale("it is for the object %q", old.Inside)
@@ -347,12 +348,15 @@ func (c *Checkpoint) Size() (n int64) {
 
 // AsRun is what transformers makes of a longrope config, see Rope.asRun; nil for other models.
 func (c *Checkpoint) AsRun() *ropescale.Ladder {
-	// Another scale of attention, of a folder that lost mscale_all_dim, is no matter of factors.
-	if math.Abs(c.Now.softmax-c.Rope.softmax) > 1e-9 {
+	if c.LostScale() {
 		return nil
 	}
 	return c.Now.asRun()
 }
+
+// LostScale says that transformers computes another scale of attention than the model was trained
+// with: a conversion before this program kept mscale_all_dim lost it. Factors cannot say that.
+func (c *Checkpoint) LostScale() bool { return math.Abs(c.Now.softmax-c.Rope.softmax) > 1e-9 }
 
 // Carried is the ladder that the checkpoint comes with: this package's, or the one that its authors
 // trained; nil for none.

@@ -261,6 +261,14 @@ func (c *Checkpoint) Lost(m *ropescale.Ladder, row int) []string {
 		note("transformers 4 refuses an attention factor other than %.6g for this architecture; "+
 			"version 5 reads it", formula)
 	}
+	switch c.Rope.model {
+	case "olmo", "olmo2":
+		note("transformers 4 (seen in 4.57) refuses longrope for this architecture; version 5 " +
+			"reads it")
+	case "nemotron":
+		note("transformers 4 (seen in 4.57) reads no scaling for this architecture, and runs it " +
+			"as it was trained; version 5 reads it")
+	}
 	if c.Rope.oneForAll {
 		note("transformers has one rotation for all layers of this model: those with a sliding " +
 			"window " +

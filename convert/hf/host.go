@@ -16,6 +16,8 @@ import (
 	"time"
 
 	hostconvert "github.com/ollama/ollama/convert"
+
+	"github.com/longrope/longrope/ropescale/jsontext"
 )
 
 // HostConvert writes the checkpoint as a GGUF with the converter of the host. It takes its files on
@@ -39,6 +41,7 @@ func (c *Checkpoint) HostConvert(ctx context.Context, w *os.File, read func(n in
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		err = jsontext.Plain(err)
 		if strings.Contains(err.Error(), "unsupported architecture") {
 			return fmt.Errorf("%s: the host's converter: %w; make a GGUF with llama.cpp's "+
 				"convert_hf_to_gguf.py and name that, or name an output folder", c.Dir, err)

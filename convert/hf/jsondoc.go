@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/longrope/longrope/convert/gguf"
+	"github.com/longrope/longrope/ropescale/jsontext"
 )
 
 // maxConfig bounds the JSON files of a checkpoint that are read whole. Multimodal ones have some
@@ -137,10 +138,29 @@ func (d *jsonDoc) decode(members []member, key string, v any) (bool, error) {
 	if !ok || string(d.raw(m)) == "null" {
 		return false, nil
 	}
-	if err := json.Unmarshal(d.valid[m.value0:m.value1], v); err != nil {
-		return false, fmt.Errorf("%s: %s: %w", d.path, key, err)
+	valid := d.valid[m.value0:m.value1]
+	if !bytes.Equal(valid, d.raw(m)) {
+		return false, fmt.Errorf("%s: %s: NaN or Infinity, where a finite number is wanted", d.path,
+			d.keyOfNaN(m))
+	}
+	if err := json.Unmarshal(valid, v); err != nil {
+		return false, fmt.Errorf("%s: %s: %w", d.path, key, jsontext.Plain(err))
 	}
 	return true, nil
+}
+
+// keyOfNaN is the key, with the keys of the objects around it, of a value that has NaN or Infinity.
+func (d *jsonDoc) keyOfNaN(m member) string {
+	members, err := d.object(m.value0)
+	if err != nil {
+		return m.key
+	}
+	for _, sub := range members {
+		if !bytes.Equal(d.valid[sub.value0:sub.value1], d.raw(sub)) {
+			return m.key + "." + d.keyOfNaN(sub)
+		}
+	}
+	return m.key
 }
 
 // sub gives the members of the object that is the value of a key; nil when it is missing or null.

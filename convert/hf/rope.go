@@ -12,6 +12,7 @@ import (
 
 // Rope is the RoPE that a config.json describes, as transformers 5 computes it.
 type Rope struct {
+	model string // model_type
 	// kind is rope_type, with "su" read as longrope; "default" without one.
 	Kind string
 	// known says that base is all of the model's RoPE: not with sections of mrope, nor with a type
@@ -86,7 +87,8 @@ func readRope(d *jsonDoc, inside string) (*Rope, error) {
 	}
 	p := f.params
 	r := &Rope{
-		Kind: p.RopeType, Known: true, Context: f.context, perLength: f.kind == "phimoe",
+		model: f.kind, Kind: p.RopeType, Known: true, Context: f.context,
+		perLength: f.kind == "phimoe",
 		Local: slices.Contains(localRoPEModels,
 			f.kind), byLayerType: f.byLayerType, oneForAll: f.oneForAll, heads: f.heads,
 		Hidden:  f.hidden,
@@ -391,7 +393,7 @@ func (r *Rope) scale(p params) (err error) {
 		r.Factor, r.Original = factor, orig.OriginalContextLength
 		o := ropescale.MethodOptions{
 			BetaFast: p.BetaFast, BetaSlow: p.BetaSlow,
-			ExactRamp: p.Truncate != nil && !*p.Truncate,
+			ExactRamp: p.Truncate != nil && !*p.Truncate, Scale: factor,
 		}
 		switch {
 		case p.AttentionFactor != nil:
@@ -401,7 +403,7 @@ func (r *Rope) scale(p params) (err error) {
 			o.AttentionFactor = (0.1*p.Mscale*ln + 1) / (0.1*p.MscaleAllDim*ln + 1)
 		}
 		if r.Base, err = ropescale.YaRN(orig,
-			int(math.Round(factor*float64(orig.OriginalContextLength))), o); err == nil {
+			int(math.Ceil(factor*float64(orig.OriginalContextLength))), o); err == nil {
 			r.Base.Length = L
 		}
 	case "longrope":

@@ -12,6 +12,7 @@ import (
 	"sort"
 
 	"github.com/longrope/longrope/convert/gguf"
+	"github.com/longrope/longrope/ropescale/jsontext"
 )
 
 // ErrNotSafetensors: the first eight bytes are no header length, or no JSON object follows them.
@@ -166,7 +167,7 @@ func (d *shardDecoder) entries() error {
 		d.seen[name] = true
 		if name == "__metadata__" {
 			var texts map[string]string
-			if err := d.dec.Decode(&texts); err != nil {
+			if err := jsontext.Plain(d.dec.Decode(&texts)); err != nil {
 				return d.fail(start, name, gguf.ErrValue, "%v", err)
 			}
 			continue
@@ -191,7 +192,7 @@ func (d *shardDecoder) entry(name string, start int64) error {
 		Shape   []uint64 `json:"shape"`
 		Offsets []uint64 `json:"data_offsets"`
 	}
-	if err := d.dec.Decode(&entry); err != nil {
+	if err := jsontext.Plain(d.dec.Decode(&entry)); err != nil {
 		return d.fail(start, name, gguf.ErrValue, "%v", err)
 	}
 	switch {

@@ -278,13 +278,14 @@ func (a *app) reportConvert(r *convert.Report, m *model, f convertFlags) error {
 		a.say("made %s; next:\n  ollama run %s", r.Name, quote(r.Name))
 		return nil
 	}
-	name := strings.ToLower(strings.TrimSuffix(filepath.Base(r.Path), filepath.Ext(r.Path)))
-	modelfile := strings.TrimSuffix(r.Path, filepath.Ext(r.Path)) + ".modelfile"
-	lines := fmt.Sprintf("FROM ./%s", filepath.Base(r.Path))
+	path := strings.TrimSuffix(r.Path, filepath.Ext(r.Path))
+	name, modelfile := storeName(path), path+".modelfile"
+	lines := quote("FROM ./" + filepath.Base(r.Path))
 	if r.Ladder != nil {
-		lines += fmt.Sprintf(`\nPARAMETER num_ctx %d`, r.Ladder.Rungs[len(r.Ladder.Rungs)-1].Length)
+		longest := r.Ladder.Rungs[len(r.Ladder.Rungs)-1].Length
+		lines += " " + quote(fmt.Sprintf("PARAMETER num_ctx %d", longest))
 	}
-	a.say("wrote %s; next:\n  printf '%s\\n' > %s\n  ollama create %s -f %s\n  ollama run %s",
+	a.say("wrote %s; next:\n  printf '%%s\\n' %s > %s\n  ollama create %s -f %s\n  ollama run %s",
 		r.Path, lines, quote(modelfile), quote(name), quote(modelfile), quote(name))
 	return nil
 }
@@ -300,7 +301,7 @@ func nextOfFolder(r *convert.Report) string {
 		"%s --methods %s,%s --lengths %s\nto run it with the whole ladder:\n  ollama longrope "+
 		"convert %s --name %s",
 		quote(r.Path), carried, asRun, lengths.String(), quote(r.Path),
-		quote(strings.ToLower(filepath.Base(r.Path))))
+		quote(storeName(r.Path)))
 }
 
 func dash(s string) string {
@@ -310,14 +311,30 @@ func dash(s string) string {
 	return s
 }
 
+// storeName is a file's or folder's name as one that the store takes: letters, digits, "-", "_" and
+// ".", the first of them a letter or digit.
+func storeName(path string) string {
+	name := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', strings.ContainsRune("-_.", r):
+			return r
+		}
+		return '-'
+	}, strings.ToLower(filepath.Base(path)))
+	if name = strings.TrimLeft(name, "-_."); name == "" {
+		return "model"
+	}
+	return name
+}
+
 // nameFor proposes a name in the store for a model that was extended.
 func nameFor(model string, target int) string {
 	suffix := "-" + label.Size(target)
 	if ext := filepath.Ext(model); strings.EqualFold(ext, ".gguf") {
-		return strings.ToLower(strings.TrimSuffix(filepath.Base(model), ext)) + suffix
+		return storeName(strings.TrimSuffix(model, ext)) + suffix
 	}
 	if fi, err := os.Stat(model); err == nil && fi.IsDir() { // a checkpoint
-		return strings.ToLower(filepath.Base(model)) + suffix
+		return storeName(model) + suffix
 	}
 	// A tag stays a tag: llama3.2:1b becomes llama3.2-128k:1b.
 	slash := strings.LastIndexByte(model, '/')

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/longrope/longrope/convert"
 	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/draw"
@@ -140,6 +141,11 @@ func (a *app) eval(ctx context.Context, given *pflag.FlagSet, name, arg string, 
 	}
 	if f.samples != "" {
 		return a.writeSamples(f.samples, e, o)
+	}
+	for _, method := range methods {
+		for _, warning := range convert.Misspelt(method.Ladder) {
+			a.say("note: %s: %s", method.Name, warning)
+		}
 	}
 	stock := slices.ContainsFunc(methods, func(m evals.Method) bool { return m.Name == "stock" })
 	if trained := m.info.OriginalContextLength; stock && !short && room > trained {

@@ -56,8 +56,9 @@ func TestQuote(t *testing.T) {
 func TestNameFor(t *testing.T) {
 	for in, want := range map[string]string{
 		"models/Tiny.gguf": "tiny-128k", "llama3.2": "llama3.2-128k",
-		"llama3.2:1b":         "llama3.2-128k:1b",
-		"host:11434/me/llama": "host:11434/me/llama-128k",
+		"my models/Tiny 50% (new).gguf": "tiny-50---new--128k",
+		"llama3.2:1b":                   "llama3.2-128k:1b",
+		"host:11434/me/llama":           "host:11434/me/llama-128k",
 	} {
 		assert.Equal(t, want, nameFor(in, 128<<10))
 	}

@@ -245,6 +245,9 @@ func methodsFor(m *model, names []string, target int, lengths []int) ([]evals.Me
 			}
 			method.Name = "longrope"
 		case name == asRun:
+			if m.info.Lost != "" {
+				return nil, fmt.Errorf("--methods %s: %s: %s", asRun, m.name, m.info.Lost)
+			}
 			if m.info.Transformers == nil {
 				return nil, fmt.Errorf("--methods %s: %s is no checkpoint folder with factors",
 					asRun, m.name)

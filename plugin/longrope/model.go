@@ -66,6 +66,6 @@ func (a *app) runnable(ctx context.Context, m *model) (gguf *model, done func(),
 		done()
 		return nil, nil, err
 	}
-	info.Transformers = m.info.Transformers
+	info.Transformers, info.Lost = m.info.Transformers, m.info.Lost
 	return &model{source: m.source, name: m.name, path: path, info: info}, done, nil
 }

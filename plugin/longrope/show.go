@@ -105,6 +105,9 @@ func (a *app) showFactors(path, plot string) error {
 	if err != nil {
 		return err
 	}
+	for _, warning := range convert.Misspelt(f.ladder) {
+		a.say("note: %s", warning)
+	}
 	if f.ladder == nil { // csv: numbers without a length
 		f.ladder = &ropescale.Ladder{
 			Version: ropescale.LadderVersion, RopeDimensionCount: 2 * len(f.factors),
@@ -314,6 +317,9 @@ func stockNotes(s gguf.Stock) []string {
 // transformersNotes say what transformers makes of a checkpoint folder.
 func transformersNotes(i *convert.ModelInfo) []string {
 	l := i.Transformers
+	if i.Lost != "" {
+		return []string{i.Lost}
+	}
 	if l == nil {
 		return []string{fmt.Sprintf("runs it as it was trained, with a context length of %s",
 			label.Count(i.ContextLength))}

@@ -10,5 +10,5 @@
 // TestFamilies of package tests runs the GGUF on the engine.
 //
 //	go test ./tests/checkpoints -v
-//	PYTHON=build/venv/bin/python go test ./tests/checkpoints -v -run Transformers
+//	PYTHON=$PWD/build/venv/bin/python go test ./tests/checkpoints -v -run Transformers
 package checkpoints

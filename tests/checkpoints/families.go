@@ -398,6 +398,14 @@ var Families = []Family{
 		Dims:   64, Theta: 10000, L: 32768, GGUF: noConverter,
 	},
 	{
+		Name: "Nemotron-4-15B", Spelling: "4", Layout: "nemotron", Class: "NemotronForCausalLM",
+		Model: "nemotron", Sizes: heads2,
+		Fields: `"max_position_embeddings": 4096, "partial_rotary_factor": 0.5,
+    "rope_theta": 10000.0, "norm_eps": 1e-05, "hidden_act": "relu2",
+    "tie_word_embeddings": false`,
+		Dims: 32, Theta: 10000, L: 4096, GGUF: noConverter, OldFolder: Ignored,
+	},
+	{
 		Name: "phi-2", Spelling: "4", Layout: "phi", Class: "PhiForCausalLM", Model: "phi",
 		Sizes: phi80,
 		Fields: `"max_position_embeddings": 2048, "partial_rotary_factor": 0.4,

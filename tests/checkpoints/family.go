@@ -8,6 +8,9 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
+// Ignored as Family.OldFolder says that factors have no effect.
+const Ignored = "ignored"
+
 // Family is a shape of checkpoints that people publish, and what transformers makes of it.
 type Family struct {
 	Name     string
@@ -34,7 +37,7 @@ type Family struct {
 	// Old is why transformers 4.57 does not run the family at all; "": it does.
 	Old string
 	// OldFolder is a part of the error with which transformers 4.57 refuses the folder with a
-	// ladder.
+	// ladder, or Ignored, if it runs it without the factors.
 	OldFolder string
 }
 

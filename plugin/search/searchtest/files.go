@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -104,8 +105,37 @@ func PutInStore(dir, name string, gguf []byte) error {
 
 // TinyCheckpoint writes a checkpoint folder of the model of TinyGGUF, as transformers 5 does.
 func TinyCheckpoint(dir string) error {
-	header := `{"model.embed_tokens.weight":` +
-		`{"dtype":"F16","shape":[4,64],"data_offsets":[0,512]}}`
+	const layer = "model.layers.0."
+	tensors, at := make(map[string]any), 0
+	for _, t := range []struct {
+		name  string
+		shape []int
+	}{
+		{"model.embed_tokens", []int{4, 64}},
+		{"model.norm", []int{64}},
+		{layer + "input_layernorm", []int{64}},
+		{layer + "post_attention_layernorm", []int{64}},
+		{layer + "self_attn.q_proj", []int{64, 64}},
+		{layer + "self_attn.k_proj", []int{64, 64}},
+		{layer + "self_attn.v_proj", []int{64, 64}},
+		{layer + "self_attn.o_proj", []int{64, 64}},
+		{layer + "mlp.gate_proj", []int{16, 64}},
+		{layer + "mlp.up_proj", []int{16, 64}},
+		{layer + "mlp.down_proj", []int{64, 16}},
+	} {
+		size := 2
+		for _, n := range t.shape {
+			size *= n
+		}
+		tensors[t.name+".weight"] = map[string]any{
+			"dtype": "F16", "shape": t.shape, "data_offsets": []int{at, at + size},
+		}
+		at += size
+	}
+	header, err := json.Marshal(tensors)
+	if err != nil {
+		return err
+	}
 	weights := append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -126,7 +156,7 @@ func TinyCheckpoint(dir string) error {
 		"tokenizer.json": `{"added_tokens": [{"id": 0, "content": "<s>", "special": true}], ` +
 			`"model": {"type": "BPE", "vocab": {"<s>": 0, "a": 1, "b": 2, "ab": 3}, ` +
 			`"merges": ["a b"]}}`,
-		"model.safetensors": string(weights) + strings.Repeat("\x00", 512),
+		"model.safetensors": string(weights) + strings.Repeat("\x00", at),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 			return err
