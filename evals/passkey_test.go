@@ -121,7 +121,7 @@ func TestDistractorsAreEverywhere(t *testing.T) {
 					continue
 				}
 				require.NotContains(t, line, p.Key)
-				names[strings.Fields(line)[2]] = true
+				names[strings.Fields(line)[3]] = true
 				share := float64(at[0]) / float64(len(p.Text))
 				quarters[min(int(4*share), 3)]++
 				all++

@@ -187,8 +187,15 @@ func (f *Engine) NLL(ctx context.Context, tokens []int, from int) ([]float64, er
 	return values, nil
 }
 
-// Hidden finds a needle of any template, with its key.
-var Hidden = regexp.MustCompile(`(?:pass key is|number of \w+ is) ([0-9]+)\.`)
+// Hidden finds a needle of any template up to its key, and the key.
+var Hidden = func() *regexp.Regexp {
+	var all []string
+	for _, t := range evals.Templates() {
+		before, _, _ := strings.Cut(t.Needle, "{key}")
+		all = append(all, strings.ReplaceAll(regexp.QuoteMeta(before), `\{name\}`, `\w+`))
+	}
+	return regexp.MustCompile(`(?:` + strings.Join(all, "|") + `)([0-9]+)`)
+}()
 
 func (f *Engine) Generate(ctx context.Context, tokens []int, n int) ([]int, error) {
 	if err := ctx.Err(); err != nil {

@@ -97,19 +97,19 @@ func TestTaskFlags(t *testing.T) {
 	}
 	assert.Equal(t, 3, f.jobs["passkey"].(*evals.PasskeyOptions).Trials)
 	assert.Equal(t, 7, f.jobs["vt"].(*recall.Options).Limit)
-	assert.Regexp(t, "^Benchmarks, ruler, keyvalue: questions", fl.Lookup("limit").Usage)
+	assert.Regexp(t, "^Benchmarks, ruler, .*: questions", fl.Lookup("limit").Usage)
 	assert.Regexp(t, "^Passkey: trials", fl.Lookup("trials").Usage)
 	assert.NotContains(t, fl.FlagUsages(), "default []")
 
 	tasks, err := tasksNamed("perplexity", fl)
 	require.NoError(t, err)
 	_, err = f.of(tasks, fl)
-	require.EqualError(t, err,
-		"--limit is for benchmarks, ruler, keyvalue; perplexity has --documents, --stride, "+
-			"--text, --windows")
+	require.Error(t, err)
+	assert.Regexp(t, "^--limit is for benchmarks, ruler, .*; perplexity has --documents, "+
+		"--stride, --text, --windows$", err)
 	tasks, err = tasksNamed(allTasks, fl)
 	require.NoError(t, err)
-	require.Len(t, tasks, 2)
+	require.Greater(t, len(tasks), 1)
 	fl = pflag.NewFlagSet("", pflag.ContinueOnError)
 	f = newTaskFlags(fl)
 	require.NoError(t, fl.Parse([]string{"--windows", "1", "--trials", "3"}))
