@@ -36,7 +36,8 @@ const (
 	moe = `, "num_local_experts": 2, "num_experts_per_tok": 1`
 )
 
-const noConverter = "convert_hf_to_gguf.py"
+// NoConverter is the way out for an architecture that the host's converter does not know.
+const NoConverter = "convert_hf_to_gguf.py"
 
 var phi3Long = ropescale.Rung{
 	Length:          131072,
@@ -361,7 +362,7 @@ var Families = []Family{
 		Fields: `"max_position_embeddings": 163840, "rope_theta": 10000,
     "rope_scaling": {"beta_fast": 32, "beta_slow": 1, "factor": 40, "mscale": 0.707,
     "mscale_all_dim": 0.707, "original_max_position_embeddings": 4096, "type": "yarn"}`,
-		Dims: 64, Theta: 10000, L: 163840, Own: yarn(40, 4096, 1), GGUF: noConverter,
+		Dims: 64, Theta: 10000, L: 163840, Own: yarn(40, 4096, 1), GGUF: NoConverter,
 	},
 
 	{
@@ -369,33 +370,33 @@ var Families = []Family{
 		Model: "gpt_neox", Sizes: heads2,
 		Fields: `"max_position_embeddings": 2048, "rotary_emb_base": 10000, "rotary_pct": 0.25,
     "use_parallel_residual": true, "hidden_act": "gelu", "layer_norm_eps": 1e-05`,
-		Dims: 16, Theta: 10000, L: 2048, GGUF: noConverter,
+		Dims: 16, Theta: 10000, L: 2048, GGUF: NoConverter,
 	},
 	{
 		Name: "stablelm-2-1_6b", Spelling: "4", Layout: "stablelm", Class: "StableLmForCausalLM",
 		Model: "stablelm", Sizes: heads2 + norm,
 		Fields: `"max_position_embeddings": 4096, "partial_rotary_factor": 0.25,
     "rope_theta": 10000, "layer_norm_eps": 1e-05`,
-		Dims: 16, Theta: 10000, L: 4096, GGUF: noConverter,
+		Dims: 16, Theta: 10000, L: 4096, GGUF: NoConverter,
 	},
 	{
 		Name: "stablelm-3b-4e1t", Spelling: "4", Layout: "stablelm", Class: "StableLmForCausalLM",
 		Model: "stablelm", Sizes: heads2 + norm,
 		Fields: `"max_position_embeddings": 4096, "rope_pct": 0.25, "rope_theta": 10000,
     "layer_norm_eps": 1e-05`,
-		Dims: 16, Theta: 10000, L: 4096, GGUF: noConverter,
+		Dims: 16, Theta: 10000, L: 4096, GGUF: NoConverter,
 	},
 	{
 		Name: "StableLM, class defaults", Spelling: "4", Layout: "stablelm",
 		Class: "StableLmForCausalLM", Model: "stablelm", Sizes: heads2 + norm,
 		Fields: `"max_position_embeddings": 4096, "layer_norm_eps": 1e-05`,
-		Dims:   16, Theta: 10000, L: 4096, GGUF: noConverter,
+		Dims:   16, Theta: 10000, L: 4096, GGUF: NoConverter,
 	},
 	{
 		Name: "GLM-4-9B, class default", Spelling: "4", Layout: "glm4", Class: "Glm4ForCausalLM",
 		Model: "glm4", Sizes: heads2 + norm,
 		Fields: `"head_dim": 128, "max_position_embeddings": 32768, "rope_theta": 10000.0`,
-		Dims:   64, Theta: 10000, L: 32768, GGUF: noConverter,
+		Dims:   64, Theta: 10000, L: 32768, GGUF: NoConverter,
 	},
 	{
 		Name: "Nemotron-4-15B", Spelling: "4", Layout: "nemotron", Class: "NemotronForCausalLM",
@@ -403,7 +404,7 @@ var Families = []Family{
 		Fields: `"max_position_embeddings": 4096, "partial_rotary_factor": 0.5,
     "rope_theta": 10000.0, "norm_eps": 1e-05, "hidden_act": "relu2",
     "tie_word_embeddings": false`,
-		Dims: 32, Theta: 10000, L: 4096, GGUF: noConverter, OldFolder: Ignored,
+		Dims: 32, Theta: 10000, L: 4096, GGUF: NoConverter, OldFolder: Ignored,
 	},
 	{
 		Name: "phi-2", Spelling: "4", Layout: "phi", Class: "PhiForCausalLM", Model: "phi",
@@ -411,7 +412,7 @@ var Families = []Family{
 		Fields: `"max_position_embeddings": 2048, "partial_rotary_factor": 0.4,
     "rope_theta": 10000.0, "layer_norm_eps": 1e-05, "hidden_act": "gelu_new",
     "tie_word_embeddings": false`,
-		Dims: 32, Theta: 10000, L: 2048, GGUF: noConverter,
+		Dims: 32, Theta: 10000, L: 2048, GGUF: NoConverter,
 	},
 
 	{
