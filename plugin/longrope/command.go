@@ -58,6 +58,7 @@ store. Lengths are in tokens: 131072 or 128k.`,
 		convertCommand(open), evalCommand(open), showCommand(open))
 	for _, cmd := range append(root.Commands(), root) {
 		cmd.SilenceUsage = true
+		fitHelp(cmd)
 		cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 			return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 		})

@@ -36,8 +36,7 @@ type convertFlags struct {
 func convertCommand(open opener) *cobra.Command {
 	var f convertFlags
 	cmd := &cobra.Command{
-		Use: "convert MODEL [--factors FILE | --method NAME --target LENGTH | --strip] (-o FILE " +
-			"| --name NAME)",
+		Use:   "convert MODEL --factors FILE (-o FILE | --name NAME)",
 		Short: "Write RoPE factors into a model",
 		Long: `Write a ladder of RoPE factors into a copy of MODEL and raise its context length. Weights are copied bit for bit.
 

@@ -57,7 +57,8 @@ there are several, files go by their names. Without --methods a plain model is m
 --csv writes the task's rows to FILE and details, such as each trial, to files next to it; of
 several tasks the comparison, and each task's files next to it.`,
 		Example: `  ollama longrope eval passkey llama3-16k --lengths 8k,12k,16k
-  ollama longrope eval all llama3 --lengths 8k,16k --methods stock,yarn,factors.json --plot result.png --csv result.csv
+  ollama longrope eval all llama3 --lengths 8k,16k --methods stock,yarn,factors.json \
+    --plot result.png --csv result.csv
   ollama longrope eval ruler llama3-16k --lengths 8k,16k --limit 50 --plot ruler.png
   ollama longrope eval arc_challenge llama3-16k --questions ARC-Challenge-Test.jsonl --lengths 16k`,
 		Args: exactly(2),

@@ -48,7 +48,7 @@ var (
 func extendCommand(open opener) *cobra.Command {
 	var f extendFlags
 	cmd := &cobra.Command{
-		Use:   "extend MODEL --targets LENGTH,... --text FILE... -o DIR [-- OPTIONS OF train.py]",
+		Use:   "extend MODEL --targets LENGTH,... --text FILE... -o DIR [-- OPTIONS]",
 		Short: "Fine-tune a model at a longer context, progressively",
 		Long: `Extend MODEL as the paper does: search factors for the first target, fine-tune with them,
 search again on the fine-tuned model for the next, and at last search the short lengths
@@ -133,7 +133,7 @@ func (f *extendFlags) add(cmd *cobra.Command) {
 	engineFlags(cmd)
 	rarely(cmd, "mixed", "windows", "fitness", "python", "processes", "recipe", "json",
 		"threads", "batch", "gpu-layers")
-	inOrder(cmd)
+	cmd.Flags().SortFlags = false
 }
 
 // fill makes the options for a model.

@@ -2,6 +2,7 @@ package longrope
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -22,20 +23,47 @@ func rarely(cmd *cobra.Command, names ...string) {
 	}
 }
 
-// inOrder has the help of a command list its flags in the order of their definition, and the rare
-// ones by themselves.
-func inOrder(cmd *cobra.Command) {
-	cmd.Flags().SortFlags = false
+// fitHelp has the help of a command fit helpWidth, and list rare flags by themselves.
+func fitHelp(cmd *cobra.Command) {
+	cmd.Long = fill(cmd.Long)
 	cobra.AddTemplateFunc("longropeFlags", flagHelp)
 	const standard = "Flags:\n{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}"
 	cmd.SetUsageTemplate(strings.Replace(cmd.UsageTemplate(), standard, "{{longropeFlags .}}", 1))
+}
+
+// fill breaks the paragraphs of a text into lines of helpWidth; indented lines stay as they are.
+func fill(text string) string {
+	paragraphs := strings.Split(text, "\n\n")
+	for i, p := range paragraphs {
+		if strings.HasPrefix(p, " ") {
+			continue
+		}
+		var b strings.Builder
+		column := 0
+		for _, word := range strings.Fields(p) {
+			width := utf8.RuneCountInString(word)
+			switch {
+			case column == 0:
+			case column+1+width > helpWidth:
+				b.WriteByte('\n')
+				column = 0
+			default:
+				b.WriteByte(' ')
+				column++
+			}
+			b.WriteString(word)
+			column += width
+		}
+		paragraphs[i] = b.String()
+	}
+	return strings.Join(paragraphs, "\n\n")
 }
 
 // flagHelp is the list of a command's flags.
 func flagHelp(cmd *cobra.Command) string {
 	often := pflag.NewFlagSet("", pflag.ContinueOnError)
 	rare := pflag.NewFlagSet("", pflag.ContinueOnError)
-	often.SortFlags, rare.SortFlags = false, false
+	often.SortFlags, rare.SortFlags = cmd.Flags().SortFlags, cmd.Flags().SortFlags
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if _, ok := f.Annotations[rareFlag]; ok {
 			rare.AddFlag(f)

@@ -48,7 +48,6 @@ func searchCommand(open opener) *cobra.Command {
 		Long: `Search rescale factors, a start window and an attention factor with which MODEL has a low
 perplexity at the target length and finds keys hidden in the text. Writes a factors file
 for convert, and a page that shows the search in any browser.
-
 ` + seedLabels() + ` are evaluated first, for comparison.
 Text that is not searched on is evaluated alongside, so that overfitting shows. Several
 targets make a ladder. Ctrl-C at any time: the same command resumes.`,
@@ -86,7 +85,7 @@ func (f *searchFlags) add(cmd *cobra.Command) {
 	fl.IntVar(&f.workers.count, "workers", 0,
 		"Processes of this machine that evaluate; one per GPU")
 	f.addRare(cmd)
-	inOrder(cmd)
+	fl.SortFlags = false
 }
 
 // addRare defines the flags that the help lists at its end.
@@ -112,6 +111,12 @@ func (f *searchFlags) addRare(cmd *cobra.Command) {
 	jsonFlag(cmd)
 	engineFlags(cmd)
 	f.workers.add(cmd)
+	// Workers need them too, and their help has them.
+	for _, name := range serverFlags[1:] {
+		fl.Lookup(name).Hidden = true
+	}
+	fl.Lookup("nats").Usage += "; for --" + strings.Join(serverFlags[1:], ", --") +
+		" see worker --help"
 	rarely(cmd, "algorithm", "fitness", "windows", "keys", "attention", "start-windows", "knots",
 		"study", "report", "no-report", "plot", "json", "threads", "batch", "gpu-layers")
 	rarely(cmd, serverFlags...)
