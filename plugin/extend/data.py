@@ -8,6 +8,10 @@ A document longer than a row becomes consecutive windows. Windows are packed bes
 first, each into the fullest row that has room. In a row every window has positions of its own from
 0 on, which is how transformers distinguishes packed sequences: no token sees another window.
 Padding is one more window, with no weight.
+
+Long positions can be trained on short windows (places): the tokens of a window are rotated as if
+they stood further apart in a text of the target's length. Those places go to the rotation alone;
+transformers sees positions without a gap.
 """
 
 import bisect
@@ -103,20 +107,60 @@ def pack(sizes: list[int], length: int) -> list[list[int]]:
     return rows
 
 
+# The share of a window that stands at the end of the target under "end".
+END = 16
+
+
+def places(kind: str, n: int, target: int, rng) -> np.ndarray:
+    """Where the n tokens of a window stand in a text of target tokens, ascending.
+
+    full  0 .. n-1
+    skip  PoSE (arXiv 2309.10400, section 3.2, two chunks): the window is cut after l tokens, l
+          uniform in 1 .. n-1; the second chunk is moved by a bias that is uniform in 0 ..
+          target-n. The text of the chunks stays continuous, which is one of the paper's variants.
+    end   EndPrompt (arXiv 2605.14589, by its abstract): an intact first part, and a short last one
+          whose positions end at the target. The paper appends a prompt there; here it is the last
+          sixteenth of the window, so that nothing is made up.
+    """
+    at = np.arange(n)
+    if kind == "full" or n < 2 or n >= target:
+        return at
+    if kind == "skip":
+        at[int(rng.integers(1, n)) :] += int(rng.integers(0, target - n + 1))
+    else:
+        at[n - max(1, n // END) :] += target - n
+    return at
+
+
 class Rows:
     """The packed rows in an order that follows from the seed alone, so that a run's place in them
     is its step.
 
     row(k) gives, for the k-th row of the run, (length,) tensors: tokens, targets, weights of the
-    targets, positions, and the rung that each token's window is on."""
+    targets, positions, the rung that each token's window is on, and the token's place (see
+    places).
 
-    def __init__(self, documents: list[Document], length: int, rung_of, seed: int):
+    With places other than "full", rung_of is asked with target in place of a window's tokens. mixed
+    leaves each window, by a draw of one half, as it is and on row 0: the short texts among the
+    long ones."""
+
+    def __init__(
+        self,
+        documents: list[Document],
+        length: int,
+        rung_of,
+        seed: int,
+        kind: str = "full",
+        target: int = 0,
+        mixed: bool = False,
+    ):
         self.windows, self.length, self.rung_of, self.seed = (
             windows(documents, length),
             length,
             rung_of,
             seed,
         )
+        self.kind, self.target, self.mixed = kind, target, mixed
         self.rows = pack([len(w.tokens) for w in self.windows], length)
         if not self.rows:
             raise SystemExit(
@@ -133,20 +177,26 @@ class Rows:
         return int(np.random.default_rng((self.seed, epoch)).permutation(len(self.rows))[at])
 
     def row(self, k: int) -> tuple[torch.Tensor, ...]:
-        tokens, targets, positions, rungs = (
-            np.zeros(self.length, dtype=np.int64) for _ in range(4)
+        tokens, targets, positions, rungs, stand = (
+            np.zeros(self.length, dtype=np.int64) for _ in range(5)
         )
         weights = np.zeros(self.length, dtype=np.float32)
+        rng = np.random.default_rng((self.seed, 1, k))  # another draw in each epoch
         at = 0
         for i in self.rows[self.index(k)]:
             w = self.windows[i]
             end = at + len(w.tokens)
             tokens[at:end] = w.tokens
             targets[at : end - 1], weights[at : end - 1] = w.tokens[1:], w.weights[1:]
-            positions[at:end], rungs[at:end] = np.arange(end - at), self.rung_of(end - at)
+            positions[at:end] = stand[at:end] = np.arange(end - at)
+            if self.kind == "full":
+                rungs[at:end] = self.rung_of(end - at)
+            elif not (self.mixed and rng.integers(2)):
+                rungs[at:end] = self.rung_of(self.target)
+                stand[at:end] = places(self.kind, end - at, self.target, rng)
             at = end
-        positions[at:] = np.arange(self.length - at)
-        return tuple(map(torch.from_numpy, (tokens, targets, weights, positions, rungs)))
+        positions[at:] = stand[at:] = np.arange(self.length - at)
+        return tuple(map(torch.from_numpy, (tokens, targets, weights, positions, rungs, stand)))
 
     def batch(self, ks: range) -> tuple[torch.Tensor, ...]:
         return tuple(torch.stack(parts) for parts in zip(*(self.row(k) for k in ks)))

@@ -25,6 +25,14 @@
 //	data.py   documents and how they are packed without being mixed
 //	model.py  checkpoint folders and GGUF files in and out
 //
+// Rows have the target's length, or (Training.Positions, train.py --positions) the original one,
+// with tokens that stand apart in a text of the target's length: PoSE (arXiv 2309.10400) and what
+// EndPrompt's abstract (arXiv 2605.14589) says. The rotation gets those places, with the start
+// window and the rung that they would have there; attention sees the row without a gap. Mixed
+// windows (LongRoPE2, arXiv 2502.20082) compose with it: half of the windows then stay as they are,
+// on row 0. Whether a model that is trained so is as good as one trained at the full length has not
+// been measured here yet.
+//
 // Python does not have a GGUF's own tokenizer: the engine tokenizes the text (text.go), so that the
 // model is trained on the tokens that it is run with.
 package extend

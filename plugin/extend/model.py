@@ -51,6 +51,20 @@ def load(path: Path, attention: str):
     return model, tokenizer
 
 
+def skeleton(path: Path):
+    """The model without memory for its weights, on PyTorch's device "meta"."""
+    path = Path(path)
+    where, more = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})
+    try:
+        config = transformers.AutoConfig.from_pretrained(where, **more)
+        with torch.device("meta"):
+            return transformers.AutoModelForCausalLM.from_config(config)
+    except (OSError, ValueError, KeyError, NotImplementedError) as err:
+        raise SystemExit(
+            f"{path}: transformers {transformers.__version__} cannot load it: {err}"
+        ) from err
+
+
 def eos_of(model) -> int | None:
     eos = model.config.eos_token_id
     return eos[0] if isinstance(eos, list) else eos

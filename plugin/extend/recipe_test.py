@@ -3,6 +3,7 @@ unittest -v recipe_test
 
 packing     no document is lost, none is mixed with another, and a packed window computes what it
             computes alone
+places      long positions on short windows: where tokens stand, and what the rotation makes of it
 runs        a run that was killed, or stopped and shared by another number of processes, gives the
             same losses
 files       a checkpoint and a GGUF come back as they went in
@@ -27,7 +28,7 @@ sys.path.insert(0, str(HERE))
 import data  # noqa: E402
 import model as models  # noqa: E402
 import rope  # noqa: E402
-from train import Objective, check_head  # noqa: E402
+from train import Objective, check_head, memory_of  # noqa: E402
 
 L, LONG, VOCAB = 16, 64, 97
 CONFIGS = {
@@ -112,7 +113,10 @@ class Packing(unittest.TestCase):
             rows = data.Rows(docs, LONG, lambda n: 1 if n > L else 0, seed)
             found = {}
             for k in range(len(rows.rows)):
-                tokens, targets, weights, positions, rungs = (x.numpy() for x in rows.row(k))
+                tokens, targets, weights, positions, rungs, stand = (
+                    x.numpy() for x in rows.row(k)
+                )
+                np.testing.assert_array_equal(positions, stand)
                 starts = np.flatnonzero(positions == 0)
                 for at, end in zip(starts, [*starts[1:], LONG]):
                     np.testing.assert_array_equal(positions[at:end], np.arange(end - at))
@@ -196,6 +200,115 @@ class Packing(unittest.TestCase):
                 path.write_text(bad + "\n")
                 with self.assertRaisesRegex(SystemExit, says):
                     data.read_documents([path], None, 2)
+
+
+class Places(unittest.TestCase):
+    def test_places(self):
+        """Ascending, within the target, with one gap; all distances between the parts occur."""
+        for kind in ("full", "skip", "end"):
+            gaps = set()
+            for seed in range(400):
+                rng = np.random.default_rng(seed)
+                n = int(rng.integers(2, 33))
+                at = data.places(kind, n, LONG, rng)
+                self.assertEqual(at[0], 0)
+                self.assertEqual(len(at), n)
+                self.assertLess(at[-1], LONG)
+                steps = np.diff(at)
+                self.assertTrue((steps >= 1).all() and (steps > 1).sum() <= 1)
+                if kind == "full":
+                    self.assertEqual(at[-1], n - 1)
+                if kind == "end":
+                    self.assertEqual(at[-1], LONG - 1, "the last part ends at the target")
+                    self.assertEqual((at >= LONG - n).sum(), max(1, n // data.END))
+                gaps.add(int(at[-1] - n + 1))
+            if kind == "skip":
+                self.assertEqual(min(gaps), 0)
+                self.assertGreater(len(gaps), LONG // 2, "biases of all sizes")
+        at = data.places("skip", LONG, LONG, np.random.default_rng(1))
+        self.assertEqual(at.tolist(), list(range(LONG)), "a window of the target's length stays")
+
+    def rows(self, kind="skip", **more):
+        docs = [d for d in documents(30, L, 5) if len(d.tokens) > 2]
+        return data.Rows(docs, L, lambda n: 1 if n > L else 0, 7, kind, LONG, **more)
+
+    def test_rows(self):
+        """transformers gets positions without a gap, the rotation places with one, all on the
+        target's rung; a row follows from the seed and its number; epochs differ."""
+        rows, again, n = self.rows(), self.rows(), len(self.rows().rows)
+        moved = 0
+        for k in range(n):
+            tokens, _, _, positions, rungs, stand = (x.numpy() for x in rows.row(k))
+            for x, y in zip(rows.row(k), again.row(k)):
+                torch.testing.assert_close(x, y, rtol=0, atol=0)
+            starts = np.flatnonzero(positions == 0)
+            for at, end in zip(starts, [*starts[1:], L]):
+                np.testing.assert_array_equal(positions[at:end], np.arange(end - at))
+                self.assertEqual(stand[at], 0)
+                if tokens[at:end].any():
+                    self.assertEqual(set(rungs[at:end]), {1})
+                    moved += stand[end - 1] > end - at - 1
+        self.assertGreater(moved, n)
+        first = next(k for k in range(n, 2 * n) if rows.index(k) == rows.index(0))
+        self.assertFalse(torch.equal(rows.row(0)[5], rows.row(first)[5]), "drawn again")
+
+    def test_mixed(self):
+        """About half of the windows stay as they are, on the model's own RoPE."""
+        own = all_of = 0
+        rows = self.rows(mixed=True)
+        for k in range(4 * len(rows.rows)):
+            tokens, _, _, positions, rungs, stand = (x.numpy() for x in rows.row(k))
+            starts = np.flatnonzero(positions == 0)
+            for at, end in zip(starts, [*starts[1:], L]):
+                if tokens[at:end].any():
+                    all_of += 1
+                    if not rungs[at]:
+                        own += 1
+                        np.testing.assert_array_equal(stand[at:end], positions[at:end])
+        self.assertTrue(0.3 < own / all_of < 0.7, f"{own} of {all_of}")
+
+    def test_rotated(self):
+        """A token is rotated by its place, below the start window by row 0, and sees what stands
+        before the gap; another bias would be seen."""
+        for kind in CONFIGS:
+            model = tiny(kind)
+            rotary = rope.install(model, ladder())
+            objective = Objective(model, rotary)
+            stand = torch.cat([torch.arange(8), torch.arange(40, 48)])[None]
+            ones, x = torch.ones(1, 16, dtype=torch.long), torch.zeros(1)
+            rotary.rungs, rotary.places = ones, stand
+            got = rotary(x, torch.arange(16)[None])
+            rotary.rungs, rotary.places = torch.ones(1, LONG, dtype=torch.long), None
+            want = rotary(x, torch.arange(LONG)[None])
+            rotary.rungs = torch.zeros(1, LONG, dtype=torch.long)
+            own = rotary(x, torch.arange(LONG)[None])
+            for a, b, c in zip(got, want, own):
+                torch.testing.assert_close(a[0], b[0, stand[0]], rtol=0, atol=0)
+                torch.testing.assert_close(a[0, :5], c[0, :5], rtol=0, atol=0, msg="start window")
+            tokens = torch.from_numpy(np.random.default_rng(2).integers(3, VOCAB, (1, 16)))
+            weights = torch.zeros(1, 16)
+            weights[0, 12:] = 1  # behind the gap
+            positions = torch.arange(16)[None]
+
+            def loss(tokens, stand):
+                with torch.no_grad():
+                    return objective(tokens, tokens, weights, positions, ones, stand).item()
+
+            changed = tokens.clone()
+            changed[0, 2] = 3 + (tokens[0, 2] + 1) % (VOCAB - 3)
+            base = loss(tokens, stand)
+            self.assertGreater(abs(loss(changed, stand) - base), 1e-4, f"{kind}: sees the start")
+            self.assertGreater(abs(loss(tokens, positions) - base), 1e-4, f"{kind}: another place")
+
+    def test_memory(self):
+        """Longer rows need more, shards less; activations that are kept most of all."""
+        config = CONFIGS["llama"](hidden_size=4096, intermediate_size=11008, num_hidden_layers=32)
+        need = lambda *a: memory_of(config, 7_000_000_000, *a)  # noqa: E731
+        self.assertGreater(need(131072, 1, 8, True), need(4096, 1, 8, True))
+        self.assertGreater(need(4096, 1, 1, True), need(4096, 1, 8, True))
+        self.assertGreater(need(4096, 1, 8, False), need(4096, 1, 8, True))
+        self.assertLess(need(4096, 1, 8, True), 40e9, "a GPU of 80 GB takes it")
+        self.assertGreater(need(1 << 20, 1, 8, True), 80e9, "but not a million tokens")
 
 
 class Rotation(unittest.TestCase):
@@ -378,6 +491,23 @@ class Runs(unittest.TestCase):
         self.assertNotEqual(whole, half)
         for step, loss in whole.items():
             self.assertAlmostEqual(half[step], loss, delta=2e-2 * loss)
+
+
+    def test_positions(self):
+        """Rows of the original length at places up to the target: twice the same; auto is full
+        here, where all fits."""
+        skip = ("--float32", "--positions", "skip", "--mixed")
+        once = self.start("skip", *skip)
+        out, err = once.communicate(timeout=600)
+        self.assertEqual(once.returncode, 0, err[-2000:])
+        began = json.loads(out.splitlines()[0])
+        self.assertEqual((began["positions"], began["row"]), ("skip", L))
+        self.assertEqual(losses(out), self.finish(self.start("skip2", *skip)))
+        self.assertNotEqual(losses(out), self.whole())
+        end = self.finish(self.start("end", "--float32", "--positions", "end", "--window", "32"))
+        self.assertEqual(sorted(end), list(range(1, 9)))
+        wrong = self.start("wrong", "--positions", "skip", "--window", "65")
+        self.assertIn("--window 65: give 2 tokens or more", wrong.communicate()[1])
 
 
 def losses(out: str) -> dict[int, float]:

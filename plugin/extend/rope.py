@@ -73,8 +73,9 @@ class Ladder:
 
 class RowRotaryEmbedding(torch.nn.Module):
     """Takes the place of a model's rotary_emb. `rungs` says each token's rung, (batch, length) like
-    the positions; the trainer sets it before each forward pass, since transformers hands positions
-    through and nothing else."""
+    the positions, and `places` where it stands, None: at its position. The trainer sets them before
+    each forward pass, since transformers hands positions through and nothing else, and takes a gap
+    in these for the start of another sequence."""
 
     def __init__(self, ladder: Ladder, freq_base: float):
         super().__init__()
@@ -86,14 +87,16 @@ class RowRotaryEmbedding(torch.nn.Module):
         )
         self.register_buffer("start_windows", ladder.start_windows, persistent=False)
         self.rungs: torch.Tensor | None = None
+        self.places: torch.Tensor | None = None
 
     @torch.no_grad()
     def forward(self, x: torch.Tensor, position_ids: torch.Tensor):
         """cos and sin, (batch, length, d) each in x's type: angles in float32, as the engine has
         them."""
         rungs = torch.zeros_like(position_ids) if self.rungs is None else self.rungs
-        rows = torch.where(position_ids < self.start_windows[rungs], 0, rungs)
-        angles = position_ids[..., None].float() * self.row_freq[rows]
+        places = position_ids if self.places is None else self.places
+        rows = torch.where(places < self.start_windows[rungs], 0, rungs)
+        angles = places[..., None].float() * self.row_freq[rows]
         angles = torch.cat([angles, angles], dim=-1)
         scale = self.attention_factors[rows][..., None]
         return (angles.cos() * scale).to(x.dtype), (angles.sin() * scale).to(x.dtype)

@@ -63,9 +63,9 @@ class Objective(torch.nn.Module):
         super().__init__()
         self.model, self.rotary = model, [rotary]  # in a list: it is a module of model's already
 
-    def forward(self, tokens, targets, weights, positions, rungs):
+    def forward(self, tokens, targets, weights, positions, rungs, places):
         """Sum of weighted NLLs over (batch, length) tokens, in nats."""
-        self.rotary[0].rungs = rungs
+        self.rotary[0].rungs, self.rotary[0].places = rungs, places
         hidden = self.model.model(
             input_ids=tokens, position_ids=positions, use_cache=False
         ).last_hidden_state
@@ -238,6 +238,8 @@ def fingerprint(args) -> str:
             "clip",
         )
     }
+    if args.positions != "full":
+        settings |= {"positions": args.positions, "window": args.window}
     files = [digest(p) for p in (args.model, args.factors, *args.text)]
     return hashlib.sha256(json.dumps([settings, files]).encode()).hexdigest()
 
@@ -263,27 +265,82 @@ def start() -> torch.device:
     return device
 
 
+def memory_of(
+    config, parameters: int, length: int, rows: int, world: int, recomputes: bool
+) -> float:
+    """Estimated bytes of a process for rows of so many tokens at once: weights, gradients and two
+    moments in float32 and weights in bfloat16, by shards; for each layer what the backward pass
+    keeps of it, in bfloat16: its input alone, or also what attention and the MLP make; one layer
+    whole in either case; the logits of LOGITS_AT_ONCE tokens, three times. Attention keeps no
+    matrix of scores (sdpa, flash)."""
+    hidden, ffn = config.hidden_size, getattr(config, "intermediate_size", 4 * config.hidden_size)
+    whole = 2 * length * rows * (8 * hidden + 4 * ffn)
+    kept = 2 * length * rows * hidden if recomputes else whole
+    logits = 3 * 4 * min(length * rows, LOGITS_AT_ONCE) * config.vocab_size
+    return 18 * parameters / world + config.num_hidden_layers * kept + whole + logits
+
+
+def memory_there(device, processes_here: int) -> float:
+    """Bytes that a process may have: nine tenths of its GPU, or its share of the machine. All of
+    it, used or not, so that a run that resumes decides as it did."""
+    if device.type == "cuda":
+        return 0.9 * torch.cuda.get_device_properties(device).total_memory
+    pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 62
+    return 0.9 * pages * os.sysconf("SC_PAGE_SIZE") / processes_here
+
+
+def choose_positions(args, model, device, world: int) -> str:
+    """full where rows of the target's length fit into memory, else skip."""
+    parameters = sum(p.numel() for p in model.parameters())
+    need = memory_of(
+        model.config, parameters, args.length, args.micro, world, not args.no_checkpointing
+    )
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    return "full" if need <= memory_there(device, here) else "skip"
+
+
+def resolve(args, device, world: int, original: int):
+    """Fills in --positions auto and --window, by the model's sizes alone: its weights are not
+    loaded."""
+    if args.positions == "auto":
+        args.positions = choose_positions(args, models.skeleton(args.model), device, world)
+    if args.positions == "full":
+        if args.window:
+            raise SystemExit("--window is for --positions skip and end; full has rows of --length")
+        return
+    args.window = args.window or min(original, args.length)
+    if not 2 <= args.window <= args.length:
+        raise SystemExit(
+            f"--window {args.window}: give 2 tokens or more, and at most --length {args.length}"
+        )
+
+
 def train(args) -> int:
     if args.out.exists():
         raise SystemExit(f"--out: {args.out} exists already; remove it, or give another")
-    states = States(Path(f"{args.out}.states"), fingerprint(args))
-    states.check()
+    ladder = rope.Ladder.read(args.factors)
     device = start()
     rank, world = dist.get_rank(), dist.get_world_size()
+    resolve(args, device, world, ladder.original_context_length)
+    states = States(Path(f"{args.out}.states"), fingerprint(args))
+    states.check()
     if args.batch % (world * args.micro):
         raise SystemExit(
             f"--batch {args.batch} rows cannot be shared by {world} processes of {args.micro} rows "
             f"at once; give a multiple of {world * args.micro}"
         )
     torch.manual_seed(args.seed)
-    ladder = rope.Ladder.read(args.factors)
     rung = ladder.rung_for(args.length)
     objective, model, tokenizer = build(args, ladder)
+    length = args.window or args.length
     rows = data.Rows(
         data.read_documents(args.text, tokenizer, models.eos_of(model)),
-        args.length,
+        length,
         lambda n: 0 if args.mixed and n <= ladder.original_context_length else rung,
         args.seed,
+        args.positions,
+        args.length,
+        args.mixed,
     )
     optimiser = torch.optim.AdamW(
         objective.parameters(), lr=args.lr, betas=(0.9, 0.95), weight_decay=args.weight_decay
@@ -299,6 +356,8 @@ def train(args) -> int:
                     "rows": len(rows.rows),
                     "documents": len(rows.windows),
                     "rung": rung,
+                    "positions": args.positions,
+                    "row": length,
                     "parameters": parameters,
                     "processes": world,
                     "device": str(device.type),
@@ -327,7 +386,7 @@ def train(args) -> int:
         norm = torch.nn.utils.clip_grad_norm_(objective.parameters(), args.clip)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        step, tokens = step + 1, tokens + args.batch * args.length
+        step, tokens = step + 1, tokens + args.batch * length
         said[1] = len(stop)
         said = said.to(device)
         dist.all_reduce(said)
@@ -409,7 +468,22 @@ def parser() -> argparse.ArgumentParser:
         "--mixed",
         action="store_true",
         help="LongRoPE2's mixed windows: documents up to the original context length keep the "
-        "model's own RoPE",
+        "model's own RoPE; under --positions skip and end, half of the windows",
+    )
+    p.add_argument(
+        "--positions",
+        choices=["auto", "full", "skip", "end"],
+        default="auto",
+        help="full: rows of --length tokens; skip (PoSE) and end (after EndPrompt): rows of "
+        "--window tokens that stand apart in a text of --length (see data.py), not measured yet; "
+        "auto: full where its rows fit into memory, else skip",
+    )
+    p.add_argument(
+        "--window",
+        type=int,
+        default=0,
+        metavar="TOKENS",
+        help="of a row under --positions skip and end (default: the original context length)",
     )
     p.add_argument("--steps", type=int, default=400)
     p.add_argument(

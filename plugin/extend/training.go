@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,8 +30,12 @@ type Training struct {
 	Rows int
 	Rate float64
 	// Mixed is LongRoPE2's mixed windows: documents up to the original context length keep the
-	// model's own RoPE.
+	// model's own RoPE; with positions skip or end, half of the windows.
 	Mixed bool
+	// Positions are full, rows of the target's length; skip (PoSE) or end (after EndPrompt), rows
+	// of the original context length whose tokens stand apart in a text of the target's; auto or
+	// "", full where its rows fit into memory, else skip. Skip and end are not measured yet.
+	Positions string
 	// Python has PyTorch and transformers; "" is $PYTHON, or python3.
 	Python string
 	// Processes on this machine; 0 is one per GPU, or one.
@@ -62,6 +67,8 @@ func (t *Training) check(targets int, called search.Names) error {
 		}
 	}
 	switch {
+	case !slices.Contains([]string{"", "auto", "full", "skip", "end"}, t.Positions):
+		return called.Wrong("Positions", " is %q; give auto, full, skip or end", t.Positions)
 	case t.Rows < 1:
 		return called.Wrong("Rows", " is %d; give at least 1", t.Rows)
 	case !(t.Rate > 0):
@@ -83,6 +90,9 @@ func (t *Training) arguments() []string {
 	}
 	if t.Mixed {
 		args = append(args, "--mixed")
+	}
+	if t.Positions != "" && t.Positions != "auto" { // which is the recipe's own default
+		args = append(args, "--positions", t.Positions)
 	}
 	return append(args, t.Options...)
 }

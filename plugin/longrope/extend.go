@@ -36,7 +36,8 @@ var (
 		"Texts": "--text", "SearchFiles": "--search-text", "HeldOutFiles": "--held-out",
 		"Dir": "--output", "Fresh": "--fresh", "FirstFile": "--factors",
 		"Steps": "--steps", "Rows": "--rows", "Rate": "--lr", "Mixed": "--mixed",
-		"Python": "--python", "Processes": "--processes",
+		"Positions": "--positions",
+		"Python":    "--python", "Processes": "--processes",
 	}
 	extendSearchNames = search.Names{
 		"Targets": "--targets", "Texts": "--search-text", "HeldOut": "--held-out",
@@ -119,6 +120,10 @@ func (f *extendFlags) add(cmd *cobra.Command) {
 	fl.Uint64Var(&s.Seed, "seed", 1, "Seed of searches and training")
 	fl.BoolVar(&o.Fresh, "fresh", false, "Restart: discard the outputs of an earlier run in DIR")
 
+	fl.StringVar(&t.Positions, "positions", "auto",
+		"Places of the tokens that are trained: full, rows of the target's length; skip (PoSE) "+
+			"or end (EndPrompt), short rows spread over it, which are not measured yet; auto, "+
+			"full where it fits into memory, else skip")
 	fl.BoolVar(&t.Mixed, "mixed", false,
 		"LongRoPE2's mixed windows: short documents keep the model's own RoPE in training")
 	fl.IntVar(&s.Windows, "windows", 0, "Windows that score a candidate of a search")
@@ -131,7 +136,7 @@ func (f *extendFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.recipe, "recipe", "", "Only write the training recipe into `DIR`")
 	jsonFlag(cmd)
 	engineFlags(cmd)
-	rarely(cmd, "mixed", "windows", "fitness", "python", "processes", "recipe", "json",
+	rarely(cmd, "mixed", "positions", "windows", "fitness", "python", "processes", "recipe", "json",
 		"threads", "batch", "gpu-layers")
 	cmd.Flags().SortFlags = false
 }
