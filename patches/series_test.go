@@ -201,7 +201,7 @@ func TestEmbeddedApplies(t *testing.T) {
 	require.NoError(t, err)
 	sum, err := PinnedSum(goSum)
 	require.NoError(t, err)
-	require.NoError(t, VerifySource(host, sum))
+	require.NoError(t, verifySource(host, sum))
 	_, err = s.Apply(os.DirFS(host))
 	assert.NoError(t, err)
 	_, err = s.Area(BuildArea).Apply(os.DirFS(host))

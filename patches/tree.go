@@ -36,11 +36,11 @@ func mark(sum [sha256.Size]byte, exec bool) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// VerifySource reads the unpatched host in dir and holds it against sum, the
+// verifySource reads the unpatched host in dir and holds it against sum, the
 // "h1:" sum of its module that go.sum pins. dir is the module's folder in the
 // module cache or a git clone of the tag: the sum is taken over the files that
 // a module zip has, so both give the same.
-func VerifySource(dir, sum string) error {
+func verifySource(dir, sum string) error {
 	_, err := readSource(dir, sum)
 	return err
 }

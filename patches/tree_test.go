@@ -283,7 +283,7 @@ func TestSourceSum(t *testing.T) {
 	files, err := readSource(module, "")
 	require.NoError(t, err)
 	sum := h1(files)
-	require.NoError(t, VerifySource(module, sum))
+	require.NoError(t, verifySource(module, sum))
 
 	clone := fakeHost(t)
 	write(t, clone, ".git/HEAD", "ref: refs/heads/main\n")
@@ -292,14 +292,14 @@ func TestSourceSum(t *testing.T) {
 	write(t, clone, "llama/llama.cpp/vendor/stb/stb_image.h", "// stb\n")
 	write(t, clone, "app/vendor/x/x.c", "int x;\n")
 	require.NoError(t, os.Symlink("engine", filepath.Join(clone, "link")))
-	require.NoError(t, VerifySource(clone, sum))
+	require.NoError(t, verifySource(clone, sum))
 	tree := writeTree(t, clone, nil)
 	assert.FileExists(t, filepath.Join(tree, "llama/llama.cpp/vendor/stb/stb_image.h"))
 	assert.NoFileExists(t, filepath.Join(tree, "app/vendor/x/x.c"))
 	assert.NoDirExists(t, filepath.Join(tree, ".git"))
 
 	write(t, clone, "engine/shift.c", "int shift(int p) {\n    return p - 3;\n}\n")
-	assert.ErrorContains(t, VerifySource(clone, sum), "go.sum pins "+sum)
+	assert.ErrorContains(t, verifySource(clone, sum), "go.sum pins "+sum)
 }
 
 func TestTable(t *testing.T) {

@@ -33,7 +33,7 @@ func BenchmarkSearchTokens(b *testing.B) {
 		Dims: info.RopeDimensionCount, FreqBase: info.FreqBase,
 		OriginalContextLength: info.OriginalContextLength,
 	}
-	texts, err := TextsFor(e, nil, SearchBooks, target, 2)
+	texts, err := TextsFor(e, nil, searchBooks, target, 2)
 	require.NoError(b, err)
 	model, err := convert.Inspect(path)
 	require.NoError(b, err)

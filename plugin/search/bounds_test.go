@@ -26,7 +26,7 @@ func (c constant) NLL(_ context.Context, tokens []int, from int) ([]float64, err
 func TestBoundsOfAKeysLoss(t *testing.T) {
 	const target = 2048
 	e, info := openTiny(t, target)
-	texts, err := TextsFor(e, nil, SearchBooks, target, 4)
+	texts, err := TextsFor(e, nil, searchBooks, target, 4)
 	require.NoError(t, err)
 	for _, c := range []struct {
 		fitness        string

@@ -15,7 +15,7 @@ import (
 func TestJudge(t *testing.T) {
 	const target = 2048
 	e, info := openTiny(t, target)
-	texts, err := TextsFor(e, nil, SearchBooks, target, 4)
+	texts, err := TextsFor(e, nil, searchBooks, target, 4)
 	require.NoError(t, err)
 	judged := func(target int, o Options) (*judge, error) {
 		o.Info, o.Called = info, Names{"Keys": "--keys", "Fitness": "--fitness"}

@@ -193,7 +193,7 @@ func (o *Options) chooseWindows(e evals.Engine, target int) ([]evals.Text, int, 
 		windows, least = max(3, 16<<10/target, len(o.Texts)), 1
 	}
 	for ; ; windows-- {
-		texts, err := TextsFor(e, o.Texts, SearchBooks, target, windows)
+		texts, err := TextsFor(e, o.Texts, searchBooks, target, windows)
 		if err == nil {
 			return texts, windows, nil
 		}

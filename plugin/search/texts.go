@@ -17,9 +17,9 @@ type Books struct {
 	long  func() defaultmodel.Text
 }
 
-// SearchBooks are to search on, TestBooks to measure on.
+// searchBooks are to search on, TestBooks to measure on.
 var (
-	SearchBooks = Books{defaultmodel.SearchTexts, defaultmodel.LongSearchText}
+	searchBooks = Books{defaultmodel.SearchTexts, defaultmodel.LongSearchText}
 	TestBooks   = Books{defaultmodel.TestTexts, defaultmodel.LongTestText}
 )
 

@@ -27,20 +27,20 @@ func openTiny(t *testing.T, length int) (*searchtest.Fake, *convert.ModelInfo) {
 
 func TestBundledTexts(t *testing.T) {
 	e := searchtest.New(evals.Info{})
-	texts, err := TextsFor(e, nil, SearchBooks, 1000, 3)
+	texts, err := TextsFor(e, nil, searchBooks, 1000, 3)
 	require.NoError(t, err)
 	assert.Len(t, texts, 2)
 	// One alone is too short for its share: together they are not.
-	texts, err = TextsFor(e, nil, SearchBooks, 110_000, 3)
+	texts, err = TextsFor(e, nil, searchBooks, 110_000, 3)
 	require.NoError(t, err)
 	require.Len(t, texts, 1)
 	assert.Equal(t, "ezekiel+opticks-3", texts[0].Name)
 	// The long text reaches further.
-	texts, err = TextsFor(e, nil, SearchBooks, 200_000, 3)
+	texts, err = TextsFor(e, nil, searchBooks, 200_000, 3)
 	require.NoError(t, err)
 	require.Len(t, texts, 1)
 	assert.Equal(t, "old-testament", texts[0].Name)
-	_, err = TextsFor(e, nil, SearchBooks, 2_000_000, 3)
+	_, err = TextsFor(e, nil, searchBooks, 2_000_000, 3)
 	assert.ErrorIs(t, err, errBundled)
 	assert.ErrorContains(
 		t,
@@ -49,7 +49,7 @@ func TestBundledTexts(t *testing.T) {
 			"which are some 6.0 MB of text",
 	)
 	given := []evals.Text{{Name: "short", Body: "x"}}
-	texts, err = TextsFor(e, given, SearchBooks, 1000, 3)
+	texts, err = TextsFor(e, given, searchBooks, 1000, 3)
 	require.NoError(t, err)
 	assert.Equal(t, given, texts)
 }

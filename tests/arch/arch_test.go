@@ -44,7 +44,7 @@ func TestMatrix(t *testing.T) {
 			rows = append(rows, row)
 		})
 	}
-	goNames, err := GoNames(host)
+	goNames, err := goNames(host)
 	require.NoError(t, err)
 	for _, name := range goNames {
 		if slices.Contains(names, name) {
@@ -63,7 +63,7 @@ func TestMatrix(t *testing.T) {
 	}
 	have, err := os.ReadFile(matrix)
 	require.NoError(t, err)
-	want, err := WithTable(string(have), Table(rows))
+	want, err := withTable(string(have), Table(rows))
 	require.NoError(t, err)
 	if *update && !t.Failed() {
 		require.NoError(t, os.WriteFile(matrix, []byte(want), 0o644))
@@ -149,13 +149,13 @@ func (c *candidate) check() (status, status2, notes string) {
 	kv, tensors := c.hint.Start(c.arch)
 	if c.hint.NoRoPE {
 		m := &Model{KV: kv, Tensors: tensors}
-		_, err := Discover(m.WithLadder(c.arch, Plain(8), Ladder(8)).KV, tensors, c.dir, c.tryOpen)
+		_, err := discover(m.WithLadder(c.arch, Plain(8), Ladder(8)).KV, tensors, c.dir, c.tryOpen)
 		require.Error(c, err)
 		require.Regexp(c, fmt.Sprintf(noRoPE, c.arch), err.Error())
 		status2, _ = c.checkGo(m, ropescale.Rung{}, nil, nil)
 		return "no RoPE", status2, ""
 	}
-	m, err := Discover(kv, tensors, c.dir, c.tryOpen)
+	m, err := discover(kv, tensors, c.dir, c.tryOpen)
 	if err != nil &&
 		(strings.Contains(err.Error(), "unsupported model architecture") ||
 			strings.Contains(err.Error(), "cannot be used as main model")) {
@@ -435,7 +435,7 @@ func (c *candidate) uniform(base run, watch session.Options, pairs int) {
 			}
 		}
 	}
-	got := c.compute(c.ladder(Uniform(pairs, 4)), c.options(), 1, Long)
+	got := c.compute(c.ladder(uniform(pairs, 4)), c.options(), 1, Long)
 	diff, size := difference(got.out, want.out)
 	assert.Zero(c, diff, "uniform factors against rope_freq_scale, of %g", size)
 }

@@ -17,10 +17,10 @@ var (
 	layerOf       = regexp.MustCompile(`\.(\d+)\.`)
 )
 
-// Discover makes a model of an architecture that a loader takes, by asking it: what it misses is
+// discover makes a model of an architecture that a loader takes, by asking it: what it misses is
 // added, until it loads. kv is what the model has to begin with, defaults what a missing key gets
 // by the end of its name.
-func Discover(
+func discover(
 	kv map[string]any,
 	tensors map[string][]int,
 	dir string,

@@ -1,7 +1,7 @@
 // Package arch makes a tiny model of each architecture that the host knows and finds out what a
 // ladder does to it.
 //
-// Models have random weights and are made when they are needed, by asking the loader: Discover
+// Models have random weights and are made when they are needed, by asking the loader: discover
 // writes metadata, tries to load, adds the key, the tensor or the shape that the loader says it
 // misses, until it loads. Hints has the rest: counts of experts, patterns of layers, tensors that
 // only the graph needs. A new version of the host that has new architectures shows them as failures

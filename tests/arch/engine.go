@@ -28,8 +28,8 @@ func Ladder(pairs int) []ropescale.Rung {
 	return []ropescale.Rung{rung(40, 3, 1.0625, 0.5), rung(128, 5, 1.1875, 3)}
 }
 
-// Uniform has one rung that divides all frequencies by lambda and does nothing else.
-func Uniform(pairs int, lambda float64) []ropescale.Rung {
+// uniform has one rung that divides all frequencies by lambda and does nothing else.
+func uniform(pairs int, lambda float64) []ropescale.Rung {
 	g := ropescale.Rung{Length: 128, AttentionFactor: 1}
 	for range pairs {
 		g.Factors = append(g.Factors, lambda)
@@ -39,7 +39,7 @@ func Uniform(pairs int, lambda float64) []ropescale.Rung {
 
 // Row 0 of a ladder for a model that was trained with plain RoPE.
 func Plain(pairs int) ropescale.Rung {
-	g := Uniform(pairs, 1)[0]
+	g := uniform(pairs, 1)[0]
 	g.Length = Original
 	return g
 }

@@ -40,7 +40,7 @@ func TestForks(t *testing.T) {
 				t.Skip("it never says the tokens of so small a vocabulary")
 			}
 			kv, tensors := c.hint.Start(arch)
-			if c.model, err = Discover(kv, tensors, c.dir, c.tryOpen); err != nil {
+			if c.model, err = discover(kv, tensors, c.dir, c.tryOpen); err != nil {
 				t.Skip(err)
 			}
 			c.forks()

@@ -295,7 +295,7 @@ func (c *candidate) checkGoOnly() (status, note string) {
 	name := c.arch
 	c.arch = c.hint.Like
 	kv, tensors := c.hint.Start(c.arch)
-	m, err := Discover(kv, tensors, c.dir, c.tryOpen)
+	m, err := discover(kv, tensors, c.dir, c.tryOpen)
 	require.NoError(c, err)
 	c.plain = filepath.Join(c.dir, "plain.gguf")
 	require.NoError(c, m.Save(c.plain, true))

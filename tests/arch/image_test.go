@@ -87,7 +87,7 @@ func TestImage(t *testing.T) {
 				c.arch = c.hint.Like
 			}
 			start, tensors := c.hint.Start(c.arch)
-			m, err := Discover(start, tensors, c.dir, c.tryOpen)
+			m, err := discover(start, tensors, c.dir, c.tryOpen)
 			require.NoError(t, err)
 			m = renamed(m, c.arch, name)
 			c.arch = name
@@ -154,9 +154,9 @@ func checkImage(t *testing.T, plain, laddered []session.Node, at func(i int) [4]
 		require.Equal(t, n, node.Tokens)
 		g, err := own(node)
 		require.NoError(t, err)
-		assert.Less(t, DeviationAt(node, at, func(int) ropescale.Rung { return g }), bound,
+		assert.Less(t, deviationAt(node, at, func(int) ropescale.Rung { return g }), bound,
 			"%s without a ladder", node.Name)
-		d := DeviationAt(laddered[i], at, func(pos int) ropescale.Rung {
+		d := deviationAt(laddered[i], at, func(pos int) ropescale.Rung {
 			if pos < top.StartWindow {
 				return g
 			}
@@ -181,7 +181,7 @@ func TestImageEmbeddings(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := &candidate{T: t, arch: name, hint: Hints[name], dir: t.TempDir()}
 			start, tensors := c.hint.Start(name)
-			m, err := Discover(start, tensors, c.dir, c.tryOpen)
+			m, err := discover(start, tensors, c.dir, c.tryOpen)
 			require.NoError(t, err)
 			at := func(i int) [4]int {
 				if i < w*h {

@@ -118,12 +118,12 @@ const bound = 1e-4
 // Deviation is the largest difference of a RoPE node's output from the oracle's, each token turned
 // by the row that row names for its place in the batch, its position being that place.
 func Deviation(n session.Node, row func(pos int) ropescale.Rung) float64 {
-	return DeviationAt(n, textAt, row)
+	return deviationAt(n, textAt, row)
 }
 
-// DeviationAt is the same for tokens at other positions than their places: at has those of each
+// deviationAt is the same for tokens at other positions than their places: at has those of each
 // plane. Rows are named by the first.
-func DeviationAt(
+func deviationAt(
 	n session.Node,
 	at func(token int) [4]int,
 	row func(pos int) ropescale.Rung,

@@ -28,9 +28,9 @@ func Variants(names []string) []string {
 
 var goName = regexp.MustCompile(`model\.Register\("([^"]+)"`)
 
-// GoNames are the architectures that the Go engine knows, read from its source; those of its
+// goNames are the architectures that the Go engine knows, read from its source; those of its
 // embedding models, which the host makes from the others, are not among them.
-func GoNames(host string) (names []string, err error) {
+func goNames(host string) (names []string, err error) {
 	files, err := filepath.Glob(host + "/model/models/*/*.go")
 	for _, file := range files {
 		src, err := os.ReadFile(file)

@@ -26,8 +26,8 @@ func Table(rows []Row) string {
 	return b.String()
 }
 
-// WithTable is a text with the table between the markers replaced.
-func WithTable(text, table string) (string, error) {
+// withTable is a text with the table between the markers replaced.
+func withTable(text, table string) (string, error) {
 	begin, rest, ok := strings.Cut(text, tableBegin)
 	_, end, ok2 := strings.Cut(rest, tableEnd)
 	if !ok || !ok2 {

@@ -40,7 +40,7 @@ func Build(tree, src, libs, out string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	ropeCPP, err := Launches(string(rope))
+	ropeCPP, err := launches(string(rope))
 	if err != nil {
 		return "", err
 	}
@@ -112,8 +112,8 @@ func Build(tree, src, libs, out string) (string, error) {
 
 var launch = regexp.MustCompile(`(\w+<[\w, ]+>)<<<([^<>]*)>>>\(`)
 
-// Launches rewrites every launch of a kernel as a loop over its threads.
-func Launches(cuda string) (string, error) {
+// launches rewrites every launch of a kernel as a loop over its threads.
+func launches(cuda string) (string, error) {
 	n := strings.Count(cuda, "<<<")
 	if n == 0 {
 		return "", fmt.Errorf("rope.cu: no kernel is launched: has the host moved its kernels?")
