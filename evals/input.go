@@ -43,9 +43,8 @@ func UnmarshalJSON(b []byte, v any) error {
 		if wrong.Field != "" {
 			where = fmt.Sprintf("%q", wrong.Field)
 		}
-		is, number, _ := strings.Cut(wrong.Value, " ")
-		return fmt.Errorf("%s is %s; want %s", where, strings.TrimSpace(inWords[is]+" "+number),
-			wanted(wrong.Type))
+		is, _, _ := strings.Cut(wrong.Value, " ")
+		return fmt.Errorf("%s is %s; want %s", where, inWords[is], wanted(wrong.Type))
 	case errors.As(err, &syntax):
 		return fmt.Errorf("not JSON: %w (byte %d)", err, syntax.Offset)
 	}
@@ -54,7 +53,7 @@ func UnmarshalJSON(b []byte, v any) error {
 
 // inWords are the kinds of JSON's values.
 var inWords = map[string]string{
-	"string": "a text", "number": "the number", "bool": "true or false", "array": "a list",
+	"string": "a text", "number": "a number", "bool": "true or false", "array": "a list",
 	"object": "an object",
 }
 

@@ -31,6 +31,7 @@ func ReadFactors(r io.Reader) (*Ladder, error) {
 			maxFactorsFile)
 	}
 	l := new(Ladder)
+	b = bytes.TrimPrefix(b, []byte("\ufeff")) // some editors put one there
 	if err := json.Unmarshal(b, l); err != nil {
 		return nil, fmt.Errorf("factors: %w", describe(b, jsontext.Plain(err)))
 	}

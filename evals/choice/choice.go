@@ -64,7 +64,7 @@ func addBenchmarks() []evals.Task {
 					(*Result).rows),
 				evals.SheetOf("trials", []string{
 					"method", "length", "id", "choice", "correct",
-					"choice_norm", "correct_norm", "mass",
+					"choice_norm", "correct_norm", "mass", "note",
 				}, (*Result).trials),
 			},
 			Example: []evals.ExampleFile{{Flag: "questions", Name: b.file, Text: b.example}},
@@ -153,6 +153,31 @@ func (o *Options) read(flag string, paths []string) (all []Question, err error) 
 	return all, nil
 }
 
+// Longest is how many tokens the longest prompt takes with its choice; 0 where enough are enough.
+func (o *Options) Longest(e evals.Engine, enough int) (longest int, err error) {
+	b := benchmarks[o.Benchmark]
+	for i, q := range o.Questions {
+		if o.Limit > 0 && i == o.Limit {
+			break
+		}
+		prompt, err := b.prompt(q, o.Examples, o.Shots)
+		if err != nil {
+			return 0, nil // Prepare says it
+		}
+		for _, c := range q.Choices {
+			if len(prompt)+len(c) < enough-8 {
+				continue // a token has a byte at least
+			}
+			tokens, err := e.Tokenize(prompt+" "+c, true)
+			if err != nil {
+				return 0, err
+			}
+			longest = max(longest, len(tokens))
+		}
+	}
+	return longest, nil
+}
+
 // Prepare makes every prompt once.
 func (o *Options) Prepare(s evals.Setup) (*evals.Plan, error) {
 	given := *o
@@ -214,6 +239,8 @@ type Answer struct {
 	CorrectNorm bool `json:"correct_norm"`
 	// Mass is the share of the likelihood of all choices that the correct ones have.
 	Mass float64 `json:"mass"`
+	// Note says why the question was not asked; it counts nowhere then.
+	Note string `json:"note,omitempty"`
 }
 
 // Result is what a benchmark measured. lm-evaluation-harness calls Accuracy acc, AccuracyNorm
@@ -227,6 +254,7 @@ type Result struct {
 	AccuracyNorm evals.Proportion `json:"accuracy_norm"`
 	Mass         float64          `json:"mass"` // mean over questions
 	MassStderr   float64          `json:"mass_stderr"`
+	NotAsked     int              `json:"not_asked,omitempty"` // they do not fit the engine
 	Details      []Answer         `json:"details"`
 }
 
@@ -250,27 +278,31 @@ func choice(ctx context.Context, e evals.Engine, m evals.Method, prompts []strin
 		Provenance: evals.NewProvenance(o.Benchmark, version, e, m, 0, given, o), Length: o.Length,
 	}
 	all, correct, correctNorm := "", 0, 0
-	masses := make([]float64, len(prompts))
+	var masses []float64
 	for i, q := range o.Questions {
 		p.Report(i, len(prompts), o.Benchmark+" "+m.Name)
 		a, err := r.ask(ctx, e, q, prompts[i])
 		if err != nil {
 			return nil, fmt.Errorf("question %s: %w", q.ID, err)
 		}
-		all += fmt.Sprintf("%q%q%v", prompts[i], q.Choices, q.Correct)
-		masses[i] = a.Mass
+		all += fmt.Sprintf("%q%q%v", evals.Digest(prompts[i]), q.Choices, q.Correct)
+		r.Details = append(r.Details, a)
+		if a.Note != "" {
+			r.NotAsked++
+			continue
+		}
+		masses = append(masses, a.Mass)
 		if a.Correct {
 			correct++
 		}
 		if a.CorrectNorm {
 			correctNorm++
 		}
-		r.Details = append(r.Details, a)
 	}
 	p.Report(len(prompts), len(prompts), o.Benchmark+" "+m.Name)
 	r.Questions = evals.Digest(all)
-	r.Accuracy = evals.NewProportion(correct, len(prompts))
-	r.AccuracyNorm = evals.NewProportion(correctNorm, len(prompts))
+	r.Accuracy = evals.NewProportion(correct, len(masses))
+	r.AccuracyNorm = evals.NewProportion(correctNorm, len(masses))
 	r.Mass, r.MassStderr = evals.MeanStderr(masses)
 	r.Finish()
 	return r, nil
@@ -323,8 +355,9 @@ func (r *Result) ask(ctx context.Context, e evals.Engine, q Question, prompt str
 		if err != nil {
 			return a, err
 		}
-		if err := evals.CheckLength(e, len(tokens)); err != nil {
-			return a, err
+		if most := e.Info().MaxLength; most > 0 && len(tokens) > most {
+			return Answer{ID: q.ID, Note: fmt.Sprintf("does not fit: %d tokens, of %d",
+				len(tokens), most)}, nil
 		}
 		values, err := evals.CheckedNLL(ctx, e, tokens, max(1, min(len(before), len(tokens)-1)))
 		if err != nil {
@@ -377,6 +410,9 @@ func always(l *ropescale.Ladder, n int) (*ropescale.Ladder, error) {
 // Figures are the accuracies with their intervals, and the mass.
 func (r *Result) Figures(evals.Result) []evals.Figures {
 	a, n := &r.Accuracy, &r.AccuracyNorm
+	if a.Trials == 0 { // none was asked
+		return []evals.Figures{{Length: r.Length, Values: make([]*float64, 8)}}
+	}
 	return []evals.Figures{{Length: r.Length, Values: []*float64{
 		&a.Rate, &a.Low, &a.High, &n.Rate, &n.Low, &n.High,
 		&r.Mass, &r.MassStderr,
@@ -396,7 +432,14 @@ func (r *Result) Title() string {
 // Note says which figure papers report.
 func (r *Result) Note() string {
 	reported := benchmarks[r.Task].reported
-	return fmt.Sprintf("papers report %s of %s", reported, r.Task)
+	note := fmt.Sprintf("papers report %s of %s", reported, r.Task)
+	for _, a := range r.Details {
+		if a.Note != "" {
+			return fmt.Sprintf("%s; %d of %d questions were not asked, the first of them: %s", note,
+				r.NotAsked, len(r.Details), a.Note)
+		}
+	}
+	return note
 }
 
 // rows are one row.
@@ -413,7 +456,7 @@ func (r *Result) trials() (rows [][]any) {
 	for _, a := range r.Details {
 		rows = append(rows, []any{
 			r.Method, r.Length, a.ID, a.Choice, a.Correct, a.ChoiceNorm,
-			a.CorrectNorm, a.Mass,
+			a.CorrectNorm, a.Mass, a.Note,
 		})
 	}
 	return rows

@@ -88,6 +88,25 @@ var publishedItems = []struct {
 	},
 }
 
+func init() {
+	const prompt = "Please read the following text and answer the question below.\n\n<text>\n" +
+		"Mars is red.\n</text>\n\nWhat is the correct answer to this question: What is red?\n" +
+		"Choices:\n(A) Io\n(B) Mars\n(C) Sun\n(D) Moon\n\nAnswer:"
+	letters, second := []string{"A", "B", "C", "D"}, []bool{false, true, false, false}
+	want := Question{"x", "", prompt, letters, second}
+	for _, text := range []string{
+		`[{"_id": "x", "context": "Mars is red.", "question": " What is red?\n", "choice_A": "Io", ` +
+			`"choice_B": "Mars", "choice_C": "Sun", "choice_D": "Moon", "answer": "B"}]`,
+		`{"_id": "x", "context": "Mars is red.", "question": "What is red?", ` +
+			`"choices": ["Io", "Mars", "Sun", "Moon"], "answer": 1}`,
+	} {
+		item := publishedItems[0]
+		item.name, item.benchmark, item.file = "longbench v2", "longbench2", "data.json"
+		item.text, item.want = text, want
+		publishedItems = append(publishedItems, item)
+	}
+}
+
 func TestReadQuestions(t *testing.T) {
 	for _, c := range publishedItems {
 		got, err := ReadQuestions(c.benchmark, strings.NewReader(c.text), c.file)
@@ -212,6 +231,33 @@ func TestChoicePrompt(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, strings.HasPrefix(got, "Q: What is human life expectancy"), got)
 	assert.True(t, strings.HasSuffix(got, "held in Barcelona, Spain.\n\nQ: Is it?\nA:"), got)
+}
+
+// A question that does not fit is left out and costs nothing else.
+func TestChoiceThatDoesNotFit(t *testing.T) {
+	e := tasktest.New(tasktest.Bytes{})
+	e.Most = 40
+	long := Question{
+		ID: "long", Prompt: strings.Repeat("Why? ", 10), Choices: []string{"a", "b"},
+		Correct: []bool{true, false},
+	}
+	stock := evals.Method{Name: "stock"}
+	questions := append([]Question{long}, bigramQuestions...)
+	r, err := Choice(context.Background(), e, stock, questions, nil,
+		Options{Benchmark: "arc_easy"})
+	require.NoError(t, err)
+	assert.Equal(t, 3, r.Accuracy.Trials)
+	assert.Equal(t, "does not fit: 52 tokens, of 40", r.Details[0].Note)
+	assert.Contains(t, r.Note(), "1 of 4 questions were not asked, the first of them: does not fit")
+	o := &Options{Benchmark: "arc_easy", Questions: questions}
+	n, err := o.Longest(e, 40)
+	require.NoError(t, err)
+	assert.Equal(t, 52, n)
+
+	r, err = Choice(context.Background(), e, stock, questions[:1], nil,
+		Options{Benchmark: "arc_easy"})
+	require.NoError(t, err)
+	assert.Nil(t, r.Figures(nil)[0].Values[0], "none was asked: not 0 %")
 }
 
 // Length gives short questions the factors of a long text.

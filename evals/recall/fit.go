@@ -22,6 +22,11 @@ type generator struct {
 	length int
 	each   int // questions to a context
 	limit  int // samples
+
+	units   int     // of haystack in the first sample
+	rate    float64 // tokens of a unit, about
+	context int     // that made are the prompts of
+	made    []prompt
 }
 
 // errUnfit is that a prompt does not fit a length with any amount of haystack.
@@ -88,43 +93,52 @@ func (p *prompt) encode(e evals.Engine, chat func(string) (string, error)) (err 
 	return nil
 }
 
-// contexts is how many contexts the samples have.
-func (g *generator) contexts() int { return (g.limit + g.each - 1) / g.each }
-
-// fit returns the units of haystack of each context. Errors that are errUnfit say what length would
-// be enough.
-func (g *generator) fit() ([]int, error) {
-	target := g.length - g.kind.Answer
-	count := func(context, n int) (int, error) {
-		s, err := g.draw(context, n)
+// fit finds the amount of haystack for a length, by the first sample. An error that is errUnfit
+// says what length would be enough.
+func (g *generator) fit() (err error) {
+	g.units, g.rate, err = g.largest(g.target(), func(n int) (int, error) {
+		s, err := g.draw(0, n)
 		if err != nil {
 			return 0, err
 		}
-		_, most, err := g.prompts(context, s)
+		_, most, err := g.prompts(0, s)
 		return most, err
-	}
-	n, rate, err := g.largest(target, func(n int) (int, error) { return count(0, n) })
-	if err != nil {
-		return nil, err
-	}
-	units := make([]int, g.contexts())
-	for i := range units {
-		at, tokens := n, 0
-		for {
-			if tokens, err = count(i, at); err != nil {
-				return nil, err
-			}
-			if tokens <= target {
-				break
-			}
-			if at == 0 {
-				return nil, g.unfit(tokens)
-			}
-			at = max(0, at-1-int(float64(tokens-target)/rate))
+	})
+	return err
+}
+
+// target is what a prompt may take, in tokens.
+func (g *generator) target() int { return g.length - g.kind.Answer }
+
+// make is the sample of a context, with less haystack than the first one's where that is too long.
+func (g *generator) make(context int) ([]prompt, error) {
+	for n := g.units; ; {
+		s, err := g.draw(context, n)
+		if err != nil {
+			return nil, err
 		}
-		units[i] = at
+		all, tokens, err := g.prompts(context, s)
+		switch {
+		case err != nil || tokens <= g.target():
+			return all, err
+		case n == 0:
+			return nil, g.unfit(tokens)
+		}
+		n = max(0, n-1-int(float64(tokens-g.target())/g.rate))
 	}
-	return units, nil
+}
+
+// prompt is the i-th one of all samples. Those of a context are made once, if they are asked for
+// one after the other.
+func (g *generator) prompt(i int) (p prompt, err error) {
+	if context := i / g.each; g.made == nil || context != g.context {
+		g.made = nil
+		if g.made, err = g.make(context); err != nil {
+			return p, err
+		}
+		g.context = context
+	}
+	return g.made[i%g.each], nil
 }
 
 // unfit says what length a prompt of so many tokens without haystack needs.

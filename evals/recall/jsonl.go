@@ -34,6 +34,9 @@ func (o *Options) records(sets []set, add func(record any) error) error {
 	for _, x := range sets {
 		for i := range x.count {
 			p, err := x.prompt(i)
+			if errors.Is(err, errUnfit) {
+				continue
+			}
 			if err != nil {
 				return err
 			}

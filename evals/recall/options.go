@@ -199,7 +199,7 @@ func (o *Options) generate(s evals.Setup, chat func(string) (string, error)) ([]
 	for _, length := range s.Lengths {
 		g := g
 		g.length = length
-		units, err := g.fit()
+		err := g.fit()
 		if errors.Is(err, errUnfit) {
 			sets = append(sets, set{length: length, unfit: err})
 			continue
@@ -207,26 +207,7 @@ func (o *Options) generate(s evals.Setup, chat func(string) (string, error)) ([]
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", o.kind.Name, err)
 		}
-		sets = append(sets, set{length: length, count: g.limit, prompt: g.prompt(units)})
+		sets = append(sets, set{length: length, count: g.limit, prompt: g.prompt})
 	}
 	return sets, nil
-}
-
-// prompt makes prompts one after the other; those of the same context are made once.
-func (g *generator) prompt(units []int) func(i int) (prompt, error) {
-	last := -1
-	var of []prompt
-	return func(i int) (prompt, error) {
-		if context := i / g.each; context != last {
-			s, err := g.draw(context, units[context])
-			if err != nil {
-				return prompt{}, err
-			}
-			if of, _, err = g.prompts(context, s); err != nil {
-				return prompt{}, err
-			}
-			last = context
-		}
-		return of[i%g.each], nil
-	}
 }

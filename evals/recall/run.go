@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/longrope/longrope/evals"
@@ -61,6 +62,10 @@ func (r *Result) run(ctx context.Context, e evals.Engine, k Kind, sets []set, p 
 				return err
 			}
 			q, err := x.prompt(i)
+			if errors.Is(err, errUnfit) {
+				r.Details = append(r.Details, Trial{Length: x.length, Sample: i, Note: err.Error()})
+				continue
+			}
 			if err != nil {
 				return fmt.Errorf("length %d, sample %d: %w", x.length, i, err)
 			}
@@ -146,6 +151,9 @@ func sum(k Kind, length int, trials []Trial) Cell {
 // floor is the mean score of the references of each sample's next context; nil where there is one
 // context.
 func floor(k Kind, trials []Trial) *float64 {
+	trials = slices.DeleteFunc(slices.Clone(trials), func(t Trial) bool {
+		return t.References == nil
+	})
 	total := 0.0
 	for i, t := range trials {
 		j := 1
@@ -158,7 +166,10 @@ func floor(k Kind, trials []Trial) *float64 {
 		other := trials[(i+j)%len(trials)].References
 		total += k.Score(strings.Join(other, " "), t.References)
 	}
-	mean := total / float64(max(len(trials), 1))
+	if len(trials) == 0 {
+		return nil
+	}
+	mean := total / float64(len(trials))
 	return &mean
 }
 

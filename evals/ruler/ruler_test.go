@@ -349,10 +349,10 @@ func TestUnfit(t *testing.T) {
 
 func TestBadFiles(t *testing.T) {
 	for _, tt := range []struct{ task, flag, text, want string }{
-		{"qa_1", "squad", `{"data": 3}`, `"data" is the number; want a list`},
+		{"qa_1", "squad", `{"data": 3}`, `"data" is a number; want a list`},
 		{"qa_1", "squad", `[{"question": "q", "answer": "a", "context": []}]`, "it is a list; want"},
 		{"qa_1", "squad", `{"data": []}`, "no questions with answers: want SQuAD 2.0"},
-		{"qa_2", "hotpotqa", `[{"question": "q", "answer": 7}]`, `"answer" is the number; want a text`},
+		{"qa_2", "hotpotqa", `[{"question": "q", "answer": 7}]`, `"answer" is a number; want a text`},
 		{"qa_2", "hotpotqa", `[{"question": "q", "answer": "a"}]`, "question 1 has no text, no"},
 		{"qa_2", "hotpotqa", `{`, "not JSON"},
 		{"vt", "samples", "\ufeff" + `{"task": "cwe", "input": "x"}`, "no samples of vt: it has those of [cwe]"},

@@ -90,11 +90,23 @@ var backends = sync.OnceFunc(func() {
 	llama.BackendInit()
 })
 
+// check finds numbers that the engine would take for others.
+func (o Options) check() error {
+	switch {
+	case o.Forks < 0 || o.Forks >= maxSequences:
+		return fmt.Errorf("%d forks at once: ask for 0 to %d", o.Forks, maxSequences-1)
+	case o.Batch < 0 || o.Threads < 0 || o.Length < 0:
+		return fmt.Errorf("batch %d, threads %d, length %d: want no negative numbers", o.Batch,
+			o.Threads, o.Length)
+	}
+	return nil
+}
+
 // Open loads a GGUF. All layers or some go to the GPUs that the host finds, to the CPU if there are
 // none.
 func Open(path string, o Options) (*Engine, error) {
-	if o.Forks < 0 || o.Forks >= maxSequences {
-		return nil, fmt.Errorf("%d forks at once: ask for 0 to %d", o.Forks, maxSequences-1)
+	if err := o.check(); err != nil {
+		return nil, err
 	}
 	mi, err := convert.Inspect(path)
 	if err != nil {

@@ -144,8 +144,9 @@ func jsonFlag(cmd *cobra.Command) {
 }
 
 func engineFlags(cmd *cobra.Command) {
-	cmd.Flags().Int("threads", 0, "Threads on the CPU (default: one per core)")
-	cmd.Flags().Int("batch", 0, "Tokens decoded at once (default 512, on a CPU 256)")
+	cmd.Flags().Var(new(naturalFlag), "threads", "Threads on the CPU (default: one per core)")
+	cmd.Flags().Var(new(naturalFlag), "batch",
+		"Tokens decoded at once (default 512, on a CPU 256)")
 	cmd.Flags().Int("gpu-layers", -1, "Layers on the GPUs, -1 for all")
 }
 

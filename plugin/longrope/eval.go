@@ -117,10 +117,14 @@ func (a *app) eval(ctx context.Context, given *pflag.FlagSet, name, arg string, 
 	if target == 0 {
 		target = slices.Max(o.Lengths)
 	}
-	if target == 0 {
-		target = 4 * m.info.OriginalContextLength
+	ends := o.Lengths
+	if slices.Max(ends) == 0 { // prompts of their own length: a rung for each doubling
+		if target == 0 {
+			target = 4 * m.info.OriginalContextLength
+		}
+		ends = doublings(m.info.OriginalContextLength, target)
 	}
-	methods, err := methodsFor(m, f.methods, target, o.Lengths)
+	methods, err := methodsFor(m, f.methods, target, ends)
 	if err != nil {
 		return err
 	}
@@ -130,6 +134,9 @@ func (a *app) eval(ctx context.Context, given *pflag.FlagSet, name, arg string, 
 		room = max(m.info.OriginalContextLength, shortPrompts)
 	}
 	e, err := a.load(m, room)
+	if err == nil && short {
+		e, err = a.roomier(m, e, o.Jobs, max(room, ends[len(ends)-1]))
+	}
 	if err != nil {
 		return err
 	}
@@ -165,6 +172,35 @@ func (a *app) eval(ctx context.Context, given *pflag.FlagSet, name, arg string, 
 	return a.reportEval(c, f)
 }
 
+// roomier is e, or where a prompt of the jobs is longer than e was opened for, the model loaded
+// again for that, but for no more than most tokens. After an error e is closed.
+func (a *app) roomier(m *model, e runner, jobs []evals.Job, most int) (runner, error) {
+	has, longest := e.Info().MaxLength, 0
+	for _, j := range jobs {
+		j, ok := j.(interface {
+			Longest(e evals.Engine, enough int) (int, error)
+		})
+		if !ok {
+			continue
+		}
+		n, err := j.Longest(e, has)
+		if err != nil {
+			e.Close()
+			return nil, err
+		}
+		longest = max(longest, n)
+	}
+	if longest > most {
+		a.say("questions of more than %s tokens are left out; --target %s asks the longest",
+			label.Size(most), label.Size(longest))
+	}
+	if longest <= has || most <= has {
+		return e, nil
+	}
+	e.Close()
+	return a.load(m, min(longest, most))
+}
+
 // check finds outputs that cannot be written, before anything is computed.
 func (f evalFlags) check(name string, tasks []evals.Task) error {
 	for _, x := range []struct{ flag, path string }{
@@ -198,6 +234,14 @@ func evalLengths(m *model, given sizesFlag, short bool) []int {
 	default:
 		return []int{l, 2 * l, 4 * l}
 	}
+}
+
+// doublings are the lengths from twice a length on, up to a target.
+func doublings(length, target int) (all []int) {
+	for n := 2 * length; n < target; n *= 2 {
+		all = append(all, n)
+	}
+	return append(all, target)
 }
 
 // rungLengths are the original context length and those at which a ladder's rungs end.

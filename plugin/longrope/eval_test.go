@@ -166,3 +166,72 @@ func TestSuite(t *testing.T) {
 	_, _, err = evalOutput(t, "perplexity", m.path, "--write-samples", samples)
 	assert.ErrorContains(t, err, "perplexity writes no samples")
 }
+
+// Settings that cannot be are refused in words, before anything is computed.
+func TestEvalBadInput(t *testing.T) {
+	m := tinyModel(t)
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+		return path
+	}
+	arc := `{"id": "1", "question": "Wet?", "choices": {"text": ["water", "sand"], ` +
+		`"label": ["A", "B"]}, "answerKey": "A"}`
+	good := file("arc.jsonl", "\ufeff"+arc)
+	out, _, err := evalOutput(t, "arc_easy", m.path, "--questions", good, "--target", "2k",
+		"--methods", "stock,dynamic")
+	require.NoError(t, err, "a target without lengths")
+	assert.Contains(t, out, "dynamic")
+	_, _, err = evalOutput(t, "mmlu", m.path, "--methods", "stock", "--questions",
+		file("x_test.csv", "\ufeff\"Red, is?\",Mars,Venus,Io,Sun,A\n"))
+	require.NoError(t, err, "a byte order mark")
+	for _, tt := range []struct {
+		want string
+		args []string
+	}{
+		{"want 0 or more", []string{"passkey", m.path, "--batch", "-1"}},
+		{"want 0 or more", []string{"passkey", m.path, "--threads", "-3"}},
+		{`item 1: "question" is a number; want a text`, []string{
+			"mmlu", m.path, "--questions", file("a.jsonl", `{"question": 7}`),
+		}},
+		{`this looks like a file of arc_challenge, arc_easy`, []string{
+			"hellaswag", m.path, "--questions", good,
+		}},
+		{`item 1: "answerKey" is a number; want a text`, []string{
+			"arc_easy", m.path, "--questions",
+			file("b.jsonl", strings.Replace(arc, `"A"}`, `1}`, 1)),
+		}},
+	} {
+		_, _, err := evalOutput(t, tt.args...)
+		assert.ErrorContains(t, err, tt.want)
+		if err != nil {
+			assert.NotRegexp(t, `Go |json\.|\bint\b|struct`, err.Error())
+		}
+	}
+}
+
+// A question of more than 4,096 tokens is asked; one beyond the target is left out.
+func TestLongQuestions(t *testing.T) {
+	m := tinyModel(t)
+	item := func(n int) string {
+		return `{"_id": "x", "context": "` + strings.Repeat("Mars is red. ", n/13) +
+			`", "question": "q", "choices": ["Io", "Mars", "Sun", "Moon"], "answer": 1}` + "\n"
+	}
+	path := filepath.Join(t.TempDir(), "data.jsonl")
+	require.NoError(t, os.WriteFile(path, []byte(item(100)+item(10_000)+item(20_000)), 0o644))
+	args := []string{"longbench2", m.path, "--questions", path, "--methods", "stock", "--json"}
+	run := func(args ...string) (*choice.Result, string) {
+		out, said, err := evalOutput(t, args...)
+		require.NoError(t, err)
+		c := new(evals.Comparison)
+		require.NoError(t, json.Unmarshal([]byte(out), c))
+		return c.Tasks[0].Results[0].(*choice.Result), said
+	}
+	r, said := run(append(args, "--target", "16k")...)
+	assert.Equal(t, 2, r.Accuracy.Trials)
+	assert.Contains(t, said, "questions of more than 16k tokens are left out; --target 20")
+	r, said = run(append(args, "--target", "32k")...)
+	assert.Equal(t, 3, r.Accuracy.Trials)
+	assert.NotContains(t, said, "left out")
+}

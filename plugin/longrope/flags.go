@@ -3,6 +3,7 @@ package longrope
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +26,23 @@ func (f *sizeFlag) Set(s string) error {
 	n, err := label.ParseSize(s)
 	*f = sizeFlag(n)
 	return err
+}
+
+// naturalFlag is a number that is not negative; 0 is the default.
+type naturalFlag int
+
+func (f *naturalFlag) Type() string { return "int" } // as pflag calls it
+func (f *naturalFlag) String() string {
+	return strconv.Itoa(int(*f))
+}
+
+func (f *naturalFlag) Set(s string) error {
+	n, err := strconv.ParseUint(s, 10, 31)
+	if err != nil {
+		return fmt.Errorf("%q is no such number; want 0 or more", s)
+	}
+	*f = naturalFlag(n)
+	return nil
 }
 
 // sizesFlag is several of them, separated by commas.
