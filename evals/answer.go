@@ -22,5 +22,12 @@ type Ask struct {
 	Answer int    // tokens to be generated at most
 }
 
+// ErrNoTokenizer is an engine that cannot tokenize. Prompts that say how many tokens they take can
+// be asked still.
+var ErrNoTokenizer = errors.New("no tokenizer: name a local model too, or ask --samples")
+
 // ErrUnanswered is a prompt that was not read as it was sent.
 var ErrUnanswered = errors.New("not answered")
+
+// ErrNoSamples is a file of samples that has none of a task.
+var ErrNoSamples = errors.New("no samples")

@@ -1,6 +1,7 @@
 package evals
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,10 +22,11 @@ type CompareOptions struct {
 	Lengths []int
 	// Jobs are measured one after the other for each method.
 	Jobs []Job
-	// Carried, Books and Chat are handed to the jobs: see Setup.
+	// Carried and those below are handed to the jobs: see Setup.
 	Carried *ropescale.Ladder
 	Books   func(length int) ([]Text, error)
 	Chat    func(user string) (string, error)
+	Extend  func(length int) (*ropescale.Ladder, error)
 
 	Progress Progress
 }
@@ -168,24 +170,31 @@ func (c *Comparison) UnmarshalJSON(b []byte) error {
 func (o CompareOptions) setup(e Engine) Setup {
 	return Setup{
 		Engine: e, Lengths: o.Lengths, Carried: o.Carried, Books: o.Books, Chat: o.Chat,
+		Extend: o.Extend,
 	}
 }
 
-// Samples gives the prompts of all jobs to add: see Plan.Samples.
-func Samples(e Engine, o CompareOptions, add func(record any) error) error {
+// WriteSamples writes the prompts of all jobs as lines of JSON, and returns how many there are.
+func WriteSamples(w io.Writer, e Engine, o CompareOptions) (n int, err error) {
+	b := bufio.NewWriter(w)
+	enc := json.NewEncoder(b)
+	enc.SetEscapeHTML(false)
 	for _, j := range o.Jobs {
 		p, err := j.Prepare(o.setup(e))
 		if err != nil {
-			return err
+			return n, err
 		}
 		if p.Samples == nil {
-			return fmt.Errorf("%s writes no samples", j.Task())
+			return n, fmt.Errorf("%s writes no samples", j.Task())
 		}
-		if err := p.Samples(add); err != nil {
-			return fmt.Errorf("%s: %w", j.Task(), err)
+		if err := p.Samples(func(record any) error {
+			n++
+			return enc.Encode(record)
+		}); err != nil {
+			return n, fmt.Errorf("%s: %w", j.Task(), err)
 		}
 	}
-	return nil
+	return n, b.Flush()
 }
 
 // Compare measures every method at every length on one loaded model with the same jobs: the same

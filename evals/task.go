@@ -30,6 +30,8 @@ type Task struct {
 	Help string
 	// All is the place of the task in "eval all", from 1; 0: it is not part of that.
 	All int
+	// Server says that the task needs text alone, which an Answerer gives.
+	Server bool
 	// Short tasks have prompts of their own length. Lengths then only choose the rung, and 0 is the
 	// rung that a prompt's own length asks for.
 	Short bool
@@ -71,6 +73,9 @@ type Setup struct {
 	// Books returns texts of at least so many tokens each, for jobs that nobody gave a text; nil:
 	// there are none.
 	Books func(length int) ([]Text, error)
+	// Extend is a ladder that extends the model to a length, for jobs that need one of their own:
+	// what the model carries, or a closed form; nil: its own RoPE at every length.
+	Extend func(length int) (*ropescale.Ladder, error)
 	// Chat puts what a user says into the chat template of the model, up to where the answer
 	// begins; nil: it has none.
 	Chat func(user string) (string, error)

@@ -37,7 +37,8 @@ type prompt struct {
 	sample, context int
 	input, prefix   string // as RULER's files have them
 	text            string // as the model gets it
-	tokens          []int
+	tokens          []int  // nil where the engine cannot tokenize
+	size            int    // how many tokens those are
 	references      []string
 }
 
@@ -77,7 +78,11 @@ func (p *prompt) encode(e evals.Engine, chat func(string) (string, error)) (err 
 		}
 		p.text += p.prefix
 	}
-	if p.tokens, err = e.Tokenize(p.text, true); err != nil {
+	p.tokens, err = e.Tokenize(p.text, true)
+	if errors.Is(err, evals.ErrNoTokenizer) && p.size > 0 {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("cannot tokenize a prompt: %w", err)
 	}
 	if chat != nil { // templates with a BOS of their own
@@ -90,6 +95,7 @@ func (p *prompt) encode(e evals.Engine, chat func(string) (string, error)) (err 
 			p.tokens = p.tokens[n:]
 		}
 	}
+	p.size = len(p.tokens)
 	return nil
 }
 

@@ -42,7 +42,7 @@ func (o *Options) records(sets []set, add func(record any) error) error {
 			}
 			err = add(Record{
 				o.kind.Name, p.sample, p.input, p.prefix, p.references,
-				len(p.tokens) + o.kind.Answer, x.length, o.kind.Answer, p.context,
+				p.size + o.kind.Answer, x.length, o.kind.Answer, p.context,
 			})
 			if err != nil {
 				return err
@@ -51,9 +51,6 @@ func (o *Options) records(sets []set, add func(record any) error) error {
 	}
 	return nil
 }
-
-// ErrNoSamples is a file that has none of a task.
-var ErrNoSamples = errors.New("no samples")
 
 // maxLine bounds a line of samples: 8 million tokens and more.
 const maxLine = 64 << 20
@@ -105,7 +102,7 @@ func readSamples(path, task string) (all []Record, digest string, err error) {
 		if len(others) > 0 {
 			has = fmt.Sprintf("it has those of %v", slices.Sorted(keys(others)))
 		}
-		return nil, "", fmt.Errorf("%s: %w of %s: %s", path, ErrNoSamples, task, has)
+		return nil, "", fmt.Errorf("%s: %w of %s: %s", path, evals.ErrNoSamples, task, has)
 	}
 	return all, "sha256:" + hex.EncodeToString(hash.Sum(nil)), nil
 }
@@ -167,6 +164,9 @@ func (o *Options) fromFile(s evals.Setup, chat func(string) (string, error)) ([]
 			p := prompt{
 				sample: r.Index, context: r.Context, input: r.Input, prefix: r.AnswerPrefix,
 				references: r.Outputs,
+			}
+			if r.Length > 0 {
+				p.size = r.Length - max(r.MaxNewTokens, o.kind.Answer)
 			}
 			return p, p.encode(s.Engine, chat)
 		}

@@ -97,6 +97,7 @@ func Register(kinds ...Kind) (tasks []evals.Task) {
 func (k Kind) task() evals.Task {
 	t := evals.Task{
 		Name: k.Name, Group: k.Group, Suite: k.Suite, Version: k.Version, Help: k.Help,
+		Server: true,
 		New:    func() evals.Job { return &Options{kind: k} },
 		Result: func() evals.Result { return &Result{} },
 		Columns: []string{

@@ -118,7 +118,9 @@ func (o *Options) Prepare(s evals.Setup) (*evals.Plan, error) {
 	chat := s.Chat
 	if !o.Chat {
 		chat = nil
-	} else if _, answers := s.Engine.(evals.Answerer); chat == nil && !answers {
+	} else if _, answers := answerer(s.Engine); answers {
+		chat = nil // the server has its own
+	} else if chat == nil {
 		return nil, errors.New("--chat: the model has no chat template that this program knows; " +
 			"leave it out for plain prompts")
 	}

@@ -87,17 +87,17 @@ func (r *Result) ask(ctx context.Context, e evals.Engine, k Kind, q prompt, leng
 	Trial, error,
 ) {
 	t := Trial{
-		Length: length, Sample: q.sample, Context: q.context, PromptTokens: len(q.tokens),
+		Length: length, Sample: q.sample, Context: q.context, PromptTokens: q.size,
 		References: q.references,
 	}
-	if most := e.Info().MaxLength; most > 0 && len(q.tokens)+k.Answer > most {
-		t.Note = fmt.Sprintf("does not fit: %d tokens and %d for the answer, of %d", len(q.tokens),
+	if most := e.Info().MaxLength; most > 0 && q.size+k.Answer > most {
+		t.Note = fmt.Sprintf("does not fit: %d tokens and %d for the answer, of %d", q.size,
 			k.Answer, most)
 		return t, nil
 	}
-	if a, ok := e.(evals.Answerer); ok {
+	if a, ok := answerer(e); ok {
 		reply, err := a.Answer(ctx, evals.Ask{
-			Input: q.input, Prefix: q.prefix, Tokens: len(q.tokens), Answer: k.Answer,
+			Input: q.input, Prefix: q.prefix, Tokens: q.size, Answer: k.Answer,
 		})
 		if errors.Is(err, evals.ErrUnanswered) {
 			t.Note = err.Error()
@@ -107,7 +107,7 @@ func (r *Result) ask(ctx context.Context, e evals.Engine, k Kind, q prompt, leng
 			return t, err
 		}
 		t.Answer = reply
-		r.EvaluatedTokens += len(q.tokens)
+		r.EvaluatedTokens += q.size
 	} else {
 		tokens, err := e.Generate(ctx, q.tokens, k.Answer)
 		if err != nil {
@@ -121,6 +121,15 @@ func (r *Result) ask(ctx context.Context, e evals.Engine, k Kind, q prompt, leng
 	score := k.Score(t.Answer, q.references)
 	t.Score = &score
 	return t, nil
+}
+
+// answerer is e if it takes text: itself, or an engine around one.
+func answerer(e evals.Engine) (evals.Answerer, bool) {
+	if around, ok := e.(interface{ Answerer() (evals.Answerer, bool) }); ok {
+		return around.Answerer()
+	}
+	a, ok := e.(evals.Answerer)
+	return a, ok
 }
 
 // sum sums up the trials of a length.

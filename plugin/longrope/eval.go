@@ -2,12 +2,12 @@ package longrope
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -18,6 +18,7 @@ import (
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/draw"
 	"github.com/longrope/longrope/evals/label"
+	"github.com/longrope/longrope/evals/taskflag"
 	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
 )
@@ -29,7 +30,11 @@ type evalFlags struct {
 	target    sizeFlag
 	csv, plot string
 	samples   string // file to write them to
-	tasks     taskFlags
+	journal   string // file of finished calls
+
+	server, serverModel string
+	numCtx              sizeFlag
+	tasks               taskflag.Set
 }
 
 func evalCommand(open opener) *cobra.Command {
@@ -46,7 +51,10 @@ they get the factors for texts that long.
 
 RULER's tasks and key-value retrieval generate samples that fit a length in tokens of MODEL; "ruler"
 runs all of RULER's that need no file, and gives their average. --write-samples writes the samples
-with the fields of RULER's own files, for other harnesses, and --samples asks such a file.
+with the fields of RULER's own files, for other harnesses, and --samples asks such a file. --server
+asks another runtime the same; a prompt that it cut is reported as truncated, not as a wrong answer.
+
+A run that was interrupted takes the answers that it had from its journal.
 
 Methods are stock, ` + closedForms() + `, factors files, and "model" for what the model itself
 carries. Stock is the model's own RoPE with the context length raised, so that nothing is cut off:
@@ -80,7 +88,14 @@ several tasks the comparison, and each task's files next to it.`,
 	fl.StringVar(&f.plot, "plot", "", "Draw the result to `FILE` (.png or .svg)")
 	fl.StringVar(&f.samples, "write-samples", "",
 		"Write the generated samples to `FILE` (.jsonl) and measure nothing")
-	f.tasks = newTaskFlags(fl)
+	f.tasks = taskflag.New(fl)
+	fl.StringVar(&f.journal, "journal", "", "Keep finished answers in `FILE`, and take those "+
+		"that it has (default: next to --csv until the run is done)")
+	fl.StringVar(&f.server, "server", "", "Ask the server at `URL` in place of MODEL, which then "+
+		"only makes the samples (Ollama's API, or OpenAI's: http://host:port/v1)")
+	fl.StringVar(&f.serverModel, "server-model", "", "What the server calls the model (default: "+
+		"MODEL)")
+	fl.Var(&f.numCtx, "num-ctx", "Context length to ask an Ollama --server for (default: its own)")
 	jsonFlag(cmd)
 	engineFlags(cmd)
 	return cmd
@@ -99,8 +114,14 @@ func (a *app) eval(ctx context.Context, given *pflag.FlagSet, name, arg string, 
 		return err
 	}
 	o := evals.CompareOptions{}
-	if o.Jobs, err = f.tasks.of(tasks, given); err != nil {
+	if o.Jobs, err = f.tasks.Jobs(tasks, given); err != nil {
 		return err
+	}
+	if f.server != "" {
+		return a.evalServer(ctx, arg, tasks, o, f)
+	}
+	if f.numCtx != 0 || f.serverModel != "" {
+		return errors.New("--server-model and --num-ctx are for --server")
 	}
 	m, err := find(arg)
 	if err != nil {
@@ -111,25 +132,11 @@ func (a *app) eval(ctx context.Context, given *pflag.FlagSet, name, arg string, 
 		return err
 	}
 	defer done()
-	short := slices.ContainsFunc(tasks, func(t evals.Task) bool { return t.Short })
-	o.Lengths, o.Carried = evalLengths(m, f.lengths, short), m.info.Ladder
-	target := int(f.target)
-	if target == 0 {
-		target = slices.Max(o.Lengths)
-	}
-	ends := o.Lengths
-	if slices.Max(ends) == 0 { // prompts of their own length: a rung for each doubling
-		if target == 0 {
-			target = 4 * m.info.OriginalContextLength
-		}
-		ends = doublings(m.info.OriginalContextLength, target)
-	}
-	methods, err := methodsFor(m, f.methods, target, ends)
+	methods, ends, err := f.methodsOf(m, tasks, &o)
 	if err != nil {
 		return err
 	}
-
-	room := slices.Max(o.Lengths)
+	short, room := shortTasks(tasks), slices.Max(o.Lengths)
 	if short {
 		room = max(m.info.OriginalContextLength, shortPrompts)
 	}
@@ -141,15 +148,58 @@ func (a *app) eval(ctx context.Context, given *pflag.FlagSet, name, arg string, 
 		return err
 	}
 	defer e.Close()
-	o.Books = func(length int) ([]evals.Text, error) {
-		return search.TextsFor(e, nil, search.TestBooks, length, 1)
-	}
+	o.Books = books(e)
 	if o.Chat, err = chatTemplate(m); err != nil {
 		return err
 	}
 	if f.samples != "" {
 		return a.writeSamples(f.samples, e, o)
 	}
+	a.noteMethods(m, methods, short, room)
+	return a.measure(ctx, e, methods, o, f)
+}
+
+// shortTasks reports whether one of the tasks has prompts of its own length.
+func shortTasks(tasks []evals.Task) bool {
+	return slices.ContainsFunc(tasks, func(t evals.Task) bool { return t.Short })
+}
+
+// books gives jobs the texts that come with the program.
+func books(e evals.Engine) func(length int) ([]evals.Text, error) {
+	return func(length int) ([]evals.Text, error) {
+		return search.TextsFor(e, nil, search.TestBooks, length, 1)
+	}
+}
+
+// methodsOf are the methods to measure; o gets lengths and ladders. ends are where the rungs of
+// methods that have one for each length end.
+func (f evalFlags) methodsOf(m *model, tasks []evals.Task, o *evals.CompareOptions) (
+	methods []evals.Method, ends []int, err error,
+) {
+	o.Lengths, o.Carried = evalLengths(m, f.lengths, shortTasks(tasks)), m.info.Ladder
+	target := int(f.target)
+	if target == 0 {
+		target = slices.Max(o.Lengths)
+	}
+	ends = o.Lengths
+	if slices.Max(ends) == 0 { // prompts of their own length: a rung for each doubling
+		if target == 0 {
+			target = 4 * m.info.OriginalContextLength
+		}
+		ends = doublings(m.info.OriginalContextLength, target)
+	}
+	o.Extend = func(length int) (*ropescale.Ladder, error) {
+		if l := m.info.Ladder; l != nil || length <= m.info.OriginalContextLength {
+			return l, nil
+		}
+		return ladderBy(m.info, "yarn", []int{length}, factorsOptions{})
+	}
+	methods, err = methodsFor(m, f.methods, target, ends)
+	return methods, ends, err
+}
+
+// noteMethods says what is remarkable about the methods.
+func (a *app) noteMethods(m *model, methods []evals.Method, short bool, room int) {
 	for _, method := range methods {
 		for _, warning := range convert.Misspelt(method.Ladder) {
 			a.say("note: %s: %s", method.Name, warning)
@@ -160,16 +210,6 @@ func (a *app) eval(ctx context.Context, given *pflag.FlagSet, name, arg string, 
 		a.say("stock is the model's own RoPE with its context length raised from %s to %s tokens",
 			label.Size(trained), label.Size(room))
 	}
-	started := time.Now()
-	o.Progress = func(done, total int, label string) {
-		a.progress(started, label, float64(done), float64(total), "")
-	}
-	c, err := evals.Compare(ctx, e, methods, o)
-	a.done()
-	if err != nil {
-		return err
-	}
-	return a.reportEval(c, f)
 }
 
 // roomier is e, or where a prompt of the jobs is longer than e was opened for, the model loaded
@@ -204,7 +244,7 @@ func (a *app) roomier(m *model, e runner, jobs []evals.Job, most int) (runner, e
 // check finds outputs that cannot be written, before anything is computed.
 func (f evalFlags) check(name string, tasks []evals.Task) error {
 	for _, x := range []struct{ flag, path string }{
-		{"write-samples", f.samples}, {"csv", f.csv},
+		{"write-samples", f.samples}, {"csv", f.csv}, {"journal", f.journal},
 	} {
 		if x.path == "" {
 			continue

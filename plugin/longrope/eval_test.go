@@ -2,7 +2,11 @@ package longrope
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +19,7 @@ import (
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/choice"
 	"github.com/longrope/longrope/evals/recall"
+	"github.com/longrope/longrope/evals/taskflag"
 )
 
 // evalOutput runs eval on the fake engine.
@@ -90,20 +95,20 @@ func TestEveryTaskIsACommand(t *testing.T) {
 // A flag of two tasks sets both; one of another task is an error that says what this one has.
 func TestTaskFlags(t *testing.T) {
 	fl := pflag.NewFlagSet("", pflag.ContinueOnError)
-	f := newTaskFlags(fl)
+	f := taskflag.New(fl)
 	require.NoError(t, fl.Parse([]string{"--limit", "7", "--trials", "3"}))
 	for _, name := range choice.BenchmarkNames() {
-		assert.Equal(t, 7, f.jobs[name].(*choice.Options).Limit)
+		assert.Equal(t, 7, f.Job(name).(*choice.Options).Limit)
 	}
-	assert.Equal(t, 3, f.jobs["passkey"].(*evals.PasskeyOptions).Trials)
-	assert.Equal(t, 7, f.jobs["vt"].(*recall.Options).Limit)
+	assert.Equal(t, 3, f.Job("passkey").(*evals.PasskeyOptions).Trials)
+	assert.Equal(t, 7, f.Job("vt").(*recall.Options).Limit)
 	assert.Regexp(t, "^Benchmarks, ruler, .*: questions", fl.Lookup("limit").Usage)
 	assert.Regexp(t, "^Passkey: trials", fl.Lookup("trials").Usage)
 	assert.NotContains(t, fl.FlagUsages(), "default []")
 
 	tasks, err := tasksNamed("perplexity", fl)
 	require.NoError(t, err)
-	_, err = f.of(tasks, fl)
+	_, err = f.Jobs(tasks, fl)
 	require.Error(t, err)
 	assert.Regexp(t, "^--limit is for benchmarks, ruler, .*; perplexity has --documents, "+
 		"--stride, --text, --windows$", err)
@@ -111,9 +116,9 @@ func TestTaskFlags(t *testing.T) {
 	require.NoError(t, err)
 	require.Greater(t, len(tasks), 1)
 	fl = pflag.NewFlagSet("", pflag.ContinueOnError)
-	f = newTaskFlags(fl)
+	f = taskflag.New(fl)
 	require.NoError(t, fl.Parse([]string{"--windows", "1", "--trials", "3"}))
-	jobs, err := f.of(tasks, fl)
+	jobs, err := f.Jobs(tasks, fl)
 	require.NoError(t, err)
 	assert.Equal(t, 1, jobs[0].(*evals.PerplexityOptions).MaxWindows)
 }
@@ -234,4 +239,106 @@ func TestLongQuestions(t *testing.T) {
 	r, said = run(append(args, "--target", "32k")...)
 	assert.Equal(t, 3, r.Accuracy.Trials)
 	assert.NotContains(t, said, "left out")
+}
+
+// A run that is interrupted is taken up by the same command, and its journal goes when it is done.
+func TestEvalResumes(t *testing.T) {
+	m := tinyModel(t)
+	dir := t.TempDir()
+	csv := filepath.Join(dir, "x.csv")
+	args := []string{
+		"keyvalue_digits", m.path, "--lengths", "2k", "--methods", "stock,yarn", "--csv", csv,
+	}
+	whole, _, err := evalOutput(t, args[:len(args)-2]...)
+	require.NoError(t, err)
+
+	ctx, cancel := context.WithCancel(context.Background())
+	var stderr bytes.Buffer
+	cmd := newCommand(opener{load: func(path string, o openOptions) (runner, error) {
+		r, err := loadFake(path, o)
+		return &stopping{r, 25, cancel}, err
+	}})
+	cmd.SetOut(&bytes.Buffer{})
+	cmd.SetErr(&stderr)
+	cmd.SetArgs(append([]string{"eval"}, args...))
+	require.ErrorIs(t, cmd.ExecuteContext(ctx), errInterrupted)
+	require.Contains(t, stderr.String(), "x.journal has the answers so far; the same command")
+
+	out, said, err := evalOutput(t, args...)
+	require.NoError(t, err)
+	require.Equal(t, whole, out)
+	require.Contains(t, said, "x.journal has 25 answers, which are not computed again")
+	require.NoFileExists(t, filepath.Join(dir, "x.journal"))
+
+	kept := filepath.Join(dir, "kept")
+	_, _, err = evalOutput(t, append(args, "--journal", kept)...)
+	require.NoError(t, err)
+	require.FileExists(t, kept)
+	_, _, err = evalOutput(t, append(args, "--journal", csv)...)
+	require.ErrorContains(t, err, "no journal of an evaluation")
+}
+
+// stopping ends the run after some answers.
+type stopping struct {
+	runner
+	left   int
+	cancel func()
+}
+
+func (s *stopping) Generate(ctx context.Context, tokens []int, n int) ([]int, error) {
+	answer, err := s.runner.Generate(ctx, tokens, n)
+	if s.left--; s.left == 0 {
+		s.cancel()
+	}
+	return answer, err
+}
+
+// A server is asked the samples of the model here, or those of a file; a prompt that it cut is
+// truncated.
+func TestEvalServer(t *testing.T) {
+	m := tinyModel(t)
+	var asked []string
+	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var body struct{ Prompt string }
+		if r.URL.Path == "/api/version" {
+			fmt.Fprint(w, `{"version": "0.17.4"}`)
+			return
+		}
+		json.NewDecoder(r.Body).Decode(&body)
+		asked = append(asked, body.Prompt)
+		n := len(body.Prompt)
+		if n > 3000 {
+			n = 1500
+		}
+		fmt.Fprintf(w, `{"response": "0", "prompt_eval_count": %d}`, n)
+	}))
+	defer h.Close()
+	samples := filepath.Join(t.TempDir(), "s.jsonl")
+	_, _, err := evalOutput(t, "keyvalue", m.path, "--lengths", "2k,4k", "--limit", "2",
+		"--write-samples", samples)
+	require.NoError(t, err)
+	args := []string{"--server", h.URL, "--lengths", "2k,4k", "--server-model", "tiny"}
+	for _, of := range [][]string{
+		{"keyvalue", m.path, "--limit", "2"}, {"keyvalue", "not-here", "--samples", samples},
+	} {
+		asked = nil
+		out, said, err := evalOutput(t, append(of, args...)...)
+		require.NoError(t, err)
+		assert.Regexp(t, `server +2048 +0\.0 \(0 … 66\)`, out)
+		assert.Regexp(t, `server +4096 +2 unscored`, out)
+		assert.Regexp(t, `2 of 2 samples not scored: not answered: truncated: the server read 1500 `+
+			`of \d{4} tokens`, said)
+		assert.Len(t, asked, 5)
+		assert.Contains(t, asked[1], "Extract the value corresponding")
+	}
+	for want, of := range map[string][]string{
+		"perplexity needs likelihoods or factors": {"perplexity", m.path},
+		"name a model here, or ask --samples":     {"keyvalue", "not-here"},
+		"are not for --server":                    {"keyvalue", m.path, "--methods", "yarn"},
+	} {
+		_, _, err := evalOutput(t, append(of, args...)...)
+		assert.ErrorContains(t, err, want)
+	}
+	_, _, err = evalOutput(t, "keyvalue", m.path, "--num-ctx", "4k")
+	assert.ErrorContains(t, err, "are for --server")
 }

@@ -1,8 +1,6 @@
 package longrope
 
 import (
-	"bufio"
-	"encoding/json"
 	"io"
 
 	"github.com/longrope/longrope/convert/atomicfile"
@@ -13,17 +11,9 @@ import (
 // writeSamples writes the prompts of all jobs as lines of JSON.
 func (a *app) writeSamples(path string, e evals.Engine, o evals.CompareOptions) error {
 	n := 0
-	err := atomicfile.Write(path, func(w io.Writer) error {
-		b := bufio.NewWriter(w)
-		enc := json.NewEncoder(b)
-		enc.SetEscapeHTML(false)
-		if err := evals.Samples(e, o, func(record any) error {
-			n++
-			return enc.Encode(record)
-		}); err != nil {
-			return err
-		}
-		return b.Flush()
+	err := atomicfile.Write(path, func(w io.Writer) (err error) {
+		n, err = evals.WriteSamples(w, e, o)
+		return err
 	})
 	if err != nil {
 		return err
