@@ -36,7 +36,8 @@
 //	make smollm2          TestSmolLM2Short, TestSmolLM2Long, a part of TestNoHarm, BenchmarkCost
 //	make venv             TestMetalShim's check of address spaces: libclang; PYTHON names the
 //	                      interpreter
-//	make venv TORCH=1     TestCheckpoint, TestExtend, TestExtendLogits: transformers
+//	make venv TORCH=1     TestCheckpoint, TestExtend, TestExtendLogits, TestTransformers, and a
+//	                      part of TestFamilies: transformers, in the interpreter PYTHON names
 //	a GPU                 nothing; TestConformance runs on one that the host finds, and
 //	                      LONGROPE_TEST_BACKENDS names libraries of further devices
 //
