@@ -45,6 +45,7 @@ type Report struct {
 	Digest  string            `json:"digest,omitempty"`  // of the store's blob, sha256:…
 	NumCtx  int               `json:"num_ctx,omitempty"` // set for the model in the store
 	Ladder  *ropescale.Ladder `json:"ladder,omitempty"`  // as it stands in the file, row 0 in Base
+	Weights string            `json:"weights,omitempty"` // the blob that a layer shares, sha256:…
 	Changes []gguf.Change     `json:"changes"`
 	Stock   gguf.Stock        `json:"stock,omitzero"`
 	Notes   []string          `json:"notes,omitempty"`
@@ -117,6 +118,9 @@ func Strip(ctx context.Context, in, out string, opts Options) (*Report, error) {
 	return j.save(ctx, out, opts)
 }
 
+const noteNoStrip = "the file does not say what it was like before its ladder, so it cannot be " +
+	"stripped"
+
 // job is a conversion that is decided and not yet written.
 type job struct {
 	f      *gguf.File
@@ -186,8 +190,7 @@ func prepare(f *gguf.File, c *hf.Checkpoint, l *ropescale.Ladder, opts Options) 
 		return nil, err
 	}
 	if !known {
-		notes = append(notes,
-			"the file does not say what it was like before its ladder, so it cannot be stripped")
+		notes = append(notes, noteNoStrip)
 	}
 	if err := put(e, o, m, row, known, opts.Crossing); err != nil {
 		return nil, err

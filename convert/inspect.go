@@ -47,8 +47,10 @@ type ModelInfo struct {
 	Base *ropescale.Rung `json:"base,omitempty"`
 	// Own is a rung that the model was trained with, as Phi-3 128k's long factors; nil for most.
 	Own *ropescale.Rung `json:"own,omitempty"`
-	// Ladder is what the file carries; nil for none.
+	// Ladder is what the model carries; nil for none.
 	Ladder *ropescale.Ladder `json:"ladder,omitempty"`
+	// Layer is sha256:… of the blob that the ladder is in; empty when the file carries it.
+	Layer string `json:"layer,omitempty"`
 	// Transformers is what transformers makes of a checkpoint of rope type longrope; nil for other
 	// models.
 	Transformers *ropescale.Ladder `json:"transformers,omitempty"`
@@ -59,6 +61,8 @@ type ModelInfo struct {
 
 	// Tensors counts tensors by type.
 	Tensors []TensorCount `json:"tensors"`
+
+	cacheElements uint64 // of a token
 }
 
 // TensorCount sums up the tensors of one type.
@@ -167,6 +171,7 @@ func inspect(f *gguf.File) (*ModelInfo, error) {
 		m.VocabSize = int(kv.Len)
 	}
 	m.count(f.Tensors)
+	m.cacheElements = cacheElements(f)
 	o.Context = m.ContextLength
 	m.Stock = gguf.StockView(f, o, m.Ladder)
 	return m, nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/longrope/longrope/convert/hf"
+	"github.com/longrope/longrope/ropescale"
 )
 
 // Kind is what a MODEL argument turned out to be.
@@ -32,9 +33,12 @@ type Source struct {
 	Name string
 	// Digest is sha256:… of a store's blob; empty for a file.
 	Digest string
+	// Ladder of the layer that a model of the store has next to its file; nil for none.
+	Ladder *ropescale.Ladder
 
-	store    *Store
-	manifest *manifest
+	store        *Store
+	manifest     *manifest
+	ladderDigest string
 }
 
 // Resolve finds what the user means by arg: a GGUF file or a checkpoint folder if one of that name

@@ -44,6 +44,8 @@ var (
 	ErrNoStore = errors.New("no Ollama store")
 	// ErrUnknownModel: the store has no model of that name.
 	ErrUnknownModel = errors.New("no model of that name in the Ollama store")
+	// ErrCorruptBlob: a blob of the store is not what its name says.
+	ErrCorruptBlob = errors.New("corrupt blob")
 )
 
 // maxSmallBlob caps manifests, configurations and parameters, which are read into memory.
@@ -150,6 +152,11 @@ func (s *Store) Find(name string) (*Source, error) {
 		switch {
 		case l.MediaType == mediaTensor:
 			return nil, fmt.Errorf("%s: its tensors are separate files for MLX, not a GGUF", name)
+		case isLadder(l):
+			if err := src.readLadder(l); err != nil {
+				return nil, err
+			}
+			continue
 		case l.MediaType != mediaModel:
 			continue
 		case src.Path != "":
@@ -242,13 +249,34 @@ func (s *Store) writeBlob(mediaType string, b []byte) (layer, error) {
 	if err != nil {
 		return l, err
 	}
-	if fi, err := os.Stat(path); err == nil && fi.Size() == l.Size {
-		return l, nil
+	if there, err := holds(path, l); err != nil || there {
+		return l, err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return l, err
 	}
 	return l, atomicfile.WriteBytes(path, b)
+}
+
+// holds says whether the blob at path is there already; one that is cut short is not. One of other
+// content is an error: a model must not adopt it.
+func holds(path string, l layer) (bool, error) {
+	fi, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if fi.Size() != l.Size {
+		return false, nil
+	}
+	digest, err := FileDigest(path)
+	if err != nil || digest == l.Digest {
+		return err == nil, err
+	}
+	return false, fmt.Errorf("%s: %w: the blob is there and has other content than its name says; "+
+		"remove it, and pull the models that use it again", path, ErrCorruptBlob)
 }
 
 // writeManifest puts a model into the store, once all that it consists of is there.

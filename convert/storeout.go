@@ -45,13 +45,9 @@ func ConvertToStore(ctx context.Context, src *Source, name string, l *ropescale.
 		return nil, err
 	}
 	defer func() { undo(err) }()
-	n, _, err := s.parse(name)
+	n, err := src.outputIn(s, name)
 	if err != nil {
 		return nil, err
-	}
-	if src.Kind == KindStore && n.DisplayShortest() == src.Name {
-		return nil, fmt.Errorf("%s: the output is the input itself; give the output another name",
-			name)
 	}
 	blobs := filepath.Join(s.Dir, "blobs")
 	if err := os.MkdirAll(blobs, 0o755); err != nil {
@@ -71,11 +67,8 @@ func ConvertToStore(ctx context.Context, src *Source, name string, l *ropescale.
 			"create for the model as it is", src.Name)
 	}
 	last := j.report.Ladder.Rungs[len(j.report.Ladder.Rungs)-1].Length
-	if opts.NumCtx > last {
-		return nil, fmt.Errorf("num_ctx %d is more than the longest rung, %d", opts.NumCtx, last)
-	}
-	if opts.NumCtx < NumCtxKeep {
-		return nil, fmt.Errorf("num_ctx is %d", opts.NumCtx)
+	if err := checkNumCtx(opts.NumCtx, last); err != nil {
+		return nil, err
 	}
 
 	m := manifest{SchemaVersion: 2, MediaType: mediaManifest}
@@ -85,7 +78,7 @@ func ConvertToStore(ctx context.Context, src *Source, name string, l *ropescale.
 			return nil, err
 		}
 	} else {
-		m.Layers = slices.Clone(old.Layers)
+		m.Layers = slices.DeleteFunc(slices.Clone(old.Layers), isLadder)
 		if config, err = s.readBlob(old.Config.Digest); err != nil {
 			return nil, err
 		}
@@ -154,8 +147,8 @@ func (s *Store) writeModel(ctx context.Context, j *job, opts Options) (layer, er
 		if err != nil {
 			return "", err
 		}
-		if fi, err := os.Stat(path); err == nil && fi.Size() == l.Size {
-			return "", nil // the very model is there already
+		if there, err := holds(path, l); err != nil || there {
+			return "", err // the very model is there already
 		}
 		return filepath.Base(path), nil
 	})
@@ -252,6 +245,23 @@ func (s *Store) setNumCtx(m *manifest, r *Report, f *gguf.File, want, last int) 
 	if want == NumCtxKeep {
 		return nil
 	}
+	if want == 0 {
+		want = last
+	}
+	if err := s.editParams(m, func(params map[string]any) { params["num_ctx"] = want }); err != nil {
+		return err
+	}
+	r.NumCtx = want
+	if n := cacheBytes(cacheElements(f), want, "f16"); n > 0 {
+		r.Notes = append(r.Notes,
+			fmt.Sprintf("num_ctx is %d: the cache of keys and values takes about %s; choose a "+
+				"smaller num_ctx if memory is short", want, format.HumanBytes2(n)))
+	}
+	return nil
+}
+
+// editParams changes the parameters of a model.
+func (s *Store) editParams(m *manifest, edit func(map[string]any)) error {
 	params := make(map[string]any)
 	at := slices.IndexFunc(m.Layers, func(l layer) bool { return l.MediaType == mediaParams })
 	if at >= 0 {
@@ -265,11 +275,12 @@ func (s *Store) setNumCtx(m *manifest, r *Report, f *gguf.File, want, last int) 
 			return fmt.Errorf("the model's parameters are not JSON: %w; pull or create it again",
 				err)
 		}
+		m.Layers = slices.Delete(m.Layers, at, at+1)
 	}
-	if want == 0 {
-		want = last
+	edit(params)
+	if len(params) == 0 {
+		return nil
 	}
-	params["num_ctx"] = want
 	b, err := encodeJSON(params)
 	if err != nil {
 		return err
@@ -278,39 +289,77 @@ func (s *Store) setNumCtx(m *manifest, r *Report, f *gguf.File, want, last int) 
 	if err != nil {
 		return err
 	}
-	if at >= 0 {
-		m.Layers[at] = l
-	} else {
-		m.Layers = append(m.Layers, l)
+	if at < 0 {
+		at = len(m.Layers)
 	}
-	r.NumCtx = want
-	if n := cacheBytes(f, want); n > 0 {
-		r.Notes = append(r.Notes,
-			fmt.Sprintf("num_ctx is %d: the cache of keys and values takes about %s; choose a "+
-				"smaller num_ctx if memory is short", want, format.HumanBytes2(n)))
-	}
+	m.Layers = slices.Insert(m.Layers, at, l)
 	return nil
 }
 
-// cacheBytes estimates the f16 cache of keys and values for n tokens; 0 when the file does not say
-// enough.
-func cacheBytes(f *gguf.File, n int) uint64 {
-	arch, _, _ := f.String("general.architecture")
-	get := func(name string) uint64 { n, _ := f.Most(arch + "." + name); return uint64(n) }
-	heads, kv, layers := get("attention.head_count"), get("attention.head_count_kv"),
-		get("block_count")
-	if heads == 0 {
-		return 0
+// layerNumCtx sets the parameter num_ctx of a model whose ladder is a layer, and returns the one
+// that src had before it was extended; nil for none.
+func (s *Store) layerNumCtx(m *manifest, r *Report, src *Source, want int) (had any, err error) {
+	if want == NumCtxKeep {
+		return nil, nil
 	}
-	if kv == 0 {
-		kv = heads
+	err = s.editParams(m, func(params map[string]any) {
+		had = params["num_ctx"]
+		delete(params, "num_ctx")
+		if want > 0 {
+			params["num_ctx"] = want
+		}
+	})
+	if err != nil {
+		return nil, err
 	}
-	key, value := get("attention.key_length"), get("attention.value_length")
-	if key == 0 {
-		key = get("embedding_length") / heads
+	if want == 0 && had != nil {
+		r.Notes = append(r.Notes, fmt.Sprintf("%s has num_ctx %v, which is left out: the host "+
+			"takes the longest rung that fits its memory, or --num-ctx", src.Name, had))
 	}
-	if value == 0 {
-		value = key
+	if src.Ladder != nil { // it is that model's own
+		had = nil
+		if raw, ok := src.Ladder.Extra[fieldNumCtx]; ok {
+			had = raw
+		}
 	}
-	return uint64(n) * layers * kv * (key + value) * 2
+	r.NumCtx = want
+	return had, nil
+}
+
+// writeShared puts a model into the store that has blobs of src.
+func (s *Store) writeShared(n model.Name, m *manifest, src *Source) error {
+	config, err := s.readBlob(src.manifest.Config.Digest)
+	if err != nil {
+		return err
+	}
+	if m.Config, err = s.writeConfig(config, m.Layers); err != nil {
+		return err
+	}
+	return s.writeManifest(n, m)
+}
+
+// output is the name of a model that is made of src in its store.
+func (src *Source) output(name string) (model.Name, error) { return src.outputIn(src.store, name) }
+
+func (src *Source) outputIn(s *Store, name string) (model.Name, error) {
+	n, _, err := s.parse(name)
+	if err != nil {
+		return n, err
+	}
+	if src.Kind == KindStore && n.DisplayShortest() == src.Name {
+		return n, fmt.Errorf("%s: the output is the input itself; give the output another name",
+			name)
+	}
+	return n, nil
+}
+
+// checkNumCtx checks Options.NumCtx against the longest rung.
+func checkNumCtx(n, last int) error {
+	if n > last {
+		return fmt.Errorf("num_ctx %d is more than the longest rung, %d", n, last)
+	}
+	if n < NumCtxKeep {
+		return fmt.Errorf("num_ctx is %d", n)
+	}
+	return nil
 }

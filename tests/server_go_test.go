@@ -24,6 +24,7 @@ func TestServerGo(t *testing.T) {
 	t.Run("parallel", h.testParallel)
 	t.Run("bad requests", h.testBadRequests)
 	t.Run("policies", h.testPolicies)
+	t.Run("exact", h.testExact)
 	t.Run("caching", h.testCaching)
 	t.Run("fork", h.testFork)
 	t.Run("long life", h.testLongLife)

@@ -277,6 +277,7 @@ func TestServer(t *testing.T) {
 	t.Run("parallel", h.testParallel)
 	t.Run("bad requests", h.testBadRequests)
 	t.Run("policies", h.testPolicies)
+	t.Run("exact", h.testExact)
 	t.Run("caching", h.testCaching)
 	t.Run("fork", h.testFork)
 	t.Run("long life", h.testLongLife)
@@ -291,8 +292,9 @@ func (h *host) testShow(t *testing.T) {
 	}
 	r, err := h.Client().Show(t.Context(), &api.ShowRequest{Model: "default-2k"})
 	require.NoError(t, err)
-	assert.EqualValues(t, serverL, r.ModelInfo["llama.rope.scaling.original_context_length"])
-	assert.Regexp(t, fmt.Sprintf(`num_ctx +%d\b`, serverTarget), r.Parameters)
+	require.NotNil(t, r.Ladder)
+	assert.Equal(t, serverL, r.Ladder.OriginalContextLength)
+	assert.NotContains(t, r.Parameters, "num_ctx", "the host takes what fits")
 }
 
 // Beyond L the server reads the whole prompt and answers as the engine does on the rung for prompt

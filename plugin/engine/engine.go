@@ -45,6 +45,9 @@ type Options struct {
 	// Forks is how many forks of a prefix are evaluated at once, up to 63; see NewPrefix. 0 is
 	// none: no prefix can be kept.
 	Forks int
+	// Ladder that the model has next to its file, in the Ollama store, in place of what the file
+	// carries; nil for none.
+	Ladder *ropescale.Ladder
 	// Progress of loading, 0 to 1.
 	Progress func(float32)
 }
@@ -57,6 +60,7 @@ const maxSequences = 64
 type Engine struct {
 	info  evals.Info
 	base  *ropescale.Rung
+	given *ropescale.Ladder // Options.Ladder
 	model *llama.Model
 	lc    *llama.Context
 	batch *llama.Batch
@@ -118,6 +122,9 @@ func Open(path string, o Options) (*Engine, error) {
 	}
 	if o.Length == 0 {
 		o.Length = mi.ContextLength
+		if l := o.Ladder; l != nil && len(l.Rungs) > 0 {
+			o.Length = l.Rungs[len(l.Rungs)-1].Length
+		}
 	}
 	if o.Threads == 0 {
 		o.Threads = runtime.NumCPU()
@@ -159,6 +166,9 @@ func Open(path string, o Options) (*Engine, error) {
 		llama.NewContextParams(e.cells, o.Batch, 1+e.forks, o.Threads, flash, "").Unified())
 	if err == nil {
 		e.batch, err = llama.NewBatch(o.Batch, 1, 0)
+	}
+	if e.given = o.Ladder; err == nil && e.given != nil {
+		err = e.SetLadder(nil)
 	}
 	if err != nil {
 		e.Close()
@@ -228,10 +238,13 @@ func (e *Engine) checkTokens(tokens []int) error {
 	return nil
 }
 
-// SetLadder sets the factors of every later call; nil restores what the model file carries. A
-// ladder without a base gets the model's own RoPE as row 0.
+// SetLadder sets the factors of every later call; nil restores what the model carries. A ladder
+// without a base gets the model's own RoPE as row 0.
 func (e *Engine) SetLadder(l *ropescale.Ladder) error {
 	var own rows
+	if l == nil {
+		l = e.given
+	}
 	if l != nil {
 		full := *l
 		if full.Base == nil {

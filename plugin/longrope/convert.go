@@ -27,6 +27,7 @@ type convertFlags struct {
 	attentionFactor float64
 	stockRung       string
 	copyWeights     bool
+	bake            bool
 	crossing        string
 	strip           bool
 	out, name       string
@@ -38,20 +39,26 @@ func convertCommand(open opener) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "convert MODEL --factors FILE (-o FILE | --name NAME)",
 		Short: "Write RoPE factors into a model",
-		Long: `Write a ladder of RoPE factors into a copy of MODEL and raise its context length. Weights are copied bit for bit.
+		Long: `Give MODEL a ladder of RoPE factors and a longer context length.
+
+With --name, a model of the local store becomes another one that shares its weights: the ladder is a small layer next
+to them, and takes no time and no space. An unpatched Ollama ignores the layer and runs the model as it was. With
+--bake, or from a file, the ladder goes into a copy of the weights' file, bit for bit but for the factors, of which an
+unpatched Ollama applies what it can.
 
 Factors come from search, from a hand-written factors.json, or from a csv file as the authors of LongRoPE publish them
 (which says no length: give --length). Several files make one ladder, and a sequence gets the shortest rung that holds
 it. A model that carries factors can be named in place of a file. A method that needs no search is quicker and worse:
 --method yarn --target 128k, or for a ladder --target 16k,32k,128k.
 
-An unpatched Ollama gets one rung of the ladder, where it can use any for the architecture: the last one, or that of
---stock-rung. --strip gives the model back as it was before its conversion.
+Of a file, an unpatched Ollama gets one rung of the ladder, where it can use any for the architecture: the last one, or
+that of --stock-rung. --strip gives the model back as it was before its conversion.
 
 If MODEL is a Hugging Face checkpoint folder, -o is a GGUF if it ends in .gguf, and else a new folder: config.json says the
 factors as transformers and vLLM read them (one rung, no start window; --stock-rung chooses it), longrope.json keeps the
 whole ladder, and the weights are hard links. Without --factors a GGUF gets what the folder carries.`,
 		Example: `  ollama longrope convert llama3 --factors factors.json --name llama3-16k
+  ollama longrope convert llama3 --factors factors.json --name llama3-16k --bake
   ollama longrope convert model.gguf --factors 32k.json --factors 128k.json -o model-128k.gguf
   ollama longrope convert model.gguf --factors ft_la2_128k.csv --length 128k -o model-128k.gguf
   ollama longrope convert ./Llama-3.2-1B --factors factors.json -o ./Llama-3.2-1B-128k
@@ -76,6 +83,8 @@ whole ladder, and the weights are hard links. Without --factors a GGUF gets what
 		"Rung for an unpatched host, and for config.json: its length, or none (default: the last)")
 	fl.BoolVar(&f.copyWeights, "copy-weights", false,
 		"From folder to folder: copy the weights instead of linking them")
+	fl.BoolVar(&f.bake, "bake", false,
+		"With --name: write the factors into a copy of the weights instead of a layer of their own")
 	fl.StringVar(&f.crossing, "crossing", "",
 		"Cached keys at a change of rung: recompute (exact) or rerotate (fast), unless a request "+
 			"says (default: recompute)")
@@ -84,7 +93,7 @@ whole ladder, and the weights are hard links. Without --factors a GGUF gets what
 		"Model `FILE` to write (.gguf), or from a checkpoint folder another folder")
 	fl.StringVar(&f.name, "name", "", "Name in the local store to give the model")
 	fl.Var(&f.numCtx, "num-ctx", "With --name: the parameter num_ctx, for which the host reserves "+
-		"memory (default: the longest rung)")
+		"memory (default: the longest rung that fits; with --bake the longest)")
 	jsonFlag(cmd)
 	return cmd
 }
@@ -111,8 +120,10 @@ func (f *convertFlags) check() error {
 			"local store")
 	case f.out != "" && f.name != "":
 		return errors.New("--output and --name exclude each other; give one of them")
-	case f.strip && f.name != "":
-		return errors.New("--strip writes a file; give -o FILE instead of --name")
+	case f.bake && f.name == "":
+		return errors.New("--bake is for --name; -o writes the factors into the file anyway")
+	case f.bake && f.strip:
+		return errors.New("--bake is for a ladder; --strip takes it out")
 	case f.numCtx != 0 && f.name == "":
 		return errors.New("--num-ctx is for --name; for a file, PARAMETER num_ctx in its " +
 			"Modelfile says it")
@@ -144,6 +155,9 @@ func (a *app) convert(ctx context.Context, arg string, f convertFlags) error {
 		return errors.New("nothing to write into the model; give --factors FILE, or --method " +
 			"NAME --target LENGTH")
 	}
+	if err := f.checkLayer(m); err != nil {
+		return err
+	}
 	if f.copyWeights && !f.folder(m) {
 		return errors.New("--copy-weights is for checkpoint folders that become folders; a GGUF " +
 			"has its own weights anyway")
@@ -152,6 +166,9 @@ func (a *app) convert(ctx context.Context, arg string, f convertFlags) error {
 		return errors.New("--crossing is kept in a GGUF; a checkpoint folder has no place for it")
 	}
 	opts := convert.Options{CopyWeights: f.copyWeights, Crossing: f.crossing}
+	if f.nothing() && f.crossing == "" {
+		opts.Crossing = m.source.Crossing()
+	}
 	started := time.Now()
 	opts.Progress = func(done, total int64) {
 		a.progress(started, "writing", float64(done), float64(total),
@@ -181,6 +198,23 @@ func (a *app) convert(ctx context.Context, arg string, f convertFlags) error {
 		return a.printJSON(r)
 	}
 	return a.reportConvert(r, m, f)
+}
+
+// layer says that the ladder is to become a layer of a model in the store.
+func (f *convertFlags) layer(m *model) bool {
+	return f.name != "" && !f.bake && m.source.Kind == convert.KindStore
+}
+
+// checkLayer finds flags that do not go with the model.
+func (f *convertFlags) checkLayer(m *model) error {
+	switch {
+	case f.layer(m) && f.stockRung != "":
+		return errors.New("--stock-rung: an unpatched ollama ignores a ladder that is a layer; " +
+			"add --bake to write the rung into a copy of the weights")
+	case f.strip && f.name != "" && m.source.Kind != convert.KindStore:
+		return errors.New("--strip of a file writes a file; give -o FILE instead of --name")
+	}
+	return nil
 }
 
 // nothing says that no factors were given.
@@ -240,11 +274,15 @@ func stockRung(flag string, l *ropescale.Ladder) (int, error) {
 func (a *app) write(ctx context.Context, m *model, l *ropescale.Ladder, f convertFlags,
 	opts convert.Options,
 ) (*convert.Report, error) {
-	if f.strip {
-		return convert.Strip(ctx, m.path, f.out, opts)
-	}
-	if f.name != "" {
-		opts.NumCtx = int(f.numCtx)
+	opts.NumCtx = int(f.numCtx)
+	switch {
+	case f.strip && f.name != "":
+		return convert.StripLayer(m.source, f.name)
+	case f.strip:
+		return convert.StripSource(ctx, m.source, f.out, opts)
+	case f.layer(m):
+		return convert.ConvertToLayer(m.source, f.name, l, opts)
+	case f.name != "":
 		return convert.ConvertToStore(ctx, m.source, f.name, l, opts)
 	}
 	return convert.Convert(ctx, m.path, f.out, l, opts)
@@ -261,6 +299,11 @@ func (a *app) reportConvert(r *convert.Report, m *model, f convertFlags) error {
 			return err
 		}
 	}
+	if u := memoryOf(m.info, m.path, r.Ladder); u != nil {
+		if err := a.print("\n" + u.String()); err != nil {
+			return err
+		}
+	}
 	for _, n := range r.Notes {
 		a.say("note: %s", n)
 	}
@@ -268,7 +311,12 @@ func (a *app) reportConvert(r *convert.Report, m *model, f convertFlags) error {
 		a.say("wrote %s%s", r.Path, nextOfFolder(r))
 		return nil
 	}
-	a.say("an unpatched ollama %s", strings.Join(stockNotes(r.Stock), "; "))
+	if r.Weights != "" {
+		a.say("%s shares the weights of %s; an unpatched ollama ignores the ladder's layer and %s",
+			r.Name, m.name, strings.Join(stockNotes(r.Stock), "; "))
+	} else {
+		a.say("an unpatched ollama %s", strings.Join(stockNotes(r.Stock), "; "))
+	}
 	if m.source.Kind == convert.KindStore && f.out != "" {
 		a.say("note: the file has neither the template nor the parameters of %s; --name instead "+
 			"of -o keeps them", m.name)

@@ -23,7 +23,7 @@ func find(arg string) (*model, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := convert.Inspect(src.Path)
+	info, err := src.Inspect()
 	if err != nil {
 		return nil, err
 	}

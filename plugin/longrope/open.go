@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/longrope/longrope/plugin/search"
+	"github.com/longrope/longrope/ropescale"
 )
 
 // An opener is what the commands have of the machine: how a model is loaded to run it, and the
@@ -20,7 +21,9 @@ type openOptions struct {
 	Length         int    // of the longest sequence, tokens
 	Threads, Batch int
 	GPULayers      int // as --gpu-layers: 0 is none, -1 all
-	Progress       func(share float32)
+	// Ladder that the model has next to its file, in the store; nil for none.
+	Ladder   *ropescale.Ladder
+	Progress func(share float32)
 }
 
 // runner is an engine that can be closed.
@@ -31,6 +34,7 @@ func (a *app) load(m *model, length int) (runner, error) {
 	started := a.now()
 	e, err := a.open.load(m.path, openOptions{
 		Name: m.name, Length: length, Threads: a.threads, Batch: a.batch, GPULayers: a.gpuLayers,
+		Ladder: m.source.Ladder,
 		Progress: func(share float32) {
 			a.progress(started, "loading "+m.name, float64(share), 1, "")
 		},

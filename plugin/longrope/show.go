@@ -60,9 +60,16 @@ func (a *app) show(arg, plot, page string) error {
 		return err
 	}
 	if a.json {
-		return a.printJSON(m.info)
+		return a.printJSON(struct {
+			*convert.ModelInfo
+			Memory *memoryUse `json:"memory,omitempty"`
+		}{m.info, memoryOf(m.info, m.path, m.info.Ladder)})
 	}
-	return a.print(describeModel(m))
+	text := describeModel(m)
+	if u := memoryOf(m.info, m.path, m.info.Ladder); u != nil {
+		text += "\n" + u.String()
+	}
+	return a.print(text)
 }
 
 // showSearch shows what the journals of a search hold, and writes the page about it.

@@ -8,6 +8,7 @@ import (
 	"context"
 
 	"github.com/ollama/ollama/cmd"
+	"github.com/ollama/ollama/server"
 	"github.com/spf13/cobra"
 
 	"github.com/longrope/longrope/plugin/demo"
@@ -18,6 +19,7 @@ func main() {
 	extension := longrope.NewCommand()
 	extension.AddCommand(demo.NewCommand())
 
+	server.Ladders = ladders{}
 	root := cmd.NewCLI()
 	root.AddCommand(extension)
 	cobra.CheckErr(root.ExecuteContext(context.Background()))

@@ -90,6 +90,13 @@ func (s *Server) Stop() {
 	}
 }
 
+// Kill ends the server without a chance to clear up, as a crash does.
+func (s *Server) Kill() {
+	s.cmd.Process.Kill()
+	<-s.exited
+	s.exited <- nil // for Stop
+}
+
 // URL is where the server answers.
 func (s *Server) URL() string { return s.url.String() }
 

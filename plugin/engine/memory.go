@@ -1,0 +1,41 @@
+//go:build cgo
+
+package engine
+
+import (
+	"os"
+
+	"github.com/ollama/ollama/discover"
+	"github.com/ollama/ollama/envconfig"
+	"github.com/ollama/ollama/fs/ggml"
+	"github.com/ollama/ollama/ml"
+)
+
+// SystemMemory is the memory of the machine, in bytes.
+func SystemMemory() (free, total uint64) {
+	s := discover.GetSystemInfo()
+	return s.FreeMemory, s.TotalMemory
+}
+
+// LongestThatFits is the longest of the lengths, in tokens, that the host's server would choose for
+// the GGUF at path with caches of a kind: all of it on the GPUs, or if there are none in the memory
+// of the machine. 0 if none fits, and if the file does not say enough.
+func LongestThatFits(path string, lengths []int, kind string, gpus []ml.DeviceInfo) int {
+	r, err := os.Open(path)
+	if err != nil {
+		return 0
+	}
+	defer r.Close()
+	f, err := ggml.Decode(r, 1024)
+	if err != nil || f.KV().Value("tokenizer.ggml.tokens") == nil || f.KV().BlockCount() == 0 {
+		return 0
+	}
+	use := ggml.Use{
+		Batch: 512, Parallel: max(int(envconfig.NumParallel()), 1), KVCacheType: kind,
+		FlashAttention: ml.FlashAttentionAuto, Overhead: envconfig.GpuOverhead(),
+	}
+	if kind != "f16" { // which takes it
+		use.FlashAttention = ml.FlashAttentionEnabled
+	}
+	return f.LongestThatFits(lengths, 0, use, gpus, discover.GetSystemInfo())
+}
