@@ -248,7 +248,8 @@ func (s *Store) setNumCtx(m *manifest, r *Report, f *gguf.File, want, last int) 
 	if want == 0 {
 		want = last
 	}
-	if err := s.editParams(m, func(params map[string]any) { params["num_ctx"] = want }); err != nil {
+	err := s.editParams(m, func(params map[string]any) { params["num_ctx"] = want })
+	if err != nil {
 		return err
 	}
 	r.NumCtx = want

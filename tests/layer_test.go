@@ -78,7 +78,7 @@ func logprobs(t *testing.T, s *server.Server, model, prompt string, n int,
 // layerLengths are lengths of prompts on each rung: the own RoPE, the first and the second.
 var layerLengths = []int{serverL / 2, serverL + 50, 2*serverL + 50}
 
-// sameBits wants a model of b to answer as the baked one of a, to the last bit of its probabilities.
+// sameBits wants a model of b to answer as the baked one of a, to the last bit of probabilities.
 func (h *host) sameBits(t *testing.T, a, b *server.Server, is string) {
 	t.Helper()
 	for i, length := range layerLengths[1:] {
@@ -399,14 +399,15 @@ func (h *host) testLayerBad(t *testing.T) {
 		return put(changed)
 	}
 	for want, other := range map[string]string{
-		"v2+json, this build reads":      strings.Replace(layer, "v1+json", "v2+json", 1),
-		"two of them":                    layer + "," + layer,
-		"version is 7, this build":       change(`"version": 1`, `"version": 7`),
-		"it is for 2 rotary dimensions":  put(`{"version":1,"original_context_length":256,"rope_dimension_count":2,"base":{"length":256,"attention_factor":1,"factors":[1]},"rungs":[{"length":512,"attention_factor":1,"factors":[2]}]}`),
-		"invalid character 'N'":          change(`"attention_factor": 1.0499999`, `"attention_factor": NaN, "x": 1.0499999`),
-		"attention_factor is 0":          change(`"attention_factor": 1.0499999`, `"attention_factor": 0, "x": 1.0499999`),
-		"unexpected end of JSON":         put(string(text[:len(text)/2])),
-		"its blob is missing (sha256-00": strings.ReplaceAll(layer, src.LadderDigest(), "sha256:"+strings.Repeat("0", 64)),
+		"v2+json, this build reads":     strings.Replace(layer, "v1+json", "v2+json", 1),
+		"two of them":                   layer + "," + layer,
+		"version is 7, this build":      change(`"version": 1`, `"version": 7`),
+		"it is for 2 rotary dimensions": put(`{"version":1,"original_context_length":256,"rope_dimension_count":2,"base":{"length":256,"attention_factor":1,"factors":[1]},"rungs":[{"length":512,"attention_factor":1,"factors":[2]}]}`),
+		"invalid character 'N'":         change(`"attention_factor": 1.0499999`, `"attention_factor": NaN, "x": 1.0499999`),
+		"attention_factor is 0":         change(`"attention_factor": 1.0499999`, `"attention_factor": 0, "x": 1.0499999`),
+		"unexpected end of JSON":        put(string(text[:len(text)/2])),
+		"its blob is missing (sha256-00": strings.ReplaceAll(layer, src.LadderDigest(),
+			"sha256:"+strings.Repeat("0", 64)),
 	} {
 		name := "bad"
 		require.NoError(t, os.MkdirAll(filepath.Join(manifest, name), 0o755))

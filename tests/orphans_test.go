@@ -35,8 +35,8 @@ func runners(t *testing.T, store string) (pids []string) {
 	return pids
 }
 
-// What ended things or emptied answers: a server that crashes leaves no runner, a num_predict of 0
-// has an end, and metadata that JSON has no numbers for is shown.
+// A server that crashes leaves no runner, a num_predict of 0 has an end, and metadata that JSON has
+// no numbers for is shown.
 func TestOrphans(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("runners are looked for in /proc")

@@ -120,15 +120,7 @@ func Open(path string, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Length == 0 {
-		o.Length = mi.ContextLength
-		if l := o.Ladder; l != nil && len(l.Rungs) > 0 {
-			o.Length = l.Rungs[len(l.Rungs)-1].Length
-		}
-	}
-	if o.Threads == 0 {
-		o.Threads = runtime.NumCPU()
-	}
+	o.fill(mi)
 
 	backends()
 	params := llama.ModelParams{UseMmap: true, Progress: o.Progress}
@@ -192,6 +184,19 @@ func Open(path string, o Options) (*Engine, error) {
 		VocabSize: model.NumVocab(), MaxLength: o.Length,
 	}
 	return e, nil
+}
+
+// fill sets what the model and the machine decide.
+func (o *Options) fill(mi *convert.ModelInfo) {
+	if o.Length == 0 {
+		o.Length = mi.ContextLength
+		if l := o.Ladder; l != nil && len(l.Rungs) > 0 {
+			o.Length = l.Rungs[len(l.Rungs)-1].Length
+		}
+	}
+	if o.Threads == 0 {
+		o.Threads = runtime.NumCPU()
+	}
 }
 
 // Close frees the model.

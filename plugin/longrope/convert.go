@@ -212,7 +212,7 @@ func (f *convertFlags) checkLayer(m *model) error {
 		return errors.New("--stock-rung: an unpatched ollama ignores a ladder that is a layer; " +
 			"add --bake to write the rung into a copy of the weights")
 	case f.strip && f.name != "" && m.source.Kind != convert.KindStore:
-		return errors.New("--strip of a file writes a file; give -o FILE instead of --name")
+		return errors.New("--strip writes a file; give -o FILE instead of --name")
 	}
 	return nil
 }

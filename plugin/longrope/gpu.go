@@ -3,6 +3,7 @@
 package longrope
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"os"
@@ -15,6 +16,8 @@ import (
 	"github.com/ollama/ollama/discover"
 	"github.com/ollama/ollama/ml"
 	ggml "github.com/ollama/ollama/ml/backend/ggml/ggml/src"
+
+	"github.com/longrope/longrope/plugin/engine"
 )
 
 // findGPUs has the engine, which runs in this process, load the GPU backend that "ollama run"
@@ -80,4 +83,22 @@ func deviceEnv(i int) (env []string) {
 		env = append(env, "CUDA_VISIBLE_DEVICES="+list[i%len(list)])
 	}
 	return env
+}
+
+// machineMemory is the memory of the machine and of the GPUs that the server would use.
+func machineMemory() []deviceMemory {
+	findGPUs()
+	free, total := engine.SystemMemory()
+	all := []deviceMemory{{Name: "this machine", Free: free, Total: total}}
+	for _, d := range devices {
+		all = append(all, deviceMemory{
+			Name: d.Library + " " + cmp.Or(d.Description, d.Name), Free: d.FreeMemory,
+			Total: d.TotalMemory,
+		})
+	}
+	return all
+}
+
+func longestThatFits(path string, lengths []int, kind string) int {
+	return engine.LongestThatFits(path, lengths, kind, devices)
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/ropescale"
 )
 
 // model is a MODEL argument that was found, and what its file says.
@@ -28,6 +29,14 @@ func find(arg string) (*model, error) {
 		return nil, err
 	}
 	return &model{source: src, name: src.Name, path: src.Path, info: info}, nil
+}
+
+// layer is the ladder that the model has next to its file, in the store; nil for none.
+func (m *model) layer() *ropescale.Ladder {
+	if m.source == nil { // a worker's, which has a file alone
+		return nil
+	}
+	return m.source.Ladder
 }
 
 func (m *model) checkpoint() bool { return m.source.Kind == convert.KindCheckpoint }

@@ -34,7 +34,7 @@ func (a *app) load(m *model, length int) (runner, error) {
 	started := a.now()
 	e, err := a.open.load(m.path, openOptions{
 		Name: m.name, Length: length, Threads: a.threads, Batch: a.batch, GPULayers: a.gpuLayers,
-		Ladder: m.source.Ladder,
+		Ladder: m.layer(),
 		Progress: func(share float32) {
 			a.progress(started, "loading "+m.name, float64(share), 1, "")
 		},

@@ -21,7 +21,7 @@ func deviceEnv(int) []string { return nil }
 // slowCPU: see gpu.go.
 func slowCPU() string { return "" }
 
-// machineMemory and longestThatFits: see memory_cgo.go.
+// machineMemory and longestThatFits: see gpu.go.
 func machineMemory() []deviceMemory { return nil }
 
 func longestThatFits(string, []int, string) int { return 0 }
