@@ -26,7 +26,6 @@ type CompareOptions struct {
 	Carried *ropescale.Ladder
 	Books   func(length int) ([]Text, error)
 	Chat    func(user string) (string, error)
-	Extend  func(length int) (*ropescale.Ladder, error)
 
 	Progress Progress
 }
@@ -170,7 +169,6 @@ func (c *Comparison) UnmarshalJSON(b []byte) error {
 func (o CompareOptions) setup(e Engine) Setup {
 	return Setup{
 		Engine: e, Lengths: o.Lengths, Carried: o.Carried, Books: o.Books, Chat: o.Chat,
-		Extend: o.Extend,
 	}
 }
 
@@ -234,8 +232,8 @@ func Compare(ctx context.Context, e Engine, methods []Method, o CompareOptions) 
 	c.Provenance = NewProvenance("compare", CompareVersion, e, Method{}, seed, given, effective)
 	done := 0
 	defer func() { err = errors.Join(err, e.SetLadder(nil)) }()
+	all := make([][][]Result, len(plans)) // by job, then method
 	for _, m := range methods {
-		rows := newRows(m, o.Lengths)
 		for i, p := range plans {
 			if err := e.SetLadder(m.Ladder); err != nil {
 				return nil, fmt.Errorf("method %q: %w", m.Name, err)
@@ -245,7 +243,18 @@ func Compare(ctx context.Context, e Engine, methods []Method, o CompareOptions) 
 				return nil, fmt.Errorf("method %q: %w", m.Name, err)
 			}
 			done += p.Calls
-			c.add(rows, i, results)
+			all[i] = append(all[i], results)
+		}
+	}
+	for i, p := range plans {
+		if p.Finish != nil {
+			p.Finish(slices.Concat(all[i]...))
+		}
+	}
+	for k, m := range methods {
+		rows := newRows(m, o.Lengths)
+		for i := range plans {
+			c.add(rows, i, all[i][k])
 		}
 		rows = measured(rows)
 		for i := range rows {

@@ -12,8 +12,12 @@
 // tasktest holds what is true of every task, for the new one too.
 //
 // Perplexity and passkeys are tasks of this package. Others have packages of their own, which
-// import this one: choice has the benchmarks of multiple choice. A program lists in one place the
-// packages whose tasks it has.
+// import this one: choice has the benchmarks of multiple choice, longppl the perplexity of key
+// tokens, ruler the tasks of RULER and key-value retrieval, on what recall has for all tasks with
+// generated samples. A program lists in one place the packages whose tasks it has.
+//
+// Two packages are engines around something else, for every task: journal keeps finished calls in
+// a file, so that a run that was interrupted computes none of them again; remote asks a server.
 //
 // A Job is a task with its settings. Prepare does all that can fail before the first model call and
 // returns a Plan, whose Run measures one method at all lengths. Compare prepares every job once and

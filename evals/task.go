@@ -73,9 +73,6 @@ type Setup struct {
 	// Books returns texts of at least so many tokens each, for jobs that nobody gave a text; nil:
 	// there are none.
 	Books func(length int) ([]Text, error)
-	// Extend is a ladder that extends the model to a length, for jobs that need one of their own:
-	// what the model carries, or a closed form; nil: its own RoPE at every length.
-	Extend func(length int) (*ropescale.Ladder, error)
 	// Chat puts what a user says into the chat template of the model, up to where the answer
 	// begins; nil: it has none.
 	Chat func(user string) (string, error)
@@ -88,6 +85,9 @@ type Plan struct {
 	Calls int    // units of Progress that Run reports for a method
 	// Run measures a method, whose ladder the engine has already.
 	Run func(ctx context.Context, m Method, p Progress) ([]Result, error)
+	// Finish completes the results of all methods, in their order, for a task whose figures depend
+	// on what the others measured; nil: they do not.
+	Finish func(results []Result)
 	// Samples gives each prompt, as a value to be written as JSON, to add, until that returns an
 	// error; nil for a task that does not write them.
 	Samples func(add func(record any) error) error
@@ -174,6 +174,9 @@ func RunOne[R Result](ctx context.Context, j Job, s Setup, m Method) ([]R, error
 	results, err := p.Run(ctx, m, nil)
 	if err != nil {
 		return nil, err
+	}
+	if p.Finish != nil {
+		p.Finish(results)
 	}
 	typed := make([]R, len(results))
 	for i, r := range results {

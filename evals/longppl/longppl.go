@@ -8,9 +8,11 @@
 // the cut context 4,096 tokens, and 1,024 tokens share one, as in the paper's code (longppl 0.3.0).
 //
 // The model is contrasted with itself. Cut contexts are read with its own RoPE: cut context and
-// what is scored behind it take at most the original context length L, so both are smaller for
-// models of a short one. The whole is read with one extension, the model's ladder or YaRN
-// (Setup.Extend), whatever method is measured: all methods are measured on the same tokens.
+// the tokens scored behind it take at most the original context length L, so both are smaller for
+// models of a short one. The whole is read with each method that is measured. All methods are then
+// measured on the same tokens: those that are key tokens with one of them at least. (Tokens that
+// one method chose would favour it: its luck is in the choice.) So figures of one run compare, and
+// those of runs with other methods do not quite.
 //
 // Two things differ from the paper: the evaluator is the model, where the paper has a large one for
 // all; and a cut context has the model's BOS in front.
@@ -25,7 +27,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/longrope/longrope/evals"
-	"github.com/longrope/longrope/ropescale"
 )
 
 const (
@@ -162,7 +163,7 @@ type window struct {
 	text   string
 	number int // in its text
 	tokens []int
-	keys   []int // of its tokens; found once for all methods
+	cut    []float64 // losses in cut contexts, from the first token behind one on
 }
 
 // Prepare lays the windows.
@@ -182,7 +183,6 @@ func (o *Options) Prepare(s evals.Setup) (*evals.Plan, error) {
 		return nil, err
 	}
 	all := make([][]window, len(s.Lengths))
-	ladders := make([]*ropescale.Ladder, len(s.Lengths))
 	p := &evals.Plan{Args: eff}
 	for i, length := range s.Lengths {
 		if length <= len(bos)+eff.Truncation {
@@ -192,38 +192,28 @@ func (o *Options) Prepare(s evals.Setup) (*evals.Plan, error) {
 		if all[i], err = eff.windows(s.Engine, length, len(bos)); err != nil {
 			return nil, err
 		}
-		if s.Extend != nil {
-			if ladders[i], err = s.Extend(length); err != nil {
-				return nil, err
-			}
-		}
 		p.Calls += len(all[i])
 	}
-	found := false
 	p.Run = func(ctx context.Context, m evals.Method, progress evals.Progress) (
 		[]evals.Result, error,
 	) {
-		r := &Result{Provenance: evals.NewProvenance(name, version, s.Engine, m, 0, given, eff)}
-		if !found {
-			if err := eff.find(ctx, s.Engine, all, ladders, len(bos), r, progress); err != nil {
-				return nil, err
-			}
-			if err := s.Engine.SetLadder(m.Ladder); err != nil {
-				return nil, err
-			}
-			found = true
+		r := &Result{
+			Provenance: evals.NewProvenance(name, version, s.Engine, m, 0, given, eff),
 		}
+		done := 0
 		for i, length := range s.Lengths {
-			err := r.measure(ctx, s.Engine, all[i], length, len(bos),
-				progress.From(len(r.Details), p.Calls))
+			err := r.measure(ctx, s.Engine, all[i], length, eff, len(bos),
+				progress.From(done, p.Calls))
 			if err != nil {
 				return nil, fmt.Errorf("length %d: %w", length, err)
 			}
+			done += len(all[i])
 		}
 		progress.Report(p.Calls, p.Calls, name+" "+m.Name)
 		r.Finish()
 		return []evals.Result{r}, nil
 	}
+	p.Finish = func(results []evals.Result) { eff.finish(results, all, len(bos)) }
 	return p, nil
 }
 
@@ -252,50 +242,45 @@ func (o Options) windows(e evals.Engine, length, bos int) (all []window, err err
 	return all, nil
 }
 
-// find finds the key tokens of all windows.
-func (o Options) find(ctx context.Context, e evals.Engine, all [][]window,
-	ladders []*ropescale.Ladder, bos int, r *Result, progress evals.Progress,
-) error {
-	for i, windows := range all {
-		if err := e.SetLadder(ladders[i]); err != nil {
-			return fmt.Errorf("the extension that finds key tokens: %w", err)
-		}
-		for k := range windows {
-			w := &windows[k]
-			progress.Report(0, 0, fmt.Sprintf("%s, key tokens of %s, %d tokens", name, w.text,
-				len(w.tokens)))
-			whole, err := evals.CheckedNLL(ctx, e, w.tokens, bos+o.Truncation)
-			if err != nil {
-				return err
-			}
-			r.EvaluatedTokens += len(w.tokens)
-			w.keys, err = o.contrast(ctx, e, w.tokens, bos, whole, r)
-			if err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// contrast returns the key tokens of a window; whole are the losses from bos+Truncation on.
-func (o Options) contrast(ctx context.Context, e evals.Engine, tokens []int, bos int,
-	whole []float64, r *Result,
-) (keys []int, err error) {
+// losses are those of the tokens of a window in cut contexts, from bos+Truncation on.
+func (o Options) losses(ctx context.Context, e evals.Engine, tokens []int, bos int, r *Result) (
+	all []float64, err error,
+) {
 	for start := bos; start+o.Truncation < len(tokens); start += o.Sliding {
 		end := min(start+o.Truncation+o.Sliding, len(tokens))
 		cut := append(slices.Clone(tokens[:bos]), tokens[start:end]...)
-		short, err := evals.CheckedNLL(ctx, e, cut, bos+o.Truncation)
+		values, err := evals.CheckedNLL(ctx, e, cut, bos+o.Truncation)
 		if err != nil {
 			return nil, err
 		}
 		r.EvaluatedTokens += len(cut)
-		for i, loss := range short {
-			at := start - bos + i // in whole
-			if loss-whole[at] > o.Alpha && -whole[at] > o.Beta {
-				keys = append(keys, start+o.Truncation+i)
+		all = append(all, values...)
+	}
+	return all, nil
+}
+
+// key reports whether a token is a key token, by its losses in the cut context and in the whole.
+func (o Options) key(cut, whole float64) bool { return cut-whole > o.Alpha && -whole > o.Beta }
+
+// finish finds the key tokens of each window with all methods, and measures each on them.
+func (o Options) finish(results []evals.Result, all [][]window, bos int) {
+	at := 0 // in Details
+	for _, windows := range all {
+		for _, w := range windows {
+			keys := make([]bool, len(w.cut))
+			for _, r := range results {
+				d := &r.(*Result).Details[at]
+				for i, whole := range d.values[len(d.values)-len(keys):] {
+					keys[i] = keys[i] || o.key(w.cut[i], whole)
+				}
 			}
+			for _, r := range results {
+				r.(*Result).Details[at].measure(keys)
+			}
+			at++
 		}
 	}
-	return keys, nil
+	for _, r := range results {
+		r.(*Result).sum()
+	}
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/tasktest"
-	"github.com/longrope/longrope/ropescale"
 )
 
 func TestTask(t *testing.T) {
@@ -57,7 +56,10 @@ func (c *copier) NLL(_ context.Context, tokens []int, from int) (values []float6
 }
 
 // oracle is the definition, token by token: the cut context of token i begins where its group does.
-func oracle(body []int, bos []int, o Options, reach, measured int) (keys int, long, plain float64) {
+// A token is a key token where it is one for a method of any reach; measured is the reach of one.
+func oracle(body, bos []int, o Options, reaches []int, measured int) (
+	keys int, long, plain float64,
+) {
 	whole := append(append([]int(nil), bos...), body...)
 	n := 0
 	for i := range body {
@@ -71,10 +73,13 @@ func oracle(body []int, bos []int, o Options, reach, measured int) (keys int, lo
 		}
 		start := (i - o.Truncation) / o.Sliding * o.Sliding
 		cut := append(append([]int(nil), bos...), body[start:i+1]...)
-		full := loss(whole, len(bos)+i, reach)
-		if loss(cut, len(cut)-1, math.MaxInt)-full > o.Alpha && -full > o.Beta {
-			keys++
-			long += l
+		for _, reach := range reaches {
+			full := loss(whole, len(bos)+i, reach)
+			if loss(cut, len(cut)-1, math.MaxInt)-full > o.Alpha && -full > o.Beta {
+				keys++
+				long += l
+				break
+			}
 		}
 	}
 	return keys, math.Exp(long / float64(keys)), math.Exp(plain / float64(n))
@@ -93,20 +98,20 @@ func TestAgainstTheDefinition(t *testing.T) {
 		job := &Options{
 			Texts: []evals.Text{text}, Alpha: 2.5, Beta: -2.2, Truncation: 40, Sliding: 10,
 		}
+		reaches := []int{64, 130, 200}
 		c, err := evals.Compare(context.Background(), e, []evals.Method{
-			{Name: "stock"}, {Name: "long", Ladder: tasktest.LadderTo(200)},
-		}, evals.CompareOptions{
-			Jobs: []evals.Job{job}, Lengths: []int{150, 190},
-			Extend: func(int) (*ropescale.Ladder, error) { return tasktest.LadderTo(400), nil },
-		})
+			{Name: "stock"},
+			{Name: "some", Ladder: tasktest.LadderTo(130)},
+			{Name: "long", Ladder: tasktest.LadderTo(200)},
+		}, evals.CompareOptions{Jobs: []evals.Job{job}, Lengths: []int{150, 190}})
 		require.NoError(t, err)
 		results := evals.ResultsOf[*Result](c)
-		require.Len(t, results, 2)
+		require.Len(t, results, len(reaches))
 		bos := tok.Encode("", true)
-		for i, reach := range []int{64, 200} {
+		for i, reach := range reaches {
 			for k, length := range []int{150, 190} {
 				body := tok.Encode(text.Body, false)[:length-len(bos)]
-				keys, long, plain := oracle(body, bos, *job, 400, reach)
+				keys, long, plain := oracle(body, bos, *job, reaches, reach)
 				got := results[i].Lengths[k]
 				require.Greater(t, keys, 10)
 				assert.Equal(t, keys, got.KeyTokens, "the same tokens for every method")
@@ -114,11 +119,14 @@ func TestAgainstTheDefinition(t *testing.T) {
 				assert.InDelta(t, plain, got.Perplexity, 1e-9*plain)
 			}
 		}
+		cuts := 0
 		for _, call := range e.calls {
 			if call[0] < 100 {
+				cuts++
 				assert.LessOrEqual(t, call[0], 64, "cut contexts get the model's own RoPE")
 			}
 		}
+		assert.Less(t, cuts, len(e.calls)-5, "they are read once for all methods")
 	}
 }
 

@@ -17,6 +17,20 @@ type Window struct {
 	KeyNLL    float64 `json:"key_nll"` // over the key tokens
 	Tokens    int     `json:"tokens"`
 	NLL       float64 `json:"nll"` // over all tokens
+
+	values []float64 // losses of all tokens, until the key tokens are known
+}
+
+// measure takes the key tokens among the last ones.
+func (x *Window) measure(keys []bool) {
+	for i, v := range x.values[len(x.values)-len(keys):] {
+		if keys[i] {
+			x.KeyTokens++
+			x.KeyNLL += v
+		}
+	}
+	x.KeyNLL /= float64(max(x.KeyTokens, 1))
+	x.values = nil
 }
 
 // Cell sums up a length. Errors are standard errors over windows.
@@ -39,37 +53,56 @@ type Result struct {
 	Details []Window `json:"details"`
 }
 
-// measure reads the windows of a length with the method's factors.
-func (r *Result) measure(ctx context.Context, e evals.Engine, windows []window, length, bos int,
-	p evals.Progress,
-) error {
-	from := len(r.Details)
-	for i, w := range windows {
+// measure reads the windows of a length with the method's factors, and once in cut contexts.
+func (r *Result) measure(ctx context.Context, e evals.Engine, windows []window, length int,
+	o Options, bos int, p evals.Progress,
+) (err error) {
+	for i := range windows {
+		w := &windows[i]
 		p.Report(i, len(windows), fmt.Sprintf("%s %s, %s, %d tokens", name, r.Method, w.text,
 			length))
-		first := max(bos, 1)
-		values, err := evals.CheckedNLL(ctx, e, w.tokens, first)
+		if w.cut == nil {
+			// Sequences of up to the original context length have the model's own RoPE whatever
+			// the ladder.
+			if w.cut, err = o.losses(ctx, e, w.tokens, bos, r); err != nil {
+				return err
+			}
+		}
+		values, err := evals.CheckedNLL(ctx, e, w.tokens, max(bos, 1))
 		if err != nil {
 			return fmt.Errorf("text %q, window %d: %w", w.text, w.number, err)
 		}
 		r.EvaluatedTokens += len(w.tokens)
 		x := Window{
-			Length: length, Text: w.text, Window: w.number, KeyTokens: len(w.keys),
-			Tokens: len(values),
-		}
-		for _, k := range w.keys {
-			x.KeyNLL += values[k-first] / float64(len(w.keys))
+			Length: length, Text: w.text, Window: w.number, Tokens: len(values), values: values,
 		}
 		for _, v := range values {
 			x.NLL += v / float64(len(values))
 		}
 		r.Details = append(r.Details, x)
 	}
-	c := Cell{Length: length, Windows: len(windows)}
+	return nil
+}
+
+// sum sums up each length.
+func (r *Result) sum() {
+	for from := 0; from < len(r.Details); {
+		to := from
+		for to < len(r.Details) && r.Details[to].Length == r.Details[from].Length {
+			to++
+		}
+		r.Lengths = append(r.Lengths, cell(r.Details[from:to]))
+		from = to
+	}
+}
+
+// cell sums up the windows of a length.
+func cell(windows []Window) Cell {
 	n := len(windows)
+	c := Cell{Length: windows[0].Length, Windows: n}
 	keys, plain := make([]float64, n), make([]float64, n)
 	keyWeights, weights := make([]float64, n), make([]float64, n)
-	for i, x := range r.Details[from:] {
+	for i, x := range windows {
 		keys[i], keyWeights[i] = x.KeyNLL, float64(x.KeyTokens)
 		plain[i], weights[i] = x.NLL, float64(x.Tokens)
 		c.KeyTokens += x.KeyTokens
@@ -84,8 +117,7 @@ func (r *Result) measure(ctx context.Context, e evals.Engine, windows []window, 
 		s := math.Min(p*stderr, math.MaxFloat64)
 		c.LongPPL, c.LongPPLStderr = &p, &s
 	}
-	r.Lengths = append(r.Lengths, c)
-	return nil
+	return c
 }
 
 // perplexity is held below infinity, which JSON cannot say.

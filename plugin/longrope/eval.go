@@ -188,12 +188,6 @@ func (f evalFlags) methodsOf(m *model, tasks []evals.Task, o *evals.CompareOptio
 		}
 		ends = doublings(m.info.OriginalContextLength, target)
 	}
-	o.Extend = func(length int) (*ropescale.Ladder, error) {
-		if l := m.info.Ladder; l != nil || length <= m.info.OriginalContextLength {
-			return l, nil
-		}
-		return ladderBy(m.info, "yarn", []int{length}, factorsOptions{})
-	}
 	methods, err = methodsFor(m, f.methods, target, ends)
 	return methods, ends, err
 }
