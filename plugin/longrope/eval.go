@@ -250,7 +250,7 @@ func (f evalFlags) check(name string, tasks []evals.Task) error {
 	if err := pictureName(f.plot); err != nil {
 		return err
 	}
-	if f.plot != "" && !slices.ContainsFunc(tasks, hasPicture) {
+	if f.plot != "" && !slices.ContainsFunc(tasks, draw.HasPicture) {
 		return fmt.Errorf("--plot: %s has no picture; --csv has each answer", name)
 	}
 	return nil
@@ -289,11 +289,11 @@ func rungLengths(l *ropescale.Ladder) sizesFlag {
 
 // reportEval writes the files that were asked for and prints the result.
 func (a *app) reportEval(c *evals.Comparison, f evalFlags) error {
-	files, err := writeTables(f.csv, c)
+	files, err := draw.Tables(f.csv, c)
 	if err != nil {
 		return err
 	}
-	pictures, err := drawComparison(f.plot, c)
+	pictures, err := draw.Comparison(f.plot, c)
 	if err != nil {
 		return err
 	}
@@ -307,30 +307,8 @@ func (a *app) reportEval(c *evals.Comparison, f evalFlags) error {
 		return a.printJSON(c)
 	}
 	var b strings.Builder
-	for _, t := range c.Tasks {
-		if r, ok := t.Results[0].(interface{ Title() string }); ok {
-			fmt.Fprintf(&b, "%s\n\n", r.Title())
-		}
-	}
-	if err := draw.Table(&b, c); err != nil {
+	if err := draw.Report(&b, c, colors(a.out)); err != nil {
 		return err
-	}
-	for _, grids := range allGrids(c) {
-		for i, g := range grids {
-			if i == 0 {
-				fmt.Fprintf(&b, "\n%s, in percent\n", g.Subtitle)
-			}
-			b.WriteString("\n")
-			if err := draw.HeatMap(&b, g, colors(a.out)); err != nil {
-				return err
-			}
-		}
-	}
-	if curves := longest(c); len(curves) > 0 {
-		b.WriteString("\nNLL by position\n\n")
-		if err := draw.CurveLines(&b, curves); err != nil {
-			return err
-		}
 	}
 	if err := a.print(b.String()); err != nil {
 		return err
@@ -349,125 +327,6 @@ func (a *app) reportEval(c *evals.Comparison, f evalFlags) error {
 	a.say("%s tokens evaluated on %s (%s)", label.Count(c.EvaluatedTokens), c.Engine.Backend,
 		c.Engine.Host)
 	return nil
-}
-
-// writeTables writes the CSV files of a comparison and returns their names; path "" is none. path
-// gets the rows of the one task, or the comparison of several.
-func writeTables(path string, c *evals.Comparison) (files []string, err error) {
-	if path == "" {
-		return nil, nil
-	}
-	write := func(path string, content func(io.Writer) error) {
-		if err == nil {
-			err = atomicfile.Write(path, content)
-			files = append(files, path)
-		}
-	}
-	for _, t := range c.Tasks {
-		for _, s := range t.Task.Sheets {
-			words := s.Name
-			if len(c.Tasks) > 1 {
-				words = strings.TrimSuffix(t.Task.Name+"-"+s.Name, "-")
-			}
-			name := path
-			if words != "" {
-				name = named(path, words)
-			}
-			write(name, func(w io.Writer) error { return t.WriteCSV(w, s) })
-		}
-	}
-	if len(c.Tasks) == 1 {
-		write(named(path, "compared"), c.WriteCSV)
-	} else {
-		write(path, c.WriteCSV)
-	}
-	return files, err
-}
-
-// longest are the perplexities of the largest length: one curve for each method.
-func longest(c *evals.Comparison) []*evals.PerplexityResult {
-	all, most := evals.ResultsOf[*evals.PerplexityResult](c), 0
-	for _, r := range all {
-		most = max(most, r.Length)
-	}
-	return slices.DeleteFunc(all, func(r *evals.PerplexityResult) bool { return r.Length != most })
-}
-
-// gridsOf are the heat maps of a task's results, if it has any.
-func gridsOf(t evals.TaskResults) (grids []evals.Grid) {
-	for _, r := range t.Results {
-		if r, ok := r.(evals.Gridder); ok {
-			grids = append(grids, r.Grid())
-		}
-	}
-	return grids
-}
-
-// allGrids are the heat maps of each task; tasks of a suite have theirs together.
-func allGrids(c *evals.Comparison) (all [][]evals.Grid) {
-	suites := c.Suites()
-	for _, suite := range suites {
-		all = append(all, c.SuiteGrids(suite))
-	}
-	for _, t := range c.Tasks {
-		if grids := gridsOf(t); len(grids) > 0 && !slices.Contains(suites, t.Task.Suite) {
-			all = append(all, grids)
-		}
-	}
-	return all
-}
-
-// hasPicture reports whether results of a task can be drawn.
-func hasPicture(t evals.Task) bool {
-	switch t.Result().(type) {
-	case evals.Gridder, *evals.PerplexityResult:
-		return true
-	}
-	return false
-}
-
-// drawComparison draws the heat maps of each task and perplexity curves; where there are several
-// pictures, each gets a file of its own. path "" is none.
-func drawComparison(path string, c *evals.Comparison) (files []string, err error) {
-	if path == "" {
-		return nil, nil
-	}
-	suites := c.Suites()
-	to := func(words string, draw func(path string) error) error {
-		name := path
-		if len(c.Tasks) > 1 && words != "" {
-			name = named(path, words)
-		}
-		files = append(files, name)
-		return draw(name)
-	}
-	for i, suite := range suites {
-		words := suite
-		if i == 0 && !slices.ContainsFunc(c.Tasks, func(t evals.TaskResults) bool {
-			return t.Task.Suite != suite
-		}) {
-			words = "" // all of them in one picture
-		}
-		if err := to(words, func(path string) error {
-			return draw.HeatMaps(path, c.Engine.Model, c.SuiteGrids(suite))
-		}); err != nil {
-			return nil, err
-		}
-	}
-	for _, t := range c.Tasks {
-		if slices.Contains(suites, t.Task.Suite) || !hasPicture(t.Task) {
-			continue
-		}
-		if err := to(t.Task.Name, func(path string) error {
-			if grids := gridsOf(t); len(grids) > 0 {
-				return draw.HeatMaps(path, c.Engine.Model, grids)
-			}
-			return draw.Perplexity(path, longest(c))
-		}); err != nil {
-			return nil, err
-		}
-	}
-	return files, nil
 }
 
 // colors reports whether w shows colours to a person.
