@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"cmp"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -61,13 +62,13 @@ func TestFamilies(t *testing.T) {
 	for i, f := range families {
 		t.Run(f.ID(), func(t *testing.T) {
 			logits := runFamily(t, &f, jobs[i].Dir)
-			if theirs == nil || f.Unrun != "" {
+			if theirs == nil || f.Unrun != "" || theirs[i].Lacks() {
 				return
 			}
 			require.Empty(t, theirs[i].Error)
 			d := compare(t, theirs[i].Logits, logits)
 			t.Log("from transformers: ", d)
-			assert.LessOrEqual(t, d.worst, 1e-2*d.largest, "transformers")
+			assert.LessOrEqual(t, d.worst, cmp.Or(f.Within, 1e-2)*d.largest, "transformers")
 		})
 	}
 }

@@ -157,6 +157,8 @@ func rotations(t *testing.T, rows []*familyRow, python string, old bool) {
 		before, after := all[0], all[1]
 		all = all[2:]
 		switch {
+		case before.Lacks():
+			require.Fail(t, before.Error)
 		case old && r.OldFolder == checkpoints.Ignored:
 			r.cells[column] = "ignores the factors; a note says so"
 		case old && r.OldFolder != "":

@@ -169,6 +169,10 @@ func CheckTensors(f *File, arch string) error {
 	if err != nil {
 		return err
 	}
+	if used, err := f.Most(arch + ".expert_used_count"); err == nil && m.experts > 0 && used == 0 {
+		return fmt.Errorf("%s: the number of experts that a token goes to is missing in "+
+			"config.json (num_experts_per_tok)", f.Path)
+	}
 	w, known := allWants()[arch]
 	if known {
 		err = m.compare(w)

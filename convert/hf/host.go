@@ -72,6 +72,15 @@ func (c *Checkpoint) forHost() ([]byte, error) {
 			c.Arch == "Phi3ForCausalLM"},
 		{"num_attention_heads", strconv.Itoa(r.heads), r.heads > 0},
 		{"head_dim", strconv.Itoa(r.headDim), r.classHeadDim},
+		// gpt-oss has two of its numbers under two names each
+		{
+			"experts_per_token", strconv.Itoa(c.IntOf("num_experts_per_tok")),
+			c.Arch == "GptOssForCausalLM",
+		},
+		{
+			"initial_context_length", strconv.Itoa(r.Original),
+			c.Arch == "GptOssForCausalLM" && r.Original > 0,
+		},
 	} {
 		if ok, err := c.plain.decode(members, f.key, new(json.RawMessage)); err != nil {
 			return nil, err

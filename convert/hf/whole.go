@@ -21,7 +21,10 @@ var textLayers = []string{
 	"transformer.layers", "transformer.encoder.layers", "backbone.layers", "layers",
 }
 
-var layerName = regexp.MustCompile(`^(.*?)\.(\d+)\.(.+)\.(weight|bias|qweight)$`)
+// layerName is the name of a tensor in a layer that all layers of its sort have: not the scales of
+// quantised ones, which some layers go without.
+var layerName = regexp.MustCompile(
+	`^(.*?)\.(\d+)\.(.+\.(?:weight|bias|qweight)|self_attn\.sinks|mlp\.experts\.\w+)$`)
 
 // CheckWhole is an error for a checkpoint without tensors, or with a layer that lacks some, which
 // transformers then fills with random numbers.
@@ -32,6 +35,10 @@ func (c *Checkpoint) CheckWhole() error {
 	}
 	if n == 0 {
 		return fmt.Errorf("%s: %w: the files have no tensors", c.Dir, ErrNoWeights)
+	}
+	if name := c.halfMXFP4(); name != "" {
+		return fmt.Errorf("%s: the tensor %s is missing, the other half of one in MXFP4; download "+
+			"the checkpoint again", c.Dir, name)
 	}
 	count := cmp.Or(c.IntOf("num_hidden_layers"), c.IntOf("n_layers"), c.IntOf("n_layer"),
 		c.IntOf("num_layers"))
@@ -70,7 +77,7 @@ func (c *Checkpoint) layers(n int) (prefix string, kinds []map[string]bool) {
 			if layers[i] == nil {
 				layers[i] = make(map[string]bool)
 			}
-			layers[i][name[3]+"."+strings.TrimPrefix(name[4], "q")] = true
+			layers[i][strings.Replace(name[3], ".qweight", ".weight", 1)] = true
 			tensors[name[1]]++
 			if tensors[name[1]] > tensors[prefix] {
 				prefix = name[1]
@@ -78,6 +85,26 @@ func (c *Checkpoint) layers(n int) (prefix string, kinds []map[string]bool) {
 		}
 	}
 	return prefix, found[prefix]
+}
+
+// halfMXFP4 is the missing one of blocks and scales, "" for none; the host's converter ends the
+// process at one without the other.
+func (c *Checkpoint) halfMXFP4() string {
+	names := make(map[string]bool)
+	for _, s := range c.Shards {
+		for _, t := range s.Tensors {
+			names[t.name] = true
+		}
+	}
+	for name := range names {
+		for _, ends := range [][2]string{{"_blocks", "_scales"}, {"_scales", "_blocks"}} {
+			start, ok := strings.CutSuffix(name, ends[0])
+			if ok && !names[start+ends[1]] {
+				return start + ends[1]
+			}
+		}
+	}
+	return ""
 }
 
 // Untied says that config.json denies that the output's matrix is that of the embeddings.

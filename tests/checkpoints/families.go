@@ -33,7 +33,8 @@ const (
 	norm = `, "rms_norm_eps": 1e-05, "hidden_act": "silu", "tie_word_embeddings": false`
 	gelu = `, "rms_norm_eps": 1e-06, "hidden_activation": "gelu_pytorch_tanh",
   "tie_word_embeddings": true`
-	moe = `, "num_local_experts": 2, "num_experts_per_tok": 1`
+	moe  = `, "num_local_experts": 2, "num_experts_per_tok": 1`
+	moe2 = `, "num_local_experts": 2, "num_experts_per_tok": 2`
 )
 
 // NoConverter is the way out for an architecture that the host's converter does not know.
@@ -322,6 +323,18 @@ var Families = []Family{
     "layer_norm_eps": 1e-05, "logit_scale": 0.0625, "hidden_act": "silu",
     "model_max_length": 131072`,
 		Dims: 128, Theta: 8000000, L: 131072,
+	},
+	{
+		Name: "gpt-oss-20b MXFP4", Spelling: "4", Layout: "gpt_oss mxfp4",
+		Class: "GptOssForCausalLM", Model: "gpt_oss", Sizes: heads2 + norm + moe2,
+		Fields: `"head_dim": 64, "max_position_embeddings": 131072, "rope_theta": 150000,
+    "sliding_window": 128, "attention_bias": true, "layer_types": ["sliding_attention",
+    "full_attention"], "experts_per_token": 2, "initial_context_length": 4096, "rope_scaling": {"beta_fast": 32.0,
+    "beta_slow": 1.0, "factor": 32.0, "original_max_position_embeddings": 4096,
+    "rope_type": "yarn", "truncate": false}, "quantization_config": {"quant_method": "mxfp4",
+    "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router",
+    "model.embed_tokens", "lm_head"]}`,
+		Dims: 64, Theta: 150000, L: 131072, Own: exactYarn(32, 4096), Within: 2e-2,
 	},
 	{
 		Name: "gpt-oss-20b", Spelling: "4", Layout: "gpt_oss", Class: "GptOssForCausalLM",

@@ -32,6 +32,9 @@ type Family struct {
 	// Refused is a part of the error with which any conversion is refused; GGUF of that to a GGUF
 	// alone.
 	Refused, GGUF string
+	// Within is the largest distance of the engine's logits from those of transformers, as a share
+	// of the largest logit; 0: 1e-2. The engine multiplies MXFP4 with activations of eight bits.
+	Within float64
 	// Unrun is why transformers does not run the family as published.
 	Unrun string
 	// Old is why transformers 4.57 does not run the family at all; "": it does.

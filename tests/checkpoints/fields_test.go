@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/convert/gguf"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -117,6 +118,30 @@ func TestWords(t *testing.T) {
 		f.Ladder(), convert.Options{})
 	require.ErrorContains(t, err, "sections (mrope)")
 	assert.NotContains(t, err.Error(), "default")
+}
+
+// TestExperts: the number of experts of a token, of which gpt-oss has two names, and without which
+// an engine divides by zero.
+func TestExperts(t *testing.T) {
+	f := *Find("gpt-oss-20b MXFP4")
+	f.Fields = strings.Replace(f.Fields, `"experts_per_token": 2, `, "", 1)
+	f.Fields = strings.Replace(f.Fields, `"initial_context_length": 4096, `, "", 1)
+	out := filepath.Join(t.TempDir(), "x.gguf")
+	_, err := convert.Convert(t.Context(), write(t, &f), out, nil, convert.Options{})
+	require.NoError(t, err)
+	file, err := gguf.Open(out)
+	require.NoError(t, err)
+	defer file.Close()
+	for key, want := range map[string]int{
+		"gptoss.expert_used_count": 2, "gptoss.rope.scaling.original_context_length": 4096,
+	} {
+		n, _, err := file.Int(key)
+		require.NoError(t, err)
+		assert.Equal(t, want, n, key)
+	}
+	f.Sizes = strings.Replace(f.Sizes, `, "num_experts_per_tok": 2`, "", 1)
+	_, err = convert.Convert(t.Context(), write(t, &f), out, nil, convert.Options{})
+	require.ErrorContains(t, err, "num_experts_per_tok")
 }
 
 // TestShorter: a ladder that ends below what the model was trained for is refused, by the length

@@ -96,6 +96,14 @@ model.layers.%d.mlp.experts.gate_up_proj E H 2F
 model.layers.%d.mlp.experts.gate_up_proj_bias E 2F
 model.layers.%d.mlp.experts.down_proj E F H
 model.layers.%d.mlp.experts.down_proj_bias E H`,
+	"gpt_oss mxfp4": `
+= gpt_oss
+- model.layers.%d.mlp.experts.gate_up_proj
+- model.layers.%d.mlp.experts.down_proj
+model.layers.%d.mlp.experts.gate_up_proj_blocks E 2F H/32 16
+model.layers.%d.mlp.experts.gate_up_proj_scales E 2F H/32
+model.layers.%d.mlp.experts.down_proj_blocks E H F/32 16
+model.layers.%d.mlp.experts.down_proj_scales E H F/32`,
 	"deepseek": `
 model.embed_tokens.weight V H
 model.norm.weight H

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"strings"
 
 	"github.com/longrope/longrope/ropescale"
 )
@@ -38,6 +39,9 @@ type Checked struct {
 	Softmax []float64   `json:"softmax"`
 	Logits  [][]float64 `json:"logits"`
 }
+
+// Lacks says that transformers wants a module that is not there: accelerate, for MXFP4.
+func (c *Checked) Lacks() bool { return strings.Contains(strings.ToLower(c.Error), "accelerate") }
 
 // Tolerance bounds Deviation. transformers computes inverse frequencies in float32, to some 1e-6 of
 // them, and check.py reads them from cos and sin in float32, where the angle of 1 rad has 1e-7.

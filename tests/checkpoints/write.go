@@ -46,6 +46,7 @@ func (c *config) sizes() map[string]int {
 		"QKV": (heads + 2*kv) * head, "F": c.FFN, "2F": 2 * c.FFN, "E": c.Experts, "A": heads,
 		"R": c.QRank, "C": c.KVRank, "CP": c.KVRank + c.RopeDim, "QB": heads * (c.Nope + c.RopeDim),
 		"KVB": heads * (c.Nope + c.Value), "AW": heads * c.Value,
+		"H/32": c.Hidden / 32, "F/32": c.FFN / 32, "16": 16,
 	}
 }
 
@@ -163,6 +164,13 @@ func weights(ts []shape, seed uint64) []byte {
 		for _, d := range t.dims {
 			n *= d
 		}
+		if kind := t.bytes(r, n); kind != nil {
+			data = append(data, kind...)
+			header[t.name] = map[string]any{
+				"dtype": "U8", "shape": t.dims, "data_offsets": []int{begin, len(data)},
+			}
+			continue
+		}
 		scale := 1.7 / math.Sqrt(float64(t.dims[len(t.dims)-1]))
 		for range n {
 			x := r.NormFloat64()
@@ -190,6 +198,22 @@ func weights(ts []shape, seed uint64) []byte {
 		h = append(h, ' ')
 	}
 	return append(append(binary.LittleEndian.AppendUint64(nil, uint64(len(h))), h...), data...)
+}
+
+// bytes are those of a tensor in MXFP4: blocks of 32 numbers of four bits, and their exponents of
+// two, here around 2^-6; nil for others.
+func (t shape) bytes(r *rand.Rand, n int) []byte {
+	blocks := strings.HasSuffix(t.name, "_blocks")
+	if !blocks && !strings.HasSuffix(t.name, "_scales") {
+		return nil
+	}
+	b := make([]byte, n)
+	for i := range b {
+		if b[i] = byte(120 + r.IntN(3)); blocks {
+			b[i] = byte(r.IntN(256))
+		}
+	}
+	return b
 }
 
 // Tokens are n tokens, the same at every call.
