@@ -3,24 +3,39 @@
 package engine
 
 import (
+	"cmp"
 	"os"
 
 	"github.com/ollama/ollama/discover"
 	"github.com/ollama/ollama/envconfig"
 	"github.com/ollama/ollama/fs/ggml"
 	"github.com/ollama/ollama/ml"
+
+	"github.com/longrope/longrope/plugin/memory"
 )
 
-// SystemMemory is the memory of the machine, in bytes.
-func SystemMemory() (free, total uint64) {
+// Machine is the memory of the machine and of GPUs, for the GGUF at path.
+func Machine(path string, gpus []ml.DeviceInfo) memory.Machine {
 	s := discover.GetSystemInfo()
-	return s.FreeMemory, s.TotalMemory
+	m := memory.Machine{
+		Devices: []memory.Device{{Name: "this machine", Free: s.FreeMemory, Total: s.TotalMemory}},
+		Longest: func(lengths []int, kind string) int {
+			return longestThatFits(path, lengths, kind, gpus)
+		},
+	}
+	for _, d := range gpus {
+		m.Devices = append(m.Devices, memory.Device{
+			Name: d.Library + " " + cmp.Or(d.Description, d.Name), Free: d.FreeMemory,
+			Total: d.TotalMemory,
+		})
+	}
+	return m
 }
 
-// LongestThatFits is the longest of the lengths, in tokens, that the host's server would choose for
+// longestThatFits is the longest of the lengths, in tokens, that the host's server would choose for
 // the GGUF at path with caches of a kind: all of it on the GPUs, or if there are none in the memory
 // of the machine. 0 if none fits, and if the file does not say enough.
-func LongestThatFits(path string, lengths []int, kind string, gpus []ml.DeviceInfo) int {
+func longestThatFits(path string, lengths []int, kind string, gpus []ml.DeviceInfo) int {
 	r, err := os.Open(path)
 	if err != nil {
 		return 0

@@ -13,6 +13,7 @@ import (
 
 	"github.com/longrope/longrope/convert"
 	"github.com/longrope/longrope/evals/label"
+	"github.com/longrope/longrope/plugin/memory"
 	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
 )
@@ -299,8 +300,8 @@ func (a *app) reportConvert(r *convert.Report, m *model, f convertFlags) error {
 			return err
 		}
 	}
-	if u := memoryOf(m.info, m.path, r.Ladder); u != nil {
-		if err := a.print("\n" + u.String()); err != nil {
+	if u := memory.Of(m.info, r.Ladder, machine(m)); u != nil {
+		if err := a.print(u.Text(table)); err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,11 @@
 
 package longrope
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/longrope/longrope/plugin/memory"
+)
 
 // openEngine has no engine without cgo. The commands that run no model work, and so do the tests
 // with a fake one.
@@ -18,10 +22,8 @@ func loadEngine(string, openOptions) (runner, error) {
 // deviceEnv: without an engine there are no devices to share out.
 func deviceEnv(int) []string { return nil }
 
-// slowCPU: see gpu.go.
+// slowCPU: see open_cgo.go.
 func slowCPU() string { return "" }
 
-// machineMemory and longestThatFits: see gpu.go.
-func machineMemory() []deviceMemory { return nil }
-
-func longestThatFits(string, []int, string) int { return 0 }
+// machine: see open_cgo.go.
+func machine(*model) memory.Machine { return memory.Machine{} }

@@ -11,6 +11,7 @@ import (
 	"github.com/longrope/longrope/convert/gguf"
 	"github.com/longrope/longrope/evals/draw"
 	"github.com/longrope/longrope/evals/label"
+	"github.com/longrope/longrope/plugin/memory"
 	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
 )
@@ -62,14 +63,10 @@ func (a *app) show(arg, plot, page string) error {
 	if a.json {
 		return a.printJSON(struct {
 			*convert.ModelInfo
-			Memory *memoryUse `json:"memory,omitempty"`
-		}{m.info, memoryOf(m.info, m.path, m.info.Ladder)})
+			Memory *memory.Use `json:"memory,omitempty"`
+		}{m.info, memory.Of(m.info, m.info.Ladder, machine(m))})
 	}
-	text := describeModel(m)
-	if u := memoryOf(m.info, m.path, m.info.Ladder); u != nil {
-		text += "\n" + u.String()
-	}
-	return a.print(text)
+	return a.print(describeModel(m) + memory.Of(m.info, m.info.Ladder, machine(m)).Text(table))
 }
 
 // showSearch shows what the journals of a search hold, and writes the page about it.
