@@ -39,8 +39,8 @@ var layers = map[string][]string{
 // in this list, and no other one of plugin.
 var program = []string{
 	"plugin/tail", "plugin/units", "plugin/server", "plugin/memory", "plugin/engine",
-	"plugin/workers", "plugin/search", "plugin/search/searchtest", "plugin/extend", "plugin/extend/extendtest",
-	"plugin/longrope", "plugin/demo", "plugin/ollama",
+	"plugin/workers", "plugin/search", "plugin/search/searchtest", "plugin/extend",
+	"plugin/extend/extendtest", "plugin/longrope", "plugin/demo", "plugin/ollama",
 }
 
 // silent are packages that show nothing: neither flags nor a terminal belong in them.
