@@ -14,9 +14,11 @@ var ErrNoForks = errors.New("a prefix cannot be kept and forked")
 // Forker is an Engine that keeps what it computed of a prefix and scores what may follow it.
 type Forker interface {
 	Engine
-	// NewPrefix evaluates tokens under base and keeps their keys and values. Engines that cannot
-	// return ErrNoForks.
-	NewPrefix(ctx context.Context, tokens []int, base ropescale.Rung) (Prefix, error)
+	// NewPrefix evaluates tokens under base and keeps their keys and values. It returns -ln p of
+	// tokens[from:] too, in nats; from is at least 1, and their number for none. Engines that
+	// cannot keep a prefix return ErrNoForks.
+	NewPrefix(ctx context.Context, tokens []int, base ropescale.Rung, from int) (
+		Prefix, []float64, error)
 	// PrefixBytes is the memory that a prefix of n tokens takes until it is closed, in bytes.
 	PrefixBytes(n int) (int64, error)
 }

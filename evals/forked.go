@@ -17,6 +17,8 @@ type ForkOptions struct {
 	Stretches int `json:"stretches"`
 	// StretchTokens is the length of each; 0 is 128.
 	StretchTokens int `json:"stretch_tokens"`
+	// Whole has all text of the window scored, in place of stretches: see Forked.Text.
+	Whole bool `json:"whole,omitempty"`
 	// Keys are hidden in the window, and each is asked for by a fork of its own behind the whole
 	// prefix; 0 is none, 90 the most.
 	Keys int `json:"keys"`
@@ -60,6 +62,52 @@ type Forked struct {
 	Forks  []Fork
 	// Scored are, for each score, the spans of forks that it is the mean of.
 	Scored [][]ForkSpan
+	// Text are spans of Tokens. Where there are any, their mean is a score that comes before the
+	// others, and Exact gives it.
+	Text []Span `json:",omitempty"`
+}
+
+// Scores is how many there are.
+func (f Forked) Scores() int { return len(f.Scored) + min(len(f.Text), 1) }
+
+// Exact evaluates prefix and forks under a rung, in full, and returns the mean NLL of each score.
+func (f Forked) Exact(ctx context.Context, e Forker, g ropescale.Rung) ([]float64, error) {
+	if err := f.Check(); err != nil {
+		return nil, err
+	}
+	from := len(f.Tokens)
+	for _, s := range f.Text {
+		from = min(from, s.From)
+	}
+	p, values, err := e.NewPrefix(ctx, f.Tokens, g, from)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	var scores []float64
+	if len(f.Text) > 0 {
+		if len(values) != len(f.Tokens)-from {
+			return nil, fmt.Errorf("engine gave %d values for %d scored tokens", len(values),
+				len(f.Tokens)-from)
+		}
+		sum, n := 0.0, 0
+		for _, s := range f.Text {
+			for i, v := range values[s.From-from : s.To-from] {
+				if math.IsNaN(v) || math.IsInf(v, 0) {
+					return nil, fmt.Errorf("%w: %v at position %d: check the factors for values "+
+						"that overflow", ErrNotFinite, v, s.From+i)
+				}
+				sum += v
+			}
+			n += s.To - s.From
+		}
+		scores = append(scores, sum/float64(n))
+	}
+	if len(f.Forks) == 0 {
+		return scores, nil
+	}
+	keys, err := f.Score(ctx, p, g)
+	return append(scores, keys...), err
 }
 
 // ForkSpan is a span of the tokens of a fork, by its place among them.
@@ -80,8 +128,13 @@ func (f Forked) Computed() (prefix, forks int) {
 
 // Check finds what cannot be scored.
 func (f Forked) Check() error {
-	if len(f.Scored) == 0 {
+	if f.Scores() == 0 {
 		return fmt.Errorf("nothing of %d forks is to be scored", len(f.Forks))
+	}
+	for _, s := range f.Text {
+		if s.From < 1 || s.To <= s.From || s.To > len(f.Tokens) {
+			return fmt.Errorf("cannot score tokens %d to %d of %d", s.From, s.To, len(f.Tokens))
+		}
 	}
 	for i, fork := range f.Forks {
 		switch {
@@ -198,11 +251,16 @@ func (b *promptBuilder) fork(
 			len(depths), max(left, 0), len(window))
 	}
 	tokens, spans := weave(slices.Clone(h.head), window[bos:][:left], h.needles, h.pieces)
-	forks, scored, err := stretches(tokens, spans, o)
-	if err != nil {
-		return Forked{}, err
+	f := Forked{Tokens: tokens}
+	if o.Whole {
+		f.Text = inner(spans)
+	} else {
+		forks, scored, err := stretches(tokens, spans, o)
+		if err != nil {
+			return Forked{}, err
+		}
+		f.Forks, f.Scored = forks, [][]ForkSpan{scored}
 	}
-	f := Forked{tokens, forks, [][]ForkSpan{scored}}
 	for _, q := range h.questions {
 		q.At = len(tokens)
 		f.Scored = append(f.Scored, []ForkSpan{{len(f.Forks), Span{q.From, len(q.Tokens)}}})
@@ -256,6 +314,16 @@ func (b *promptBuilder) questions(length int, depths []float64, number int) (h h
 	}
 	h.added += longest
 	return h, nil
+}
+
+// inner are spans without the first token of each, which follows something else.
+func inner(spans []Span) (text []Span) {
+	for _, s := range spans {
+		if s.From++; s.From < s.To {
+			text = append(text, s)
+		}
+	}
+	return text
 }
 
 // stretches are forks that repeat the tokens of a prefix, and the spans of them that are text: the

@@ -132,7 +132,7 @@ func TestForkedScore(t *testing.T) {
 		want = append(want, sum/float64(n))
 	}
 	forker := &tasktest.Forker{Engine: tasktest.New(plain)}
-	p, err := forker.NewPrefix(ctx, f.Tokens, g)
+	p, _, err := forker.NewPrefix(ctx, f.Tokens, g, len(f.Tokens))
 	require.NoError(t, err)
 	got, err := f.Score(ctx, p, g)
 	require.NoError(t, err)
@@ -166,7 +166,7 @@ func TestForkedBadInput(t *testing.T) {
 	}
 	all, err := HideForks(e, windows, ForkOptions{})
 	require.NoError(t, err)
-	p, err := e.NewPrefix(ctx, all[0].Tokens, ropescale.Rung{Length: 1200})
+	p, _, err := e.NewPrefix(ctx, all[0].Tokens, ropescale.Rung{Length: 1200}, 1200)
 	require.NoError(t, err)
 	e.Bad = math.Inf(1)
 	_, err = all[0].Score(ctx, p, ropescale.Rung{Length: 1200})

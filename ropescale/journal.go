@@ -237,8 +237,13 @@ func (s *Study) rebatch(number int, batch []Candidate) error {
 func same(a, b []Candidate) bool {
 	return slices.EqualFunc(a, b, func(x, y Candidate) bool {
 		return x.Rung.Key() == y.Rung.Key() && x.Origin == y.Origin &&
-			slices.Equal(x.Parents, y.Parents) && slices.Equal(x.Readings, y.Readings)
+			slices.Equal(x.Parents, y.Parents) && slices.Equal(x.Readings, y.Readings) &&
+			sameBase(x.Base, y.Base)
 	})
+}
+
+func sameBase(a, b *Rung) bool {
+	return a == nil && b == nil || a != nil && b != nil && a.Key() == b.Key()
 }
 
 // checkBatch refuses candidates that no version of the program can have proposed.
@@ -247,13 +252,18 @@ func (s *Study) checkBatch(batch []Candidate) error {
 		return fmt.Errorf("it has %d candidates", len(batch))
 	}
 	for i, c := range batch {
-		g := c.Rung
-		if err := g.check(s.opts.Rope.Pairs()); err != nil {
-			return fmt.Errorf("candidate %d: %w", i, err)
+		rungs := []Rung{c.Rung}
+		if c.Base != nil {
+			rungs = append(rungs, *c.Base)
 		}
-		if g.Length != s.opts.Target || g.StartWindow < 0 || g.StartWindow >= g.Length {
-			return fmt.Errorf("candidate %d: length is %d and start_window %d, for a target of %d",
-				i, g.Length, g.StartWindow, s.opts.Target)
+		for _, g := range rungs {
+			if err := g.check(s.opts.Rope.Pairs()); err != nil {
+				return fmt.Errorf("candidate %d: %w", i, err)
+			}
+			if g.Length != s.opts.Target || g.StartWindow < 0 || g.StartWindow >= g.Length {
+				return fmt.Errorf("candidate %d: length is %d and start_window %d, "+
+					"for a target of %d", i, g.Length, g.StartWindow, s.opts.Target)
+			}
 		}
 		for _, k := range c.Readings {
 			if k < 0 || k >= len(s.opts.Readings) {

@@ -6,7 +6,7 @@ type Reading struct {
 	Name string `json:"name"` // for the record
 	// Kind of reading, such as "text" or "key": cma scores a generation on one of each.
 	Kind string `json:"kind,omitempty"`
-	// Tokens is how many the model evaluates for it; 0 for a reading that is made of the sequence
+	// Tokens is how many the model evaluates for it, behind the prefix of a cheap one; 0 for a reading that is made of the sequence
 	// of the one before it, such as the key that is hidden in a window of text. The two are always
 	// asked for together.
 	Tokens int `json:"tokens"`
@@ -25,6 +25,9 @@ const (
 	ForGenerations Use = "generations"
 	// ForFinalists is what finalists are scored on at the end (Study.Best).
 	ForFinalists Use = "finalists"
+	// ForBases makes the readings for generations cheap ones (Candidate.Base): these are the same
+	// readings, in the same order, evaluated in full.
+	ForBases Use = "bases"
 )
 
 // Passes groups the places of readings by the sequence that they are made of.
@@ -113,6 +116,9 @@ type Params struct {
 type Candidate struct {
 	// Rung is relative to the model's own RoPE.
 	Rung Rung `json:"rung"`
+	// Base is what the prefix of cheap readings is evaluated under, relative to the model's own
+	// RoPE; nil for readings that are evaluated in full, under Rung.
+	Base *Rung `json:"base,omitempty"`
 	// Origin says how it was made: a method's name, "mutation", "crossover", "cma", …
 	Origin string `json:"origin"`
 	// Parents are the candidates that it was made from.

@@ -16,7 +16,7 @@ import (
 //  1. The seeds as published, and what other starts there are, are scored on all that the fitness
 //     is made of. The search starts at the best.
 //  2. A generation is scored on one reading of each kind only, of those for generations where there
-//     are any: the next of a deck that is shuffled again when all were dealt. Where a sequence
+//     are any (cheap ones: see bases): the next of a deck that is shuffled again when all were dealt. Where a sequence
 //     gives several kinds, they are dealt together. All candidates of a generation get the same, so
 //     their differences are paired, and all that CMA-ES takes is their ranking. No window comes
 //     often enough to be fitted.
@@ -38,6 +38,7 @@ type sampledSearch struct {
 	finals []result // of all
 	cma    *cma.ES
 	decks  []*deck
+	bases  *bases // nil: generations are scored exactly
 	model  cma.Quadratic
 
 	phase  phase  // of the batch at hand
@@ -60,6 +61,8 @@ type phase string
 
 const (
 	starting   phase = "starts"
+	comparing  phase = "cheap reading of the next base"
+	renewing   phase = "base"
 	generating phase = "generation"
 	judging    phase = "mean"
 	finishing  phase = "finals"
@@ -75,9 +78,11 @@ const (
 
 // The origins of cma's candidates, by which a batch of an earlier version is known, too.
 const (
-	originSample = "cma"
-	originMean   = "cma mean"
-	originFinal  = "final"
+	originSample   = "cma"
+	originMean     = "cma mean"
+	originFinal    = "final"
+	originBase     = "base"
+	originCompared = "base by the one before"
 )
 
 const (
@@ -92,8 +97,9 @@ const (
 )
 
 func newSampledSearch(sp *space) algorithm {
+	decks := newDecks(sp.readings)
 	return &sampledSearch{
-		curve: newCurve(sp), decks: newDecks(sp.readings), tries: sp.Retries,
+		curve: newCurve(sp), decks: decks, bases: newBases(sp.readings, decks), tries: sp.Retries,
 		limit: sp.budget - sp.Retries*sp.retry,
 	}
 }
@@ -161,16 +167,57 @@ func (s *sampledSearch) Ask() []Candidate {
 	if s.reason != "" || s.spent >= s.check {
 		return s.ask(judging, []Candidate{{Rung: s.decode(s.cma.Mean), Origin: originMean}})
 	}
-	var hand []int
-	for _, d := range s.decks {
-		hand = append(hand, d.deal(s.rng)...)
+	if c, due := s.renewal(); due {
+		return s.ask(c.phase, []Candidate{c.Candidate})
 	}
+	hand, base := s.dealt()
 	s.points = s.propose()
 	var c []Candidate
 	for _, x := range s.points {
-		c = append(c, Candidate{Rung: s.decode(x), Origin: originSample, Readings: hand})
+		c = append(c, Candidate{
+			Rung: s.decode(x), Base: base, Origin: originSample, Readings: hand,
+		})
 	}
 	return s.ask(generating, c)
+}
+
+// dealt is what the next generation is scored on, and with what base.
+func (s *sampledSearch) dealt() (hand []int, base *Rung) {
+	if s.bases != nil && !s.bases.fallback {
+		return s.bases.hand(), &s.bases.base.Rung
+	}
+	for _, d := range s.decks {
+		hand = append(hand, d.deal(s.rng)...)
+	}
+	if s.bases != nil {
+		hand = s.bases.exact(hand)
+	}
+	return hand, nil
+}
+
+type phased struct {
+	Candidate
+	phase phase
+}
+
+// renewal makes the mean the base of cheap readings, if that is due: the base at hand scores it
+// first, and then it is evaluated in full.
+func (s *sampledSearch) renewal() (c phased, due bool) {
+	b, mean := s.bases, s.decode(s.cma.Mean)
+	if b == nil || b.fallback || !b.due(mean) {
+		return c, false
+	}
+	if b.base != nil && !b.compared {
+		c.Candidate = Candidate{
+			Rung: mean, Base: &b.base.Rung, Origin: originCompared, Readings: b.keep(),
+		}
+		c.phase = comparing
+		return c, true
+	}
+	b.deal(s.rng)
+	c.Candidate = Candidate{Rung: mean, Origin: originBase, Readings: b.exact(b.hand())}
+	c.phase = renewing
+	return c, true
 }
 
 // ask makes a batch the one at hand.
@@ -195,10 +242,19 @@ func (s *sampledSearch) Adopt(batch []Candidate) {
 		p = judging
 	case batch[0].Origin == originFinal:
 		p = finishing
+	case batch[0].Origin == originCompared && s.bases != nil:
+		p, s.bases.kept = comparing, batch[0].Readings
+	case batch[0].Origin == originBase && s.bases != nil:
+		p = renewing
+		s.bases.adopt(batch[0].Readings)
 	default:
 		p, s.reason, s.points = generating, "", nil
 		if s.cma == nil {
 			s.begin(bestOf(s.starts, 1)[0])
+		}
+		if g := batch[0].Base; s.bases != nil && g != nil && s.bases.base == nil {
+			nan := slices.Repeat(Losses{math.NaN()}, len(s.readings))
+			s.bases.base = &result{Rung: *g, Losses: nan}
 		}
 		for _, c := range batch {
 			s.points = append(s.points, s.encode(c.Rung))
@@ -209,6 +265,9 @@ func (s *sampledSearch) Adopt(batch []Candidate) {
 
 func (s *sampledSearch) begin(at result) {
 	s.cma = cma.New(s.encode(at.Rung), s.sigma, s.Population, s.rng)
+	if s.bases != nil {
+		s.bases.restart()
+	}
 }
 
 // finalists are the best starts and the best means of this try.
@@ -268,9 +327,13 @@ func (s *sampledSearch) isEnding() bool { return s.ending }
 // foreseen implements ender.
 func (s *sampledSearch) foreseen() int { return s.limit }
 
-// closing implements ender: a generation, the mean and the finals.
+// closing implements ender: a generation, with a new base where it needs one, the mean and the
+// finals.
 func (s *sampledSearch) closing() int {
-	n := s.generationTokens() + s.full + finalMeans*s.final
+	n := s.generationTokens() + s.bases.tokens() + s.full + finalMeans*s.final
+	if s.bases != nil && s.bases.fallback {
+		n = s.Population*s.bases.most(true) + s.full + finalMeans*s.final
+	}
 	if s.finals == nil {
 		n += finalStarts * s.final
 	}
@@ -290,6 +353,9 @@ func (sp *space) generationTokens() int {
 			most = max(most, sp.readings[pass[0]].Tokens)
 		}
 		n += most
+	}
+	if places(sp.readings, ForBases) != nil {
+		n *= handPasses
 	}
 	return n * sp.Population
 }
@@ -318,7 +384,7 @@ func (s *sampledSearch) propose() [][]float64 {
 // Tell implements algorithm.
 func (s *sampledSearch) Tell(batch []result) {
 	s.spent += s.cost
-	if s.phase != generating {
+	if s.phase != generating && s.phase != comparing && s.phase != renewing {
 		s.nextCheck()
 	}
 	switch s.phase {
@@ -331,6 +397,11 @@ func (s *sampledSearch) Tell(batch []result) {
 		}
 	case finishing:
 		s.finals, s.means = append(s.finals, batch...), nil
+	case comparing:
+		b := s.bases
+		b.compared, b.cheap = true, estimate(batch[0].Losses, s.readings, b.kept)
+	case renewing:
+		s.bases.renew(batch[0])
 	case generating:
 		s.learn(batch)
 	}
@@ -345,6 +416,9 @@ func (s *sampledSearch) learn(batch []result) {
 		if math.IsNaN(value[i]) { // not all of it was evaluated
 			value[i] = math.Inf(1)
 		}
+	}
+	if s.bases != nil {
+		s.bases.since++
 	}
 	s.model.Add(s.points, value)
 	if len(batch) == s.cma.Lambda {

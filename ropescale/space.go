@@ -100,7 +100,8 @@ func newSpace(opts Options) (*space, Options, error) {
 // divide gives retries and finals their part of the budget, where it has room for them, and returns
 // it; 0 is what cma needs.
 func (sp *space) divide(budget int) int {
-	once := 4*sp.full + CMAGenerations*sp.generationTokens()
+	once := 4*sp.full + CMAGenerations*sp.generationTokens() +
+		foreseenRenewals*newBases(sp.readings, newDecks(sp.readings)).tokens()
 	sp.retry = once + finalMeans*sp.final
 	finals := (finalStarts + finalMeans) * sp.final
 	sp.budget = cmp.Or(budget, sp.least+once+finals+sp.Retries*sp.retry)
@@ -146,10 +147,19 @@ func (o *Options) checkReadings() error {
 			return fmt.Errorf("reading %d, %q, has %d tokens and weight %g, want positive numbers "+
 				"(0 tokens only with the reading before it)", i, r.Name, r.Tokens, r.Weight)
 		}
-		if r.Use != "" && r.Use != ForFinalists && r.Use != ForGenerations {
-			return fmt.Errorf("reading %d, %q, is for %q, want nothing, %q or %q",
-				i, r.Name, r.Use, ForGenerations, ForFinalists)
+		if !slices.Contains([]Use{"", ForFinalists, ForGenerations, ForBases}, r.Use) {
+			return fmt.Errorf("reading %d, %q, is for %q, want nothing, %q, %q or %q",
+				i, r.Name, r.Use, ForGenerations, ForFinalists, ForBases)
 		}
+	}
+	cheap, exact := places(o.Readings, ForGenerations), places(o.Readings, ForBases)
+	same := func(a, b int) bool {
+		x, y := o.Readings[a], o.Readings[b]
+		return x.Kind == y.Kind && (x.Tokens > 0) == (y.Tokens > 0)
+	}
+	if exact != nil && !slices.EqualFunc(cheap, exact, same) {
+		return fmt.Errorf("%d readings are for %q and %d for %q, want the same ones in one order",
+			len(cheap), ForGenerations, len(exact), ForBases)
 	}
 	return nil
 }

@@ -56,6 +56,8 @@ type Trial struct {
 	Parents    []int  `json:"parents,omitempty"` // candidates
 	// Rung is the candidate, absolute: what the engine is given.
 	Rung Rung `json:"rung"`
+	// Base is Candidate.Base, absolute.
+	Base *Rung `json:"base,omitempty"`
 	// Readings are the places in Options.Readings of what is to be scored, ascending.
 	Readings []int `json:"readings"`
 	// Losses are those that Tell was given: the mean NLL of each of Readings, in nats; +Inf for
@@ -189,6 +191,10 @@ func (s *Study) ask(c Candidate) bool {
 	t := Trial{
 		ID: len(s.trials), Candidate: len(s.trials), Generation: s.number, Origin: c.Origin,
 		Parents: c.Parents, Rung: c.Rung.Over(s.opts.Base), Fitness: math.NaN(),
+	}
+	if c.Base != nil {
+		base := c.Base.Over(s.opts.Base)
+		t.Base = &base
 	}
 	if known {
 		t.Candidate = id

@@ -27,7 +27,7 @@ func Keep(ctx context.Context, e evals.Engine, tokens []int, base ropescale.Rung
 	if !ok {
 		return exactPrefix{e, tokens}, evals.ErrNoForks, nil
 	}
-	p, err = f.NewPrefix(ctx, tokens, base)
+	p, _, err = f.NewPrefix(ctx, tokens, base, len(tokens))
 	if errors.Is(err, evals.ErrNoForks) {
 		return exactPrefix{e, tokens}, err, nil
 	}

@@ -20,18 +20,21 @@ type Forker struct {
 var _ evals.Forker = (*Forker)(nil)
 
 // NewPrefix keeps the tokens.
-func (f *Forker) NewPrefix(ctx context.Context, tokens []int, _ ropescale.Rung) (
-	evals.Prefix, error,
-) {
+func (f *Forker) NewPrefix(
+	ctx context.Context, tokens []int, base ropescale.Rung, from int,
+) (evals.Prefix, []float64, error) {
 	if f.Refuses != nil {
-		return nil, f.Refuses
+		return nil, nil, f.Refuses
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	own := f.Ladder
+	defer func() { f.Ladder = own }()
+	f.Ladder = &ropescale.Ladder{Rungs: []ropescale.Rung{base}}
+	values, err := f.NLL(ctx, tokens, from)
+	if err != nil {
+		return nil, nil, err
 	}
 	f.Open++
-	f.asked(tokens, len(tokens))
-	return &forkerPrefix{f, slices.Clone(tokens)}, nil
+	return &forkerPrefix{f, slices.Clone(tokens)}, values, nil
 }
 
 // PrefixBytes is 8 bytes a token.

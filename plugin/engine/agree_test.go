@@ -113,11 +113,11 @@ func TestAgreement(t *testing.T) {
 	for _, f := range all {
 		bases := [3]evals.Prefix{}
 		for b := range 2 {
-			bases[1+b], err = e.NewPrefix(ctx, f.Tokens, sets[b])
+			bases[1+b], _, err = e.NewPrefix(ctx, f.Tokens, sets[b], len(f.Tokens))
 			require.NoError(t, err)
 		}
 		for i, g := range sets {
-			bases[0], err = e.NewPrefix(ctx, f.Tokens, g)
+			bases[0], _, err = e.NewPrefix(ctx, f.Tokens, g, len(f.Tokens))
 			require.NoError(t, err)
 			for b, name := range names {
 				scores, err := f.Score(ctx, bases[b], g)
@@ -135,7 +135,7 @@ func TestAgreement(t *testing.T) {
 	}
 	for i, g := range sets {
 		t.Logf("%.3f from YaRN, %.3f from NTK: text %.4f %.4f %.4f, keys %.3f %.3f %.3f",
-			cheap.Distance(sets[0], g), cheap.Distance(sets[1], g),
+			ropescale.Distance(sets[0], g), ropescale.Distance(sets[1], g),
 			losses["text"][names[0]][i], losses["text"][names[1]][i], losses["text"][names[2]][i],
 			losses["keys"][names[0]][i], losses["keys"][names[1]][i], losses["keys"][names[2]][i])
 	}

@@ -111,7 +111,7 @@ func TestKeptAndPrefixes(t *testing.T) {
 	body := text(t, e, 600)
 	want, err := e.NLL(context.Background(), body, 300)
 	require.NoError(t, err)
-	p, err := e.NewPrefix(context.Background(), body[:500], rung(e, length, 0, 4, 1))
+	p, _, err := e.NewPrefix(context.Background(), body[:500], rung(e, length, 0, 4, 1), 1)
 	require.NoError(t, err)
 	defer p.Close()
 	got, err := e.NLL(context.Background(), body, 300)

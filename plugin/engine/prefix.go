@@ -47,31 +47,40 @@ func (r row) equal(s row) bool { return r.window == s.window && slices.Equal(r.v
 // the score of each is the same to the last bit whatever the others are. With more, a batch has
 // several: that is faster where a batch costs little more than a token, and scores differ by
 // rounding.
-func (e *Engine) NewPrefix(ctx context.Context, tokens []int, base ropescale.Rung) (
-	evals.Prefix, error,
-) {
-	if err := e.checkPrefix(len(tokens)); err != nil {
-		return nil, err
+func (e *Engine) NewPrefix(
+	ctx context.Context, tokens []int, base ropescale.Rung, from int,
+) (evals.Prefix, []float64, error) {
+	err := e.checkPrefix(len(tokens))
+	switch {
+	case err != nil:
+	case from < 1 || from > len(tokens):
+		err = fmt.Errorf("score a prefix of %d tokens from token %d: want 1 to %d",
+			len(tokens), from, len(tokens))
+	default:
+		err = e.checkTokens(tokens)
 	}
-	if err := e.checkTokens(tokens); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, nil, err
 	}
 	r, err := e.row(base)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := e.enterPrefix(r); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	e.lc.SetRung(0, baseRow)
-	if err := e.run(ctx, tokens, 0, func(int) bool { return false }, nil); err != nil {
-		return nil, err
+	var values []float64
+	err = e.run(ctx, tokens, 0, func(i int) bool { return i >= from-1 && i+1 < len(tokens) },
+		func(out, i int) { values = append(values, e.lc.NLL(out, tokens[i+1])) })
+	if err != nil {
+		return nil, nil, err
 	}
 	state, err := e.lc.SaveSequence(0)
 	if err != nil {
-		return nil, fmt.Errorf("a prefix of %d tokens: %w", len(tokens), err)
+		return nil, nil, fmt.Errorf("a prefix of %d tokens: %w", len(tokens), err)
 	}
-	return &prefix{e, len(tokens), r, state}, nil
+	return &prefix{e, len(tokens), r, state}, values, nil
 }
 
 // PrefixBytes is the memory that a prefix of n tokens takes until it is closed, in bytes of RAM.

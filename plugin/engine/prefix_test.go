@@ -81,7 +81,7 @@ func (e prefixes) exact(t testing.TB, g ropescale.Rung, f evals.Fork) []float64 
 }
 
 func (e prefixes) open(t testing.TB, base ropescale.Rung) evals.Prefix {
-	p, err := e.NewPrefix(context.Background(), e.tokens[:len(e.tokens)-64], base)
+	p, _, err := e.NewPrefix(context.Background(), e.tokens[:len(e.tokens)-64], base, 64)
 	require.NoError(t, err)
 	t.Cleanup(p.Close)
 	return p
@@ -253,7 +253,7 @@ func TestPrefixBytes(t *testing.T) {
 	for _, n := range []int{1, 7, window} {
 		want, err := e.PrefixBytes(n)
 		require.NoError(t, err)
-		p, err := e.NewPrefix(context.Background(), e.tokens[:n], e.method(t, ropescale.YaRN, 0))
+		p, _, err := e.NewPrefix(context.Background(), e.tokens[:n], e.method(t, ropescale.YaRN, 0), n)
 		require.NoError(t, err)
 		assert.Equal(t, want, p.(*prefix).state.Size(), n)
 		p.Close()
@@ -263,23 +263,42 @@ func TestPrefixBytes(t *testing.T) {
 	assert.InEpsilon(t, window*5*2*128*2, per, 0.02, "5 layers of 128 keys and 128 values, float16")
 }
 
+// TestPrefixText: what a prefix gives of its own text is the same as when it is evaluated alone.
+func TestPrefixText(t *testing.T) {
+	e := openPrefixes(t, "", window, Options{Forks: 1})
+	g, n := e.method(t, ropescale.YaRN, 16), len(e.tokens)
+	p, values, err := e.NewPrefix(context.Background(), e.tokens, g, 100)
+	require.NoError(t, err)
+	defer p.Close()
+	near(t, [][]float64{e.exact(t, g, evals.Fork{At: 1, Tokens: e.tokens[1:], From: 99})},
+		[][]float64{values})
+	p, values, err = e.NewPrefix(context.Background(), e.tokens, g, n)
+	require.NoError(t, err)
+	p.Close()
+	assert.Empty(t, values)
+	_, _, err = e.NewPrefix(context.Background(), e.tokens, g, 0)
+	assert.ErrorContains(t, err, "from token 0: want 1 to 640")
+	_, _, err = e.NewPrefix(context.Background(), e.tokens, g, n+1)
+	assert.ErrorContains(t, err, "from token 641")
+}
+
 func TestPrefixBadInput(t *testing.T) {
 	ctx := context.Background()
 	yarn := func(e prefixes) ropescale.Rung { return e.method(t, ropescale.YaRN, 0) }
 	none := openPrefixes(t, "", window, Options{})
-	_, err := none.NewPrefix(ctx, none.tokens, yarn(none))
+	_, _, err := none.NewPrefix(ctx, none.tokens, yarn(none), 1)
 	assert.ErrorIs(t, err, evals.ErrNoForks)
 	_, err = none.PrefixBytes(10)
 	assert.ErrorIs(t, err, evals.ErrNoForks)
 
 	e := openPrefixes(t, "", window, Options{Forks: 2})
-	_, err = e.NewPrefix(ctx, make([]int, window+1), yarn(e))
+	_, _, err = e.NewPrefix(ctx, make([]int, window+1), yarn(e), 1)
 	assert.ErrorContains(t, err, "do not fit")
-	_, err = e.NewPrefix(ctx, nil, yarn(e))
+	_, _, err = e.NewPrefix(ctx, nil, yarn(e), 1)
 	assert.ErrorContains(t, err, "at least one token")
 	bad := yarn(e)
 	bad.Factors = bad.Factors[1:]
-	_, err = e.NewPrefix(ctx, e.tokens, bad)
+	_, _, err = e.NewPrefix(ctx, e.tokens, bad, 1)
 	assert.ErrorContains(t, err, "factors")
 	p := e.open(t, yarn(e))
 	_, err = p.Score(ctx, bad, e.forks())
@@ -301,7 +320,7 @@ func TestPrefixBadInput(t *testing.T) {
 	cancel()
 	_, err = p.Score(cancelled, yarn(e), e.forks())
 	assert.ErrorIs(t, err, context.Canceled)
-	_, err = e.NewPrefix(cancelled, e.tokens, yarn(e))
+	_, _, err = e.NewPrefix(cancelled, e.tokens, yarn(e), 1)
 	assert.ErrorIs(t, err, context.Canceled)
 	score(t, p, yarn(e), e.forks()...)
 
@@ -328,7 +347,7 @@ func benchmarkPrefix(b *testing.B, path string, n int) {
 	for i := range 16 {
 		forks = append(forks, evals.Fork{At: n - 64, Tokens: e.tokens[30*i:][:25], From: 18})
 	}
-	p, err := e.NewPrefix(context.Background(), e.tokens, base)
+	p, _, err := e.NewPrefix(context.Background(), e.tokens, base, len(e.tokens))
 	require.NoError(b, err)
 	defer p.Close()
 	candidate.Length = n

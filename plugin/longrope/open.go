@@ -21,6 +21,7 @@ type openOptions struct {
 	Length         int    // of the longest sequence, tokens
 	Threads, Batch int
 	GPULayers      int // as --gpu-layers: 0 is none, -1 all
+	Forks          bool // prefixes can be kept (evals.Forker)
 	// Ladder that the model has next to its file, in the store; nil for none.
 	Ladder   *ropescale.Ladder
 	Progress func(share float32)
@@ -30,11 +31,15 @@ type openOptions struct {
 type runner = search.RunEngine
 
 // load opens the model of m for sequences of up to length tokens, with progress.
-func (a *app) load(m *model, length int) (runner, error) {
+func (a *app) load(m *model, length int) (runner, error) { return a.loadFor(m, length, false) }
+
+// loadFor is load for an engine that keeps prefixes, or does not.
+func (a *app) loadFor(m *model, length int, forks bool) (runner, error) {
 	started := a.now()
 	e, err := a.open.load(m.path, openOptions{
 		Name: m.name, Length: length, Threads: a.threads, Batch: a.batch, GPULayers: a.gpuLayers,
 		Ladder: m.layer(),
+		Forks: forks,
 		Progress: func(share float32) {
 			a.progress(started, "loading "+m.name, float64(share), 1, "")
 		},

@@ -103,6 +103,7 @@ func (f *searchFlags) addRare(cmd *cobra.Command) {
 	fl.IntSliceVar(&o.StartWindows, "start-windows", nil,
 		"Start windows to choose from; 0 alone is none")
 	fl.IntVar(&o.Knots, "knots", 0, "Knots of cma's curve of factors (default 8)")
+	fl.BoolVar(&o.Exact, "exact", false, "Score all in full, where cheap readings would do")
 	fl.StringVar(&o.Journal, "study", "", "Journal `FILE` (default: the output's, with .study)")
 	fl.StringVar(&f.page, "report", "", "Page `FILE` (default: the output's name, .html)")
 	fl.BoolVar(&f.noPage, "no-report", false, "Write no page")
@@ -118,7 +119,7 @@ func (f *searchFlags) addRare(cmd *cobra.Command) {
 	fl.Lookup("nats").Usage += "; for --" + strings.Join(serverFlags[1:], ", --") +
 		" see worker --help"
 	rarely(cmd, "algorithm", "fitness", "windows", "keys", "attention", "start-windows", "knots",
-		"study", "report", "no-report", "plot", "json", "threads", "batch", "gpu-layers")
+		"exact", "study", "report", "no-report", "plot", "json", "threads", "batch", "gpu-layers")
 	rarely(cmd, serverFlags...)
 }
 
@@ -225,11 +226,14 @@ func (a *app) search(ctx context.Context, arg string, f searchFlags) error {
 	if o.Workers, err = a.workers(f.workers.count, server, m); err != nil {
 		return err
 	}
-	e, err := a.load(m, slices.Max(o.Targets))
+	e, err := a.loadFor(m, slices.Max(o.Targets), !o.Exact)
 	if err != nil {
 		return err
 	}
 	defer e.Close()
+	if d := machine(m).Devices; len(d) > 0 {
+		o.Memory = int64(d[0].Free / 2)
+	}
 
 	found := func(l *ropescale.Ladder) error { return atomicfile.Write(f.out, l.WriteFactors) }
 	r, err := search.Search(ctx, e, *o, &searchEvents{a.ui, found})

@@ -177,7 +177,7 @@ func (a *app) openWorker(
 	ctx context.Context, path string, s workers.Spec,
 ) (workers.Evaluator, error) {
 	a.batch = s.Batch
-	e, err := a.load(&model{name: s.ModelName, path: path}, s.Length)
+	e, err := a.loadFor(&model{name: s.ModelName, path: path}, s.Length, true)
 	if err != nil {
 		return nil, err
 	}

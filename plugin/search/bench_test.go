@@ -53,7 +53,8 @@ func BenchmarkSearchTokens(b *testing.B) {
 		read := 0
 		started := time.Now()
 		for _, t := range study.Ask()[:1] {
-			losses, n, err := j.evaluate(b.Context(), e, t.Rung, t.Readings)
+			losses, n, err := j.evaluate(b.Context(), e, &prefixes{}, t.Rung, t.Base,
+				t.Readings)
 			require.NoError(b, err)
 			require.NoError(b, study.Tell(t.ID, losses, n))
 			read += n

@@ -47,7 +47,8 @@ func TestBoundsOfAKeysLoss(t *testing.T) {
 		for i := range j.Readings {
 			all = append(all, i)
 		}
-		losses, _, err := j.evaluate(t.Context(), constant{e, c.nll}, j.Rope.Identity(target), all)
+		losses, _, err := j.evaluate(t.Context(), constant{e, c.nll}, nil,
+			j.Rope.Identity(target), nil, all)
 		require.NoError(t, err)
 		for i, r := range j.Readings {
 			want := c.text

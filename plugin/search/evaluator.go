@@ -44,14 +44,19 @@ func NewEvaluator(
 type worker struct {
 	engine      RunEngine
 	judge       judge
+	kept        prefixes
 	description workers.Engine
 }
 
 func (w *worker) Engine() workers.Engine { return w.description }
-func (w *worker) Close()                 { w.engine.Close() }
+
+func (w *worker) Close() {
+	w.kept.close()
+	w.engine.Close()
+}
 
 func (w *worker) Evaluate(
-	ctx context.Context, g ropescale.Rung, readings []int,
+	ctx context.Context, g ropescale.Rung, base *ropescale.Rung, readings []int,
 ) ([]float64, int, error) {
-	return w.judge.evaluate(ctx, w.engine, g, readings)
+	return w.judge.evaluate(ctx, w.engine, &w.kept, g, base, readings)
 }

@@ -60,7 +60,7 @@ func TestNewEvaluator(t *testing.T) {
 	negative.Readings = []ropescale.Reading{{Name: "x", Tokens: -3, Weight: 1}}
 	assert.ErrorContains(t, prepare(negative, e.Info().Digest), "the search has no readings")
 	for _, r := range []int{-1, 1} {
-		_, _, err := good.evaluate(t.Context(), e, info.Rope().Identity(256), []int{0, r})
+		_, _, err := good.evaluate(t.Context(), e, nil, info.Rope().Identity(256), nil, []int{0, r})
 		assert.ErrorContains(t, err, "there is no reading")
 	}
 	assert.Equal(t, "factors", studyName("/a/b/factors.json.study"))

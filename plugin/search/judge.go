@@ -50,8 +50,17 @@ type judge struct {
 	Rope     ropescale.Rope      `json:"rope"`
 	Base     *ropescale.Rung     `json:"base,omitempty"` // the model's own scaling
 	Readings []ropescale.Reading `json:"readings"`
-	// Samples are the sequences of the passes of Readings (ropescale.Passes).
+	// Samples are the sequences of the first passes of Readings (ropescale.Passes), Forked the
+	// windows of the others: those of cheap readings, and after them the same in full, for bases.
 	Samples []evals.Sample `json:"samples"`
+	// Whole take the place of Samples where prefixes can be kept: all text of a window, and more
+	// keys, each asked for by itself.
+	Whole  []evals.Forked `json:"whole,omitempty"`
+	Forked []evals.Forked `json:"forked,omitempty"`
+	// Exact says why generations are scored exactly, "" where they are not.
+	Exact string `json:"-"`
+	// Memory is what the prefixes of cheap readings take, in bytes.
+	Memory int64 `json:"-"`
 }
 
 // newJudge prepares the readings for a target: windows of the texts, with keys as the options say.
@@ -69,24 +78,15 @@ func newJudge(
 		share: 1 / float64(len(sequences)),
 	}
 	needle := measures[o.Fitness].needle
-	if needle {
-		if err := d.hide(sequences, "", o.Seed, ""); err != nil {
-			switch {
-			case o.Keys > 0:
-				return nil, o.Called.Wrong("Keys", " %d: %w", o.Keys, err)
-			case o.Fitness != "":
-				return nil, o.Called.Wrong("Fitness", " %s: %w", o.Fitness, err)
-			}
-			needle = false
+	if o.Algorithm == "cma" {
+		if j.Memory, j.Exact = d.forks(texts, sequences, needle, o); j.Exact != "" {
+			needle, err = d.full(texts, sequences, needle, o)
 		}
+	} else {
+		needle, err = d.full(nil, sequences, needle, o)
 	}
-	switch {
-	case !needle:
-		d.plain(sequences)
-	case o.Algorithm == "cma":
-		if err := d.deal(texts, sequences, o.Seed); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
 	}
 	what := fmt.Sprintf("%d windows of %d tokens", windows, target)
 	switch {
@@ -109,6 +109,29 @@ type dealer struct {
 	text   bool // the text of a window with keys is scored too
 	keys   int  // in a window
 	share  float64
+}
+
+// full adds readings that are evaluated in full. With texts, generations and finalists have some of
+// their own. It returns whether there are keys.
+func (d *dealer) full(texts []evals.Text, windows [][]int, needle bool, o *Options) (bool, error) {
+	if needle {
+		if err := d.hide(windows, "", o.Seed, ""); err != nil {
+			switch {
+			case o.Keys > 0:
+				return false, o.Called.Wrong("Keys", " %d: %w", o.Keys, err)
+			case o.Fitness != "":
+				return false, o.Called.Wrong("Fitness", " %s: %w", o.Fitness, err)
+			}
+			needle = false
+		}
+	}
+	switch {
+	case !needle:
+		d.plain(windows)
+	case texts != nil:
+		return true, d.deal(texts, windows, o.Seed)
+	}
+	return needle, nil
 }
 
 // plain adds windows without keys.
@@ -159,14 +182,7 @@ func (d *dealer) hide(windows [][]int, use ropescale.Use, seed uint64, name stri
 // keys, in other windows as far as the texts reach: the search fits what it is scored on again and
 // again, and that says nothing any more.
 func (d *dealer) deal(texts []evals.Text, windows [][]int, seed uint64) error {
-	others := windows
-	for times := dealt / len(windows); times > 1; times /= 2 {
-		more, err := evals.SampleWindows(d.engine, texts, d.target, times*len(windows))
-		if err == nil {
-			others = more
-			break
-		}
-	}
+	others := d.others(texts, windows)
 	for round := range max(dealt/len(others), 1) {
 		name := fmt.Sprintf("round %d, ", round+1)
 		err := d.hide(others, ropescale.ForGenerations, seed^uint64(round+1)<<32, name)
@@ -175,6 +191,25 @@ func (d *dealer) deal(texts []evals.Text, windows [][]int, seed uint64) error {
 		}
 	}
 	return d.hide(windows, ropescale.ForFinalists, ^seed, "further ")
+}
+
+// others are windows for generations: more than those given, as far as the texts reach.
+func (d *dealer) others(texts []evals.Text, windows [][]int) [][]int {
+	for times := dealt / len(windows); times > 1; times /= 2 {
+		more, err := evals.SampleWindows(d.engine, texts, d.target, times*len(windows))
+		if err == nil {
+			return more
+		}
+	}
+	return windows
+}
+
+// first is the tokens of the first sequence.
+func (j *judge) first() []int {
+	if len(j.Samples) > 0 {
+		return j.Samples[0].Tokens
+	}
+	return j.Whole[0].Tokens
 }
 
 func (j *judge) add(s evals.Sample, readings ...ropescale.Reading) {
@@ -188,9 +223,15 @@ func (j *judge) check(length, vocabulary int) error {
 		return errors.New("the search has no readings")
 	}
 	passes := ropescale.Passes(j.Readings)
-	if len(passes) != len(j.Samples) {
+	first := len(j.Samples) + len(j.Whole)
+	if n := first + 2*len(j.Forked); len(passes) != n {
 		return fmt.Errorf("the search has readings of %d sequences, and %d sequences",
-			len(passes), len(j.Samples))
+			len(passes), n)
+	}
+	for i, f := range slices.Concat(j.Whole, j.Forked) {
+		if err := j.checkForked(f, passes[len(j.Samples)+i], length, vocabulary); err != nil {
+			return fmt.Errorf("forked window %d of the search: %w", i, err)
+		}
 	}
 	for i, s := range j.Samples {
 		err := s.Check()
@@ -213,6 +254,29 @@ func (j *judge) check(length, vocabulary int) error {
 	return nil
 }
 
+// checkForked is check for a window of cheap readings, which a pass is of.
+func (j *judge) checkForked(f evals.Forked, pass []int, length, vocabulary int) error {
+	if err := f.Check(); err != nil {
+		return err
+	}
+	if f.Scores() != len(pass) {
+		return fmt.Errorf("%d scores for %d readings", f.Scores(), len(pass))
+	}
+	sequences := [][]int{f.Tokens}
+	for _, fork := range f.Forks {
+		sequences = append(sequences, fork.Tokens)
+		if n := fork.At + len(fork.Tokens); n > length {
+			return fmt.Errorf("%d tokens at a length of %d", n, length)
+		}
+	}
+	for _, t := range slices.Concat(sequences...) {
+		if t < 0 || t >= vocabulary {
+			return fmt.Errorf("token %d is not in the vocabulary of %d", t, vocabulary)
+		}
+	}
+	return nil
+}
+
 // tokens is how many one evaluation takes on all that the fitness is made of.
 func (j *judge) tokens() int {
 	n := 0
@@ -230,6 +294,12 @@ func (j *judge) length() int {
 	for _, s := range j.Samples {
 		n = max(n, len(s.Tokens))
 	}
+	for _, f := range slices.Concat(j.Whole, j.Forked) {
+		n = max(n, len(f.Tokens))
+		for _, fork := range f.Forks {
+			n = max(n, fork.At+len(fork.Tokens))
+		}
+	}
 	return n
 }
 
@@ -244,13 +314,11 @@ func (j *judge) set(e evals.Engine, g ropescale.Rung) error {
 
 // evaluate scores a rung on some of the readings: the mean NLL of each, in nats, of a key between
 // leastKeyLoss and mostKeyLoss, and the tokens that they took. Factors with which the model
-// computes no finite number have +Inf; that is an answer, not an error.
+// computes no finite number have +Inf; that is an answer, not an error. Cheap readings have a base.
 func (j *judge) evaluate(
-	ctx context.Context, e evals.Engine, g ropescale.Rung, readings []int,
+	ctx context.Context, e evals.Engine, kept *prefixes, g ropescale.Rung, base *ropescale.Rung,
+	readings []int,
 ) (losses []float64, tokens int, err error) {
-	if err := j.set(e, g); err != nil {
-		return nil, 0, err
-	}
 	for _, r := range readings {
 		if r < 0 || r >= len(j.Readings) {
 			return nil, 0, fmt.Errorf("there is no reading %d", r)
@@ -265,14 +333,14 @@ func (j *judge) evaluate(
 		if !slices.ContainsFunc(pass, asked) {
 			continue
 		}
-		scores, err := j.Samples[i].Score(ctx, e)
+		scores, err := j.score(ctx, e, kept, i, g, base)
 		if errors.Is(err, evals.ErrNotFinite) {
 			scores, err = slices.Repeat([]float64{math.Inf(1)}, len(pass)), nil
 		}
 		if err != nil {
 			return nil, 0, err
 		}
-		tokens += len(j.Samples[i].Tokens)
+		tokens += j.Readings[pass[0]].Tokens
 		for k, r := range pass {
 			if j.Readings[r].Kind == "key" {
 				scores[k] = max(scores[k], leastKeyLoss)

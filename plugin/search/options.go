@@ -46,6 +46,11 @@ type Options struct {
 	// Fitness is what to minimise: "perplexity" of the text, "needle" (of keys hidden in it), or
 	// "both"; "" is both, or perplexity where no key fits.
 	Fitness string
+	// Exact has generations scored exactly too, where cheap readings would do.
+	Exact bool
+	// Memory is what the prefixes of cheap readings may take, in bytes; 0 is no bound. Where they
+	// do not fit, generations are scored exactly.
+	Memory int64
 	// Attention and Knots are ropescale.Params'.
 	Attention string
 	Knots     int

@@ -79,7 +79,7 @@ func studyName(journal string) string {
 // evaluator has the pool's workers evaluate for a judge; without a pool the engine does.
 func (p *pool) evaluator(j *judge, e Engine) evaluator {
 	if p == nil {
-		return here{j, e}
+		return &here{judge: j, engine: e}
 	}
 	return &there{pool: p, judge: j}
 }
@@ -110,6 +110,8 @@ type there struct {
 	sent  bool // the workers have the readings
 }
 
+func (t *there) close() {}
+
 func (t *there) evaluate(ctx context.Context, trials []ropescale.Trial, tell tellFunc) error {
 	if !t.sent {
 		if err := t.send(ctx); err != nil {
@@ -121,7 +123,7 @@ func (t *there) evaluate(ctx context.Context, trials []ropescale.Trial, tell tel
 	var asked []workers.Trial
 	for _, trial := range trials {
 		byID[trial.ID] = trial
-		a := workers.Trial{ID: trial.ID, Rung: trial.Rung}
+		a := workers.Trial{ID: trial.ID, Rung: trial.Rung, Base: trial.Base}
 		for _, pass := range ropescale.Passes(t.judge.Readings) {
 			if slices.Contains(trial.Readings, pass[0]) {
 				a.Passes = append(a.Passes, pass)
@@ -158,7 +160,7 @@ func describe(ctx context.Context, e Engine, j *judge, threads int) (workers.Eng
 	if err := e.SetLadder(nil); err != nil {
 		return d, err
 	}
-	tokens := j.Samples[0].Tokens
+	tokens := j.first()
 	values, err := e.NLL(ctx, tokens[:min(probe, len(tokens))], 1)
 	if err != nil {
 		return d, err

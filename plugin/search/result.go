@@ -35,6 +35,8 @@ type RungResult struct {
 	Trials        int    `json:"trials"`
 	Tokens        int    `json:"tokens"`
 	HeldOutTokens int    `json:"held_out_tokens"`
+	// Renewals compare cheap readings with exact ones; none where there were no cheap ones.
+	Renewals []ropescale.Renewal `json:"renewals,omitempty"`
 
 	Study   *ropescale.Study `json:"-"` // to be read
 	HeldOut HeldOut          `json:"-"`
@@ -151,6 +153,7 @@ func (r *rungSearch) report() RungResult {
 	out := RungResult{
 		Target: r.goal.target, Relative: r.goal.relative, Measure: r.judge.Name, Rows: []Row{},
 		Trials: len(r.study.History()), Tokens: r.spent(), Study: r.study,
+		Renewals: r.study.Renewals(),
 	}
 	scores := ScoresOf(r.study)
 	row := func(method string, t ropescale.Trial) {

@@ -40,9 +40,10 @@ type earlier struct {
 }
 
 // evaluator scores the trials of a batch, and gives the losses of each to tell when it has them, in
-// any order. An error of tell ends it.
+// any order. An error of tell ends it. Close it.
 type evaluator interface {
 	evaluate(ctx context.Context, trials []ropescale.Trial, tell tellFunc) error
+	close()
 }
 
 type tellFunc = func(t ropescale.Trial, losses []float64, tokens int) error
@@ -51,11 +52,14 @@ type tellFunc = func(t ropescale.Trial, losses []float64, tokens int) error
 type here struct {
 	judge  *judge
 	engine evals.Engine
+	kept   prefixes
 }
 
-func (h here) evaluate(ctx context.Context, trials []ropescale.Trial, tell tellFunc) error {
+func (h *here) close() { h.kept.close() }
+
+func (h *here) evaluate(ctx context.Context, trials []ropescale.Trial, tell tellFunc) error {
 	for _, t := range trials {
-		losses, tokens, err := h.judge.evaluate(ctx, h.engine, t.Rung, t.Readings)
+		losses, tokens, err := h.judge.evaluate(ctx, h.engine, &h.kept, t.Rung, t.Base, t.Readings)
 		if err == nil {
 			err = tell(t, losses, tokens)
 		}
@@ -170,6 +174,7 @@ func (r *rungSearch) evaluate(ctx context.Context) error {
 	}
 	r.announce()
 	scorer := r.ladder.pool.evaluator(r.judge, r.ladder.engine)
+	defer scorer.close()
 	for !r.study.Done() {
 		if r.late() {
 			return errTime
@@ -190,10 +195,32 @@ func (r *rungSearch) evaluate(ctx context.Context) error {
 			return err
 		}
 	}
+	r.reportRenewals()
 	if r.study.Ending() {
 		return errTime
 	}
 	return nil
+}
+
+// reportRenewals says how far cheap readings could be trusted.
+func (r *rungSearch) reportRenewals() {
+	renewals := r.study.Renewals()
+	agree, off := 0, 0.0
+	for _, n := range renewals {
+		if n.Agrees {
+			agree++
+		}
+		off += math.Abs(n.Exact-n.Cheap) / float64(len(renewals))
+	}
+	switch {
+	case len(renewals) == 0:
+	case r.study.FellBack():
+		r.ladder.events.Say("cheap readings did not agree with exact ones at the last of %d "+
+			"renewals of their base: generations were scored in full from there on", len(renewals))
+	default:
+		r.ladder.events.Say("cheap readings agreed with exact ones at %d of %d renewals of their "+
+			"base, and were off by %s nats in the mean", agree, len(renewals), label.Number(off))
+	}
 }
 
 // announce says where the search for the rung stands.

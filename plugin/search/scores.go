@@ -19,7 +19,7 @@ func ScoresOf(s *ropescale.Study) map[int]Scores {
 		switch {
 		case r.Use == ropescale.ForFinalists:
 			return further
-		case r.Use == ropescale.ForGenerations:
+		case r.Use == ropescale.ForGenerations, r.Use == ropescale.ForBases:
 			return generation
 		case r.Kind == "key":
 			return keys

@@ -214,6 +214,7 @@ func (s *ladderSearch) announce(ctx context.Context) error {
 	}
 	s.events.Say("searching factors for %s tokens; evaluates %s%s, %s a candidate",
 		strings.Join(lengths, ", "), amount, within, s.cost())
+	s.rungs[len(s.rungs)-1].judge.announce(s.events.Say)
 	return s.foresee(ctx, foreseen)
 }
 
@@ -221,7 +222,7 @@ func (s *ladderSearch) announce(ctx context.Context) error {
 // candidate may take an hour, and nothing is known until then.
 func (s *ladderSearch) foresee(ctx context.Context, tokens int) error {
 	const short, long = 32, 256
-	sample := s.rungs[len(s.rungs)-1].judge.Samples[0].Tokens
+	sample := s.rungs[len(s.rungs)-1].judge.first()
 	if len(sample) < 16*long || s.o.Time > 0 {
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 type Trial struct {
 	ID     int
 	Rung   ropescale.Rung
+	Base   *ropescale.Rung // of cheap readings; nil: none
 	Passes [][]int
 }
 
@@ -106,7 +107,7 @@ func (b *book) begin(trials []Trial) []job {
 	total := 0
 	for i, t := range trials {
 		for _, pass := range t.Passes {
-			if _, ok := b.known[unit{rungKey(t.Rung), pass[0]}]; !ok {
+			if _, ok := b.known[unit{rungKey(t.Rung, t.Base), pass[0]}]; !ok {
 				missing[i] = append(missing[i], pass)
 			}
 		}
@@ -116,7 +117,7 @@ func (b *book) begin(trials []Trial) []job {
 	var jobs []job
 	for i, t := range trials {
 		for part := range slices.Chunk(missing[i], size) {
-			j := job{Spec: b.spec, Trial: t.ID, Rung: t.Rung, Passes: part}
+			j := job{Spec: b.spec, Trial: t.ID, Rung: t.Rung, Base: t.Base, Passes: part}
 			b.jobs[j.key()] = &entry{job: j, runners: map[string]runner{}}
 			jobs = append(jobs, j)
 		}
@@ -130,7 +131,7 @@ func (b *book) done() []Result {
 	b.trials = slices.DeleteFunc(b.trials, func(t Trial) bool {
 		r := Result{ID: t.ID}
 		for _, reading := range slices.Concat(t.Passes...) {
-			v, ok := b.known[unit{rungKey(t.Rung), reading}]
+			v, ok := b.known[unit{rungKey(t.Rung, t.Base), reading}]
 			if !ok {
 				return false
 			}
@@ -155,7 +156,7 @@ func (b *book) answer(a answer) (conflicts []conflict, others []string) {
 	if a.Spec != b.spec {
 		return nil, nil
 	}
-	rung := rungKey(a.Rung)
+	rung := rungKey(a.Rung, a.Base)
 	b.names[a.ID] = a.Worker
 	for i, r := range slices.Concat(a.Passes...) {
 		u, v := unit{rung, r}, value{a.Losses[i], a.Tokens[i], a.ID}

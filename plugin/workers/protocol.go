@@ -19,7 +19,7 @@ import (
 
 // protocol is the version of what coordinator and workers say to each other, and of what a reading
 // is worth: it rises when either changes. Both must have the same.
-const protocol = 3
+const protocol = 4
 
 // Spec is what a worker needs to know in addition to having the model's file.
 type Spec struct {
@@ -69,16 +69,19 @@ func digest(b []byte) string {
 
 // job is one message of the work queue: readings of a candidate.
 type job struct {
-	Spec   string         `json:"spec"`
-	Trial  int            `json:"trial"` // for people
-	Rung   ropescale.Rung `json:"rung"`
-	Passes [][]int        `json:"passes"` // readings, by the sequence that they are made of
+	Spec  string         `json:"spec"`
+	Trial int            `json:"trial"` // for people
+	Rung  ropescale.Rung `json:"rung"`
+	// Base is what the prefixes of cheap readings are evaluated under; nil: the readings are no
+	// such.
+	Base   *ropescale.Rung `json:"base,omitempty"`
+	Passes [][]int         `json:"passes"` // readings, by the sequence that they are made of
 }
 
 // key names a job by what is to be computed, so that whatever happens to coordinators and workers,
 // an answer belongs to all jobs of its name.
 func (j job) key() string {
-	b := append([]byte(j.Spec), rungKey(j.Rung)...)
+	b := append([]byte(j.Spec), rungKey(j.Rung, j.Base)...)
 	for _, pass := range j.Passes {
 		for _, r := range pass {
 			b = binary.LittleEndian.AppendUint64(b, uint64(r))
@@ -87,8 +90,14 @@ func (j job) key() string {
 	return digest(b)
 }
 
-// rungKey identifies what a rung does, in a few letters.
-func rungKey(g ropescale.Rung) string { return digest([]byte(g.Key())) }
+// rungKey identifies what a rung does behind a base, in a few letters.
+func rungKey(g ropescale.Rung, base *ropescale.Rung) string {
+	key := g.Key()
+	if base != nil {
+		key += base.Key()
+	}
+	return digest([]byte(key))
+}
 
 // answer is a job that was done.
 type answer struct {

@@ -21,7 +21,8 @@ type Evaluator interface {
 	// Evaluate returns the loss of each reading in nats, +Inf where the model computes nothing
 	// finite, and the tokens that they took together. An error is one of the engine, not of the
 	// rung.
-	Evaluate(ctx context.Context, g ropescale.Rung,
+	// Cheap readings have a base.
+	Evaluate(ctx context.Context, g ropescale.Rung, base *ropescale.Rung,
 		readings []int) (losses []float64, tokens int, err error)
 	Close()
 }
@@ -309,7 +310,7 @@ func (s *working) work(ctx context.Context, m jetstream.Msg) error {
 	started := time.Now()
 	for _, pass := range j.Passes {
 		// One at a time: then it is known what each took, whatever else is in the job.
-		losses, tokens, err := s.model.Evaluate(work, j.Rung, pass)
+		losses, tokens, err := s.model.Evaluate(work, j.Rung, j.Base, pass)
 		if err != nil && work.Err() != nil {
 			if ctx.Err() != nil {
 				m.Nak() // for somebody else, at once

@@ -49,6 +49,7 @@ func (s *synthetic) Close() {}
 func (s *synthetic) Evaluate(
 	ctx context.Context,
 	g ropescale.Rung,
+	_ *ropescale.Rung,
 	readings []int,
 ) (losses []float64, tokens int, err error) {
 	for _, r := range readings {
@@ -121,7 +122,7 @@ func alone(t *testing.T, s *ropescale.Study) string {
 	for !s.Done() {
 		for _, trial := range s.Ask() {
 			losses, tokens, err := new(
-				synthetic).Evaluate(context.Background(), trial.Rung, trial.Readings)
+				synthetic).Evaluate(context.Background(), trial.Rung, trial.Base, trial.Readings)
 			require.NoError(t, err)
 			require.NoError(t, s.Tell(trial.ID, losses, tokens))
 		}
@@ -391,7 +392,7 @@ func TestDuplicates(t *testing.T) {
 		server,
 		"steady",
 		&synthetic{before: func(_ context.Context, g ropescale.Rung, r int) error {
-			seen.Store(unit{rungKey(g), r}, true)
+			seen.Store(unit{rungKey(g, nil), r}, true)
 			return nil
 		}},
 	)
@@ -401,7 +402,7 @@ func TestDuplicates(t *testing.T) {
 	assert.Contains(t, said.String(),
 		fmt.Sprintf("for reading 0 of trial %d where early computed", first.ID))
 	assert.Equal(t, 2, strings.Count(said.String(), "was no answer"), said.String())
-	_, again := seen.Load(unit{rungKey(stale.Rung), 0})
+	_, again := seen.Load(unit{rungKey(stale.Rung, nil), 0})
 	assert.False(t, again, "stale jobs are not computed")
 }
 

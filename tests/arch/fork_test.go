@@ -77,7 +77,7 @@ func (c *candidate) forks() {
 	defer e.Close()
 	pairs := layers[last].Ropes[0].Dims / 2
 	base, candidate := Ladder(pairs)[0], Ladder(pairs)[1]
-	p, err := e.NewPrefix(context.Background(), ids(Long), base)
+	p, _, err := e.NewPrefix(context.Background(), ids(Long), base, Long)
 	if why := c.cannotFork(layers); why != "" {
 		require.ErrorIs(c, err, evals.ErrNoForks)
 		require.ErrorContains(c, err, why)

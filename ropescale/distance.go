@@ -1,9 +1,7 @@
-package cheap
+package ropescale
 
 import (
 	"math"
-
-	"github.com/longrope/longrope/ropescale"
 )
 
 // Near is how far a candidate may be from the base (Distance) for its cheap score to be worth
@@ -16,7 +14,7 @@ const Near = 0.1
 // Distance is how much two rungs differ in their logarithms: the root of the mean square over the
 // factors, and that of the attention factor at a right angle to it. Start windows do
 // not count.
-func Distance(a, b ropescale.Rung) float64 {
+func Distance(a, b Rung) float64 {
 	var sum float64
 	for i := range a.Factors {
 		d := math.Log(a.Factors[i] / b.Factors[i])
