@@ -262,7 +262,7 @@ func ReadFactorsCSV(r io.Reader) ([]float64, error) {
 				return nil, fmt.Errorf("factors csv: line %d: field %d is %.20q, want a number", n,
 					i+1, field)
 			}
-			if !usable(f) {
+			if !Usable(f) {
 				return nil, fmt.Errorf("factors csv: line %d: field %d is %g, want a positive "+
 					"finite number", n, i+1, f)
 			}

@@ -257,7 +257,7 @@ func (s *Study) checkBatch(batch []Candidate) error {
 			rungs = append(rungs, *c.Base)
 		}
 		for _, g := range rungs {
-			if err := g.check(s.opts.Rope.Pairs()); err != nil {
+			if err := g.Check(s.opts.Rope.Pairs()); err != nil {
 				return fmt.Errorf("candidate %d: %w", i, err)
 			}
 			if g.Length != s.opts.Target || g.StartWindow < 0 || g.StartWindow >= g.Length {

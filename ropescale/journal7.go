@@ -33,7 +33,7 @@ func (s *Study) oldBatch(lines []line) (ids map[int]int, err error) {
 	slices.SortFunc(old, func(a, b toldLine) int { return cmp.Compare(*a.ID, *b.ID) })
 	var batch []Candidate
 	for _, l := range old {
-		if err := l.Rung.check(s.opts.Rope.Pairs()); err != nil {
+		if err := l.Rung.Check(s.opts.Rope.Pairs()); err != nil {
 			return nil, fmt.Errorf("trial %d: %w", *l.ID, err)
 		}
 		batch = append(batch, Candidate{

@@ -91,17 +91,17 @@ func (l *Ladder) Validate() error {
 		if b.StartWindow != 0 {
 			return fmt.Errorf("ladder: base: start_window is %d, row 0 has none", b.StartWindow)
 		}
-		if err := b.check(r.Pairs()); err != nil {
+		if err := b.Check(r.Pairs()); err != nil {
 			return fmt.Errorf("ladder: base: %w", err)
 		}
 	}
 	for i, g := range l.Rungs {
-		if err := g.check(r.Pairs()); err != nil {
+		if err := g.Check(r.Pairs()); err != nil {
 			return fmt.Errorf("ladder: rung %d: %w", i+1, err)
 		}
-		if g.Length < 1 || g.Length > maxLength {
+		if g.Length < 1 || g.Length > MaxLength {
 			return fmt.Errorf("ladder: rung %d: length is %d, want 1 to %d", i+1, g.Length,
-				maxLength)
+				MaxLength)
 		}
 		if g.StartWindow < 0 || g.StartWindow >= g.Length {
 			return fmt.Errorf("ladder: rung %d: start_window is %d, want 0 to below the length %d",
@@ -116,26 +116,26 @@ func (l *Ladder) Validate() error {
 	return nil
 }
 
-// check tests what row 0 and every rung have in common.
-func (g *Rung) check(pairs int) error {
+// Check finds what neither row 0 nor a rung can have, for a model of so many pairs.
+func (g *Rung) Check(pairs int) error {
 	if len(g.Factors) != pairs {
 		return fmt.Errorf("%d factors, want %d (half of rope_dimension_count)", len(g.Factors),
 			pairs)
 	}
 	for i, f := range g.Factors {
-		if !usable(f) {
+		if !Usable(f) {
 			return fmt.Errorf("factor %d is %g, want a positive finite number", i, f)
 		}
 	}
-	if !usable(g.AttentionFactor) {
+	if !Usable(g.AttentionFactor) {
 		return fmt.Errorf("attention_factor is %g, want a positive finite number",
 			g.AttentionFactor)
 	}
 	return nil
 }
 
-// usable says whether f is positive and finite as the float32 that the engine gets.
-func usable(f float64) bool {
+// Usable says whether f is positive and finite as the float32 that the engine gets.
+func Usable(f float64) bool {
 	g := float64(float32(f))
 	return g > 0 && !math.IsInf(g, 0)
 }

@@ -72,8 +72,8 @@ func TestValidate(t *testing.T) {
 			AttentionFactor: math.NaN(),
 			Factors:         []float64{1, 1},
 		}),
-		fmt.Sprintf("rung 3: length is %d", maxLength+1): func(l *Ladder) {
-			l.Rungs[2].Length = maxLength + 1
+		fmt.Sprintf("rung 3: length is %d", MaxLength+1): func(l *Ladder) {
+			l.Rungs[2].Length = MaxLength + 1
 		},
 		"original_context_length is 1, want 2 to 2147483": func(l *Ladder) {
 			l.OriginalContextLength = 1
@@ -263,7 +263,7 @@ func FuzzReadFactorsCSV(f *testing.F) {
 		require.NotEmpty(t, factors)
 		var line strings.Builder
 		for i, v := range factors {
-			require.True(t, usable(v))
+			require.True(t, Usable(v))
 			fmt.Fprintf(&line, "%s%v", strings.Repeat(",", min(i, 1)), v)
 		}
 		again, err := ReadFactorsCSV(strings.NewReader(line.String()))

@@ -155,14 +155,14 @@ func begin(r Rope, target int, o MethodOptions) (g Rung, s float64, err error) {
 	if err := r.Validate(); err != nil {
 		return Rung{}, 0, err
 	}
-	if target < 1 || target > maxLength {
-		return Rung{}, 0, fmt.Errorf("target length is %d, want 1 to %d", target, maxLength)
+	if target < 1 || target > MaxLength {
+		return Rung{}, 0, fmt.Errorf("target length is %d, want 1 to %d", target, MaxLength)
 	}
 	if o.StartWindow < 0 || o.StartWindow >= target {
 		return Rung{}, 0, fmt.Errorf("start window is %d, want 0 to below the target length %d",
 			o.StartWindow, target)
 	}
-	if o.AttentionFactor != 0 && !usable(o.AttentionFactor) {
+	if o.AttentionFactor != 0 && !Usable(o.AttentionFactor) {
 		return Rung{}, 0, fmt.Errorf("attention factor is %g, want a positive finite number",
 			o.AttentionFactor)
 	}
@@ -221,7 +221,7 @@ func YaRN(r Rope, target int, o MethodOptions) (Rung, error) {
 		return g, err
 	}
 	fast, slow := orDefault(o.BetaFast, 32), orDefault(o.BetaSlow, 1)
-	if !usable(fast) || !usable(slow) || fast < slow {
+	if !Usable(fast) || !Usable(slow) || fast < slow {
 		return Rung{}, fmt.Errorf("yarn: beta_fast is %g and beta_slow is %g, want beta_fast >= "+
 			"beta_slow > 0", fast, slow)
 	}
@@ -270,7 +270,7 @@ func LongRoPE(r Rope, target int, o MethodOptions) (Rung, error) {
 	if o.AttentionFactor == 0 {
 		g.AttentionFactor = LongRoPEAttentionFactor(target, r.OriginalContextLength)
 	}
-	if err := g.check(r.Pairs()); err != nil {
+	if err := g.Check(r.Pairs()); err != nil {
 		return Rung{}, fmt.Errorf("longrope: %w", err)
 	}
 	return g, nil

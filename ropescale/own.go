@@ -43,10 +43,10 @@ func Own(r Rope, p OpParams) (Rung, error) {
 		orig = r.OriginalContextLength
 	}
 	switch {
-	case !usable(scale):
+	case !Usable(scale):
 		return Rung{}, fmt.Errorf("own rope: freq_scale is %g, want a positive finite number",
 			scale)
-	case p.ExtFactor != 0 && (!usable(fast) || !usable(slow)):
+	case p.ExtFactor != 0 && (!Usable(fast) || !Usable(slow)):
 		return Rung{}, fmt.Errorf("own rope: beta_fast is %g and beta_slow is %g, want positive "+
 			"finite numbers", fast, slow)
 	case orig < 1 || math.IsNaN(p.ExtFactor) || math.IsInf(p.ExtFactor, 0):
@@ -72,7 +72,7 @@ func Own(r Rope, p OpParams) (Rung, error) {
 		}
 		g.Factors[i] = f / (scale*(1-mix) + mix)
 	}
-	if err := g.check(r.Pairs()); err != nil {
+	if err := g.Check(r.Pairs()); err != nil {
 		return Rung{}, fmt.Errorf("own rope: %w", err)
 	}
 	return g, nil
@@ -130,8 +130,8 @@ func Llama3(r Rope, p Llama3Params) (Rung, error) {
 	if err := r.Validate(); err != nil {
 		return Rung{}, err
 	}
-	if !usable(p.Factor) || !usable(p.LowFreqFactor) || !(p.HighFreqFactor >= p.LowFreqFactor) ||
-		!usable(p.HighFreqFactor) || p.OriginalContextLength < 1 {
+	if !Usable(p.Factor) || !Usable(p.LowFreqFactor) || !(p.HighFreqFactor >= p.LowFreqFactor) ||
+		!Usable(p.HighFreqFactor) || p.OriginalContextLength < 1 {
 		return Rung{}, fmt.Errorf("llama3: factor %g, low_freq_factor %g, high_freq_factor %g, "+
 			"original length %d: want positive numbers, high above low or the same",
 			p.Factor, p.LowFreqFactor, p.HighFreqFactor, p.OriginalContextLength)

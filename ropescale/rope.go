@@ -16,11 +16,11 @@ type Rope struct {
 	OriginalContextLength int `json:"original_context_length"`
 }
 
-// maxDims and maxLength bound what Validate accepts: far above every model, low enough that no file
+// maxDims and MaxLength, in tokens, bound what Validate accepts: far above every model, low enough that no file
 // can make the package allocate without limit. Positions are int32 in the engine.
 const (
 	maxDims   = 1 << 14
-	maxLength = math.MaxInt32
+	MaxLength = math.MaxInt32
 )
 
 // Validate reports the first field that no model can have.
@@ -31,9 +31,9 @@ func (r Rope) Validate() error {
 			r.Dims, maxDims)
 	case !(r.FreqBase > 1) || math.IsInf(r.FreqBase, 0):
 		return fmt.Errorf("rope: freq_base is %g, want a finite number above 1", r.FreqBase)
-	case r.OriginalContextLength < 2 || r.OriginalContextLength > maxLength:
+	case r.OriginalContextLength < 2 || r.OriginalContextLength > MaxLength:
 		return fmt.Errorf("rope: original_context_length is %d, want 2 to %d",
-			r.OriginalContextLength, maxLength)
+			r.OriginalContextLength, MaxLength)
 	}
 	return nil
 }

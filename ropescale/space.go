@@ -118,23 +118,23 @@ func (o *Options) checkProblem() error {
 		return err
 	}
 	switch {
-	case o.Stretch != 0 && (!usable(o.Stretch) || o.Stretch <= 1):
+	case o.Stretch != 0 && (!Usable(o.Stretch) || o.Stretch <= 1):
 		return fmt.Errorf("stretch is %g, want a finite number above 1, "+
 			"or 0 (the target over the original context length)", o.Stretch)
-	case o.Target < 2 || o.Target > maxLength, o.Target <= r.OriginalContextLength &&
+	case o.Target < 2 || o.Target > MaxLength, o.Target <= r.OriginalContextLength &&
 		o.Stretch == 0:
 		return fmt.Errorf("target length is %d, want more than the original context length %d "+
-			"and at most %d", o.Target, r.OriginalContextLength, maxLength)
+			"and at most %d", o.Target, r.OriginalContextLength, MaxLength)
 	case r.Dims < 4:
 		return fmt.Errorf("rope_dimension_count is %d, want at least 4", r.Dims)
 	}
 	if o.Base != nil {
-		if err := o.Base.check(r.Pairs()); err != nil {
+		if err := o.Base.Check(r.Pairs()); err != nil {
 			return fmt.Errorf("base: %w", err)
 		}
 	}
 	for i, c := range o.Starts {
-		if err := c.Rung.check(r.Pairs()); err != nil {
+		if err := c.Rung.Check(r.Pairs()); err != nil {
 			return fmt.Errorf("start %d: %w", i, err)
 		}
 	}
@@ -143,7 +143,7 @@ func (o *Options) checkProblem() error {
 
 func (o *Options) checkReadings() error {
 	for i, r := range o.Readings {
-		if r.Tokens < 0 || r.Tokens > maxLength || r.Tokens+i == 0 || !usable(r.Weight) {
+		if r.Tokens < 0 || r.Tokens > MaxLength || r.Tokens+i == 0 || !Usable(r.Weight) {
 			return fmt.Errorf("reading %d, %q, has %d tokens and weight %g, want positive numbers "+
 				"(0 tokens only with the reading before it)", i, r.Name, r.Tokens, r.Weight)
 		}
@@ -305,7 +305,7 @@ func (s *settings) check() error {
 		s.maxScale, s.attentionFactor, s.sigma, s.step,
 		s.mutationProbability,
 	} {
-		if v != 0 && !usable(v) {
+		if v != 0 && !Usable(v) {
 			return fmt.Errorf("a setting is %g, want a positive finite number or 0 (the default)",
 				v)
 		}
