@@ -16,8 +16,8 @@ type Rope struct {
 	OriginalContextLength int `json:"original_context_length"`
 }
 
-// maxDims and MaxLength, in tokens, bound what Validate accepts: far above every model, low enough that no file
-// can make the package allocate without limit. Positions are int32 in the engine.
+// maxDims and MaxLength, in tokens, bound what Validate accepts: far above every model, low enough
+// that no file can make the package allocate without limit. Positions are int32 in the engine.
 const (
 	maxDims   = 1 << 14
 	MaxLength = math.MaxInt32

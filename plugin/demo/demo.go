@@ -29,6 +29,7 @@ import (
 	"github.com/longrope/longrope/plugin/engine"
 	"github.com/longrope/longrope/plugin/server"
 	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 const (
@@ -174,7 +175,7 @@ func (d *demo) search(ctx context.Context) error {
 	if d.budget != "" {
 		args = append(args, "--budget", d.budget)
 	}
-	s, err := ropescale.ReadStudy(d.path("factors.json.study"))
+	s, err := study.Read(d.path("factors.json.study"))
 	if err != nil || s.Options().Seed != d.seed {
 		// A study that is there, if any, is of another version or seed.
 		args = append(args, "--fresh")

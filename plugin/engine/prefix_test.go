@@ -253,7 +253,8 @@ func TestPrefixBytes(t *testing.T) {
 	for _, n := range []int{1, 7, window} {
 		want, err := e.PrefixBytes(n)
 		require.NoError(t, err)
-		p, _, err := e.NewPrefix(context.Background(), e.tokens[:n], e.method(t, ropescale.YaRN, 0), n)
+		yarn := e.method(t, ropescale.YaRN, 0)
+		p, _, err := e.NewPrefix(context.Background(), e.tokens[:n], yarn, n)
 		require.NoError(t, err)
 		assert.Equal(t, want, p.(*prefix).state.Size(), n)
 		p.Close()

@@ -17,6 +17,7 @@ import (
 	defaultmodel "github.com/longrope/longrope/evals/default"
 	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // runCommand runs a command on the engine that the program has, and returns its standard output.
@@ -123,7 +124,7 @@ func TestRealReadjustment(t *testing.T) {
 	g, err := readFactors(path("long.gguf"))
 	require.NoError(t, err)
 	assert.Equal(t, g.ladder.Rungs[0].Factors, f.ladder.Rungs[1].Factors)
-	again, err := ropescale.ReadStudy(path("f.json-1k.study"))
+	again, err := study.Read(path("f.json-1k.study"))
 	require.NoError(t, err)
 	for i, x := range again.Seeds()["linear"].Rung.Factors {
 		assert.InDelta(t, 2*g.ladder.Rungs[0].Factors[i], x, 1e-9)

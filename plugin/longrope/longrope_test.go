@@ -19,6 +19,7 @@ import (
 	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/plugin/search/searchtest"
 	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 func TestSizesFlag(t *testing.T) {
@@ -276,7 +277,7 @@ func TestSearchBeginsAtAnother(t *testing.T) {
 	again := filepath.Join(dir, "again.json")
 	_, err = run("-o", again, "--start", first, "--budget", "9k", "--seed", "2")
 	require.NoError(t, err)
-	s, err := ropescale.ReadStudy(again + ".study")
+	s, err := study.Read(again + ".study")
 	require.NoError(t, err)
 	unscaled, start := s.History()[5], s.History()[6]
 	require.Equal(t, "yarn without its attention factor", unscaled.Origin, "after the methods")
@@ -291,7 +292,7 @@ func TestSearchBeginsAtAnother(t *testing.T) {
 
 	_, err = run("-o", again, "--fresh", "--start", first, "--start-windows", "0")
 	require.NoError(t, err)
-	s, err = ropescale.ReadStudy(again + ".study")
+	s, err = study.Read(again + ".study")
 	require.NoError(t, err)
 	for _, trial := range s.History() {
 		require.Zero(t, trial.Rung.StartWindow, "none was allowed, not in a start either")
@@ -336,7 +337,7 @@ func TestLadderClimbs(t *testing.T) {
 	for i, g := range l.Rungs {
 		assert.True(t, slices.IsSorted(g.Factors), "%v", g.Factors)
 		path := filepath.Join(dir, "ladder.json-"+label.Size(g.Length)+".study")
-		s, err := ropescale.ReadStudy(path)
+		s, err := study.Read(path)
 		require.NoError(t, err)
 		best, ok := s.Best()
 		require.True(t, ok)

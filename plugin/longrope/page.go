@@ -14,6 +14,7 @@ import (
 	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 func writePage(path string, p *draw.SearchPage) error {
@@ -62,14 +63,14 @@ func pageTitle(model string, from int, l *ropescale.Ladder) string {
 }
 
 // rungPage is what a study, and its losses on held-out text, show of a rung.
-func rungPage(s *ropescale.Study, held search.HeldOut) draw.RungPage {
+func rungPage(s *study.Study, held search.HeldOut) draw.RungPage {
 	opts := s.Options()
 	r := draw.RungPage{
 		Target: opts.Target, Measure: opts.Fitness,
 		Search: fmt.Sprintf("Searched by %s, seed %d", opts.Algorithm, opts.Seed),
 	}
 	scores := search.ScoresOf(s)
-	method := func(name string, t ropescale.Trial) draw.MethodPage {
+	method := func(name string, t study.Trial) draw.MethodPage {
 		s := scores[t.Candidate]
 		return draw.MethodPage{
 			Method: name, Fitness: search.Finite(t.Fitness), Text: s.Text,
@@ -132,7 +133,7 @@ func journalPage(path string, l *ropescale.Ladder) (*draw.SearchPage, error) {
 	}
 	var rungs []ropescale.Rung
 	for _, path := range paths {
-		s, err := ropescale.ReadStudy(path)
+		s, err := study.Read(path)
 		if err != nil {
 			return nil, err
 		}

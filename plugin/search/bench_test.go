@@ -16,6 +16,7 @@ import (
 	defaultmodel "github.com/longrope/longrope/evals/default"
 	"github.com/longrope/longrope/plugin/engine"
 	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // BenchmarkSearchTokens compares the tokens that a search evaluates in a second with those of plain
@@ -39,7 +40,7 @@ func BenchmarkSearchTokens(b *testing.B) {
 	require.NoError(b, err)
 	j, err := newJudge(e, texts, target, 2, &Options{Info: model, Algorithm: "cma", Seed: 1})
 	require.NoError(b, err)
-	study, err := ropescale.NewStudy(ropescale.Options{
+	study, err := study.New(study.Options{
 		Rope: rope, Target: target, Readings: j.Readings, Budget: 1 << 30,
 	})
 	require.NoError(b, err)

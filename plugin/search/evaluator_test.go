@@ -9,7 +9,7 @@ import (
 
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/plugin/workers"
-	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // TestNewEvaluator: a worker takes from a search what its engine can read, and nothing else.
@@ -20,7 +20,7 @@ func TestNewEvaluator(t *testing.T) {
 	}
 	good := judge{
 		Rope: info.Rope(), Samples: sample(1, 3, 1, 2, 3),
-		Readings: []ropescale.Reading{{Name: "x", Tokens: 3, Weight: 1}},
+		Readings: []study.Reading{{Name: "x", Tokens: 3, Weight: 1}},
 	}
 	prepare := func(j judge, digest string) error {
 		b, err := json.Marshal(j)
@@ -36,7 +36,7 @@ func TestNewEvaluator(t *testing.T) {
 		"the search has no readings":               func(j *judge) { j.Readings = nil },
 		"readings of 1 sequences, and 0 sequences": func(j *judge) { j.Samples = nil },
 		"1 scores for 2 readings": func(j *judge) {
-			j.Readings = append(j.Readings, ropescale.Reading{Name: "y", Weight: 1})
+			j.Readings = append(j.Readings, study.Reading{Name: "y", Weight: 1})
 		},
 		"nothing of 3 tokens is to be scored": func(j *judge) {
 			j.Samples = []evals.Sample{{Tokens: []int{1, 2, 3}}}
@@ -52,12 +52,12 @@ func TestNewEvaluator(t *testing.T) {
 		"cannot score tokens 3 to 4 of 3": func(j *judge) { j.Samples = sample(3, 4, 1, 2, 3) },
 	} {
 		j := good
-		j.Readings = append([]ropescale.Reading(nil), good.Readings...)
+		j.Readings = append([]study.Reading(nil), good.Readings...)
 		change(&j)
 		assert.ErrorContains(t, prepare(j, e.Info().Digest), want)
 	}
 	negative := good
-	negative.Readings = []ropescale.Reading{{Name: "x", Tokens: -3, Weight: 1}}
+	negative.Readings = []study.Reading{{Name: "x", Tokens: -3, Weight: 1}}
 	assert.ErrorContains(t, prepare(negative, e.Info().Digest), "the search has no readings")
 	for _, r := range []int{-1, 1} {
 		_, _, err := good.evaluate(t.Context(), e, nil, info.Rope().Identity(256), nil, []int{0, r})

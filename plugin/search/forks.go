@@ -10,6 +10,7 @@ import (
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // Cheap readings of a window of T tokens score forkStretches stretches of text, T/stretchShare
@@ -95,9 +96,9 @@ func (d *dealer) forks(texts []evals.Text, windows [][]int, needle bool, o *Opti
 	}
 	d.judge.Whole, d.judge.Forked = slices.Concat(all, further), forked
 	d.addForked(all, "")
-	d.addForked(further, ropescale.ForFinalists)
-	d.addForked(forked, ropescale.ForGenerations)
-	d.addForked(forked, ropescale.ForBases)
+	d.addForked(further, study.ForFinalists)
+	d.addForked(forked, study.ForGenerations)
+	d.addForked(forked, study.ForBases)
 	return memory, ""
 }
 
@@ -122,26 +123,26 @@ func (d *dealer) cheap(windows [][]int, seed uint64, keys int) (all []evals.Fork
 }
 
 // addForked adds the readings of windows for a use.
-func (d *dealer) addForked(windows []evals.Forked, use ropescale.Use) {
-	fitness := use == "" || use == ropescale.ForFinalists
-	name := map[ropescale.Use]string{
-		ropescale.ForFinalists: "further ", ropescale.ForGenerations: "cheap ",
-		ropescale.ForBases: "base: ",
+func (d *dealer) addForked(windows []evals.Forked, use study.Use) {
+	fitness := use == "" || use == study.ForFinalists
+	name := map[study.Use]string{
+		study.ForFinalists: "further ", study.ForGenerations: "cheap ",
+		study.ForBases: "base: ",
 	}[use]
 	for i, f := range windows {
-		var readings []ropescale.Reading
+		var readings []study.Reading
 		add := func(kind, what string, weight float64) {
 			if !fitness {
 				weight = 1 // is none
 			}
-			readings = append(readings, ropescale.Reading{
+			readings = append(readings, study.Reading{
 				Name: fmt.Sprintf("%s%s window %d", name, what, i+1), Kind: kind, Weight: weight,
 				Use: use,
 			})
 		}
 		keys := f.Scores()
 		weight := d.share / float64(keys)
-		if d.text && use != ropescale.ForFinalists {
+		if d.text && use != study.ForFinalists {
 			keys--
 			add("text", "text of", d.share)
 		}
@@ -153,7 +154,7 @@ func (d *dealer) addForked(windows []evals.Forked, use ropescale.Use) {
 		}
 		prefix, forks := f.Computed()
 		readings[0].Tokens = forks
-		if use != ropescale.ForGenerations {
+		if use != study.ForGenerations {
 			readings[0].Tokens += prefix
 		}
 		d.judge.Readings = append(d.judge.Readings, readings...)

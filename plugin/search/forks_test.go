@@ -14,6 +14,7 @@ import (
 	"github.com/longrope/longrope/plugin/search/searchtest"
 	"github.com/longrope/longrope/plugin/workers"
 	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // long is a target for which cheap readings are worth it, with a token for each byte.
@@ -71,7 +72,8 @@ func TestFlatteringSearch(t *testing.T) {
 	var all recorder
 	r, err := Search(t.Context(), e, o, &all)
 	require.NoError(t, err)
-	assert.Contains(t, strings.Join(all.said, "\n"), "generations were scored in full from there on")
+	said := strings.Join(all.said, "\n")
+	assert.Contains(t, said, "generations were scored in full from there on")
 	rows := r.Rungs[0].Rows
 	assert.LessOrEqual(t, *rows[len(rows)-1].Fitness, *rows[0].Fitness)
 }
@@ -82,13 +84,17 @@ func TestExactWhereCheapReadingsCannotBe(t *testing.T) {
 		change func(e *searchtest.Forker, o *Options)
 		said   string
 	}{
-		"memory": {func(_ *searchtest.Forker, o *Options) { o.Memory = 20e6 },
-			"2 prefixes of 8192 tokens take 24 MB of memory, there are 20"},
+		"memory": {
+			func(_ *searchtest.Forker, o *Options) { o.Memory = 20e6 },
+			"2 prefixes of 8192 tokens take 24 MB of memory, there are 20",
+		},
 		"architecture": {func(e *searchtest.Forker, _ *Options) {
 			e.Refuses = fmt.Errorf("%w: architecture qwen2vl", evals.ErrNoForks)
 		}, "a prefix cannot be kept and forked: architecture qwen2vl"},
-		"short": {func(_ *searchtest.Forker, o *Options) { o.Targets = []int{2048} },
-			"cheap readings would take "},
+		"short": {
+			func(_ *searchtest.Forker, o *Options) { o.Targets = []int{2048} },
+			"cheap readings would take ",
+		},
 		"asked": {func(_ *searchtest.Forker, o *Options) { o.Exact = true }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -117,7 +123,8 @@ func TestExactWhereCheapReadingsCannotBe(t *testing.T) {
 	var all recorder
 	_, err := Search(t.Context(), failing, o, &all)
 	require.NoError(t, err)
-	assert.Contains(t, strings.Join(all.said, "\n"), "generations are scored in full: out of memory")
+	said := strings.Join(all.said, "\n")
+	assert.Contains(t, said, "generations are scored in full: out of memory")
 }
 
 // TestForkedReadings: of the readings of a judge, those of one use are evaluated as they say.
@@ -135,7 +142,7 @@ func TestForkedReadings(t *testing.T) {
 		require.Empty(t, j.Exact)
 		require.NoError(t, j.check(long, 256))
 		weight := map[string]float64{}
-		for _, pass := range ropescale.Passes(j.Readings) {
+		for _, pass := range study.Passes(j.Readings) {
 			r := j.Readings[pass[0]]
 			for _, k := range pass {
 				require.Contains(t, kinds, j.Readings[k].Kind)
@@ -146,7 +153,7 @@ func TestForkedReadings(t *testing.T) {
 			}
 			g := j.Rope.Identity(long)
 			base := &g
-			if r.Use != ropescale.ForGenerations {
+			if r.Use != study.ForGenerations {
 				base = nil
 				require.Greater(t, r.Tokens, long/2)
 			} else {
@@ -158,7 +165,7 @@ func TestForkedReadings(t *testing.T) {
 			require.Len(t, losses, len(pass))
 			require.Equal(t, r.Tokens, tokens)
 			kept.close()
-			if r.Use == ropescale.ForGenerations {
+			if r.Use == study.ForGenerations {
 				_, _, err = j.evaluate(t.Context(), e, &kept, g, nil, pass)
 				require.ErrorContains(t, err, "a cheap reading without a base")
 				_, _, err = j.evaluate(t.Context(), e.Fake, &kept, g, base, pass)
@@ -223,8 +230,8 @@ func TestEvaluatorOfForkedReadings(t *testing.T) {
 	w, err := prepare(func(*judge) {})
 	require.NoError(t, err)
 	g := o.Info.Rope().Identity(long)
-	for _, pass := range ropescale.Passes(good.Readings) {
-		if good.Readings[pass[0]].Use != ropescale.ForGenerations {
+	for _, pass := range study.Passes(good.Readings) {
+		if good.Readings[pass[0]].Use != study.ForGenerations {
 			continue
 		}
 		losses, _, err := w.Evaluate(t.Context(), g, &g, pass)
@@ -245,7 +252,7 @@ func TestEvaluatorOfForkedReadings(t *testing.T) {
 		"tokens at a length of": func(j *judge) {
 			j.Whole[0].Forks[0].Tokens = make([]int, long)
 		},
-		"scores for": func(j *judge) { j.Forked[0].Scored = j.Forked[0].Scored[1:] },
+		"scores for":         func(j *judge) { j.Forked[0].Scored = j.Forked[0].Scored[1:] },
 		"leaves a prefix of": func(j *judge) { j.Forked[0].Forks[0].At = 2 * long },
 	} {
 		_, err := prepare(change)

@@ -8,6 +8,7 @@ import (
 	"github.com/longrope/longrope/convert"
 	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // goal is what the search for one rung of a ladder is about: for which length, and what its
@@ -33,9 +34,9 @@ type goal struct {
 	relative string
 	// starts are candidates to start from in addition to the methods that need no search, relative
 	// to base.
-	starts []ropescale.Candidate
+	starts []study.Candidate
 	// given are those of Options.Starts, relative to base.
-	given []ropescale.Candidate
+	given []study.Candidate
 }
 
 // goalsFor makes a goal for each target, in their order.
@@ -81,11 +82,11 @@ func (g *goal) readjust(carried []ropescale.Rung) {
 			r.StartWindow = last.StartWindow
 		}
 		origin := fmt.Sprintf("%s^%g", length, power)
-		g.starts = append(g.starts, ropescale.Candidate{Rung: r, Origin: origin})
+		g.starts = append(g.starts, study.Candidate{Rung: r, Origin: origin})
 	}
 	for _, r := range carried[:len(carried)-1] {
 		if r.Length == g.target { // readjusted before
-			before := ropescale.Candidate{Rung: r.Relative(g.base), Origin: label.Size(r.Length)}
+			before := study.Candidate{Rung: r.Relative(g.base), Origin: label.Size(r.Length)}
 			g.starts = append(g.starts, before)
 		}
 	}
@@ -102,7 +103,7 @@ func (g *goal) unscaled() error {
 	if err != nil {
 		return err
 	}
-	yarn := ropescale.Candidate{Rung: r, Origin: "yarn without its attention factor"}
+	yarn := study.Candidate{Rung: r, Origin: "yarn without its attention factor"}
 	g.starts = append(g.starts, yarn)
 	return nil
 }
@@ -124,7 +125,7 @@ func (g *goal) startFrom(own ropescale.Rope, starts []Start) error {
 		if r.StartWindow >= g.target {
 			r.StartWindow = 0
 		}
-		g.given = append(g.given, ropescale.Candidate{Rung: r, Origin: start.Name})
+		g.given = append(g.given, study.Candidate{Rung: r, Origin: start.Name})
 	}
 	return nil
 }
@@ -149,7 +150,7 @@ func (g *goal) allow(windows []int) {
 	if len(windows) == 0 {
 		return
 	}
-	for _, starts := range [][]ropescale.Candidate{g.starts, g.given} {
+	for _, starts := range [][]study.Candidate{g.starts, g.given} {
 		for i := range starts {
 			r := &starts[i].Rung
 			at, exact := slices.BinarySearch(windows, r.StartWindow)
@@ -162,15 +163,15 @@ func (g *goal) allow(windows []int) {
 
 // above are further starts: the factors that were found for the rung below, stretched the rest of
 // the way by each method, or for a readjustment as they are.
-func (g *goal) above(below ropescale.Rung) []ropescale.Candidate {
+func (g *goal) above(below ropescale.Rung) []study.Candidate {
 	rel := below.Relative(g.base)
 	if g.reach > 0 {
 		rel.Length = g.target
-		return []ropescale.Candidate{{Rung: rel, Origin: label.Size(below.Length)}}
+		return []study.Candidate{{Rung: rel, Origin: label.Size(below.Length)}}
 	}
 	rope := g.rope
 	rope.OriginalContextLength = below.Length
-	var starts []ropescale.Candidate
+	var starts []study.Candidate
 	for _, name := range ropescale.MethodNames(ropescale.Seed) {
 		method, err := ropescale.MethodByName(name)
 		if err != nil {
@@ -182,13 +183,13 @@ func (g *goal) above(below ropescale.Rung) []ropescale.Candidate {
 			continue
 		}
 		origin := label.Size(below.Length) + "+" + name
-		starts = append(starts, ropescale.Candidate{Rung: r.Over(&rel), Origin: origin})
+		starts = append(starts, study.Candidate{Rung: r.Over(&rel), Origin: origin})
 	}
 	return starts
 }
 
 // standIns are as many starts as the rung below will give, before its factors are found.
-func (g *goal) standIns() []ropescale.Candidate {
+func (g *goal) standIns() []study.Candidate {
 	return g.above(g.rope.Identity(g.target - 1).Over(g.base))
 }
 

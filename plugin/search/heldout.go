@@ -11,7 +11,7 @@ import (
 	"reflect"
 
 	"github.com/longrope/longrope/evals"
-	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 const (
@@ -57,9 +57,9 @@ type heldOutHeader struct {
 }
 
 type heldOutLine struct {
-	Candidate int              `json:"candidate"`
-	Window    int              `json:"window"`
-	Loss      ropescale.Losses `json:"loss"` // one
+	Candidate int          `json:"candidate"`
+	Window    int          `json:"window"`
+	Loss      study.Losses `json:"loss"` // one
 }
 
 // heldOutVersion 2 has Study. A file of version 1 may be another study's and is not used.
@@ -292,7 +292,7 @@ func (h *heldOut) measure(ctx context.Context, e evals.Engine, candidate int, al
 		}
 		h.spent += h.length
 		h.losses.put(candidate, w, loss)
-		if err := h.write(heldOutLine{candidate, w, ropescale.Losses{loss}}); err != nil {
+		if err := h.write(heldOutLine{candidate, w, study.Losses{loss}}); err != nil {
 			return err
 		}
 	}

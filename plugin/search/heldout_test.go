@@ -11,7 +11,7 @@ import (
 
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/plugin/search/searchtest"
-	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // FuzzHeldOut: no file of losses makes the reader panic, and the losses that it takes in are in the
@@ -19,12 +19,12 @@ import (
 func FuzzHeldOut(f *testing.F) {
 	dir := f.TempDir()
 	h := &heldOut{ids: []string{"a"}, length: 8, windows: [][]int{{1}, {2}}, losses: Losses{}}
-	study := filepath.Join(dir, "study")
-	require.NoError(f, h.open(study, nil, 1000))
-	require.NoError(f, h.write(heldOutLine{3, 1, ropescale.Losses{2.5}}))
-	require.NoError(f, h.write(heldOutLine{3, 0, ropescale.Losses{math.Inf(1)}}))
+	journal := filepath.Join(dir, "study")
+	require.NoError(f, h.open(journal, nil, 1000))
+	require.NoError(f, h.write(heldOutLine{3, 1, study.Losses{2.5}}))
+	require.NoError(f, h.write(heldOutLine{3, 0, study.Losses{math.Inf(1)}}))
 	h.close()
-	b, err := os.ReadFile(heldOutFile(study))
+	b, err := os.ReadFile(heldOutFile(journal))
 	require.NoError(f, err)
 	header, losses, whole := parseHeldOut(b)
 	require.NotNil(f, header)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // measures are the values of Options.Fitness. "" is both, or perplexity where no prompt fits the
@@ -32,7 +33,7 @@ const needleWeight = 0.5
 const keysAsked, keyRoom = 4, 512
 
 // dealt is about how many windows with keys there are for generations: one for each.
-const dealt = ropescale.CMAGenerations
+const dealt = study.CMAGenerations
 
 // leastKeyLoss and mostKeyLoss bound the loss of a key, in nats per token. Below the first every
 // token of the key has a probability near 0.9, greedy decoding gives it, and to make the model
@@ -46,10 +47,10 @@ const leastKeyLoss, mostKeyLoss = 0.1, 2
 // needs besides the model, and goes through JSON as it is: a worker elsewhere scores as this
 // process does.
 type judge struct {
-	Name     string              `json:"name"` // in the record
-	Rope     ropescale.Rope      `json:"rope"`
-	Base     *ropescale.Rung     `json:"base,omitempty"` // the model's own scaling
-	Readings []ropescale.Reading `json:"readings"`
+	Name     string          `json:"name"` // in the record
+	Rope     ropescale.Rope  `json:"rope"`
+	Base     *ropescale.Rung `json:"base,omitempty"` // the model's own scaling
+	Readings []study.Reading `json:"readings"`
 	// Samples are the sequences of the first passes of Readings (ropescale.Passes), Forked the
 	// windows of the others: those of cheap readings, and after them the same in full, for bases.
 	Samples []evals.Sample `json:"samples"`
@@ -139,7 +140,7 @@ func (d *dealer) plain(windows [][]int) {
 	for i, w := range windows {
 		d.judge.add(
 			evals.Sample{Tokens: w, Scored: [][]evals.Span{{{From: 1, To: len(w)}}}},
-			ropescale.Reading{
+			study.Reading{
 				Name: fmt.Sprintf("window %d",
 					i+1), Kind: "text", Tokens: d.target, Weight: d.share,
 			})
@@ -147,8 +148,8 @@ func (d *dealer) plain(windows [][]int) {
 }
 
 // hide adds windows with keys hidden in them.
-func (d *dealer) hide(windows [][]int, use ropescale.Use, seed uint64, name string) error {
-	text, weight := d.text && use != ropescale.ForFinalists, needleWeight
+func (d *dealer) hide(windows [][]int, use study.Use, seed uint64, name string) error {
+	text, weight := d.text && use != study.ForFinalists, needleWeight
 	if !d.text {
 		weight = 1
 	}
@@ -157,9 +158,9 @@ func (d *dealer) hide(windows [][]int, use ropescale.Use, seed uint64, name stri
 		return err
 	}
 	for i, s := range samples {
-		var readings []ropescale.Reading
+		var readings []study.Reading
 		if text {
-			readings = append(readings, ropescale.Reading{
+			readings = append(readings, study.Reading{
 				Name: fmt.Sprintf("%swindow %d", name,
 					i+1), Kind: "text", Weight: d.share, Use: use,
 			})
@@ -167,7 +168,7 @@ func (d *dealer) hide(windows [][]int, use ropescale.Use, seed uint64, name stri
 			s.Scored = s.Scored[1:]
 		}
 		for k := range d.keys {
-			readings = append(readings, ropescale.Reading{
+			readings = append(readings, study.Reading{
 				Name: fmt.Sprintf("%skey %d of window %d", name, k+1, i+1), Kind: "key",
 				Weight: weight * d.share / float64(d.keys), Use: use,
 			})
@@ -185,12 +186,12 @@ func (d *dealer) deal(texts []evals.Text, windows [][]int, seed uint64) error {
 	others := d.others(texts, windows)
 	for round := range max(dealt/len(others), 1) {
 		name := fmt.Sprintf("round %d, ", round+1)
-		err := d.hide(others, ropescale.ForGenerations, seed^uint64(round+1)<<32, name)
+		err := d.hide(others, study.ForGenerations, seed^uint64(round+1)<<32, name)
 		if err != nil {
 			return err
 		}
 	}
-	return d.hide(windows, ropescale.ForFinalists, ^seed, "further ")
+	return d.hide(windows, study.ForFinalists, ^seed, "further ")
 }
 
 // others are windows for generations: more than those given, as far as the texts reach.
@@ -212,7 +213,7 @@ func (j *judge) first() []int {
 	return j.Whole[0].Tokens
 }
 
-func (j *judge) add(s evals.Sample, readings ...ropescale.Reading) {
+func (j *judge) add(s evals.Sample, readings ...study.Reading) {
 	j.Samples = append(j.Samples, s)
 	j.Readings = append(j.Readings, readings...)
 }
@@ -222,7 +223,7 @@ func (j *judge) check(length, vocabulary int) error {
 	if len(j.Readings) == 0 || j.Readings[0].Tokens < 1 {
 		return errors.New("the search has no readings")
 	}
-	passes := ropescale.Passes(j.Readings)
+	passes := study.Passes(j.Readings)
 	first := len(j.Samples) + len(j.Whole)
 	if n := first + 2*len(j.Forked); len(passes) != n {
 		return fmt.Errorf("the search has readings of %d sequences, and %d sequences",
@@ -325,10 +326,10 @@ func (j *judge) evaluate(
 		}
 	}
 	losses = make([]float64, len(readings))
-	text := slices.ContainsFunc(j.Readings, func(r ropescale.Reading) bool {
+	text := slices.ContainsFunc(j.Readings, func(r study.Reading) bool {
 		return r.Kind == "text"
 	})
-	for i, pass := range ropescale.Passes(j.Readings) {
+	for i, pass := range study.Passes(j.Readings) {
 		asked := func(r int) bool { return slices.Contains(readings, r) }
 		if !slices.ContainsFunc(pass, asked) {
 			continue

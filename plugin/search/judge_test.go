@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // TestJudge: no generation is scored on what decides, keys of different uses differ, and each kind
@@ -22,7 +22,7 @@ func TestJudge(t *testing.T) {
 		return newJudge(e, texts, target, 4, &o)
 	}
 	type key struct {
-		use  ropescale.Use
+		use  study.Use
 		kind string
 	}
 	for _, c := range []struct {
@@ -32,13 +32,13 @@ func TestJudge(t *testing.T) {
 		sequences          int
 	}{
 		{"cma", "", target, map[key]float64{
-			{"", "text"}: 1, {"", "key"}: needleWeight, {ropescale.ForGenerations, "text"}: 4,
-			{ropescale.ForGenerations, "key"}: 4 * needleWeight,
-			{ropescale.ForFinalists, "key"}:   needleWeight,
+			{"", "text"}: 1, {"", "key"}: needleWeight, {study.ForGenerations, "text"}: 4,
+			{study.ForGenerations, "key"}: 4 * needleWeight,
+			{study.ForFinalists, "key"}:   needleWeight,
 		}, 4 + 16 + 4},
 		{"cma", "needle", target, map[key]float64{
-			{"", "key"}: 1, {ropescale.ForGenerations, "key"}: 4,
-			{ropescale.ForFinalists, "key"}: 1,
+			{"", "key"}: 1, {study.ForGenerations, "key"}: 4,
+			{study.ForFinalists, "key"}: 1,
 		}, 4 + 16 + 4},
 		{"cma", "perplexity", target, map[key]float64{{"", "text"}: 1}, 4},
 		{"dim-mono", "", target, map[key]float64{
@@ -52,8 +52,8 @@ func TestJudge(t *testing.T) {
 			require.NoError(t, j.check(c.target, 256))
 			require.Len(t, j.Samples, c.sequences)
 			require.Equal(t, 4*c.target, j.tokens())
-			got, asked := map[key]float64{}, map[string]ropescale.Use{}
-			for i, pass := range ropescale.Passes(j.Readings) {
+			got, asked := map[key]float64{}, map[string]study.Use{}
+			for i, pass := range study.Passes(j.Readings) {
 				for k, at := range pass {
 					r := j.Readings[at]
 					got[key{r.Use, r.Kind}] += r.Weight
@@ -79,7 +79,7 @@ func TestJudge(t *testing.T) {
 	}
 	j, err := judged(target, Options{Algorithm: "cma", Keys: 1})
 	require.NoError(t, err)
-	require.Len(t, ropescale.Passes(j.Readings)[0], 2)
+	require.Len(t, study.Passes(j.Readings)[0], 2)
 	_, err = judged(target, Options{Algorithm: "cma", Keys: 9})
 	require.ErrorContains(t, err, "--keys 9: window 1: a prompt with 9 keys leaves")
 	_, err = judged(256, Options{Algorithm: "cma", Fitness: "needle"})

@@ -14,7 +14,7 @@ import (
 	"strings"
 
 	"github.com/longrope/longrope/plugin/workers"
-	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // Workers say which processes evaluate. At least one of Server and Local is given.
@@ -112,19 +112,19 @@ type there struct {
 
 func (t *there) close() {}
 
-func (t *there) evaluate(ctx context.Context, trials []ropescale.Trial, tell tellFunc) error {
+func (t *there) evaluate(ctx context.Context, trials []study.Trial, tell tellFunc) error {
 	if !t.sent {
 		if err := t.send(ctx); err != nil {
 			return err
 		}
 		t.sent = true
 	}
-	byID := map[int]ropescale.Trial{}
+	byID := map[int]study.Trial{}
 	var asked []workers.Trial
 	for _, trial := range trials {
 		byID[trial.ID] = trial
 		a := workers.Trial{ID: trial.ID, Rung: trial.Rung, Base: trial.Base}
-		for _, pass := range ropescale.Passes(t.judge.Readings) {
+		for _, pass := range study.Passes(t.judge.Readings) {
 			if slices.Contains(trial.Readings, pass[0]) {
 				a.Passes = append(a.Passes, pass)
 			}

@@ -9,6 +9,7 @@ import (
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // Result is what a search found.
@@ -36,10 +37,10 @@ type RungResult struct {
 	Tokens        int    `json:"tokens"`
 	HeldOutTokens int    `json:"held_out_tokens"`
 	// Renewals compare cheap readings with exact ones; none where there were no cheap ones.
-	Renewals []ropescale.Renewal `json:"renewals,omitempty"`
+	Renewals []study.Renewal `json:"renewals,omitempty"`
 
-	Study   *ropescale.Study `json:"-"` // to be read
-	HeldOut HeldOut          `json:"-"`
+	Study   *study.Study `json:"-"` // to be read
+	HeldOut HeldOut      `json:"-"`
 }
 
 // Row is a method with its fitness, the parts of that, and its perplexity on held-out text; nil
@@ -52,7 +53,7 @@ type Row struct {
 	Further *float64 `json:"further_keys,omitempty"` // of those that finalists alone look for
 	HeldOut *float64 `json:"held_out"`
 
-	Trial ropescale.Trial `json:"-"`
+	Trial study.Trial `json:"-"`
 }
 
 // searchedRung is what the provenance of a ladder says of each rung that was searched.
@@ -156,7 +157,7 @@ func (r *rungSearch) report() RungResult {
 		Renewals: r.study.Renewals(),
 	}
 	scores := ScoresOf(r.study)
-	row := func(method string, t ropescale.Trial) {
+	row := func(method string, t study.Trial) {
 		s := scores[t.Candidate]
 		out.Rows = append(out.Rows, Row{
 			Method: method, Fitness: Finite(t.Fitness),

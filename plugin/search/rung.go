@@ -10,7 +10,7 @@ import (
 
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/label"
-	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // rungSearch is the search for one rung: a study, and how its trials are evaluated.
@@ -25,7 +25,7 @@ type rungSearch struct {
 	budget   int      // tokens at most
 	foreseen int      // tokens if the search need not restart
 	deadline time.Time
-	study    *ropescale.Study
+	study    *study.Study
 	earlier  earlier
 	best     int  // the best candidate that was looked at, -1: none
 	complete bool // the study is done
@@ -42,11 +42,11 @@ type earlier struct {
 // evaluator scores the trials of a batch, and gives the losses of each to tell when it has them, in
 // any order. An error of tell ends it. Close it.
 type evaluator interface {
-	evaluate(ctx context.Context, trials []ropescale.Trial, tell tellFunc) error
+	evaluate(ctx context.Context, trials []study.Trial, tell tellFunc) error
 	close()
 }
 
-type tellFunc = func(t ropescale.Trial, losses []float64, tokens int) error
+type tellFunc = func(t study.Trial, losses []float64, tokens int) error
 
 // here evaluates on an engine of this process, one trial after the other.
 type here struct {
@@ -57,7 +57,7 @@ type here struct {
 
 func (h *here) close() { h.kept.close() }
 
-func (h *here) evaluate(ctx context.Context, trials []ropescale.Trial, tell tellFunc) error {
+func (h *here) evaluate(ctx context.Context, trials []study.Trial, tell tellFunc) error {
 	for _, t := range trials {
 		losses, tokens, err := h.judge.evaluate(ctx, h.engine, &h.kept, t.Rung, t.Base, t.Readings)
 		if err == nil {
@@ -71,9 +71,9 @@ func (h *here) evaluate(ctx context.Context, trials []ropescale.Trial, tell tell
 }
 
 // options are the study's. Its starts, which the rung below adds to, come later.
-func (r *rungSearch) options() ropescale.Options {
+func (r *rungSearch) options() study.Options {
 	o := r.ladder.o
-	opts := ropescale.Options{
+	opts := study.Options{
 		Rope:        r.goal.rope,
 		Target:      r.goal.target,
 		Base:        r.goal.base,
@@ -84,7 +84,7 @@ func (r *rungSearch) options() ropescale.Options {
 		Budget:      r.budget,
 		ModelDigest: r.ladder.engine.Info().Digest,
 		Fitness:     r.judge.Name,
-		Params: ropescale.Params{
+		Params: study.Params{
 			Attention: o.Attention, StartWindows: o.StartWindows, Knots: o.Knots,
 		},
 	}
@@ -131,7 +131,7 @@ func (r *rungSearch) open(below *rungSearch) error {
 	if err != nil {
 		return r.ladder.o.Called.Wrong("Journal", ": %w", err)
 	}
-	if r.study, err = ropescale.OpenStudy(r.journal, opts); err != nil {
+	if r.study, err = study.Open(r.journal, opts); err != nil {
 		if journal && strings.HasPrefix(err.Error(), "study "+r.journal) {
 			err = fmt.Errorf("%w; %s discards it", err, r.ladder.o.Called.Of("Fresh"))
 		}
@@ -161,7 +161,7 @@ func (r *rungSearch) close() {
 }
 
 // result is the best candidate, if any has a finite fitness.
-func (r *rungSearch) result() (ropescale.Trial, bool) {
+func (r *rungSearch) result() (study.Trial, bool) {
 	best, ok := r.study.Best()
 	return best, ok && !math.IsInf(best.Fitness, 0)
 }
@@ -184,7 +184,7 @@ func (r *rungSearch) evaluate(ctx context.Context) error {
 				return err
 			}
 		}
-		tell := func(t ropescale.Trial, losses []float64, tokens int) error {
+		tell := func(t study.Trial, losses []float64, tokens int) error {
 			return r.tell(ctx, t, losses, tokens)
 		}
 		err := scorer.evaluate(ctx, r.study.Ask(), tell)
@@ -247,7 +247,7 @@ func (r *rungSearch) announce() {
 
 // tell gives the losses of a trial to the study, and reports.
 func (r *rungSearch) tell(
-	ctx context.Context, t ropescale.Trial, losses []float64, tokens int,
+	ctx context.Context, t study.Trial, losses []float64, tokens int,
 ) error {
 	if err := r.study.Tell(t.ID, losses, tokens); err != nil {
 		return err
@@ -295,7 +295,7 @@ func (r *rungSearch) late() bool {
 
 // measureHeldOut measures the candidate of a trial on held-out text, if it is one of the methods or
 // the best there is, and if the share of tokens for that allows it.
-func (r *rungSearch) measureHeldOut(ctx context.Context, t ropescale.Trial) error {
+func (r *rungSearch) measureHeldOut(ctx context.Context, t study.Trial) error {
 	best, ok := r.study.Best()
 	wanted := false
 	for _, seed := range r.study.Seeds() {
@@ -318,7 +318,7 @@ func (r *rungSearch) measureHeldOut(ctx context.Context, t ropescale.Trial) erro
 
 // score is a candidate's fitness, and the perplexities of the search text, where that is another
 // number, and of held-out text.
-func (r *rungSearch) score(t ropescale.Trial) Score {
+func (r *rungSearch) score(t study.Trial) Score {
 	s := Score{Candidate: t.Candidate, Origin: t.Origin, Fitness: t.Fitness}
 	if parts := ScoresOf(r.study)[t.Candidate]; parts.Keys != nil && parts.Text != nil {
 		s.Text = parts.Text

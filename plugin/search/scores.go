@@ -3,7 +3,7 @@ package search
 import (
 	"math"
 
-	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // Scores are the fitness of a candidate by kind of reading: the perplexity of the search text, the
@@ -13,13 +13,13 @@ type Scores struct{ Text, Keys, Further *float64 }
 
 // ScoresOf are those of all candidates of a study. A fitness of text and keys is no perplexity, and
 // not to be compared with that of held-out text; the text's part of it is.
-func ScoresOf(s *ropescale.Study) map[int]Scores {
+func ScoresOf(s *study.Study) map[int]Scores {
 	const text, keys, further, generation = 0, 1, 2, 3
-	kind := func(r ropescale.Reading) int {
+	kind := func(r study.Reading) int {
 		switch {
-		case r.Use == ropescale.ForFinalists:
+		case r.Use == study.ForFinalists:
 			return further
-		case r.Use == ropescale.ForGenerations, r.Use == ropescale.ForBases:
+		case r.Use == study.ForGenerations, r.Use == study.ForBases:
 			return generation
 		case r.Kind == "key":
 			return keys

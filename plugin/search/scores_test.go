@@ -8,18 +8,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // The parts of a fitness are distinguished, also of a candidate that was evaluated in parts; what
 // failed or is incomplete is left out.
 func TestScoresOf(t *testing.T) {
 	rope := ropescale.Rope{Dims: 16, FreqBase: 10000, OriginalContextLength: 128}
-	readings := []ropescale.Reading{
+	readings := []study.Reading{
 		{Name: "window 1", Kind: "text", Tokens: 4, Weight: 0.5},
 		{Name: "window 2", Kind: "text", Tokens: 4, Weight: 0.5},
 		{Name: "key 1", Kind: "key", Tokens: 2, Weight: 0.1},
 	}
-	s, err := ropescale.NewStudy(ropescale.Options{
+	s, err := study.New(study.Options{
 		Rope: rope, Target: 512, Budget: 400, Readings: readings,
 	})
 	require.NoError(t, err)

@@ -11,7 +11,7 @@ import (
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/plugin/units"
-	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // Engine is a loaded model: the same that evals measures.
@@ -108,7 +108,7 @@ func (s *ladderSearch) shareBudget() error {
 		if below {
 			opts.Starts = append(opts.Starts, r.goal.standIns()...)
 		}
-		study, err := ropescale.NewStudy(opts)
+		study, err := study.New(opts)
 		if err != nil {
 			return err
 		}

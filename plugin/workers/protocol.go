@@ -15,6 +15,7 @@ import (
 	"unicode"
 
 	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // protocol is the version of what coordinator and workers say to each other, and of what a reading
@@ -102,11 +103,11 @@ func rungKey(g ropescale.Rung, base *ropescale.Rung) string {
 // answer is a job that was done.
 type answer struct {
 	job
-	Losses  ropescale.Losses `json:"losses"` // of each reading, nats
-	Tokens  []int            `json:"tokens"` // that each took: the first of a pass all of them
-	Worker  string           `json:"worker"` // the name, for people
-	ID      string           `json:"id"`     // of the worker's process
-	Seconds float64          `json:"seconds"`
+	Losses  study.Losses `json:"losses"` // of each reading, nats
+	Tokens  []int        `json:"tokens"` // that each took: the first of a pass all of them
+	Worker  string       `json:"worker"` // the name, for people
+	ID      string       `json:"id"`     // of the worker's process
+	Seconds float64      `json:"seconds"`
 }
 
 // check finds answers that no worker of ours can have given.

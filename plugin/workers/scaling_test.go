@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // A simulation of many workers, with the book that the coordinator keeps, a real study, and times
@@ -106,7 +106,7 @@ func (s *simulated) beat(m *simMember) {
 // simulate runs a study and returns what came of it.
 func simulate(
 	t *testing.T,
-	study *ropescale.Study,
+	study *study.Study,
 	c crowd,
 	seconds []float64,
 	seed uint64,
@@ -262,8 +262,8 @@ func recorded(t *testing.T) (seconds []float64) {
 }
 
 // simStudy is a study of an algorithm with 8 windows; population 0 is its own.
-func simStudy(t *testing.T, algorithm string, population int) *ropescale.Study {
-	opts := ropescale.Options{
+func simStudy(t *testing.T, algorithm string, population int) *study.Study {
+	opts := study.Options{
 		Rope:      testRope,
 		Target:    1024,
 		Seed:      3,
@@ -273,9 +273,9 @@ func simStudy(t *testing.T, algorithm string, population int) *ropescale.Study {
 	opts.Params.Population = population
 	for r := range 8 {
 		opts.Readings = append(opts.Readings,
-			ropescale.Reading{Name: fmt.Sprint(r), Tokens: syntheticTokens(r), Weight: 1.0 / 8})
+			study.Reading{Name: fmt.Sprint(r), Tokens: syntheticTokens(r), Weight: 1.0 / 8})
 	}
-	s, err := ropescale.NewStudy(opts)
+	s, err := study.New(opts)
 	require.NoError(t, err)
 	return s
 }

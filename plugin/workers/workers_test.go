@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/longrope/longrope/ropescale"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 var fast = times{
@@ -87,19 +88,19 @@ func syntheticLoss(g ropescale.Rung, reading int) float64 {
 }
 
 // newStudy is a study whose trials the synthetic evaluator scores.
-func newStudy(t *testing.T, path string, budget int) *ropescale.Study {
+func newStudy(t *testing.T, path string, budget int) *study.Study {
 	t.Helper()
-	opts := ropescale.Options{Rope: testRope, Target: 1024, Seed: 7, Budget: budget}
+	opts := study.Options{Rope: testRope, Target: 1024, Seed: 7, Budget: budget}
 	for r := range 4 {
 		opts.Readings = append(opts.Readings,
-			ropescale.Reading{Name: fmt.Sprint(r), Tokens: syntheticTokens(r), Weight: 0.25})
+			study.Reading{Name: fmt.Sprint(r), Tokens: syntheticTokens(r), Weight: 0.25})
 	}
-	var s *ropescale.Study
+	var s *study.Study
 	var err error
 	if path == "" {
-		s, err = ropescale.NewStudy(opts)
+		s, err = study.New(opts)
 	} else {
-		s, err = ropescale.OpenStudy(path, opts)
+		s, err = study.Open(path, opts)
 	}
 	require.NoError(t, err)
 	t.Cleanup(func() { s.Close() })
@@ -107,7 +108,7 @@ func newStudy(t *testing.T, path string, budget int) *ropescale.Study {
 }
 
 // found is the result of a study to compare: its ladder, to the last bit.
-func found(t *testing.T, s *ropescale.Study) string {
+func found(t *testing.T, s *study.Study) string {
 	t.Helper()
 	require.True(t, s.Done())
 	l, err := s.Ladder()
@@ -118,7 +119,7 @@ func found(t *testing.T, s *ropescale.Study) string {
 }
 
 // alone runs a study without workers.
-func alone(t *testing.T, s *ropescale.Study) string {
+func alone(t *testing.T, s *study.Study) string {
 	for !s.Done() {
 		for _, trial := range s.Ask() {
 			losses, tokens, err := new(
@@ -131,7 +132,7 @@ func alone(t *testing.T, s *ropescale.Study) string {
 }
 
 // trialsOf is what a study asks, for Evaluate.
-func trialsOf(s *ropescale.Study) []Trial {
+func trialsOf(s *study.Study) []Trial {
 	var trials []Trial
 	for _, t := range s.Ask() {
 		trial := Trial{ID: t.ID, Rung: t.Rung}
@@ -144,7 +145,7 @@ func trialsOf(s *ropescale.Study) []Trial {
 }
 
 // together runs a study on a coordinator.
-func together(ctx context.Context, s *ropescale.Study, c *Coordinator) error {
+func together(ctx context.Context, s *study.Study, c *Coordinator) error {
 	for !s.Done() {
 		tell := func(r Result) error { return s.Tell(r.ID, r.Losses, r.Tokens) }
 		if err := c.Evaluate(ctx, trialsOf(s), tell); err != nil {

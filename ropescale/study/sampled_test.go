@@ -1,4 +1,4 @@
-package ropescale
+package study
 
 import (
 	"fmt"
@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/ropescale"
 )
 
 // windowsAndKeys are eight windows of text and four keys.
@@ -41,7 +43,7 @@ func andFurtherKeys() []Reading {
 // noisy is the loss of a reading: that of the bowl, and a deviation of this reading's own that
 // changes with the factors, as windows of text differ in what suits them. The keys want a higher
 // attention factor than the text.
-func noisy(g Rung, reading int) float64 {
+func noisy(g ropescale.Rung, reading int) float64 {
 	rng := rand.New(rand.NewPCG(uint64(reading), 77))
 	loss := math.Log(bowl(g))
 	for i := range g.Factors {
@@ -198,7 +200,7 @@ func TestGenerationsReadTheirOwn(t *testing.T) {
 	require.Less(t, best.Fitness, s.Seeds()["yarn"].Fitness)
 
 	readings[3].Use = "training"
-	_, err := NewStudy(Options{Rope: tiny, Target: 2048, Readings: readings})
+	_, err := New(Options{Rope: tiny, Target: 2048, Readings: readings})
 	require.ErrorContains(t, err, `is for "training", want nothing, "generations"`)
 }
 
@@ -360,7 +362,7 @@ func TestStarts(t *testing.T) {
 	run(t, s, bowl, 0, nil)
 	after, _ := s.Best()
 	assert.LessOrEqual(t, after.Fitness, best.Fitness)
-	_, err := NewStudy(Options{
+	_, err := New(Options{
 		Rope: tiny, Target: 2048, Algorithm: "dim-mono",
 		Starts: []Candidate{{Rung: good}},
 	})

@@ -1,4 +1,4 @@
-package ropescale
+package study
 
 import (
 	"cmp"

@@ -1,9 +1,11 @@
-package ropescale
+package study
 
 import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/longrope/longrope/ropescale"
 )
 
 // Best returns the trial that completed the candidate with the lowest fitness, the earliest of
@@ -116,7 +118,7 @@ func estimate(losses []float64, readings []Reading, places []int) (v float64) {
 func (s *Study) Seeds() map[string]Trial {
 	seeds := map[string]Trial{}
 	for _, t := range s.History() {
-		if _, err := MethodByName(t.Origin); err == nil && t.Generation == 0 {
+		if _, err := ropescale.MethodByName(t.Origin); err == nil && t.Generation == 0 {
 			seeds[t.Origin] = t
 		}
 	}
@@ -147,17 +149,17 @@ func (s *Study) Curve() []Point {
 
 // Ladder returns the best trial as a ladder of one rung, with where it came from. It is an error
 // while no candidate has a finite fitness.
-func (s *Study) Ladder() (*Ladder, error) {
+func (s *Study) Ladder() (*ropescale.Ladder, error) {
 	best, ok := s.Best()
 	if !ok || math.IsInf(best.Fitness, 0) {
 		return nil, fmt.Errorf("study: no candidate has a fitness yet")
 	}
-	l, err := NewLadder(s.opts.Rope, s.opts.Base, best.Rung)
+	l, err := ropescale.NewLadder(s.opts.Rope, s.opts.Base, best.Rung)
 	if err != nil {
 		return nil, err
 	}
 	curve := s.Curve()
-	l.Source = &Source{
+	l.Source = &ropescale.Source{
 		ModelDigest: s.opts.ModelDigest, Method: "longrope",
 		Algorithm: s.opts.Algorithm, Seed: s.opts.Seed,
 		Texts: s.opts.Texts, Measure: s.opts.Fitness, Fitness: best.Fitness, Trials: len(curve),

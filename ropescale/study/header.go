@@ -1,4 +1,4 @@
-package ropescale
+package study
 
 import (
 	"bytes"
@@ -91,7 +91,7 @@ func (s *Study) startedAs(h *header) (*Study, error) {
 	case reflect.DeepEqual(ours, *h.Given):
 		opts.Algorithm, opts.Budget, opts.Params = h.Algorithm, h.Budget, h.Params
 	}
-	again, err := NewStudy(opts)
+	again, err := New(opts)
 	if err != nil {
 		return nil, err
 	}

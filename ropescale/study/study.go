@@ -1,4 +1,4 @@
-package ropescale
+package study
 
 import (
 	"fmt"
@@ -7,12 +7,14 @@ import (
 	"os"
 	"slices"
 	"sync"
+
+	"github.com/longrope/longrope/ropescale"
 )
 
 // result is what is known of a candidate. Lower is better.
 type result struct {
-	Candidate int  // its id: that of its first trial
-	Rung      Rung // relative to the model's own RoPE
+	Candidate int            // its id: that of its first trial
+	Rung      ropescale.Rung // relative to the model's own RoPE
 	// Losses are the mean NLL, in nats, of every reading: NaN where it was not evaluated, +Inf
 	// where the evaluation failed.
 	Losses Losses
@@ -55,9 +57,9 @@ type Trial struct {
 	Origin     string `json:"origin"`
 	Parents    []int  `json:"parents,omitempty"` // candidates
 	// Rung is the candidate, absolute: what the engine is given.
-	Rung Rung `json:"rung"`
+	Rung ropescale.Rung `json:"rung"`
 	// Base is Candidate.Base, absolute.
-	Base *Rung `json:"base,omitempty"`
+	Base *ropescale.Rung `json:"base,omitempty"`
 	// Readings are the places in Options.Readings of what is to be scored, ascending.
 	Readings []int `json:"readings"`
 	// Losses are those that Tell was given: the mean NLL of each of Readings, in nats; +Inf for
@@ -102,7 +104,7 @@ type Study struct {
 }
 
 // NewStudy starts a study in memory. The error names the option that does not fit.
-func NewStudy(opts Options) (*Study, error) {
+func New(opts Options) (*Study, error) {
 	given := opts
 	sp, opts, err := newSpace(opts)
 	if err != nil {

@@ -1,4 +1,4 @@
-package ropescale
+package study
 
 import (
 	"bytes"
@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/ropescale"
 )
 
 // A study killed after k trials, with its last line torn or not, ends with the same journal, byte
@@ -29,14 +31,14 @@ func TestKilledAndResumedEqualsNeverKilled(t *testing.T) {
 				Budget: 90, ModelDigest: "sha256:ab",
 				Fitness: "bowl", Texts: []string{"a", "b"},
 			}
-			fitness := func(g Rung) float64 {
+			fitness := func(g ropescale.Rung) float64 {
 				if g.Factors[31] > 9.5 { // some evaluations fail
 					return math.Inf(1)
 				}
 				return bowl(g)
 			}
 			never := filepath.Join(t.TempDir(), "never.jsonl")
-			s, err := OpenStudy(never, opts)
+			s, err := Open(never, opts)
 			require.NoError(t, err)
 			run(t, s, fitness, 0, nil)
 			require.NoError(t, s.Close())
@@ -47,7 +49,7 @@ func TestKilledAndResumedEqualsNeverKilled(t *testing.T) {
 
 			for _, killed := range []int{0, 1, 3, 4, 17, 42, 80, 85} {
 				path := filepath.Join(t.TempDir(), "killed.jsonl")
-				s, err := OpenStudy(path, opts)
+				s, err := Open(path, opts)
 				require.NoError(t, err)
 				if killed > 0 {
 					run(t, s, fitness, killed, nil)
@@ -61,7 +63,7 @@ func TestKilledAndResumedEqualsNeverKilled(t *testing.T) {
 				}
 				require.NoError(t, os.WriteFile(path, torn, 0o644))
 
-				s, err = OpenStudy(path, opts)
+				s, err = Open(path, opts)
 				require.NoError(t, err)
 				require.Equal(t, killed, len(s.History()))
 				run(t, s, fitness, 0, nil)
@@ -74,7 +76,7 @@ func TestKilledAndResumedEqualsNeverKilled(t *testing.T) {
 				require.Equal(t, wantLadder, ladder)
 			}
 			// A finished study opens as finished.
-			s, err = OpenStudy(never, opts)
+			s, err = Open(never, opts)
 			require.NoError(t, err)
 			assert.True(t, s.Done())
 			require.NoError(t, s.Close())
@@ -95,7 +97,8 @@ func TestKilledAmongPartialTrials(t *testing.T) {
 	told := func(trial Trial) (losses []float64, tokens int) {
 		for _, i := range trial.Readings {
 			loss := noisy(trial.Rung, i)
-			if opts.Readings[i].Use == ForFinalists && trial.Candidate >= len(MethodNames(Seed)) {
+			if opts.Readings[i].Use == ForFinalists &&
+				trial.Candidate >= len(ropescale.MethodNames(ropescale.Seed)) {
 				loss += 10 // so that a start wins
 			}
 			losses = append(losses, loss)
@@ -111,7 +114,7 @@ func TestKilledAmongPartialTrials(t *testing.T) {
 	path := filepath.Join(dir, "killed.jsonl")
 	rng := rand.New(rand.NewPCG(4, 4))
 	for lives := 1; ; lives++ {
-		s, err := OpenStudy(path, opts)
+		s, err := Open(path, opts)
 		require.NoError(t, err)
 		tell(t, s, 1+rng.IntN(6), rng, told)
 		done := s.Done()
@@ -131,14 +134,14 @@ func TestKilledAmongPartialTrials(t *testing.T) {
 		require.NoError(t, f.Close())
 	}
 	// The journal alone gives the same.
-	read, err := ReadStudy(path)
+	read, err := Read(path)
 	require.NoError(t, err)
 	require.Equal(t, want, fmt.Sprint(read.History()))
 	require.Equal(t, never.Options(), read.Options())
-	_, err = ReadStudy(filepath.Join(dir, "none"))
+	_, err = Read(filepath.Join(dir, "none"))
 	require.ErrorContains(t, err, "no such file")
 	require.NoError(t, os.WriteFile(path, []byte("precious notes\n"), 0o644))
-	_, err = ReadStudy(path)
+	_, err = Read(path)
 	require.ErrorContains(t, err, "not a study's journal")
 }
 
@@ -153,7 +156,7 @@ func TestEndsEarlyAndGoesOn(t *testing.T) {
 	rng := rand.New(rand.NewPCG(6, 6))
 	for _, told := range []int{1, 4, 5, 12, 13, 14, 60, 120} {
 		path := filepath.Join(t.TempDir(), "s.jsonl")
-		s, err := OpenStudy(path, opts)
+		s, err := Open(path, opts)
 		require.NoError(t, err)
 		tellNoisy(t, s, told, rng)
 		require.False(t, s.Done())
@@ -171,7 +174,7 @@ func TestEndsEarlyAndGoesOn(t *testing.T) {
 			require.LessOrEqual(t, spent(s)-before, most, "after %d", told)
 		}
 		require.NoError(t, s.Close())
-		s, err = OpenStudy(path, opts)
+		s, err = Open(path, opts)
 		require.NoError(t, err)
 		require.True(t, s.Done())
 
@@ -188,7 +191,7 @@ func TestEndsEarlyAndGoesOn(t *testing.T) {
 		b, err := os.ReadFile(path)
 		require.NoError(t, err)
 		require.Equal(t, 4, bytes.Count(b, []byte("{\"ending\":")))
-		read, err := ReadStudy(path)
+		read, err := Read(path)
 		require.NoError(t, err)
 		require.True(t, read.Done())
 		require.Equal(t, fmt.Sprint(s.History()), fmt.Sprint(read.History()))
@@ -210,7 +213,7 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 		Rope: tiny, Target: 2048, Seed: 1, ModelDigest: "sha256:aa",
 		Texts: []string{"a"},
 	}
-	s, err := OpenStudy(path, opts)
+	s, err := Open(path, opts)
 	require.NoError(t, err)
 	run(t, s, bowl, 20, nil)
 	require.NoError(t, s.Close())
@@ -246,13 +249,13 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 	} {
 		changed := opts
 		change(&changed)
-		_, err := OpenStudy(path, changed)
+		_, err := Open(path, changed)
 		require.ErrorContains(t, err, want)
 		require.ErrorContains(t, err, path)
 	}
 	same := opts
 	same.Algorithm, same.Budget, same.Params.Knots = "cma", 153, 8 // the defaults spelled out
-	s, err = OpenStudy(path, same)
+	s, err = Open(path, same)
 	require.NoError(t, err)
 	assert.Len(t, s.History(), 20)
 	require.NoError(t, s.Close())
@@ -297,17 +300,17 @@ func TestResumeRefusesOtherSettings(t *testing.T) {
 			edit(2, `"tokens":100`, `"tokens":-100`)),
 	} {
 		require.NoError(t, os.WriteFile(path, content, 0o644))
-		_, err := OpenStudy(path, opts)
+		_, err := Open(path, opts)
 		require.ErrorContains(t, err, want)
 		after, err := os.ReadFile(path)
 		require.NoError(t, err)
 		require.Equal(t, content, after, "a refused file is left as it was")
 	}
-	_, err = OpenStudy(filepath.Join(t.TempDir(), "no", "folder"), opts)
+	_, err = Open(filepath.Join(t.TempDir(), "no", "folder"), opts)
 	assert.ErrorContains(t, err, "no such file or directory")
 }
 
-// readingsOfVersion7 are those of testdata/study/v7-cma.study.
+// readingsOfVersion7 are those of testdata/v7-cma.study.
 func readingsOfVersion7() []Reading {
 	var readings []Reading
 	for _, use := range []Use{"", ForGenerations} {
@@ -330,10 +333,10 @@ func readingsOfVersion7() []Reading {
 	return readings
 }
 
-// A journal of version 7 (testdata/study, written by that version) is resumed: what it holds is the
+// A journal of version 7 (testdata, written by that version) is resumed: what it holds is the
 // history, the study runs to its end, and can be opened again.
 func TestJournalOfVersion7(t *testing.T) {
-	small := Rope{Dims: 16, FreqBase: 10000, OriginalContextLength: 256}
+	small := ropescale.Rope{Dims: 16, FreqBase: 10000, OriginalContextLength: 256}
 	base := small.Identity(256)
 	base.Factors[3] = 1.5
 	for name, opts := range map[string]Options{
@@ -347,7 +350,7 @@ func TestJournalOfVersion7(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			opts.Rope, opts.Target, opts.Seed, opts.ModelDigest = small, 2048, 5, "sha256:ab"
-			old, err := os.ReadFile("testdata/study/v7-" + name + ".study")
+			old, err := os.ReadFile("testdata/v7-" + name + ".study")
 			require.NoError(t, err)
 			path := filepath.Join(t.TempDir(), "s.study")
 			require.NoError(t, os.WriteFile(path, old, 0o644))
@@ -376,17 +379,17 @@ func TestJournalOfVersion7(t *testing.T) {
 					require.Zero(t, at)
 				}
 			}
-			read, err := ReadStudy(path)
+			read, err := Read(path)
 			require.NoError(t, err)
 			holds(read)
 			require.Len(t, read.History(), len(told))
 
 			other := opts
 			other.Seed = 6
-			_, err = OpenStudy(path, other)
+			_, err = Open(path, other)
 			require.ErrorContains(t, err, "started with seed 5, this run has 6")
 			for range 3 { // the rest in three lives
-				s, err := OpenStudy(path, opts)
+				s, err := Open(path, opts)
 				require.NoError(t, err)
 				holds(s)
 				if !s.Done() {
@@ -394,14 +397,14 @@ func TestJournalOfVersion7(t *testing.T) {
 				}
 				require.NoError(t, s.Close())
 			}
-			s, err := OpenStudy(path, opts)
+			s, err := Open(path, opts)
 			require.NoError(t, err)
 			if !s.Done() {
 				run(t, s, bowl, 0, nil)
 			}
 			holds(s)
 			require.NoError(t, s.Close())
-			again, err := ReadStudy(path)
+			again, err := Read(path)
 			require.NoError(t, err)
 			require.True(t, again.Done())
 			require.Equal(t, fmt.Sprint(s.History()), fmt.Sprint(again.History()))
@@ -413,11 +416,12 @@ func TestJournalOfVersion7(t *testing.T) {
 // were told are taken, also those of a generation that was not told to its end.
 func TestOtherProposalsOfVersion7(t *testing.T) {
 	opts := Options{
-		Rope: Rope{Dims: 16, FreqBase: 10000, OriginalContextLength: 256}, Target: 2048, Seed: 5,
+		Rope:   ropescale.Rope{Dims: 16, FreqBase: 10000, OriginalContextLength: 256},
+		Target: 2048, Seed: 5,
 		ModelDigest: "sha256:ab", Fitness: "perplexity", Texts: []string{"a text"},
 		Readings: readingsOfVersion7(), Params: Params{Retries: 1},
 	}
-	old, err := os.ReadFile("testdata/study/v7-cma.study")
+	old, err := os.ReadFile("testdata/v7-cma.study")
 	require.NoError(t, err)
 	lines := bytes.SplitAfter(old, []byte("\n"))
 	changed := map[string]bool{}
@@ -436,7 +440,7 @@ func TestOtherProposalsOfVersion7(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.study")
 	require.NoError(t, os.WriteFile(path, bytes.Join(lines, nil), 0o644))
 	for life := range 3 {
-		s, err := OpenStudy(path, opts)
+		s, err := Open(path, opts)
 		require.NoError(t, err)
 		at, ok := s.Diverged()
 		require.True(t, ok)
@@ -485,7 +489,7 @@ func TestResumesFromOtherProposals(t *testing.T) {
 					Readings: andFurtherKeys(), Params: Params{Retries: 1},
 				}
 				path := filepath.Join(t.TempDir(), "s.study")
-				s, err := OpenStudy(path, opts)
+				s, err := Open(path, opts)
 				require.NoError(t, err)
 				if from > 0 {
 					tellNoisy(t, s, from, nil)
@@ -503,7 +507,7 @@ func TestResumesFromOtherProposals(t *testing.T) {
 				}
 				first := -1
 				for life := range 4 {
-					s, err := OpenStudy(path, opts)
+					s, err := Open(path, opts)
 					require.NoError(t, err)
 					at, ok := s.Diverged()
 					require.True(t, ok)
@@ -521,7 +525,7 @@ func TestResumesFromOtherProposals(t *testing.T) {
 					want = s.History()
 					require.NoError(t, s.Close())
 				}
-				s, err = OpenStudy(path, opts)
+				s, err = Open(path, opts)
 				require.NoError(t, err)
 				tellNoisy(t, s, 60, nil)
 				best, ok := s.Best()
@@ -538,7 +542,7 @@ func TestResumesFromOtherProposals(t *testing.T) {
 func TestResumeKeepsTheDefaultsOfItsStart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.study")
 	opts := Options{Rope: tiny, Target: 2048, Seed: 1}
-	s, err := OpenStudy(path, opts)
+	s, err := Open(path, opts)
 	require.NoError(t, err)
 	run(t, s, bowl, 3, nil)
 	require.NoError(t, s.Close())
@@ -547,18 +551,18 @@ func TestResumeKeepsTheDefaultsOfItsStart(t *testing.T) {
 	other := bytes.Replace(b, []byte(`"knots":8}`), []byte(`"knots":5}`), 1)
 	require.NotEqual(t, string(b), string(other))
 	require.NoError(t, os.WriteFile(path, other, 0o644))
-	s, err = OpenStudy(path, opts)
+	s, err = Open(path, opts)
 	require.NoError(t, err)
 	assert.Equal(t, 5, s.Options().Params.Knots)
 	assert.Len(t, s.algorithm.(*sampledSearch).knots, 5)
 	run(t, s, bowl, 20, nil)
 	require.NoError(t, s.Close())
-	s, err = OpenStudy(path, opts)
+	s, err = Open(path, opts)
 	require.NoError(t, err)
 	assert.Len(t, s.History(), 23)
 	require.NoError(t, s.Close())
 	opts.Params.Knots = 8
-	_, err = OpenStudy(path, opts)
+	_, err = Open(path, opts)
 	assert.ErrorContains(t, err, "started with params")
 }
 
@@ -568,19 +572,19 @@ func TestTwoSearchesOnOneJournal(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "s.jsonl")
 	opts := Options{Rope: tiny, Target: 2048, Seed: 1}
-	s, err := OpenStudy(path, opts)
+	s, err := Open(path, opts)
 	require.NoError(t, err)
-	_, err = OpenStudy(path, opts)
+	_, err = Open(path, opts)
 	assert.ErrorContains(t, err, path+": another search is writing it")
 	require.NoError(t, s.Close())
-	s, err = OpenStudy(path, opts)
+	s, err = Open(path, opts)
 	require.NoError(t, err, "the lock goes with the one who had it")
 	s.Close()
 }
 
 func FuzzJournal(f *testing.F) {
 	opts := Options{
-		Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 16,
+		Rope: ropescale.Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}, Target: 16,
 		Budget: 60, Params: Params{Population: 2},
 		Readings: []Reading{
 			{Kind: "text", Tokens: 1, Weight: 0.5},
@@ -589,7 +593,7 @@ func FuzzJournal(f *testing.F) {
 		},
 	}
 	path := filepath.Join(f.TempDir(), "s.jsonl")
-	s, err := OpenStudy(path, opts)
+	s, err := Open(path, opts)
 	require.NoError(f, err)
 	run(f, s, bowl, 8, nil) // the seeds and candidates that were scored in parts
 	require.NoError(f, s.Close())

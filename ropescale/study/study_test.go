@@ -1,4 +1,4 @@
-package ropescale
+package study
 
 import (
 	"bytes"
@@ -13,12 +13,20 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/ropescale"
+)
+
+var (
+	tiny   = ropescale.Rope{Dims: 64, FreqBase: 10000, OriginalContextLength: 256}
+	minute = ropescale.Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8}
+	llama2 = ropescale.Rope{Dims: 128, FreqBase: 10000, OriginalContextLength: 4096}
 )
 
 // bowl is a smooth fitness with a known optimum: the best log lambda rises from 0 to ln s between
 // pairs 3 and 20 along a smooth step, the best attention factor is 1.06 and the best start window
 // 16. Its minimum is 1.
-func bowl(g Rung) float64 {
+func bowl(g ropescale.Rung) float64 {
 	f := 1.0
 	for i, lambda := range g.Factors {
 		x := min(max((float64(i)-3)/17, 0), 1)
@@ -31,7 +39,9 @@ func bowl(g Rung) float64 {
 }
 
 // run gives a study everything it asks for, a reading's loss being the logarithm of the fitness.
-func run(t testing.TB, s *Study, fitness func(Rung) float64, limit int, shuffle *rand.Rand) {
+func run(
+	t testing.TB, s *Study, fitness func(ropescale.Rung) float64, limit int, shuffle *rand.Rand,
+) {
 	tell(t, s, limit, shuffle, func(trial Trial) ([]float64, int) {
 		return slices.Repeat([]float64{math.Log(fitness(trial.Rung))}, len(trial.Readings)),
 			100 + trial.ID
@@ -63,7 +73,7 @@ func tell(t testing.TB, s *Study, limit int, shuffle *rand.Rand,
 }
 
 func newStudy(t testing.TB, opts Options) *Study {
-	s, err := NewStudy(opts)
+	s, err := New(opts)
 	require.NoError(t, err)
 	return s
 }
@@ -95,7 +105,7 @@ func TestSearchApproachesKnownOptimum(t *testing.T) {
 				best, ok := s.Best()
 				require.True(t, ok)
 				seeds := s.Seeds()
-				require.Len(t, seeds, len(SeedNames(c.opts.Algorithm, tiny, 2048)))
+				require.Len(t, seeds, len(ropescale.SeedNames(c.opts.Algorithm, tiny, 2048)))
 				start := min(seeds["linear"].Fitness, seeds["ntk"].Fitness, seeds["yarn"].Fitness)
 				t.Logf("seed %d: best seed %.4f, found %.4f in %d trials, window %d, "+
 					"attention %.3f", seed+1, start,
@@ -116,7 +126,7 @@ func checkInvariants(t testing.TB, c Options) {
 	sp, opts, err := newSpace(c)
 	require.NoError(t, err)
 	rng := rand.New(rand.NewPCG(c.Seed, 9))
-	run(t, s, func(Rung) float64 {
+	run(t, s, func(ropescale.Rung) float64 {
 		if rng.IntN(10) == 0 {
 			return math.Inf(1)
 		}
@@ -136,10 +146,10 @@ func checkInvariants(t testing.TB, c Options) {
 		g := trial.Rung
 		require.False(t, seen[g.Key()], "trial %d is a repetition", trial.ID)
 		seen[g.Key()] = true
-		_, err := NewLadder(c.Rope, nil, g)
+		_, err := ropescale.NewLadder(c.Rope, nil, g)
 		require.NoError(t, err, "trial %d is a valid rung", trial.ID)
 		require.True(t, slices.IsSorted(g.Factors), "trial %d: %v", trial.ID, g.Factors)
-		if trial.ID < len(SeedNames(c.Algorithm, c.Rope, c.Target)) {
+		if trial.ID < len(ropescale.SeedNames(c.Algorithm, c.Rope, c.Target)) {
 			continue // a seed is as published
 		}
 		require.GreaterOrEqual(t, g.Factors[0], 1.0)
@@ -168,25 +178,25 @@ func TestSearchInvariants(t *testing.T) {
 		},
 		// a tiny space
 		{
-			Algorithm: "longrope", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8},
+			Algorithm: "longrope", Rope: minute,
 			Target: 9, Budget: 400,
 		},
 		{Algorithm: "longrope", Rope: llama2, Target: 1 << 21, Budget: 50},
 		{Algorithm: "dim-mono", Rope: tiny, Target: 2048, Budget: 300},
 		{
-			Algorithm: "dim-mono", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8},
+			Algorithm: "dim-mono", Rope: minute,
 			Target: 9, Budget: 400,
 		},
 		{Algorithm: "dim-piece-mono", Rope: tiny, Target: 2048, Budget: 300},
 		{
 			Algorithm: "dim-piece-mono",
-			Rope:      Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8},
+			Rope:      minute,
 			Target:    9, Budget: 400,
 		},
 		{Algorithm: "dim-mono", Rope: llama2, Target: 1 << 21, Budget: 50},
 		{Algorithm: "cma", Rope: tiny, Target: 300},
 		{
-			Algorithm: "cma", Rope: Rope{Dims: 4, FreqBase: 100, OriginalContextLength: 8},
+			Algorithm: "cma", Rope: minute,
 			Target: 100,
 		},
 		{
@@ -212,7 +222,7 @@ func FuzzSearchInvariants(f *testing.F) {
 		p float64, cma, attention bool,
 	) {
 		opts := Options{
-			Rope: Rope{
+			Rope: ropescale.Rope{
 				Dims: 2 * int(pairs%128), FreqBase: 10000,
 				OriginalContextLength: int(length),
 			}, Target: int(target), Seed: seed,
@@ -226,7 +236,7 @@ func FuzzSearchInvariants(f *testing.F) {
 		if attention {
 			opts.Params.Attention = "search"
 		}
-		if _, err := NewStudy(opts); err != nil {
+		if _, err := New(opts); err != nil {
 			t.Skip(err)
 		}
 		checkInvariants(t, opts)
@@ -245,7 +255,7 @@ func TestPaperBudget(t *testing.T) {
 		p.maxScale, p.step,
 		p.mutationProbability,
 	})
-	assert.Equal(t, LongRoPEAttentionFactor(2048, 256), p.attentionFactor)
+	assert.Equal(t, ropescale.LongRoPEAttentionFactor(2048, 256), p.attentionFactor)
 	assert.Equal(t, []int{0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 64, 128, 256}, p.StartWindows)
 	assert.Equal(t, paperTrials, s.Options().Budget)
 	run(t, s, bowl, 0, nil)
@@ -275,7 +285,8 @@ func TestReleased(t *testing.T) {
 		history := s.History()
 		yarn := history[2].Rung.Factors
 		assert.Equal(t, yarn, history[3].Rung.Factors, "the first of the population")
-		assert.Equal(t, LongRoPEAttentionFactor(2048, 256), history[3].Rung.AttentionFactor)
+		assert.Equal(t, ropescale.LongRoPEAttentionFactor(2048, 256),
+			history[3].Rung.AttentionFactor)
 		crossed, single, mutants, moved := 0, 0, 0, 0
 		for _, trial := range history[4:] {
 			require.Zero(t, trial.Rung.StartWindow)
@@ -309,7 +320,7 @@ func TestReleased(t *testing.T) {
 		t.Logf("%s: %d trials, %d crossovers, %.0f %% of one gene, %.1f genes moved a mutant", name,
 			len(history), crossed,
 			100*float64(single)/float64(crossed), float64(moved)/float64(mutants))
-		_, err := NewStudy(Options{
+		_, err := New(Options{
 			Algorithm: name, Rope: tiny, Target: 2048,
 			Params: Params{Attention: "search"},
 		})
@@ -319,7 +330,7 @@ func TestReleased(t *testing.T) {
 
 func TestWindowsThatDoNotFit(t *testing.T) {
 	s := newStudy(t, Options{
-		Rope:   Rope{Dims: 8, FreqBase: 100, OriginalContextLength: 12},
+		Rope:   ropescale.Rope{Dims: 8, FreqBase: 100, OriginalContextLength: 12},
 		Target: 24, Budget: 200,
 	})
 	assert.Equal(t, []int{0, 1, 2, 4, 8, 12, 16, 20}, s.Options().Params.StartWindows)
@@ -355,7 +366,7 @@ func TestOrderOfTellsDoesNotMatter(t *testing.T) {
 }
 
 func TestTellErrors(t *testing.T) {
-	s, err := OpenStudy(filepath.Join(t.TempDir(), "s.jsonl"), Options{
+	s, err := Open(filepath.Join(t.TempDir(), "s.jsonl"), Options{
 		Algorithm: "longrope", Rope: tiny, Target: 2048,
 	})
 	require.NoError(t, err)
@@ -389,7 +400,7 @@ func TestOptionsErrors(t *testing.T) {
 		"the budget is 2 tokens, want at least 5": func(o *Options) { o.Budget = 2 },
 		"the budget is -1 tokens":                 func(o *Options) { o.Budget = -1 },
 		"base: 1 factors": func(o *Options) {
-			o.Base = &Rung{AttentionFactor: 1, Factors: []float64{1}}
+			o.Base = &ropescale.Rung{AttentionFactor: 1, Factors: []float64{1}}
 		},
 		"population is -1": func(o *Options) { o.Params.Population = -1 },
 		"a setting is NaN": func(o *Options) {
@@ -413,7 +424,7 @@ func TestOptionsErrors(t *testing.T) {
 	} {
 		opts := Options{Rope: tiny, Target: 2048}
 		change(&opts)
-		_, err := NewStudy(opts)
+		_, err := New(opts)
 		assert.ErrorContains(t, err, want)
 	}
 }
@@ -449,16 +460,16 @@ func TestHistoryAndCurve(t *testing.T) {
 	assert.Equal(t, s.Seeds()["yarn"], history[2])
 	var out bytes.Buffer
 	require.NoError(t, l.WriteFactors(&out))
-	again, err := ReadFactors(&out)
+	again, err := ropescale.ReadFactors(&out)
 	require.NoError(t, err)
 	assert.Equal(t, l.Source, again.Source)
 }
 
 func ExampleStudy() {
 	// loss would be the mean NLL of the model with this rung, on a text.
-	loss := func(g Rung) float64 { return math.Log(bowl(g)) }
-	s, err := NewStudy(Options{
-		Rope:   Rope{Dims: 64, FreqBase: 10000, OriginalContextLength: 256},
+	loss := func(g ropescale.Rung) float64 { return math.Log(bowl(g)) }
+	s, err := New(Options{
+		Rope:   ropescale.Rope{Dims: 64, FreqBase: 10000, OriginalContextLength: 256},
 		Target: 2048, Seed: 1,
 	})
 	if err != nil {
@@ -484,7 +495,7 @@ func ExampleStudy() {
 // RoPE is what there is to beat.
 func TestStretch(t *testing.T) {
 	const stretch = 8
-	short := func(g Rung) float64 { // the best lambda rises to 3
+	short := func(g ropescale.Rung) float64 { // the best lambda rises to 3
 		f := 1.0
 		for i, lambda := range g.Factors {
 			d := math.Log(lambda) - math.Log(3)*float64(i)/float64(len(g.Factors)-1)
@@ -493,7 +504,8 @@ func TestStretch(t *testing.T) {
 		a := math.Log(g.AttentionFactor)
 		return f + 4*a*a
 	}
-	trained, err := NTK(tiny, 2048, MethodOptions{StartWindow: 8, AttentionFactor: 1.1})
+	trained, err := ropescale.NTK(tiny, 2048,
+		ropescale.MethodOptions{StartWindow: 8, AttentionFactor: 1.1})
 	require.NoError(t, err)
 	for _, target := range []int{
 		tiny.OriginalContextLength / 2, tiny.OriginalContextLength,
@@ -505,7 +517,7 @@ func TestStretch(t *testing.T) {
 					Rope: tiny, Target: target, Stretch: stretch, Algorithm: algorithm,
 					Seed: 1, Budget: 120,
 				}
-				seeds := len(SeedNames(algorithm, tiny, target))
+				seeds := len(ropescale.SeedNames(algorithm, tiny, target))
 				if !strings.HasPrefix(algorithm, "dim-") {
 					opts.Starts = []Candidate{{Rung: trained, Origin: "2k"}}
 				}
@@ -529,7 +541,7 @@ func TestStretch(t *testing.T) {
 				best, ok := s.Best()
 				require.True(t, ok)
 				if algorithm == "cma" {
-					assert.Less(t, best.Fitness-1, (s.Seeds()[SeedNames(algorithm,
+					assert.Less(t, best.Fitness-1, (s.Seeds()[ropescale.SeedNames(algorithm,
 						tiny, target)[0]].Fitness-1)/5)
 				}
 				if len(opts.Starts) > 0 {
@@ -538,10 +550,10 @@ func TestStretch(t *testing.T) {
 			})
 		}
 	}
-	_, err = NewStudy(Options{Rope: tiny, Target: tiny.OriginalContextLength})
+	_, err = New(Options{Rope: tiny, Target: tiny.OriginalContextLength})
 	assert.ErrorContains(t, err, "want more than the original context length")
 	for _, bad := range []float64{-1, 0.5, 1, math.Inf(1), math.NaN()} {
-		_, err = NewStudy(Options{Rope: tiny, Target: 2048, Stretch: bad})
+		_, err = New(Options{Rope: tiny, Target: 2048, Stretch: bad})
 		assert.ErrorContains(t, err, "stretch is", bad)
 	}
 }

@@ -1,4 +1,4 @@
-package ropescale
+package study
 
 import (
 	"bytes"
@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/ropescale"
 )
 
 // Tests of the numbers that evals/RESULTS.md found to matter, each by what it does.
@@ -42,7 +44,7 @@ func TestFourDraws(t *testing.T) {
 	sp, _, err := newSpace(Options{Rope: tiny, Target: 2048, Seed: 9})
 	require.NoError(t, err)
 	s := newSampledSearch(sp).(*sampledSearch)
-	start, err := YaRN(tiny, 2048, MethodOptions{})
+	start, err := ropescale.YaRN(tiny, 2048, ropescale.MethodOptions{})
 	require.NoError(t, err)
 	s.begin(result{Rung: start})
 	rng := rand.New(rand.NewPCG(4, 4))
@@ -235,15 +237,15 @@ func TestRepetitionsEndAStudy(t *testing.T) {
 	}
 }
 
-// The studies in testdata/study propose what this version does, to the last bit. Who changes an
-// algorithm on purpose writes them again: STUDY=write go test ./ropescale -run
+// The studies in testdata propose what this version does, to the last bit. Who changes an
+// algorithm on purpose writes them again: STUDY=write go test ./ropescale/study -run
 // TestStudiesAreAsStored (Bit-equality is promised on one platform: Go may fuse multiply and add on
 // others.)
 func TestStudiesAreAsStored(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the stored studies are of amd64")
 	}
-	r := Rope{Dims: 24, FreqBase: 10000, OriginalContextLength: 256}
+	r := ropescale.Rope{Dims: 24, FreqBase: 10000, OriginalContextLength: 256}
 	for _, algorithm := range algorithmNames() {
 		t.Run(algorithm, func(t *testing.T) {
 			opts := Options{
@@ -257,12 +259,12 @@ func TestStudiesAreAsStored(t *testing.T) {
 				opts.Params.Attention = "search"
 			}
 			write := func(path string, limit int) {
-				s, err := OpenStudy(path, opts)
+				s, err := Open(path, opts)
 				require.NoError(t, err)
 				tellNoisy(t, s, limit, nil)
 				require.NoError(t, s.Close())
 			}
-			stored := fmt.Sprintf("testdata/study/v%d-%s.study", journalVersion, algorithm)
+			stored := fmt.Sprintf("testdata/v%d-%s.study", journalVersion, algorithm)
 			if os.Getenv("STUDY") == "write" {
 				if err := os.Remove(stored); !os.IsNotExist(err) {
 					require.NoError(t, err)
@@ -297,7 +299,8 @@ func TestCurveBounds(t *testing.T) {
 		assert.Equal(t, sp.StartWindows[8], g.StartWindow)
 	}
 	x[8], x[9] = 1, 0
-	assert.InDelta(t, LongRoPEAttentionFactor(2048, 256), c.decode(x).AttentionFactor, 1e-4)
+	fixed := ropescale.LongRoPEAttentionFactor(2048, 256)
+	assert.InDelta(t, fixed, c.decode(x).AttentionFactor, 1e-4)
 }
 
 // JSON of a told trial has its loss, whatever it is.

@@ -1,4 +1,4 @@
-package ropescale
+package study
 
 import (
 	"crypto/sha256"
@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/longrope/longrope/ropescale"
 )
 
 // forkedReadings are those of windowsAndKeys for the fitness, and six windows of text with two keys
@@ -25,7 +27,8 @@ func forkedReadings() []Reading {
 				tokens += 2000
 			}
 			r = append(r, Reading{Kind: "text", Tokens: tokens, Weight: 1, Use: use},
-				Reading{Kind: "key", Weight: 1, Use: use}, Reading{Kind: "key", Weight: 1, Use: use})
+				Reading{Kind: "key", Weight: 1, Use: use},
+				Reading{Kind: "key", Weight: 1, Use: use})
 		}
 	}
 	return r
@@ -44,7 +47,7 @@ func tellForked(t testing.TB, s *Study, flattery float64, limit int, shuffle *ra
 			}
 			loss := noisy(trial.Rung, reading)
 			if s.Options().Readings[i].Use == ForGenerations {
-				loss -= flattery * Distance(trial.Rung, *trial.Base)
+				loss -= flattery * ropescale.Distance(trial.Rung, *trial.Base)
 			}
 			losses, tokens = append(losses, loss), tokens+s.Options().Readings[i].Tokens
 		}
@@ -62,7 +65,7 @@ func TestGenerationsByCheapReadings(t *testing.T) {
 	for seed := range uint64(4) {
 		s := newStudy(t, forkedOptions(seed))
 		tellForked(t, s, 0, 0, rand.New(rand.NewPCG(seed, 1)))
-		var base *Rung // of the generation at hand
+		var base *ropescale.Rung // of the generation at hand
 		var hand []int
 		bases, generations, since := 0, 0, 0
 		for _, trial := range s.History() {
@@ -134,7 +137,7 @@ func TestFlatteryFallsBack(t *testing.T) {
 		require.False(t, n.Agrees)
 		require.Less(t, n.Cheap, n.Exact)
 	}
-	require.Less(t, last[1].Distance, 3*Near)
+	require.Less(t, last[1].Distance, 3*ropescale.Near)
 	after, found := 0, false
 	for _, trial := range s.History() {
 		found = found || trial.Candidate == last[1].Candidate
@@ -153,13 +156,13 @@ func TestFlatteryFallsBack(t *testing.T) {
 	require.LessOrEqual(t, s.spent, s.Options().Budget)
 }
 
-// TestAgreementOfABase: a base agrees that lacks no more than three quarters of what it was to gain;
+// TestAgreementOfABase: a base agrees that lacks no more than three quarters of its gain;
 // one that does not halves the radius, the next that does doubles it again.
 func TestAgreementOfABase(t *testing.T) {
 	readings := forkedReadings()
 	s := newSampledSearch(must(t, Options{Rope: tiny, Target: 2048, Readings: readings}))
 	b := s.(*sampledSearch).bases
-	rung := func(by float64) Rung {
+	rung := func(by float64) ropescale.Rung {
 		g := tiny.Identity(2048)
 		for i := range g.Factors {
 			g.Factors[i] = math.Exp(by)
@@ -178,13 +181,13 @@ func TestAgreementOfABase(t *testing.T) {
 		cheap, exact, radius float64
 		agrees               bool
 	}{
-		{-1, -0.25, Near, true},
-		{-1, -0.24 + cheapNoise/scale, Near / 2, false},
-		{-1, -0.5, Near, true},
-		{0.5, 0.1, Near, true},
-		{0.5, 0.8, Near, true},
-		{0, 0.9 * cheapNoise / scale, Near, true},
-		{0, 1.1 * cheapNoise / scale, Near / 2, false},
+		{-1, -0.25, ropescale.Near, true},
+		{-1, -0.24 + cheapNoise/scale, ropescale.Near / 2, false},
+		{-1, -0.5, ropescale.Near, true},
+		{0.5, 0.1, ropescale.Near, true},
+		{0.5, 0.8, ropescale.Near, true},
+		{0, 0.9 * cheapNoise / scale, ropescale.Near, true},
+		{0, 1.1 * cheapNoise / scale, ropescale.Near / 2, false},
 	} {
 		before := b.base.Losses[firstExact]
 		b.keep()
@@ -225,14 +228,14 @@ func TestReadingsForBases(t *testing.T) {
 		func(r []Reading) []Reading { r[firstExact].Kind = "key"; return r },
 		func(r []Reading) []Reading { r[firstExact+1].Tokens = 5; return r },
 	} {
-		_, err := NewStudy(Options{
+		_, err := New(Options{
 			Rope: tiny, Target: 2048, Readings: change(slices.Clone(readings)),
 		})
 		require.ErrorContains(t, err, `for "bases", want the same ones in one order`)
 	}
 }
 
-// TestCheapStudiesResume: killed after any tell, and in any order of tells, it is the same study.
+// TestCheapStudiesResume: killed at any time, with losses in any order, it is the same study.
 func TestCheapStudiesResume(t *testing.T) {
 	for _, flattery := range []float64{0, 10} {
 		o := forkedOptions(3)
@@ -241,7 +244,7 @@ func TestCheapStudiesResume(t *testing.T) {
 		tellForked(t, whole, flattery, 0, nil)
 		path := filepath.Join(t.TempDir(), "study")
 		for n := 0; ; n += 13 {
-			s, err := OpenStudy(path, o)
+			s, err := Open(path, o)
 			require.NoError(t, err)
 			_, diverged := s.Diverged()
 			require.False(t, diverged)
@@ -255,7 +258,7 @@ func TestCheapStudiesResume(t *testing.T) {
 			tellForked(t, s, flattery, 13, rand.New(rand.NewPCG(uint64(n), 1)))
 			require.NoError(t, s.Close())
 		}
-		again, err := ReadStudy(path)
+		again, err := Read(path)
 		require.NoError(t, err)
 		require.Equal(t, digestOf(t, whole), digestOf(t, again))
 	}

@@ -1,4 +1,6 @@
-package ropescale
+package study
+
+import "github.com/longrope/longrope/ropescale"
 
 // Reading is one thing that candidates are scored on: a sequence of tokens of which some count,
 // such as a window of text or a prompt with a hidden key. Its content is not the study's business.
@@ -6,9 +8,9 @@ type Reading struct {
 	Name string `json:"name"` // for the record
 	// Kind of reading, such as "text" or "key": cma scores a generation on one of each.
 	Kind string `json:"kind,omitempty"`
-	// Tokens is how many the model evaluates for it, behind the prefix of a cheap one; 0 for a reading that is made of the sequence
-	// of the one before it, such as the key that is hidden in a window of text. The two are always
-	// asked for together.
+	// Tokens is how many the model evaluates for it, behind the prefix of a cheap one; 0 for a
+	// reading that is made of the sequence of the one before it, such as the key that is hidden in
+	// a window of text. The two are always asked for together.
 	Tokens int `json:"tokens"`
 	// Weight of its loss in the fitness, above 0.
 	Weight float64 `json:"weight"`
@@ -57,11 +59,11 @@ func places(readings []Reading, use Use) (places []int) {
 // and a study is resumed with the options that it was started with only.
 type Options struct {
 	// Rope is the model's RoPE.
-	Rope Rope `json:"rope"`
+	Rope ropescale.Rope `json:"rope"`
 	// Base is the model's own scaling, row 0; nil for plain RoPE. Candidates are composed with it
 	// (Rung.Over). A model that was fine-tuned with a rung is stretched further from that: then
 	// Base is the rung, and its length is the Rope's original context length.
-	Base *Rung `json:"base,omitempty"`
+	Base *ropescale.Rung `json:"base,omitempty"`
 	// Target is the length in tokens to find factors for, above Rope.OriginalContextLength.
 	Target int `json:"target"`
 	// Stretch is how far factors reach, in place of Target/L, above 1; 0 is Target/L. A rung that
@@ -115,10 +117,10 @@ type Params struct {
 // Candidate is what an algorithm proposes.
 type Candidate struct {
 	// Rung is relative to the model's own RoPE.
-	Rung Rung `json:"rung"`
+	Rung ropescale.Rung `json:"rung"`
 	// Base is what the prefix of cheap readings is evaluated under, relative to the model's own
 	// RoPE; nil for readings that are evaluated in full, under Rung.
-	Base *Rung `json:"base,omitempty"`
+	Base *ropescale.Rung `json:"base,omitempty"`
 	// Origin says how it was made: a method's name, "mutation", "crossover", "cma", …
 	Origin string `json:"origin"`
 	// Parents are the candidates that it was made from.

@@ -1,9 +1,11 @@
-package ropescale
+package study
 
 import (
 	"math"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/longrope/longrope/ropescale"
 )
 
 // bases is how sampledSearch has generations scored by cheap readings: of the windows in hand, the
@@ -15,8 +17,8 @@ import (
 //   - Each renewal replaces one of the windows in hand, so that none is fitted. On those that stay
 //     there are, of the new base, a cheap loss by the old base and an exact one by itself, and an
 //     exact one of the old base: how much it was to gain, and how much it gained.
-//   - A base that lacks most of what it was to gain halves the radius; two in a row, and generations
-//     are scored exactly from then on.
+//   - A base that lacks most of what it was to gain halves the radius. After two in a row,
+//     generations are scored exactly.
 type bases struct {
 	readings []Reading
 	decks    []*deck
@@ -33,8 +35,8 @@ type bases struct {
 	renewals []Renewal
 }
 
-// Renewal is a change of the base of cheap readings, from one to the next. Losses are logs of what the fitness would be
-// on the windows that both bases have.
+// Renewal is a change of the base of cheap readings, from one to the next. Losses are logs of what
+// the fitness would be on the windows that both bases have.
 type Renewal struct {
 	Candidate int     `json:"candidate"` // the new base
 	Distance  float64 `json:"distance"`  // from the old base
@@ -67,7 +69,7 @@ func newBases(readings []Reading, decks []*deck) *bases {
 		return nil
 	}
 	b := &bases{
-		readings: readings, decks: decks, exactly: map[int]int{}, radius: Near,
+		readings: readings, decks: decks, exactly: map[int]int{}, radius: ropescale.Near,
 		hands: make([][][]int, len(decks)),
 	}
 	for k, i := range places(readings, ForGenerations) {
@@ -78,12 +80,13 @@ func newBases(readings []Reading, decks []*deck) *bases {
 
 // restart has the next base be the first of a try.
 func (b *bases) restart() {
-	b.base, b.compared, b.radius, b.strikes = nil, false, Near, 0
+	b.base, b.compared, b.radius, b.strikes = nil, false, ropescale.Near, 0
 }
 
 // due reports whether a generation around mean needs another base.
-func (b *bases) due(mean Rung) bool {
-	return b.base == nil || b.since >= mostGenerations || Distance(mean, b.base.Rung) > b.radius
+func (b *bases) due(mean ropescale.Rung) bool {
+	return b.base == nil || b.since >= mostGenerations ||
+		ropescale.Distance(mean, b.base.Rung) > b.radius
 }
 
 // keep settles which windows the next base has in hand too: all but the oldest.
@@ -162,7 +165,7 @@ func (b *bases) renew(r result) {
 func (b *bases) compare(r result) {
 	kept := b.exact(b.kept)
 	n := Renewal{
-		Candidate: r.Candidate, Distance: Distance(r.Rung, b.base.Rung), Cheap: b.cheap,
+		Candidate: r.Candidate, Distance: ropescale.Distance(r.Rung, b.base.Rung), Cheap: b.cheap,
 		Before: estimate(b.base.Losses, b.readings, kept),
 		Exact:  estimate(r.Losses, b.readings, kept),
 	}
@@ -171,7 +174,7 @@ func (b *bases) compare(r result) {
 	}
 	n.Agrees = n.Exact-n.Cheap <= flattery*math.Abs(n.Cheap-n.Before)+cheapNoise
 	if n.Agrees {
-		b.strikes, b.radius = 0, min(Near, 2*b.radius)
+		b.strikes, b.radius = 0, min(ropescale.Near, 2*b.radius)
 	} else {
 		b.strikes, b.radius = b.strikes+1, b.radius/2
 	}

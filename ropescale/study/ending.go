@@ -1,4 +1,4 @@
-package ropescale
+package study
 
 // ender is an algorithm that can end early.
 type ender interface {

@@ -1,8 +1,10 @@
-package ropescale
+package study
 
 import (
 	"math"
 	"slices"
+
+	"github.com/longrope/longrope/ropescale"
 )
 
 // curve is a low-dimensional family of monotone factors with a start window and an attention
@@ -52,7 +54,7 @@ func newCurve(sp *space) curve {
 }
 
 // encode returns the variables whose decode is nearest to g at the knots.
-func (c curve) encode(g Rung) []float64 {
+func (c curve) encode(g ropescale.Rung) []float64 {
 	var x []float64
 	before := 0.0
 	for i, at := range c.knots {
@@ -73,7 +75,7 @@ func (c curve) encode(g Rung) []float64 {
 }
 
 // decode returns the rung of variables x, factors to four decimals.
-func (c curve) decode(x []float64) Rung {
+func (c curve) decode(x []float64) ropescale.Rung {
 	rise := make([]float64, len(c.knots)) // log lambda at the knots
 	total := 0.0
 	for i := range rise {

@@ -1,4 +1,4 @@
-package ropescale
+package study
 
 import (
 	"bytes"
@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"slices"
+
+	"github.com/longrope/longrope/ropescale"
 )
 
 // journalVersion is the version of the journal's format. A journal is the record of a study: a
@@ -44,12 +46,12 @@ type toldLine struct {
 	Losses Losses `json:"losses"`
 	Tokens int    `json:"tokens"`
 	// Version 7 stored these in addition.
-	Generation int    `json:"generation,omitempty"`
-	Origin     string `json:"origin,omitempty"`
-	Parents    []int  `json:"parents,omitempty"`
-	Rung       *Rung  `json:"rung,omitempty"` // absolute
-	Readings   []int  `json:"readings,omitempty"`
-	Candidate  int    `json:"candidate,omitempty"`
+	Generation int             `json:"generation,omitempty"`
+	Origin     string          `json:"origin,omitempty"`
+	Parents    []int           `json:"parents,omitempty"`
+	Rung       *ropescale.Rung `json:"rung,omitempty"` // absolute
+	Readings   []int           `json:"readings,omitempty"`
+	Candidate  int             `json:"candidate,omitempty"`
 }
 
 // OpenStudy starts a study whose journal is the file at path, or resumes it when the file is there:
@@ -59,8 +61,8 @@ type toldLine struct {
 // It is an error that names the setting when the journal belongs to a study with others, one that
 // names the line when the file is not a journal, and one where another process has it open (on
 // systems with flock; elsewhere do not do that). Call Close at the end.
-func OpenStudy(path string, opts Options) (*Study, error) {
-	s, err := NewStudy(opts)
+func Open(path string, opts Options) (*Study, error) {
+	s, err := New(opts)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +84,7 @@ func OpenStudy(path string, opts Options) (*Study, error) {
 
 // ReadStudy returns the study that the journal at path holds, as far as it was told, with the
 // settings that the journal names; it can be read, and told in memory only.
-func ReadStudy(path string) (*Study, error) {
+func Read(path string) (*Study, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("study: %w", err)
@@ -94,7 +96,7 @@ func ReadStudy(path string) (*Study, error) {
 	if err != nil {
 		return nil, fmt.Errorf("study %s: %w", path, err)
 	}
-	s, err := NewStudy(h.Options)
+	s, err := New(h.Options)
 	if err == nil {
 		_, err = s.replay(rest)
 	}
@@ -242,7 +244,7 @@ func same(a, b []Candidate) bool {
 	})
 }
 
-func sameBase(a, b *Rung) bool {
+func sameBase(a, b *ropescale.Rung) bool {
 	return a == nil && b == nil || a != nil && b != nil && a.Key() == b.Key()
 }
 
@@ -252,7 +254,7 @@ func (s *Study) checkBatch(batch []Candidate) error {
 		return fmt.Errorf("it has %d candidates", len(batch))
 	}
 	for i, c := range batch {
-		rungs := []Rung{c.Rung}
+		rungs := []ropescale.Rung{c.Rung}
 		if c.Base != nil {
 			rungs = append(rungs, *c.Base)
 		}

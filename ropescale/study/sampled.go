@@ -1,4 +1,4 @@
-package ropescale
+package study
 
 import (
 	"cmp"
@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/longrope/longrope/ropescale/cma"
+
+	"github.com/longrope/longrope/ropescale"
 )
 
 // sampledSearch is CMA-ES on a curve of factors, made for evaluations that are dear and can be had
@@ -16,10 +18,10 @@ import (
 //  1. The seeds as published, and what other starts there are, are scored on all that the fitness
 //     is made of. The search starts at the best.
 //  2. A generation is scored on one reading of each kind only, of those for generations where there
-//     are any (cheap ones: see bases): the next of a deck that is shuffled again when all were dealt. Where a sequence
-//     gives several kinds, they are dealt together. All candidates of a generation get the same, so
-//     their differences are paired, and all that CMA-ES takes is their ranking. No window comes
-//     often enough to be fitted.
+//     are any (cheap ones: see bases): the next of a deck that is shuffled again when all were
+//     dealt. Where a sequence gives several kinds, they are dealt together. All candidates of a
+//     generation get the same, so their differences are paired, and all that CMA-ES takes is their
+//     ranking. No window comes often enough to be fitted.
 //  3. From the second generation on, each candidate is the best of four draws by a quadratic model
 //     of all that was told so far.
 //  4. The mean of the distribution is scored on all that the fitness is made of at the end, and on
@@ -182,7 +184,7 @@ func (s *sampledSearch) Ask() []Candidate {
 }
 
 // dealt is what the next generation is scored on, and with what base.
-func (s *sampledSearch) dealt() (hand []int, base *Rung) {
+func (s *sampledSearch) dealt() (hand []int, base *ropescale.Rung) {
 	if s.bases != nil && !s.bases.fallback {
 		return s.bases.hand(), &s.bases.base.Rung
 	}

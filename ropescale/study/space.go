@@ -1,4 +1,4 @@
-package ropescale
+package study
 
 import (
 	"cmp"
@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+
+	"github.com/longrope/longrope/ropescale"
 )
 
 // space is what an algorithm searches in: the problem, the resolved parameters and settings, the
@@ -16,7 +18,7 @@ type space struct {
 	Params
 	settings
 	algorithm string
-	rope      Rope
+	rope      ropescale.Rope
 	target    int
 	stretch   float64 // s, or what is given in its place
 	readings  []Reading
@@ -45,7 +47,8 @@ func newSpace(opts Options) (*space, Options, error) {
 		}
 	}
 	full, final := tokensOf(opts.Readings, ""), tokensOf(opts.Readings, ForFinalists)
-	least := (len(SeedNames(opts.Algorithm, opts.Rope, opts.Target)) + len(opts.Starts)) * full
+	seeds := ropescale.SeedNames(opts.Algorithm, opts.Rope, opts.Target)
+	least := (len(seeds) + len(opts.Starts)) * full
 	if opts.Budget < 0 || opts.Budget > 0 && opts.Budget < least {
 		return fail(fmt.Errorf("the budget is %d tokens, want at least %d "+
 			"(the methods that a study begins with and the starts are always evaluated)",
@@ -58,7 +61,7 @@ func newSpace(opts Options) (*space, Options, error) {
 	}
 	set.maxScale = cmp.Or(set.maxScale, 1.25)
 	set.attentionFactor = cmp.Or(set.attentionFactor,
-		LongRoPEAttentionFactor(opts.Target, opts.Rope.OriginalContextLength))
+		ropescale.LongRoPEAttentionFactor(opts.Target, opts.Rope.OriginalContextLength))
 	if opts.Algorithm == "cma" {
 		p.cmaDefaults(opts.Rope.Pairs())
 		set.sigma = cmp.Or(set.sigma, 0.2)
@@ -118,13 +121,13 @@ func (o *Options) checkProblem() error {
 		return err
 	}
 	switch {
-	case o.Stretch != 0 && (!Usable(o.Stretch) || o.Stretch <= 1):
+	case o.Stretch != 0 && (!ropescale.Usable(o.Stretch) || o.Stretch <= 1):
 		return fmt.Errorf("stretch is %g, want a finite number above 1, "+
 			"or 0 (the target over the original context length)", o.Stretch)
-	case o.Target < 2 || o.Target > MaxLength, o.Target <= r.OriginalContextLength &&
+	case o.Target < 2 || o.Target > ropescale.MaxLength, o.Target <= r.OriginalContextLength &&
 		o.Stretch == 0:
 		return fmt.Errorf("target length is %d, want more than the original context length %d "+
-			"and at most %d", o.Target, r.OriginalContextLength, MaxLength)
+			"and at most %d", o.Target, r.OriginalContextLength, ropescale.MaxLength)
 	case r.Dims < 4:
 		return fmt.Errorf("rope_dimension_count is %d, want at least 4", r.Dims)
 	}
@@ -143,7 +146,8 @@ func (o *Options) checkProblem() error {
 
 func (o *Options) checkReadings() error {
 	for i, r := range o.Readings {
-		if r.Tokens < 0 || r.Tokens > MaxLength || r.Tokens+i == 0 || !Usable(r.Weight) {
+		if r.Tokens < 0 || r.Tokens > ropescale.MaxLength || r.Tokens+i == 0 ||
+			!ropescale.Usable(r.Weight) {
 			return fmt.Errorf("reading %d, %q, has %d tokens and weight %g, want positive numbers "+
 				"(0 tokens only with the reading before it)", i, r.Name, r.Tokens, r.Weight)
 		}
@@ -263,11 +267,11 @@ func (sp *space) attentionUnit() float64 {
 // name, and the further starts.
 func (sp *space) seeds() []Candidate {
 	var c []Candidate
-	for _, name := range SeedNames(sp.algorithm, sp.rope, sp.target) {
-		m, err := MethodByName(name)
-		var g Rung
+	for _, name := range ropescale.SeedNames(sp.algorithm, sp.rope, sp.target) {
+		m, err := ropescale.MethodByName(name)
+		var g ropescale.Rung
 		if err == nil {
-			g, err = m.Rung(sp.rope, sp.target, MethodOptions{})
+			g, err = m.Rung(sp.rope, sp.target, ropescale.MethodOptions{})
 		}
 		if err != nil {
 			panic("ropescale: " + err.Error()) // newSpace checked all that a method checks
@@ -278,8 +282,8 @@ func (sp *space) seeds() []Candidate {
 }
 
 // rung is a candidate's rung in this space.
-func (sp *space) rung(factors []float64, window int, attention float64) Rung {
-	return Rung{
+func (sp *space) rung(factors []float64, window int, attention float64) ropescale.Rung {
+	return ropescale.Rung{
 		Length: sp.target, StartWindow: window, AttentionFactor: attention,
 		Factors: factors,
 	}
@@ -305,7 +309,7 @@ func (s *settings) check() error {
 		s.maxScale, s.attentionFactor, s.sigma, s.step,
 		s.mutationProbability,
 	} {
-		if v != 0 && !Usable(v) {
+		if v != 0 && !ropescale.Usable(v) {
 			return fmt.Errorf("a setting is %g, want a positive finite number or 0 (the default)",
 				v)
 		}
@@ -343,7 +347,7 @@ func (s *settings) evolutionDefaults(p *Params, budget int) int {
 	if s.parents == 0 {
 		s.parents = min(max(4, int(math.Round(f*32))), p.Population)
 	}
-	first, each := len(MethodNames(Seed))+p.Population, s.mutations+s.crossovers
+	first, each := len(ropescale.MethodNames(ropescale.Seed))+p.Population, s.mutations+s.crossovers
 	if s.iterations == 0 {
 		s.iterations = 40
 		if budget > 0 {
