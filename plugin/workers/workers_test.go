@@ -459,7 +459,7 @@ func TestRefusals(t *testing.T) {
 	// Another version of the protocol.
 	m, err := c.nc.Request(names("test").hello(), []byte(`{"protocol":99}`), time.Second)
 	require.NoError(t, err)
-	assert.Contains(t, string(m.Data), "speaks version 3 of the workers' protocol, the worker 99")
+	assert.Contains(t, string(m.Data), "speaks version 4 of the workers' protocol, the worker 99")
 	id, b, err := testSpec.encode()
 	require.NoError(t, err)
 	_, err = decodeSpec(id, append(b, ' '))
