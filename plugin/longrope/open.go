@@ -20,7 +20,7 @@ type openOptions struct {
 	Name           string // in reports
 	Length         int    // of the longest sequence, tokens
 	Threads, Batch int
-	GPULayers      int // as --gpu-layers: 0 is none, -1 all
+	GPULayers      int  // as --gpu-layers: 0 is none, -1 all
 	Forks          bool // prefixes can be kept (evals.Forker)
 	// Ladder that the model has next to its file, in the store; nil for none.
 	Ladder   *ropescale.Ladder
@@ -39,7 +39,7 @@ func (a *app) loadFor(m *model, length int, forks bool) (runner, error) {
 	e, err := a.open.load(m.path, openOptions{
 		Name: m.name, Length: length, Threads: a.threads, Batch: a.batch, GPULayers: a.gpuLayers,
 		Ladder: m.layer(),
-		Forks: forks,
+		Forks:  forks,
 		Progress: func(share float32) {
 			a.progress(started, "loading "+m.name, float64(share), 1, "")
 		},

@@ -1,4 +1,4 @@
-// Package search searches RoPE factors for a model that runs: one study (ropescale.Study) for each
+// Package search searches RoPE factors for a model that runs: one study (study.Study) for each
 // rung of a ladder, on an engine or on a pool of workers.
 //
 //	Search   the whole search: Options in, a Result out, Events on the way

@@ -131,7 +131,7 @@ func TestExactWhereCheapReadingsCannotBe(t *testing.T) {
 func TestForkedReadings(t *testing.T) {
 	e, o := forking(t)
 	require.NoError(t, o.Check())
-	texts, err := TextsFor(e, nil, SearchBooks, long, 1)
+	texts, err := TextsFor(e, nil, searchBooks, long, 1)
 	require.NoError(t, err)
 	for fitness, kinds := range map[string][]string{
 		"": {"text", "key"}, "needle": {"key"}, "perplexity": {"text"},
@@ -211,7 +211,7 @@ func TestKeptPrefixes(t *testing.T) {
 func TestEvaluatorOfForkedReadings(t *testing.T) {
 	e, o := forking(t)
 	require.NoError(t, o.Check())
-	texts, err := TextsFor(e, nil, SearchBooks, long, 1)
+	texts, err := TextsFor(e, nil, searchBooks, long, 1)
 	require.NoError(t, err)
 	good, err := newJudge(e, texts, long, 1, &o)
 	require.NoError(t, err)
