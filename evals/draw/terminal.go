@@ -23,8 +23,12 @@ func HeatMap(w io.Writer, g evals.Grid, color bool) error {
 	for _, name := range g.Rows {
 		wide = max(wide, len(strings.ReplaceAll(name, " ", "")))
 	}
-	fmt.Fprintf(&b, "%s  %.0f %%%s (95 %%: %.0f to %.0f)\n  %*s", g.Method, 100*g.Total.Rate,
-		of, 100*g.Total.Low, 100*g.Total.High, wide, g.Down)
+	total := fmt.Sprintf("%.0f %%%s (95 %%: %.0f to %.0f)", 100*g.Total.Rate, of, 100*g.Total.Low,
+		100*g.Total.High)
+	if g.Total == (evals.Proportion{}) {
+		total = "not measured"
+	}
+	fmt.Fprintf(&b, "%s  %s\n  %*s", g.Method, total, wide, g.Down)
 	for _, c := range g.Columns {
 		fmt.Fprintf(&b, " %6s", c)
 	}
