@@ -225,7 +225,7 @@ func YaRN(r Rope, target int, o MethodOptions) (Rung, error) {
 		return Rung{}, fmt.Errorf("yarn: beta_fast is %g and beta_slow is %g, want beta_fast >= "+
 			"beta_slow > 0", fast, slow)
 	}
-	low, high := r.pairTurning(fast), r.pairTurning(slow)
+	low, high := r.PairTurning(fast), r.PairTurning(slow)
 	if !o.ExactRamp {
 		low, high = math.Floor(low), math.Ceil(high)
 	}
@@ -244,9 +244,9 @@ func YaRN(r Rope, target int, o MethodOptions) (Rung, error) {
 	return g, nil
 }
 
-// pairTurning returns the fractional index of the pair that turns n times within L tokens:
+// PairTurning returns the fractional index of the pair that turns n times within L tokens:
 // d*ln(L/(2*pi*n)) / (2*ln b). (eq. 8)
-func (r Rope) pairTurning(n float64) float64 {
+func (r Rope) PairTurning(n float64) float64 {
 	turns := float64(r.OriginalContextLength) / (2 * math.Pi * n)
 	return float64(r.Dims) * math.Log(turns) / (2 * math.Log(r.FreqBase))
 }

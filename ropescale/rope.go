@@ -128,6 +128,6 @@ func (l *Ladder) Rotate(r Rope, x []float64, rung, pos int, layout Layout) {
 // 2502.20082, section 3.1). Pair d_crit/2 is the first of them; the result is at most d, which is
 // none, and at least 0.
 func (r Rope) CriticalDimension() int {
-	first := int(math.Ceil(r.pairTurning(1)))
+	first := int(math.Ceil(r.PairTurning(1)))
 	return 2 * min(max(first, 0), r.Pairs())
 }

@@ -266,6 +266,9 @@ func (s *sampledSearch) Adopt(batch []Candidate) {
 }
 
 func (s *sampledSearch) begin(at result) {
+	if s.around(at.Rung) {
+		s.model = cma.Quadratic{} // its points were around another start
+	}
 	s.cma = cma.New(s.encode(at.Rung), s.sigma, s.Population, s.rng)
 	if s.bases != nil {
 		s.bases.restart()

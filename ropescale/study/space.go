@@ -59,7 +59,6 @@ func newSpace(opts Options) (*space, Options, error) {
 	if final == 0 { // nothing to be refused by
 		p.Retries = 0
 	}
-	set.maxScale = cmp.Or(set.maxScale, 1.25)
 	set.attentionFactor = cmp.Or(set.attentionFactor,
 		ropescale.LongRoPEAttentionFactor(opts.Target, opts.Rope.OriginalContextLength))
 	if opts.Algorithm == "cma" {
@@ -72,6 +71,7 @@ func newSpace(opts Options) (*space, Options, error) {
 				p.Population))
 		}
 	}
+	set.maxScale = cmp.Or(set.maxScale, opts.maxScale())
 	if opts.released() {
 		p.StartWindows = []int{0}
 	}
@@ -189,6 +189,15 @@ func (o *Options) checkSearch() error {
 	return nil
 }
 
+// maxScale is the bound of lambda in s: LongRoPE's, but for a curve that leads through its start.
+// With a given stretch, s is the most that the model knows.
+func (o *Options) maxScale() float64 {
+	if o.Algorithm == "cma" && o.Stretch == 0 && byTurns(o.Rope, o.Params.Knots) {
+		return 2
+	}
+	return 1.25
+}
+
 // released says whether the algorithm is one of those that LongRoPE's authors released.
 func (o *Options) released() bool { return strings.HasPrefix(o.Algorithm, "dim-") }
 
@@ -293,7 +302,7 @@ func (sp *space) rung(factors []float64, window int, attention float64) ropescal
 // 2402.13753, section 3.3 and appendix A.1), which are those of the released algorithms too, and
 // Hansen's for cma.
 type settings struct {
-	maxScale        float64 // bounds every lambda by maxScale*s; 0: 1.25
+	maxScale        float64 // bounds every lambda by maxScale*s; 0: see Options.maxScale
 	attentionFactor float64 // the fixed one; 0: LongRoPEAttentionFactor's
 	sigma           float64 // cma's first step size, in variables; 0: 0.2
 
