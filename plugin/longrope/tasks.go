@@ -11,6 +11,7 @@ import (
 	// The tasks of eval are those of package evals and of the packages listed here, which register
 	// theirs.
 	_ "github.com/longrope/longrope/evals/choice"
+	_ "github.com/longrope/longrope/evals/hiddenkeys"
 	_ "github.com/longrope/longrope/evals/longppl"
 	_ "github.com/longrope/longrope/evals/ruler"
 )
