@@ -110,8 +110,14 @@ func (j *Engine) read() error {
 	return nil
 }
 
-// Close closes the file, not the engine.
-func (j *Engine) Close() error { return errors.Join(j.file.Sync(), j.file.Close()) }
+// Close closes the file, not the engine. A file without a call is removed.
+func (j *Engine) Close() error {
+	err := errors.Join(j.file.Sync(), j.file.Close())
+	if len(j.seen) == 0 {
+		err = errors.Join(err, os.Remove(j.path))
+	}
+	return err
+}
 
 // SetLadder is evals.Engine's.
 func (j *Engine) SetLadder(l *ropescale.Ladder) error {

@@ -172,3 +172,13 @@ func TestBadFiles(t *testing.T) {
 	_, err = Open(filepath.Join(dir, "none", "x"), e)
 	require.Error(t, err)
 }
+
+// TestNothing: a journal without a call leaves no file behind.
+func TestNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.journal")
+	j, err := Open(path, tasktest.New(tasktest.Bytes{BOS: true}))
+	require.NoError(t, err)
+	require.FileExists(t, path)
+	require.NoError(t, j.Close())
+	require.NoFileExists(t, path)
+}

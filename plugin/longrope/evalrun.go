@@ -49,7 +49,7 @@ func (a *app) measure(ctx context.Context, e evals.Engine, methods []evals.Metho
 	}
 	switch {
 	case j == nil:
-	case err == nil && f.journal == "":
+	case err == nil && f.journal == "" && j.Known+j.Computed > 0:
 		return os.Remove(path)
 	case err != nil && j.Known+j.Computed > 0:
 		a.say("%s has the answers so far; the same command takes them", path)
