@@ -49,6 +49,16 @@ type RungPage struct {
 	// Trials read Tokens, HeldOutTokens were read in addition. A trial may read a part of a
 	// candidate's readings only.
 	Trials, Tokens, HeldOutTokens int
+	// Renewals compare cheap readings with exact ones; none where there were no cheap ones.
+	Renewals []Renewal
+}
+
+// Renewal is a change of the base of cheap readings. Promised is what a cheap reading of the new
+// base said that it gains on the old one, in nats of log fitness, Gained what an exact one says;
+// negative is better.
+type Renewal struct {
+	Distance, Promised, Gained float64
+	Agrees                     bool
 }
 
 // Rivals are the methods that need no search.
@@ -98,7 +108,7 @@ var pageSource string
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"size": label.Size, "figure": figureOf, "count": label.Count, "number": label.Column,
 	"label": ropescale.MethodLabel, "styles": methodStyles, "class": pageClass,
-	"span": factorSpan,
+	"span": factorSpan, "next": func(i int) int { return i + 1 },
 }).Parse(pageSource))
 
 // WritePage writes one HTML page that needs nothing else: no network, no script. Its pictures are

@@ -115,6 +115,14 @@ func TestPage(t *testing.T) {
 
 	assert.NotContains(t, html, "hidden keys", "there are none")
 
+	assert.NotContains(t, html, "Cheap readings")
+	cheap := somePage(t)
+	cheap.Rungs[0].Renewals = []Renewal{{0.1, -0.25, -0.125, true}, {0.05, -0.5, 0.25, false}}
+	html = page(t, cheap)
+	assert.Equal(t, 1, strings.Count(html, "<h3>Cheap readings</h3>"))
+	assert.Contains(t, html, "<td>1<td>0.100<td>-0.250<td>-0.125<td>agrees")
+	assert.Contains(t, html, "<td>2<td>0.050<td>-0.500<td>&#43;0.250<td>does not agree")
+
 	// A fitness of text and keys is shown next to its parts.
 	k := 0.25
 	for i := range p.Rungs[1].Methods {

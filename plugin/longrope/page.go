@@ -69,6 +69,12 @@ func rungPage(s *study.Study, held search.HeldOut) draw.RungPage {
 		Target: opts.Target, Measure: opts.Fitness,
 		Search: fmt.Sprintf("Searched by %s, seed %d", opts.Algorithm, opts.Seed),
 	}
+	for _, n := range s.Renewals() {
+		r.Renewals = append(r.Renewals, draw.Renewal{
+			Distance: n.Distance, Promised: n.Cheap - n.Before, Gained: n.Exact - n.Before,
+			Agrees: n.Agrees,
+		})
+	}
 	scores := search.ScoresOf(s)
 	method := func(name string, t study.Trial) draw.MethodPage {
 		s := scores[t.Candidate]
