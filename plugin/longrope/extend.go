@@ -198,6 +198,7 @@ func (a *app) extend(ctx context.Context, arg string, f extendFlags) error {
 	}
 	o := &f.options
 	o.Now, o.Search.Threads, o.Search.Batch = a.now, a.threads, a.batch
+	o.Search.Exact = true // cheap readings are not measured in an extension yet
 	o.Load = a.loadStage
 	o.Page = func(factors string, r *search.Result, l *extend.Loaded) error {
 		p := searchPage(r, &model{name: l.Name, info: l.Info}, l.Engine.Info())

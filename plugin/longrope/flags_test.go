@@ -25,11 +25,11 @@ func TestNames(t *testing.T) {
 		unnamed []string // fields that no flag sets
 	}{
 		{"search", searchNames, []reflect.Type{options}, []string{
-			"Model", "Info", "Called", "Now",
+			"Model", "Info", "Called", "Now", "Memory",
 		}},
 		{"extend", extendSearchNames, []reflect.Type{options}, []string{
 			"Model", "Info", "Called", "Now", "Starts", "Algorithm", "Keys", "Attention", "Knots",
-			"StartWindows", "Threads", "Batch", "Workers",
+			"StartWindows", "Threads", "Batch", "Workers", "Exact", "Memory",
 		}},
 		{"extend", extendNames, []reflect.Type{extension, training}, []string{
 			"Model", "First", "Search", "Training", "Load", "Page", "Called", "Now", "Options",

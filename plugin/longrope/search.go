@@ -38,6 +38,7 @@ var searchNames = map[string]string{
 	"Windows": "--windows", "Keys": "--keys", "Fitness": "--fitness", "Attention": "--attention",
 	"Knots": "--knots", "StartWindows": "--start-windows", "Journal": "--study",
 	"Fresh": "--fresh", "Workers": "--workers", "Threads": "--threads", "Batch": "--batch",
+	"Exact": "--exact",
 }
 
 func searchCommand(open opener) *cobra.Command {
