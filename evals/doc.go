@@ -46,8 +46,8 @@
 // so most of a window need not be evaluated for each: an engine that is a Forker keeps the keys and
 // values that a prefix had under a base rung, rotates the keys to the candidate's rows, and
 // evaluates short forks behind it. The hidden states of the prefix stay the base's. So scores are
-// approximate: they rank candidates near the base, and they flatter those far from it. Package
-// cheap says how a search keeps them honest.
+// approximate: they rank candidates near the base, and they flatter those far from it. A study
+// keeps them honest (ropescale/study, bases.go). Forked.Exact evaluates all of a window in full.
 //
 // # Results
 //

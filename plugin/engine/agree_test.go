@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/longrope/longrope/evals"
-	"github.com/longrope/longrope/evals/cheap"
 	defaultmodel "github.com/longrope/longrope/evals/default"
 	"github.com/longrope/longrope/ropescale"
 )
@@ -141,7 +140,7 @@ func TestAgreement(t *testing.T) {
 	}
 	for _, kind := range kinds {
 		for _, name := range names[1:] {
-			a := cheap.Agree(losses[kind][name], losses[kind]["exact"])
+			a := agreementOf(losses[kind][name], losses[kind]["exact"])
 			t.Logf("%s, %s: Spearman %.3f, bias %.4f, spread %.4f", kind, name, a.Spearman, a.Bias,
 				a.Spread)
 			if kind == "text" && len(sets) >= 10 {
