@@ -271,7 +271,7 @@ func (h *host) testLayerTwo(t *testing.T) {
 	assert.NotEqual(t, first, other)
 	_, own := logprobs(t, h.Server, "default", prompt, 2, nil)
 	_, again := logprobs(t, h.Server, "default-2k", prompt, 2, nil)
-	// What a slot has of the prompt is not computed again, so batches differ, and their rounding.
+	// Tokens that a slot has are not computed again, so batches differ, and their rounding.
 	assert.InDeltaSlice(t, first, again, 0.02)
 	assert.NotEqual(t, first, own)
 }
