@@ -30,7 +30,7 @@ const worthForks = 8
 
 // keptPrefixes are those that are kept at a time: of the windows that a generation is scored on,
 // under one base.
-const keptPrefixes = 2
+const keptPrefixes = study.HandPasses
 
 const asAsked = "as asked"
 
@@ -70,16 +70,15 @@ func (d *dealer) forks(texts []evals.Text, windows [][]int, needle bool, o *Opti
 		}
 		return min(max(d.target/keyRoom, 1), most)
 	}
+	forked, err := d.cheap(d.others(texts, windows), o.Seed, keys(forkKeys))
 	whole := evals.ForkOptions{Whole: true, Keys: cmp.Or(o.Keys, keys(wholeKeys)), Seed: o.Seed}
-	all, err := evals.HideForks(d.engine, windows, whole)
-	var further []evals.Forked
+	var all, further []evals.Forked
+	if err == nil {
+		all, err = evals.HideForks(d.engine, windows, whole)
+	}
 	if err == nil && needle {
 		whole.Seed = ^o.Seed
 		further, err = evals.HideForks(d.engine, windows, whole)
-	}
-	var forked []evals.Forked
-	if err == nil {
-		forked, err = d.cheap(d.others(texts, windows), o.Seed, keys(forkKeys))
 	}
 	if err != nil {
 		return memory, err.Error()
@@ -114,10 +113,10 @@ func (d *dealer) cheap(windows [][]int, seed uint64, keys int) (all []evals.Fork
 		if err != nil {
 			return nil, err
 		}
+		if prefix, forks := forked[0].Computed(); prefix < worthForks*forks {
+			return nil, fmt.Errorf("cheap readings would take %d tokens of %d", forks, prefix)
+		}
 		all = append(all, forked...)
-	}
-	if prefix, forks := all[0].Computed(); prefix < worthForks*forks {
-		return nil, fmt.Errorf("cheap readings would take %d tokens of %d", forks, prefix)
 	}
 	return all, nil
 }
@@ -252,15 +251,10 @@ func (j *judge) score(
 func (j *judge) announce(say sayFunc) {
 	switch {
 	case j.Forked != nil:
-		say("generations are scored by cheap readings, %s tokens each; prefixes take %s of memory",
-			label.Count(j.cheapTokens()), fmt.Sprintf("%d MB", j.Memory/1e6))
+		_, forks := j.Forked[0].Computed()
+		say("generations are scored by cheap readings, %s tokens each; "+
+			"prefixes take %d MB of memory", label.Count(forks), j.Memory/1e6)
 	case j.Exact != "" && j.Exact != asAsked:
 		say("generations are scored in full: %s", j.Exact)
 	}
-}
-
-// cheapTokens is how many a cheap reading of one window takes.
-func (j *judge) cheapTokens() int {
-	_, forks := j.Forked[0].Computed()
-	return forks
 }

@@ -49,8 +49,8 @@ type Renewal struct {
 }
 
 const (
-	// handPasses are how many windows a generation is scored on, of each kind.
-	handPasses = 2
+	// HandPasses are how many windows a generation is scored on, of each kind.
+	HandPasses = 2
 	// mostGenerations are scored with one base.
 	mostGenerations = 3
 	// flattery is how much of what a base was to change the exact loss may lack, but for
@@ -93,7 +93,7 @@ func (b *bases) due(mean ropescale.Rung) bool {
 func (b *bases) keep() []int {
 	b.kept = nil
 	for d, hand := range b.hands {
-		if len(hand) == handPasses || len(hand) == len(b.decks[d].passes) && len(hand) > 1 {
+		if len(hand) == HandPasses || len(hand) == len(b.decks[d].passes) && len(hand) > 1 {
 			hand = hand[1:]
 		}
 		b.kept = append(b.kept, slices.Concat(hand...)...)
@@ -111,11 +111,11 @@ func (b *bases) deal(rng *rand.Rand) {
 			}
 		}
 		passes := len(b.decks[d].passes)
-		for len(hand) < min(handPasses, passes) {
+		for len(hand) < min(HandPasses, passes) {
 			next := b.decks[d].deal(rng)
 			had := func(pass []int) bool { return pass[0] == next[0] }
 			if !slices.ContainsFunc(hand, had) &&
-				(passes <= handPasses || !slices.ContainsFunc(before, had)) {
+				(passes <= HandPasses || !slices.ContainsFunc(before, had)) {
 				hand = append(hand, next)
 			}
 		}
@@ -186,7 +186,7 @@ func (b *bases) tokens() int {
 	if b == nil {
 		return 0
 	}
-	return handPasses * b.most(true)
+	return HandPasses * b.most(true)
 }
 
 // most is what the longest pass of each deck takes, in full or by cheap readings.

@@ -169,8 +169,8 @@ func (s *sampledSearch) Ask() []Candidate {
 	if s.reason != "" || s.spent >= s.check {
 		return s.ask(judging, []Candidate{{Rung: s.decode(s.cma.Mean), Origin: originMean}})
 	}
-	if c, due := s.renewal(); due {
-		return s.ask(c.phase, []Candidate{c.Candidate})
+	if c, p := s.renewal(); p != "" {
+		return s.ask(p, []Candidate{c})
 	}
 	hand, base := s.dealt()
 	s.points = s.propose()
@@ -197,29 +197,20 @@ func (s *sampledSearch) dealt() (hand []int, base *ropescale.Rung) {
 	return hand, nil
 }
 
-type phased struct {
-	Candidate
-	phase phase
-}
-
-// renewal makes the mean the base of cheap readings, if that is due: the base at hand scores it
-// first, and then it is evaluated in full.
-func (s *sampledSearch) renewal() (c phased, due bool) {
+// renewal makes the mean the base of cheap readings, if that is due ("": it is not): the base at
+// hand scores it first, and then it is evaluated in full.
+func (s *sampledSearch) renewal() (Candidate, phase) {
 	b, mean := s.bases, s.decode(s.cma.Mean)
-	if b == nil || b.fallback || !b.due(mean) {
-		return c, false
-	}
-	if b.base != nil && !b.compared {
-		c.Candidate = Candidate{
+	switch {
+	case b == nil || b.fallback || !b.due(mean):
+		return Candidate{}, ""
+	case b.base != nil && !b.compared:
+		return Candidate{
 			Rung: mean, Base: &b.base.Rung, Origin: originCompared, Readings: b.keep(),
-		}
-		c.phase = comparing
-		return c, true
+		}, comparing
 	}
 	b.deal(s.rng)
-	c.Candidate = Candidate{Rung: mean, Origin: originBase, Readings: b.exact(b.hand())}
-	c.phase = renewing
-	return c, true
+	return Candidate{Rung: mean, Origin: originBase, Readings: b.exact(b.hand())}, renewing
 }
 
 // ask makes a batch the one at hand.
@@ -360,7 +351,7 @@ func (sp *space) generationTokens() int {
 		n += most
 	}
 	if places(sp.readings, ForBases) != nil {
-		n *= handPasses
+		n *= HandPasses
 	}
 	return n * sp.Population
 }
