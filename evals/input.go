@@ -75,3 +75,16 @@ func wanted(t reflect.Type) string {
 	}
 	return "a whole number"
 }
+
+// ReadTexts reads the files of a flag, which errors name.
+func ReadTexts(flag string, paths []string) ([]Text, error) {
+	var texts []Text
+	for _, path := range paths {
+		t, err := ReadText(path)
+		if err != nil {
+			return nil, fmt.Errorf("--%s: %w", flag, err)
+		}
+		texts = append(texts, t)
+	}
+	return texts, nil
+}

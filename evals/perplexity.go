@@ -107,14 +107,9 @@ func (o *PerplexityOptions) Load() error {
 		return fmt.Errorf("--documents: %q is neither %s nor %s", o.Documents, DocumentsWindows,
 			DocumentsTexts)
 	}
-	for _, path := range o.files {
-		t, err := ReadText(path)
-		if err != nil {
-			return fmt.Errorf("--text: %w", err)
-		}
-		o.Texts = append(o.Texts, t)
-	}
-	return nil
+	texts, err := ReadTexts("text", o.files)
+	o.Texts = append(o.Texts, texts...)
+	return err
 }
 
 // Prepare lays the windows over the texts.

@@ -107,14 +107,9 @@ func (o *Options) Load() (err error) {
 	if o.Template, err = evals.TemplateByName(o.template); err != nil {
 		return fmt.Errorf("--template: %w", err)
 	}
-	for _, path := range o.files {
-		t, err := evals.ReadText(path)
-		if err != nil {
-			return fmt.Errorf("--text: %w", err)
-		}
-		o.Texts = append(o.Texts, t)
-	}
-	return nil
+	texts, err := evals.ReadTexts("text", o.files)
+	o.Texts = append(o.Texts, texts...)
+	return err
 }
 
 // window is one with its keys.

@@ -126,14 +126,9 @@ func (o *Options) Load() error {
 	case o.Truncation < 0:
 		return fmt.Errorf("--truncation is %d; give a number of tokens", o.Truncation)
 	}
-	for _, path := range o.files {
-		t, err := evals.ReadText(path)
-		if err != nil {
-			return fmt.Errorf("--text: %w", err)
-		}
-		o.Texts = append(o.Texts, t)
-	}
-	return nil
+	texts, err := evals.ReadTexts("text", o.files)
+	o.Texts = append(o.Texts, texts...)
+	return err
 }
 
 // effective has the defaults filled in, for a model of an original context length and so many

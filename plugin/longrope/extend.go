@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/plugin/extend"
 	"github.com/longrope/longrope/plugin/search"
@@ -154,10 +155,10 @@ func (f *extendFlags) fill(m *model) (err error) {
 	if err := o.Check(); err != nil {
 		return err
 	}
-	if o.Search.Texts, err = readTexts("search-text", o.SearchFiles); err != nil {
+	if o.Search.Texts, err = evals.ReadTexts("search-text", o.SearchFiles); err != nil {
 		return err
 	}
-	if o.Search.HeldOut, err = readTexts("held-out", o.HeldOutFiles); err != nil {
+	if o.Search.HeldOut, err = evals.ReadTexts("held-out", o.HeldOutFiles); err != nil {
 		return err
 	}
 	if o.FirstFile != "" {

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/plugin/units"
 )
@@ -101,17 +100,4 @@ func (f *budgetFlag) Set(s string) error {
 		"%q is neither a time (90s, 10m, 2h) nor a number of tokens (600000, 600k)",
 		s,
 	)
-}
-
-// readTexts reads the files of a flag.
-func readTexts(flag string, paths []string) ([]evals.Text, error) {
-	var texts []evals.Text
-	for _, path := range paths {
-		t, err := evals.ReadText(path)
-		if err != nil {
-			return nil, fmt.Errorf("--%s: %w", flag, err)
-		}
-		texts = append(texts, t)
-	}
-	return texts, nil
 }

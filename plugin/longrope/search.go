@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/longrope/longrope/convert/atomicfile"
+	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
 	"github.com/longrope/longrope/ropescale/published"
@@ -208,10 +209,10 @@ func (a *app) search(ctx context.Context, arg string, f searchFlags) error {
 	}
 	o := &f.options
 	o.Threads, o.Batch, o.Now = a.threads, a.batch, a.now
-	if o.Texts, err = readTexts("text", f.texts); err != nil {
+	if o.Texts, err = evals.ReadTexts("text", f.texts); err != nil {
 		return err
 	}
-	if o.HeldOut, err = readTexts("held-out", f.heldOut); err != nil {
+	if o.HeldOut, err = evals.ReadTexts("held-out", f.heldOut); err != nil {
 		return err
 	}
 	server, err := f.workers.check(m)
