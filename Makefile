@@ -11,7 +11,9 @@ HOST_VERSION := $(shell sed -n 's/.*HostVersion = "v\(.*\)"/\1/p' patches/series
 # then exports every symbol of the binary, these take the place of the fast backends' own, and
 # everything is fifteen times slower. So name the linker then, and say what Go would find out.
 EXTLD := $(if $(word 2,$(shell go env CC)),-extld=$(lastword $(shell go env CXX)) $(if $(filter Linux,$(shell uname -s)),-extldflags=-no-pie))
-GO_LDFLAGS := -X=github.com/ollama/ollama/version.Version=$(HOST_VERSION) $(EXTLD)
+LONGROPE_VERSION := $(HOST_VERSION)-longrope.$(shell sed -n 's/^const Release = //p' patches/series.go)
+VERSION_PACKAGE := github.com/ollama/ollama/version
+GO_LDFLAGS := -X=$(VERSION_PACKAGE).Version=$(HOST_VERSION) -X=$(VERSION_PACKAGE).Longrope=$(LONGROPE_VERSION) $(EXTLD)
 ifneq ($(EXTLD),)
 export GOFLAGS := $(shell go env GOFLAGS | sed "s/-ldflags=[^ ]*//g") '-ldflags=$(EXTLD)'
 endif

@@ -44,6 +44,8 @@ var (
 	ErrNoStore = errors.New("no Ollama store")
 	// ErrUnknownModel: the store has no model of that name.
 	ErrUnknownModel = errors.New("no model of that name in the Ollama store")
+	// ErrNoGGUF: the model's weights are elsewhere, or in files of another form.
+	ErrNoGGUF = errors.New("the store has no GGUF of the model")
 	// ErrCorruptBlob: a blob of the store is not what its name says.
 	ErrCorruptBlob = errors.New("corrupt blob")
 )
@@ -151,7 +153,8 @@ func (s *Store) Find(name string) (*Source, error) {
 	for _, l := range m.Layers {
 		switch {
 		case l.MediaType == mediaTensor:
-			return nil, fmt.Errorf("%s: its tensors are separate files for MLX, not a GGUF", name)
+			return nil, fmt.Errorf("%s: its tensors are separate files for MLX: %w", name,
+				ErrNoGGUF)
 		case isLadder(l):
 			if err := src.readLadder(l); err != nil {
 				return nil, err
@@ -180,8 +183,7 @@ func (s *Store) Find(name string) (*Source, error) {
 		}
 	}
 	if src.Path == "" {
-		return nil, fmt.Errorf("%s: it has no model file here; a cloud model cannot be converted",
-			name)
+		return nil, fmt.Errorf("%s: %w; a cloud model cannot be converted", name, ErrNoGGUF)
 	}
 	return src, nil
 }

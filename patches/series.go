@@ -25,6 +25,13 @@ const (
 	HostVersion = "v0.17.4"
 )
 
+// Release counts the releases for one version of the host. It begins again at 1 with the next.
+const Release = 1
+
+// Version is the version of this program, of which a tag has the name: that of the host, and the
+// release for it, as in v0.17.4-longrope.1.
+func Version() string { return fmt.Sprintf("%s-longrope.%d", HostVersion, Release) }
+
 // BuildArea is the area of the patches that only make the pinned host build
 // outside its own repository. They change nothing that runs, so the host with
 // these alone is what tests call the unpatched host.

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/longrope/longrope/plugin/kernel"
 	"github.com/longrope/longrope/ropescale"
-	"github.com/longrope/longrope/tests/kernel"
 )
 
 const (

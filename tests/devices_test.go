@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/longrope/longrope/plugin/kernel"
 	"github.com/longrope/longrope/tests/cudashim"
-	"github.com/longrope/longrope/tests/kernel"
 	"github.com/longrope/longrope/tests/strict"
 )
 

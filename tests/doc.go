@@ -2,9 +2,9 @@
 // the engine against an independent reference and against Hugging Face transformers, the patched
 // host against the unpatched one.
 //
-// cgo cannot be used in test files, so the tests reach the engine through small packages:
+// cgo cannot be used in test files, so the tests reach the engine through small packages, and
+// through plugin/kernel, ggml's RoPE op, one case at a time, on any device:
 //
-//	kernel     ggml's RoPE op, one case at a time, on any device
 //	reference  a llama forward pass in float64, written to be read
 //	metalshim  the host's Metal backend, its shader compiled for the CPU
 //	cudashim   a backend of the CUDA kernels, compiled for the CPU

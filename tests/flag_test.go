@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/longrope/longrope/tests/kernel"
+	"github.com/longrope/longrope/plugin/kernel"
 )
 
 // rowsParam is the index of the op parameter that says that a RoPE op has rows, as in ggml-impl.h.

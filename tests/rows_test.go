@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/longrope/longrope/tests/kernel"
+	"github.com/longrope/longrope/plugin/kernel"
 )
 
 // A token's result depends on its own row alone: it is the one that a vector of that row's factors

@@ -33,7 +33,7 @@ import (
 	"github.com/ollama/ollama/llama"
 	"github.com/ollama/ollama/ml"
 
-	"github.com/longrope/longrope/tests/kernel"
+	"github.com/longrope/longrope/plugin/kernel"
 	"github.com/longrope/longrope/tests/session"
 )
 

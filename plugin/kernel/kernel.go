@@ -1,5 +1,5 @@
 // Package kernel runs ggml's RoPE op by itself, on any device of the host, so that it can be
-// measured against an oracle.
+// measured against an oracle: by "ollama longrope doctor" on the machine of a user, and by tests.
 //
 // It is what ggml's test-backend-ops does for this op; the host's source does not ship that
 // program. With the tag stock the package uses nothing of the patches: it builds against the
@@ -81,6 +81,13 @@ func (d *Device) Name() string { return d.name }
 
 // Description is the device's own: the model of a GPU.
 func (d *Device) Description() string { return C.GoString(C.ggml_backend_dev_description(d.dev)) }
+
+// Memory is what is free on the device and what it has, in bytes; 0 where it does not say.
+func (d *Device) Memory() (free, total uint64) {
+	var f, t C.size_t
+	C.ggml_backend_dev_memory(d.dev, &f, &t)
+	return uint64(f), uint64(t)
+}
 
 // CPU says whether the device is the processor, which must support every case.
 func (d *Device) CPU() bool {
