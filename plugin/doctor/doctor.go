@@ -67,8 +67,8 @@ func (r *Report) Text() string {
 	return b.String()
 }
 
-// Versions is the line of "ollama --version" that keeps this program apart from the ollama that it is
-// made of.
+// Versions is the line of "ollama --version" that keeps this program apart from the ollama that it
+// is made of.
 func Versions() string {
 	return fmt.Sprintf("longrope version is %s, of ollama %s with patches %.12s",
 		strings.TrimPrefix(patches.Version(), "v"), strings.TrimPrefix(patches.HostVersion, "v"),

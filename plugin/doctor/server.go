@@ -36,7 +36,8 @@ func (m machine) examineServer(ctx context.Context, r *Report) bool {
 	switch own := strings.TrimPrefix(patches.Version(), "v"); {
 	case said.Longrope == "":
 		r.add(Fault, "server", fmt.Sprintf("%s is ollama %s, without longrope: it ignores "+
-			"ladders; stop it, or OLLAMA_HOST=127.0.0.1:PORT takes another port", m.host, said.Version))
+			"ladders; stop it, or OLLAMA_HOST=127.0.0.1:PORT takes another port", m.host,
+			said.Version))
 		return false
 	case said.Longrope != own:
 		r.add(Note, "server", fmt.Sprintf("%s is longrope %s, this program is %s; start it again",

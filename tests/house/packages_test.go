@@ -38,8 +38,8 @@ var layers = map[string][]string{
 // program are the packages of plugin, from the bottom to the top: each may import those before it
 // in this list, and no other one of plugin.
 var program = []string{
-	"plugin/tail", "plugin/units", "plugin/server", "plugin/kernel", "plugin/memory", "plugin/engine",
-	"plugin/workers", "plugin/search", "plugin/search/searchtest", "plugin/extend",
+	"plugin/tail", "plugin/units", "plugin/server", "plugin/kernel", "plugin/memory",
+	"plugin/engine", "plugin/workers", "plugin/search", "plugin/search/searchtest", "plugin/extend",
 	"plugin/extend/extendtest", "plugin/longrope", "plugin/doctor", "plugin/demo",
 	"plugin/ollama",
 }
