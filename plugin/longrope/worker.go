@@ -35,7 +35,11 @@ workers may come and go: others evaluate what they had begun, and the factors ar
 same.
 
 MODEL must be the very file that is searched on, wherever it is here; without MODEL it is
-looked for in the local store. Texts and settings come from the search.`,
+looked for in the local store. Texts and settings come from the search.
+
+The token of the server keeps strangers out, and encrypts nothing (tls:// does). Whoever has
+it sees the texts and can stop the search. Wrong losses are another matter: the search
+computes a sample of them again, and puts out a worker that differs.`,
 		Example: `  ollama longrope worker llama3 --nats nats://search-host:4222 --study factors
   ollama longrope worker model.gguf --nats tls://nats.example.com --study factors --threads 8`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -176,6 +180,9 @@ func fileOf(arg string, s workers.Spec) (string, error) {
 func (a *app) openWorker(
 	ctx context.Context, path string, s workers.Spec,
 ) (workers.Evaluator, error) {
+	if err := search.CheckSpec(s); err != nil {
+		return nil, err
+	}
 	a.batch = s.Batch
 	e, err := a.loadFor(&model{name: s.ModelName, path: path}, s.Length, true)
 	if err != nil {

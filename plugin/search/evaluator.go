@@ -40,6 +40,19 @@ func NewEvaluator(
 	return w, nil
 }
 
+// CheckSpec holds the length of a specification against its readings, before an engine is opened
+// for so many tokens.
+func CheckSpec(s workers.Spec) error {
+	var j judge
+	if err := json.Unmarshal(s.Readings, &j); err != nil {
+		return fmt.Errorf("the readings of the search: %w", err)
+	}
+	if n := j.length(); n != s.Length {
+		return fmt.Errorf("the search asks for %d tokens, and its readings have %d", s.Length, n)
+	}
+	return nil
+}
+
 // worker evaluates on an engine of its own.
 type worker struct {
 	engine      RunEngine

@@ -3,14 +3,17 @@ package search
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/plugin/workers"
 )
 
 // discard removes a journal and the losses on held-out text that belong to it, whether or not the
@@ -49,6 +52,52 @@ func isJournal(path string) (bool, error) {
 		return false, err
 	}
 	return string(head[:n]) == `{"longrope_study"`, nil
+}
+
+// rewind cuts a journal off before the line with a trial's losses, so that the study resumes
+// as if it had been killed there.
+func rewind(journal string, trial int) error {
+	b, err := os.ReadFile(journal)
+	if err != nil {
+		return err
+	}
+	at := 0
+	for i := 0; at < len(b); i++ {
+		line := b[at:]
+		if end := bytes.IndexByte(line, '\n'); end >= 0 {
+			line = line[:end+1]
+		}
+		var told struct {
+			ID *int `json:"id"`
+		}
+		if i > 0 && json.Unmarshal(line, &told) == nil && told.ID != nil && *told.ID == trial {
+			return os.Truncate(journal, int64(at))
+		}
+		at += len(line)
+	}
+	return fmt.Errorf("%s: trial %d is not in the journal", journal, trial)
+}
+
+// disown takes the journals back to before the first losses of a worker that was found to give
+// wrong ones; other errors it returns as they are.
+func (s *ladderSearch) disown(err error) error {
+	var d *workers.DisownedError
+	if !errors.As(err, &d) {
+		return err
+	}
+	for _, use := range d.Uses {
+		i := slices.IndexFunc(s.rungs, func(r *rungSearch) bool {
+			return r.judge == s.pool.sent[use.Search]
+		})
+		r := s.rungs[i]
+		r.close()
+		if cut := rewind(r.journal, use.Trial); cut != nil {
+			return fmt.Errorf("%w; the journal cannot be taken back to before that: %w; %s "+
+				"discards it", err, cut, s.o.Called.Of("Fresh"))
+		}
+		err = fmt.Errorf("%w; %s is taken back to before trial %d", err, r.journal, use.Trial)
+	}
+	return fmt.Errorf("%w; stop that worker, and the same command resumes", err)
 }
 
 // studyDigest identifies the study of a journal: the digest of its first line, which holds the

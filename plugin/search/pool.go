@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/longrope/longrope/plugin/workers"
+	"github.com/longrope/longrope/ropescale"
 	"github.com/longrope/longrope/ropescale/study"
 )
 
@@ -34,6 +35,8 @@ type sayFunc = func(format string, args ...any)
 type pool struct {
 	coordinator *workers.Coordinator
 	spec        workers.Spec // of every judge, without its readings
+	sent        []*judge     // in the order in which the workers were given them
+	guests      bool         // others than this program's own workers can take part
 }
 
 // startPool starts the workers that the options ask for; nil for none. The first rung's judge
@@ -51,6 +54,7 @@ func startPool(
 	name := studyName(o.Journal)
 	c, err := workers.New(ctx, workers.Options{
 		Server: o.Workers.Server, Local: o.Workers.Local, Name: name, Engine: own, Say: say,
+		Fresh: o.Fresh,
 	})
 	if err != nil {
 		return nil, err
@@ -59,7 +63,7 @@ func startPool(
 		o.Workers.Invite(name)
 	}
 	spec := workers.Spec{ModelDigest: e.Info().Digest, ModelName: o.Model, Batch: o.Batch}
-	return &pool{c, spec}, nil
+	return &pool{coordinator: c, spec: spec, guests: o.Workers.Server != nil}, nil
 }
 
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
@@ -81,7 +85,7 @@ func (p *pool) evaluator(j *judge, e Engine) evaluator {
 	if p == nil {
 		return &here{judge: j, engine: e}
 	}
-	return &there{pool: p, judge: j}
+	return &there{pool: p, judge: j, engine: e}
 }
 
 // crew is who works, as the end of a progress line.
@@ -105,12 +109,14 @@ func (p *pool) close(say sayFunc, complete bool) {
 
 // there evaluates on the workers of a pool.
 type there struct {
-	pool  *pool
-	judge *judge
-	sent  bool // the workers have the readings
+	pool   *pool
+	judge  *judge
+	engine Engine   // computes a sample of the answers again
+	kept   prefixes // for that
+	sent   bool     // the workers have the readings
 }
 
-func (t *there) close() {}
+func (t *there) close() { t.kept.close() }
 
 func (t *there) evaluate(ctx context.Context, trials []study.Trial, tell tellFunc) error {
 	if !t.sent {
@@ -127,6 +133,7 @@ func (t *there) evaluate(ctx context.Context, trials []study.Trial, tell tellFun
 		for _, pass := range study.Passes(t.judge.Readings) {
 			if slices.Contains(trial.Readings, pass[0]) {
 				a.Passes = append(a.Passes, pass)
+				a.Tokens = append(a.Tokens, t.judge.Readings[pass[0]].Tokens)
 			}
 		}
 		asked = append(asked, a)
@@ -144,7 +151,15 @@ func (t *there) send(ctx context.Context) error {
 	if spec.Readings, err = json.Marshal(t.judge); err != nil {
 		return err
 	}
-	return t.pool.coordinator.Search(ctx, spec)
+	t.pool.sent = append(t.pool.sent, t.judge)
+	if !t.pool.guests {
+		return t.pool.coordinator.Search(ctx, spec, nil)
+	}
+	return t.pool.coordinator.Search(ctx, spec, func(
+		ctx context.Context, g ropescale.Rung, base *ropescale.Rung, readings []int,
+	) ([]float64, int, error) {
+		return t.judge.evaluate(ctx, t.engine, &t.kept, g, base, readings)
+	})
 }
 
 // probe is how many tokens a fingerprint takes: enough for every kind of kernel, and soon done.

@@ -37,7 +37,7 @@ func Search(ctx context.Context, e Engine, o Options, ev Events) (*Result, error
 	if s.pool, err = startPool(ctx, e, &o, s.rungs[0].judge, ev.Say); err != nil {
 		return nil, err
 	}
-	err = s.climb(ctx)
+	err = s.disown(s.climb(ctx))
 	s.pool.close(ev.Say, err == nil && s.rungs[len(s.rungs)-1].complete)
 	if err != nil {
 		return nil, err

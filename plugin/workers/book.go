@@ -17,6 +17,7 @@ type Trial struct {
 	Rung   ropescale.Rung
 	Base   *ropescale.Rung // of cheap readings; nil: none
 	Passes [][]int
+	Tokens []int // that each pass takes; nil: not known
 }
 
 // Result is a trial that was evaluated: a loss in nats for each of its readings, in the order of
@@ -46,15 +47,18 @@ const chunksPerWorker = 4
 // book keeps account of one round of trials and of who works. It knows no network and no clock, so
 // that the simulation of a hundred workers runs the same code.
 type book struct {
-	spec    string
-	known   map[unit]value
-	jobs    map[string]*entry // open ones, by key
-	trials  []Trial           // open ones
-	workers map[string]*member
-	rates   []float64         // seconds a pass of the latest answers
-	lost    int               // evaluations that were begun and came to nothing
-	tokens  map[string]int    // evaluated, by the worker's id
-	names   map[string]string // of all workers that answered, by id
+	spec     string
+	known    map[unit]value
+	tokensOf map[unit]int      // that a reading takes, as far as it was asked for
+	jobs     map[string]*entry // open ones, by key
+	trials   []Trial           // open ones
+	workers  map[string]*member
+	rates    []float64         // seconds a pass of the latest answers
+	lost     int               // evaluations that were begun and came to nothing
+	tokens   map[string]int    // evaluated, by the worker's id
+	names    map[string]string // of all workers that answered, by id
+
+	doubts doubts
 }
 
 // unit is one reading of one candidate, and value what came of it.
@@ -74,6 +78,9 @@ type entry struct {
 	deliveries int
 	runners    map[string]runner // by the worker's id
 	handedOn   time.Time         // since it was slow
+	last       string            // the name of the worker that had it last
+	missing    int               // looks in a row at which it was neither queued nor answered
+	returns    int               // how often it had to be queued again
 }
 
 type runner struct {
@@ -90,24 +97,44 @@ type member struct {
 func newBook() *book {
 	return &book{
 		known: map[unit]value{}, jobs: map[string]*entry{}, workers: map[string]*member{},
-		tokens: map[string]int{}, names: map[string]string{},
+		tokens: map[string]int{}, names: map[string]string{}, tokensOf: map[unit]int{},
+		doubts: newDoubts(),
 	}
 }
 
 // open turns to another specification, under which nothing is known yet.
 func (b *book) open(spec string) {
 	b.spec, b.known, b.jobs = spec, map[unit]value{}, map[string]*entry{}
-	b.trials, b.rates = nil, nil
+	b.trials, b.rates, b.tokensOf = nil, nil, map[unit]int{}
+	b.doubts.waiting = nil
+	b.doubts.search++
 }
 
 // begin opens a round and returns its jobs: what of the trials is not known yet.
 func (b *book) begin(trials []Trial) []job {
 	b.jobs, b.trials = map[string]*entry{}, slices.Clone(trials)
+	b.expect(trials)
+	return b.missing()
+}
+
+// missing opens jobs for what of the trials is neither known nor in an open job.
+func (b *book) missing() []job {
+	open, trials := map[unit]bool{}, b.trials
+	for _, e := range b.jobs {
+		for _, r := range slices.Concat(e.Passes...) {
+			open[unit{rungKey(e.Rung, e.Base), r}] = true
+		}
+	}
 	missing := make([][][]int, len(trials))
 	total := 0
 	for i, t := range trials {
 		for _, pass := range t.Passes {
-			if _, ok := b.known[unit{rungKey(t.Rung, t.Base), pass[0]}]; !ok {
+			rung := rungKey(t.Rung, t.Base)
+			wanted := func(r int) bool {
+				_, ok := b.known[unit{rung, r}]
+				return !ok && !open[unit{rung, r}]
+			}
+			if slices.ContainsFunc(pass, wanted) {
 				missing[i] = append(missing[i], pass)
 			}
 		}
@@ -125,20 +152,23 @@ func (b *book) begin(trials []Trial) []job {
 	return jobs
 }
 
-// done takes the trials out of which all readings are known.
-func (b *book) done() []Result {
+// done takes the trials out of which all readings are known, by workers that are not in doubt.
+// With hurried, doubts do not matter.
+func (b *book) done(hurried bool) []Result {
 	var results []Result
 	b.trials = slices.DeleteFunc(b.trials, func(t Trial) bool {
-		r := Result{ID: t.ID}
+		r, by := Result{ID: t.ID}, map[string]bool{}
 		for _, reading := range slices.Concat(t.Passes...) {
 			v, ok := b.known[unit{rungKey(t.Rung, t.Base), reading}]
-			if !ok {
+			if !ok || b.doubts.about(v.worker) && !hurried {
 				return false
 			}
+			by[v.worker] = true
 			r.Losses = append(r.Losses, v.loss)
 			r.Tokens += v.tokens
 		}
 		results = append(results, r)
+		b.doubts.use(by, t.ID)
 		return true
 	})
 	return results
@@ -153,14 +183,18 @@ type conflict struct {
 // answer takes in what a worker computed. Of two answers the first one counts. It returns the
 // readings for which this one has other bits, and the other workers that are still at the same job.
 func (b *book) answer(a answer) (conflicts []conflict, others []string) {
-	if a.Spec != b.spec {
+	if a.Spec != b.spec || b.doubts.out[a.ID] {
 		return nil, nil
 	}
 	rung := rungKey(a.Rung, a.Base)
 	b.names[a.ID] = a.Worker
+	b.doubts.answered(a, b.asked(a))
 	for i, r := range slices.Concat(a.Passes...) {
 		u, v := unit{rung, r}, value{a.Losses[i], a.Tokens[i], a.ID}
 		if first, ok := b.known[u]; !ok {
+			if _, asked := b.tokensOf[u]; !asked && len(b.known) >= maxKnown {
+				continue
+			}
 			b.known[u] = v
 			b.tokens[a.ID] += v.tokens
 		} else if first.loss != v.loss {
@@ -168,7 +202,7 @@ func (b *book) answer(a answer) (conflicts []conflict, others []string) {
 		}
 	}
 	if a.Seconds > 0 {
-		b.rates = append(b.rates, a.Seconds/float64(len(a.Passes)))
+		b.rates = append(b.rates, min(a.Seconds, maxSeconds)/float64(len(a.Passes)))
 		if len(b.rates) > 64 {
 			b.rates = b.rates[1:]
 		}
@@ -199,6 +233,9 @@ const (
 // beat takes in what a worker says of itself. It returns where to refuse the jobs of one that ends,
 // and an error for a job that no worker survives.
 func (b *book) beat(now time.Time, t beat) (news, []string, error) {
+	if b.doubts.out[t.ID] || b.workers[t.ID] == nil && len(b.workers) >= maxWorkers {
+		return nothing, nil, nil
+	}
 	if t.Problem != "" {
 		return failed, b.leave(t.ID), nil
 	}
@@ -228,10 +265,10 @@ func (b *book) beat(now time.Time, t beat) (news, []string, error) {
 		case key == t.Job && !running:
 			e.runners[t.ID] = runner{now, t.Ack}
 			e.deliveries++
-			if max(e.deliveries, t.Delivery) > maxDeliveries {
-				err = fmt.Errorf(
-					"trial %d was begun %d times and no worker finished it; "+
-						"see the workers' messages", e.Trial, e.deliveries)
+			e.last = t.Name
+			if n := max(e.deliveries, t.Delivery); n > maxDeliveries {
+				err = fmt.Errorf("trial %d was begun %d times and no worker finished it, %s the "+
+					"last; see the workers' messages", e.Trial, n, t.Name)
 			}
 		case key == t.Job:
 			e.runners[t.ID] = runner{e.runners[t.ID].since, t.Ack}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"golang.org/x/mod/semver"
 )
 
 // Server says which NATS server to use and how to be let in; what is empty is not used.
@@ -127,6 +128,20 @@ func (s Server) explain(err error) error {
 		)
 	}
 	return fmt.Errorf("the NATS server %s: %w", s.name(), err)
+}
+
+// leastVersion is the first version of a NATS server whose work queues hold one message of a
+// subject, which keeps a job from being queued twice.
+const leastVersion = "2.9.0"
+
+// check refuses a server that is too old.
+func (s Server) check(nc *nats.Conn) error {
+	version := nc.ConnectedServerVersion()
+	if semver.Compare("v"+version, "v"+leastVersion) >= 0 {
+		return nil
+	}
+	return fmt.Errorf("the NATS server %s is of version %q; %s or later is needed", s.name(),
+		printable(version), leastVersion)
 }
 
 // embedded starts a server of our own on the loopback, for workers on this machine: they alone are

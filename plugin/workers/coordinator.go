@@ -23,6 +23,8 @@ type Options struct {
 	Local *Local
 	// Engine is the coordinator's own: workers that compute other bits are pointed out.
 	Engine Engine
+	// Fresh discards what an earlier search of the name left on the server.
+	Fresh bool
 	// Say shows the user a message. It may be called concurrently.
 	Say func(format string, args ...any)
 
@@ -53,6 +55,9 @@ type Coordinator struct {
 	spec   string
 	odd    map[string]bool // workers whose bits were found to differ, by id
 	ending bool            // the workers were told to leave
+
+	checks checker
+	pace   pace
 }
 
 // event is what Evaluate has to act on, in addition to answers.
@@ -60,6 +65,40 @@ type event struct {
 	reconnect bool
 	exit      *exit // of a local worker
 	err       error // ends the work
+}
+
+// pace is how a round gets on.
+type pace struct {
+	began, answered, looked time.Time // looked: at the queue
+	known                   time.Time // since no job is open
+	said                    time.Duration
+}
+
+// heard notes an answer.
+func (p *pace) heard() { p.answered, p.said = time.Now(), 0 }
+
+// hurried says that checks do not keep the round any more: they have taken as long as the round
+// did, with so many jobs open now.
+func (p *pace) hurried(jobs int) bool {
+	now := time.Now()
+	if jobs > 0 {
+		p.known = time.Time{}
+		return false
+	}
+	if p.known.IsZero() {
+		p.known = now
+	}
+	return now.Sub(p.known) > max(p.known.Sub(p.began), time.Second)
+}
+
+// long says whether there was no answer for so long, or for twice as long as when it said so last.
+func (p *pace) long(now time.Time, wait time.Duration) bool {
+	silent := now.Sub(p.answered)
+	if silent < max(wait, 2*p.said) {
+		return false
+	}
+	p.said = silent
+	return true
 }
 
 // New connects (or starts a server), makes sure that no other search has the name, and starts the
@@ -83,6 +122,7 @@ func New(ctx context.Context, o Options) (*Coordinator, error) {
 			chan jetstream.Msg,
 			1024,
 		), events: make(chan event, 1024), closed: make(chan struct{}),
+		checks: checker{made: make(chan made, 1)},
 	}
 	if err := c.start(ctx); err != nil {
 		c.Close(false)
@@ -114,8 +154,14 @@ func (c *Coordinator) start(ctx context.Context) error {
 	if c.js, err = jetstream.New(nc); err != nil {
 		return err
 	}
+	if err := c.server.check(nc); err != nil {
+		return err
+	}
 	if err := c.alone(); err != nil {
 		return err
+	}
+	if c.opts.Fresh {
+		c.forget(ctx)
 	}
 	if err := c.streams(ctx); err != nil {
 		return err
@@ -146,7 +192,7 @@ func (c *Coordinator) alone() error {
 				"another --study",
 			c.names,
 			c.server.name(),
-			m.Header.Get("From"),
+			printable(m.Header.Get("From")),
 		)
 	case errors.Is(err, nats.ErrNoResponders),
 		errors.Is(err, nats.ErrTimeout): // a timeout: one that was just killed
@@ -171,7 +217,10 @@ func (c *Coordinator) hear(m *nats.Msg) {
 		c.note(what, t)
 	}
 	if err != nil {
-		c.events <- event{err: err}
+		select {
+		case c.events <- event{err: err}:
+		default: // one like it waits
+		}
 	}
 }
 
@@ -202,8 +251,11 @@ func (c *Coordinator) welcome(m *nats.Msg) {
 	}
 }
 
-// Search makes s what the workers work at, from the next Evaluate on.
-func (c *Coordinator) Search(ctx context.Context, s Spec) error {
+// Search makes s what the workers work at, from the next Evaluate on. With own, which is called
+// during Evaluate alone, a sample of what the workers answer is computed again: the first answer of
+// each, before any of its losses is told, and some of the others. A worker whose losses differ is
+// put out. Where some of its losses were told, Evaluate ends with a DisownedError.
+func (c *Coordinator) Search(ctx context.Context, s Spec, own Evaluate) error {
 	id, b, err := s.encode()
 	if err != nil {
 		return err
@@ -215,6 +267,8 @@ func (c *Coordinator) Search(ctx context.Context, s Spec) error {
 	c.mu.Lock()
 	c.spec = id
 	c.book.open(id)
+	c.checks.evaluate = own
+	c.book.doubts.active = own != nil
 	c.mu.Unlock()
 	if c.reading == nil {
 		return c.read(ctx)
@@ -298,13 +352,20 @@ func (c *Coordinator) Evaluate(
 	if err := c.persist(ctx, publish); err != nil {
 		return err
 	}
+	defer c.abandon()
 	ticker := time.NewTicker(c.times.tick)
 	defer ticker.Stop()
+	c.pace = pace{began: time.Now(), answered: time.Now(), looked: time.Now()}
 	for {
 		c.mu.Lock()
-		results := c.book.done()
+		results := c.book.done(c.pace.hurried(len(c.book.jobs)))
 		left := len(c.book.trials)
 		c.mu.Unlock()
+		if len(results) > 0 || left == 0 { // tell may use the engine
+			if err := c.finish(); err != nil {
+				return err
+			}
+		}
 		for _, r := range results {
 			if err := tell(r); err != nil {
 				return err
@@ -313,34 +374,43 @@ func (c *Coordinator) Evaluate(
 		if left == 0 {
 			return nil
 		}
+		c.check(ctx)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-c.closed:
 			return c.gone()
 		case m := <-c.answers:
-			c.answer(m)
+			err = c.answer(m)
+		case m := <-c.checks.made:
+			err = c.judge(m)
 		case e := <-c.events:
-			if err := c.happened(ctx, e); err != nil {
-				return err
-			}
+			err = c.happened(ctx, e)
 		case <-ticker.C:
-			c.look()
+			err = c.look(ctx)
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
 
-func (c *Coordinator) answer(m jetstream.Msg) {
+func (c *Coordinator) answer(m jetstream.Msg) error {
 	var a answer
 	err := json.Unmarshal(m.Data(), &a)
+	a.Worker, a.ID = printable(a.Worker), printable(a.ID)
 	if err == nil {
 		err = a.check()
 	}
-	if err != nil {
-		c.opts.Say("an answer on %s was no answer and is left aside: %v", m.Subject(), err)
-		return
+	if err == nil {
+		c.mu.Lock()
+		err = c.book.impossible(a)
+		c.mu.Unlock()
 	}
-	a.Worker, a.ID = printable(a.Worker), printable(a.ID)
+	if err != nil {
+		return c.bad(m, a, err)
+	}
+	c.pace.heard()
 	c.mu.Lock()
 	conflicts, others := c.book.answer(a)
 	said := c.odd[a.ID]
@@ -353,6 +423,11 @@ func (c *Coordinator) answer(m jetstream.Msg) {
 	if len(others) > 0 {
 		c.tell(control{Cancel: a.key()})
 	}
+	if len(conflicts) > 0 {
+		c.mu.Lock()
+		c.book.dispute(a, conflicts)
+		c.mu.Unlock()
+	}
 	if len(conflicts) > 0 && !said {
 		x := conflicts[0]
 		c.opts.Say("%s computed %v for reading %d of trial %d where %s computed %v: their engines "+
@@ -362,6 +437,29 @@ func (c *Coordinator) answer(m jetstream.Msg) {
 	if c.local != nil {
 		c.local.answered(a.ID)
 	}
+	return nil
+}
+
+// bad leaves an answer aside that is none. A worker that gives more of them is put out.
+func (c *Coordinator) bad(m jetstream.Msg, a answer, why error) error {
+	c.mu.Lock()
+	d := &c.book.doubts
+	out := d.out[a.ID]
+	d.bad[a.ID]++
+	n := d.bad[a.ID]
+	c.mu.Unlock()
+	who := a.Worker
+	if who == "" {
+		who = "a worker that does not say its name"
+	}
+	if !out && n <= maxBad {
+		c.opts.Say("an answer of %s on %s was no answer and is left aside: %s", who,
+			printable(m.Subject()), printable(why.Error()))
+	}
+	if !out && n == maxBad && a.ID != "" {
+		return c.putOut(a.ID, who, fmt.Sprintf("gave %d answers that are none", n))
+	}
+	return nil
 }
 
 func (c *Coordinator) happened(ctx context.Context, e event) error {
@@ -381,8 +479,9 @@ func (c *Coordinator) happened(ctx context.Context, e event) error {
 	return nil
 }
 
-// look hands on what was given to workers that are lost or slow.
-func (c *Coordinator) look() {
+// look hands on what was given to workers that are lost or slow, queues again what is neither
+// queued nor in a worker's hands, and says what is waited for when that takes long.
+func (c *Coordinator) look(ctx context.Context) error {
 	now := time.Now()
 	c.mu.Lock()
 	gone, acks := c.book.silent(now.Add(-c.times.silence))
@@ -392,6 +491,17 @@ func (c *Coordinator) look() {
 		c.opts.Say("%s is not heard of any more; others take its work", name)
 	}
 	c.refuse(acks)
+	if c.pace.long(now, c.times.wait) {
+		c.mu.Lock()
+		text := c.book.waiting()
+		c.mu.Unlock()
+		c.opts.Say("no answer for %s: %s", now.Sub(c.pace.answered).Round(time.Second), text)
+	}
+	if now.Sub(c.pace.looked) < c.times.silence || !c.nc.IsConnected() {
+		return nil
+	}
+	c.pace.looked = now
+	return c.reconcile(ctx)
 }
 
 // Close ends the local workers and takes from the server what is there of the search. With
@@ -405,9 +515,7 @@ func (c *Coordinator) Close(complete bool) {
 			c.ending = true
 			c.mu.Unlock()
 			c.tell(control{End: true})
-			c.js.DeleteStream(ctx, c.names.jobs())
-			c.js.DeleteStream(ctx, c.names.answers())
-			c.js.DeleteObjectStore(ctx, c.names.specs())
+			c.forget(ctx)
 		} else {
 			c.queue.Purge(ctx)
 			c.tell(control{Cancel: "*"})

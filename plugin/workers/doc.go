@@ -51,6 +51,28 @@
 // random token that the local workers are told through their pipe. On a cluster, whoever may use
 // the subjects above can take part: they need to publish to longrope.> and subscribe to it, and
 // JetStream's API for streams that begin with "longrope-" and their object store's
-// (OBJ_longrope-…). A worker parses with care everything that it receives; the results of a worker
-// that is let in are trusted.
+// (OBJ_longrope-…).
+//
+// The token, or whatever the server asks for, keeps out who does not have it. It encrypts nothing:
+// tls:// does. It does not distinguish those who have it. Each of them can see the texts that are
+// searched on, take another worker's name, keep jobs to himself and end the search. What none of
+// them can do is to have wrong factors written in silence:
+//
+//   - An answer that cannot be (a negative loss, other tokens than the reading takes) is left
+//     aside, and a worker that gives three of them is put out.
+//   - A sample of every worker's answers is computed again by the coordinator's own engine: the
+//     first ones before any of its losses is told to the study, later ones at random. A worker
+//     that differs is put out and its answers are recomputed. Where some were told, the search ends
+//     with an error that names the worker, and its journal is taken back to before them. A lie in
+//     one answer of many may be missed, and losses that differ by less than engines do (0.001 nats
+//     where they say that they compute the same bits, otherwise 0.02) count as the same.
+//   - A job that is acknowledged or ended without an answer is handed out again, and after eight
+//     times is an error.
+//
+// A worker in turn bounds the length, the batch and the size of what it is asked to compute.
+// Workers that a coordinator starts itself, on a server of its own, are not checked: nobody else
+// has their token.
+//
+// A server older than 2.9.0 is refused. 2.9.10 (Debian 12's) may lose jobs when it is killed; the
+// coordinator finds that out and queues them again.
 package workers

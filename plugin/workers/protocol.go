@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,7 +19,7 @@ import (
 
 // protocol is the version of what coordinator and workers say to each other, and of what a reading
 // is worth: it rises when either changes. Both must have the same.
-const protocol = 4
+const protocol = 5
 
 // Spec is what a worker needs to know in addition to having the model's file.
 type Spec struct {
@@ -59,9 +58,24 @@ func decodeSpec(id string, b []byte) (Spec, error) {
 			s.Protocol,
 			protocol,
 		)
+	case s.Length < 1 || s.Length > maxLength:
+		return s, fmt.Errorf("the search asks for %d tokens; 1 to %d are possible", s.Length,
+			maxLength)
+	case s.Batch < 0 || s.Batch > maxBatch:
+		return s, fmt.Errorf("the search asks for batches of %d tokens; 0 to %d are possible",
+			s.Batch, maxBatch)
 	}
+	s.ModelName, s.ModelDigest = printable(s.ModelName), printable(s.ModelDigest)
 	return s, nil
 }
+
+// maxLength, maxBatch and maxSpec (in bytes) bound what a worker takes from a search: they are
+// beyond what any model has, and what they make a worker allocate is bounded.
+const (
+	maxLength = 1 << 24
+	maxBatch  = 1 << 16
+	maxSpec   = 1 << 28
+)
 
 func digest(b []byte) string {
 	sum := sha256.Sum256(b)
@@ -120,10 +134,19 @@ func (a answer) check() error {
 		return fmt.Errorf("%d losses and %d token counts for %d readings", len(a.Losses),
 			len(a.Tokens), len(readings))
 	}
+	for _, pass := range a.Passes {
+		if len(pass) == 0 {
+			return errors.New("it has a pass without readings")
+		}
+	}
 	for i, l := range a.Losses {
-		if math.IsNaN(l) || math.IsInf(l, -1) || a.Tokens[i] < 0 || readings[i] < 0 {
+		// A loss is the mean of negative logarithms of probabilities.
+		if !(l >= 0) || a.Tokens[i] < 0 || a.Tokens[i] > maxTokens || readings[i] < 0 {
 			return fmt.Errorf("reading %d has loss %v and %d tokens", readings[i], l, a.Tokens[i])
 		}
+	}
+	if !(a.Seconds >= 0) {
+		return fmt.Errorf("it took %v seconds", a.Seconds)
 	}
 	return nil
 }
@@ -166,8 +189,11 @@ type beat struct {
 
 // clean takes out of what a worker says of itself what would upset a terminal.
 func (t *beat) clean() {
-	t.Name, t.Problem, t.Engine.Host, t.Engine.Backend = printable(t.Name), printable(
-		t.Problem), printable(t.Engine.Host), printable(t.Engine.Backend)
+	for _, s := range []*string{
+		&t.ID, &t.Name, &t.Problem, &t.Engine.Host, &t.Engine.Backend, &t.Engine.Fingerprint,
+	} {
+		*s = printable(*s)
+	}
 }
 
 func printable(s string) string {
@@ -191,6 +217,9 @@ type control struct {
 	// Cancel is the key of a job that needs no answer any more; "*" is every job.
 	Cancel string `json:"cancel,omitempty"`
 	End    bool   `json:"end,omitempty"` // the search is complete
+	// Out is the id of a worker that is put out, Why in words the reason.
+	Out string `json:"out,omitempty"`
+	Why string `json:"why,omitempty"`
 }
 
 // names of a search's subjects, streams and bucket.
@@ -220,6 +249,7 @@ const consumer = "workers"
 
 // Times of the protocol; tests shorten them.
 type times struct {
+	wait    time.Duration // without an answer, after which it is said what is waited for
 	beat    time.Duration // between two beats
 	silence time.Duration // after which a worker counts as lost
 	ackWait time.Duration // after which the server hands a job out again by itself
@@ -227,6 +257,7 @@ type times struct {
 }
 
 var defaultTimes = times{
+	wait:    time.Minute,
 	beat:    time.Second,
 	silence: 5 * time.Second,
 	ackWait: 30 * time.Second,

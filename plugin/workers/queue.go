@@ -85,6 +85,66 @@ func (c *Coordinator) publish(ctx context.Context, jobs []job) error {
 	return nil
 }
 
+// reconcile compares the open jobs with those on the server, and puts back what is missing: a job
+// is acknowledged without an answer by a worker that does not do what it should, and a server may
+// lose what it had when it is killed.
+func (c *Coordinator) reconcile(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	info, err := c.queue.Info(ctx, jetstream.WithSubjectFilter(c.names.job("*")))
+	var shared jetstream.Consumer
+	if err == nil {
+		shared, err = c.queue.Consumer(ctx, consumer)
+	}
+	if err == nil {
+		_, err = c.js.Stream(ctx, c.names.answers())
+	}
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, jetstream.ErrConsumerNotFound):
+		c.opts.Say("the NATS server %s has lost the queue of the search; it is made again",
+			c.server.name())
+		return c.persist(ctx, c.again)
+	case err != nil:
+		return nil // the server is away: the next look finds out more
+	}
+	queued := map[string]bool{}
+	for subject := range info.State.Subjects {
+		queued[subject[strings.LastIndexByte(subject, '.')+1:]] = true
+	}
+	// No worker ever gets jobs that the consumer neither has to hand out nor has handed out.
+	state := shared.CachedInfo()
+	stuck := state.NumPending+uint64(state.NumAckPending) < info.State.Msgs
+	c.mu.Lock()
+	missing, from, err := c.book.lose(queued, stuck)
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := c.drop(ctx); err != nil { // what somebody else has put in
+		return nil
+	}
+	for _, j := range missing {
+		if err := c.queue.Purge(ctx, jetstream.WithPurgeSubject(c.names.job(j.key()))); err != nil {
+			return nil
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	c.opts.Say("%d jobs were lost without an answer%s; they are handed out again", len(missing),
+		from)
+	return c.persist(ctx, func(ctx context.Context) error { return c.publish(ctx, missing) })
+}
+
+// forget takes from the server what an earlier search left there.
+func (c *Coordinator) forget(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	c.js.DeleteStream(ctx, c.names.jobs())
+	c.js.DeleteStream(ctx, c.names.answers())
+	c.js.DeleteObjectStore(ctx, c.names.specs())
+}
+
 // drop takes jobs that are not open out of the queue.
 func (c *Coordinator) drop(ctx context.Context) error {
 	info, err := c.queue.Info(ctx, jetstream.WithSubjectFilter(c.names.job("*")))

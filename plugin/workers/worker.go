@@ -200,9 +200,9 @@ func (s *working) hello(ctx context.Context) (spec string, err error) {
 		case ctx.Err() != nil:
 			return "", ctx.Err()
 		case err == nil && w.Refused != "":
-			return "", errors.New(w.Refused)
+			return "", errors.New(printable(w.Refused))
 		case err == nil && w.Spec != "":
-			return w.Spec, nil
+			return printable(w.Spec), nil
 		case err != nil && !said:
 			said = true
 			s.Say("waiting for the search %s at %s", s.Search, s.Server.name())
@@ -216,7 +216,14 @@ func (s *working) load(ctx context.Context, id string) error {
 	store, err := s.js.ObjectStore(ctx, s.names.specs())
 	var b []byte
 	if err == nil {
-		b, err = store.GetBytes(ctx, id)
+		var info *jetstream.ObjectInfo
+		if info, err = store.GetInfo(ctx, id); err == nil && info.Size > maxSpec {
+			return fmt.Errorf("the specification %s of the search has %d bytes; up to %d are "+
+				"possible", id, info.Size, maxSpec)
+		}
+		if err == nil {
+			b, err = store.GetBytes(ctx, id)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("cannot fetch what the search reads: %w", s.Server.explain(err))
@@ -277,7 +284,7 @@ func (s *working) hold(m jetstream.Msg, key string, cancel func()) {
 func (s *working) work(ctx context.Context, m jetstream.Msg) error {
 	var j job
 	if err := json.Unmarshal(m.Data(), &j); err != nil {
-		s.Say("a job that is none is thrown away: %v", err)
+		s.Say("a job that is none is thrown away: %s", printable(err.Error()))
 		return m.Term()
 	}
 	key := j.key()
@@ -375,6 +382,9 @@ func (s *working) control(m *nats.Msg) {
 	}
 	if t.End {
 		s.stop(errEnded)
+	}
+	if t.Out != "" && t.Out == s.state.ID {
+		s.stop(fmt.Errorf("the search has put this worker out: it %s", printable(t.Why)))
 	}
 }
 

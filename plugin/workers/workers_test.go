@@ -29,6 +29,7 @@ var fast = times{
 	silence: 400 * time.Millisecond,
 	ackWait: 600 * time.Millisecond,
 	tick:    20 * time.Millisecond,
+	wait:    time.Second,
 }
 
 var testRope = ropescale.Rope{Dims: 16, FreqBase: 10000, OriginalContextLength: 128}
@@ -138,6 +139,7 @@ func trialsOf(s *study.Study) []Trial {
 		trial := Trial{ID: t.ID, Rung: t.Rung}
 		for r := range slices.Chunk(t.Readings, 1) {
 			trial.Passes = append(trial.Passes, r)
+			trial.Tokens = append(trial.Tokens, syntheticTokens(r[0]))
 		}
 		trials = append(trials, trial)
 	}
@@ -191,19 +193,24 @@ func cluster(t *testing.T) Server {
 // coordinate opens a coordinator on the server, with the test's specification out.
 func coordinate(t *testing.T, s Server, said *words) *Coordinator {
 	t.Helper()
+	return coordinateAt(t, s, said, fast)
+}
+
+func coordinateAt(t *testing.T, s Server, said *words, at times) *Coordinator {
+	t.Helper()
 	c, err := New(
 		context.Background(),
 		Options{
 			Server: &s,
 			Name:   "test",
 			Say:    said.say,
-			times:  fast,
+			times:  at,
 			Engine: new(synthetic).Engine(),
 		},
 	)
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close(false) })
-	require.NoError(t, c.Search(context.Background(), testSpec))
+	require.NoError(t, c.Search(context.Background(), testSpec, new(synthetic).Evaluate))
 	return c
 }
 
@@ -459,7 +466,7 @@ func TestRefusals(t *testing.T) {
 	// Another version of the protocol.
 	m, err := c.nc.Request(names("test").hello(), []byte(`{"protocol":99}`), time.Second)
 	require.NoError(t, err)
-	assert.Contains(t, string(m.Data), "speaks version 4 of the workers' protocol, the worker 99")
+	assert.Contains(t, string(m.Data), "speaks version 5 of the workers' protocol, the worker 99")
 	id, b, err := testSpec.encode()
 	require.NoError(t, err)
 	_, err = decodeSpec(id, append(b, ' '))
