@@ -36,7 +36,7 @@ unexport GOWORK
 export HOST_SRC
 export TORCH
 
-.PHONY: help packages host backends build vulkan stock venv smollm2 nvcc hipcc cuda gpu-check run extend searches test bench clean
+.PHONY: help packages host backends build vulkan stock venv smollm2 nvcc hipcc cuda gpu-check dist run extend searches test bench clean
 
 help: ## list the targets
 	@echo "LongRoPE for Ollama, on ollama $(HOST_VERSION)"
@@ -84,6 +84,13 @@ cuda: build stock ## the CUDA backend, patched and unpatched, where a CUDA toolk
 gpu-check: build stock smollm2 ## on a machine with a GPU: conformance, quality, speed, one report; DRY=1 or DRY=vulkan without one
 	@patches/scripts/gpu-check.sh prepare
 	@patches/scripts/gpu-check.sh run
+
+dist: build vulkan ## a release in build/dist: tarballs, install.sh, Dockerfile, manifest, sums; with CUDA after make cuda
+	@echo "dist: the program, with no paths of this machine in it (a compile of its own, the first time)"
+	@CGO_ENABLED=1 go build -trimpath -buildvcs=false -ldflags '$(GO_LDFLAGS) -s -w' -o build/dist-bin/ollama ./plugin/ollama
+	@rm -rf build/dist
+	@CGO_ENABLED=0 go run ./plugin/dist -build build -binary build/dist-bin/ollama -arch "$$(go env GOARCH)" -o build/dist
+	@echo "dist: done, in build/dist. Next: sh build/dist/install.sh --help"
 
 run: build ## search, convert, ollama run and measure the default model, in some six minutes
 	@build/bin/ollama longrope demo -o build/run

@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/ollama/ollama/cmd"
 	"github.com/ollama/ollama/server"
@@ -18,6 +19,9 @@ import (
 )
 
 func main() {
+	if program, err := os.Executable(); err == nil {
+		takeSettings(program)
+	}
 	extension := longrope.NewCommand()
 	extension.AddCommand(doctor.NewCommand(), demo.NewCommand())
 

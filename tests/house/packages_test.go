@@ -41,7 +41,7 @@ var program = []string{
 	"plugin/tail", "plugin/units", "plugin/server", "plugin/kernel", "plugin/memory",
 	"plugin/engine", "plugin/workers", "plugin/search", "plugin/search/searchtest", "plugin/extend",
 	"plugin/extend/extendtest", "plugin/longrope", "plugin/doctor", "plugin/demo",
-	"plugin/ollama",
+	"plugin/ollama", "plugin/dist",
 }
 
 // silent are packages that show nothing: neither flags nor a terminal belong in them.
