@@ -34,6 +34,7 @@
 //	make nvcc             TestCUDACompiles, TestCUDAKernelsAsStock
 //	make hipcc            TestHIPCompiles
 //	make smollm2          TestSmolLM2Short, TestSmolLM2Long, a part of TestNoHarm, BenchmarkCost
+//	make dist             release: debootstrap, root's rights and a Debian mirror too
 //	make venv             TestMetalShim's check of address spaces: libclang; PYTHON names the
 //	                      interpreter
 //	make venv TORCH=1     TestCheckpoint, TestExtend, TestExtendLogits, TestTransformers, and a

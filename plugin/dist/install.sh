@@ -73,6 +73,9 @@ case "$port" in
 *[!0-9]* | ??????*) die "--port $port: give a number up to 65535" ;;
 *) [ "$port" -ge 1 ] && [ "$port" -le 65535 ] || die "--port $port: give a number up to 65535" ;;
 esac
+case "$service$prefix" in
+1*"'"*) die "--service: systemd takes no path with a quote; give another --prefix" ;;
+esac
 [ -z "$purge" ] || [ -n "$uninstall" ] || die "--purge is for --uninstall"
 [ -z "$share" ] || [ -z "$models" ] || die "--models and --share-models exclude each other"
 case "$settings" in
@@ -97,8 +100,8 @@ remove_unit() {
 	rmdir -p "$(dirname "$unit")" 2>/dev/null || true
 	user_systemctl daemon-reload || true
 }
-# systemd takes % for something of its own, and $ in commands.
-escaped=$(printf '%s' "$prefix" | sed 's/%/%%/g; s/\$/$$/g')
+# systemd takes % for something of its own, and $ as it is in the path of a program.
+escaped=$(printf '%s' "$prefix" | sed 's/%/%%/g')
 
 uninstall() {
 	[ -f "$list" ] || die "$prefix has no installation; --prefix names the folder of one"

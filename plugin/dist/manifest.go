@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/longrope/longrope/patches"
@@ -74,7 +75,7 @@ func (r *release) manifest(missing []string) (*manifest, error) {
 		Go: info.GoVersion, Backends: table, LicencesMissing: missing,
 		NotChecked: []string{"no backend of a GPU has run on a GPU"},
 	}
-	if r.arch != "amd64" {
+	if r.arch != runtime.GOARCH {
 		m.NotChecked = append(m.NotChecked, "compiled by a cross compiler: not run")
 	}
 	return m, nil

@@ -26,6 +26,16 @@
 // without a start window. That is a method of eval alongside the whole ladder, so that the loss can
 // be measured.
 //
+// # One ladder for each name
+//
+// A request cannot name another ladder of the model that is loaded. It would not cost little: a
+// runner has one matrix of rows, sequences of several requests share a batch, and keys that a slot
+// keeps for the next prompt are good for the ladder alone that they were rotated with, as are the
+// bound of num_ctx and the cache that was reserved for it. A second ladder is a second name, which
+// takes a few kilobytes in the store, and a runner of its own, whose weights come from the same
+// file in the page cache. An engine that searches, with one request at a time, does set one ladder
+// after another without loading again.
+//
 // # Stock
 //
 // In every comparison "stock" is the model's own RoPE with the context length raised: without that,

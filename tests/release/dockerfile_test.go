@@ -100,7 +100,7 @@ func TestDockerfile(t *testing.T) {
 	require.Equal(t, []string{"ollama", "serve"}, i.start)
 	assert.NoDirExists(t, filepath.Join(i.root.dir, "release"))
 
-	script := "cd " + i.dir + " && " + strings.Join(i.start, " ") + ` 2>/dev/null &
+	script := "cd " + i.dir + " && " + strings.Join(i.start, " ") + ` >/dev/null 2>&1 &
 for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
 	if ollama list >/dev/null 2>&1; then break; fi
 	sleep 1

@@ -94,8 +94,10 @@ func (r root) command(user, script string, env ...string) *exec.Cmd {
 ip link set lo up 2>/dev/null || true
 [ -c "$1/dev/null" ] || exit 9
 exec chroot --userspec="$2" "$1" /bin/sh -c "$3"`
-	args := []string{"--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child",
-		"sh", "-c", enter, "sh", r.dir, user, script}
+	args := []string{
+		"--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child",
+		"sh", "-c", enter, "sh", r.dir, user, script,
+	}
 	cmd := exec.Command("unshare", args...)
 	cmd.Env = append([]string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8",
