@@ -106,7 +106,7 @@ func newBook() *book {
 func (b *book) open(spec string) {
 	b.spec, b.known, b.jobs = spec, map[unit]value{}, map[string]*entry{}
 	b.trials, b.rates, b.tokensOf = nil, nil, map[unit]int{}
-	b.doubts.waiting = nil
+	b.doubts.waiting, b.doubts.right = nil, map[unit]bool{}
 	b.doubts.search++
 }
 
@@ -153,14 +153,13 @@ func (b *book) missing() []job {
 }
 
 // done takes the trials out of which all readings are known, by workers that are not in doubt.
-// With hurried, doubts do not matter.
-func (b *book) done(hurried bool) []Result {
+func (b *book) done() []Result {
 	var results []Result
 	b.trials = slices.DeleteFunc(b.trials, func(t Trial) bool {
 		r, by := Result{ID: t.ID}, map[string]bool{}
 		for _, reading := range slices.Concat(t.Passes...) {
 			v, ok := b.known[unit{rungKey(t.Rung, t.Base), reading}]
-			if !ok || b.doubts.about(v.worker) && !hurried {
+			if !ok || b.held(unit{rungKey(t.Rung, t.Base), reading}, v) {
 				return false
 			}
 			by[v.worker] = true

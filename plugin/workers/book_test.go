@@ -39,7 +39,7 @@ func FuzzMessages(f *testing.F) {
 		var a answer
 		if json.Unmarshal(b, &a) == nil && a.check() == nil {
 			book.answer(a)
-			book.done(false)
+			book.done()
 			out, err := json.Marshal(a)
 			require.NoError(t, err)
 			var again answer
@@ -124,10 +124,10 @@ func TestBook(t *testing.T) {
 	conflicts, others = b.answer(a)
 	assert.Len(t, conflicts, 1)
 	assert.Empty(t, others)
-	assert.Equal(t, []Result{{ID: 5, Losses: []float64{2.5}, Tokens: 9}}, b.done(false))
-	assert.Empty(t, b.done(false))
+	assert.Equal(t, []Result{{ID: 5, Losses: []float64{2.5}, Tokens: 9}}, b.done())
+	assert.Empty(t, b.done())
 	assert.Empty(t, b.begin([]Trial{trial}), "it is known")
-	assert.Len(t, b.done(false), 1)
+	assert.Len(t, b.done(), 1)
 	assert.Equal(t, 2, b.lost, "b's first evaluation and a's")
 	assertFailure(t, b, trial, at)
 }

@@ -70,26 +70,11 @@ type event struct {
 // pace is how a round gets on.
 type pace struct {
 	began, answered, looked time.Time // looked: at the queue
-	known                   time.Time // since no job is open
 	said                    time.Duration
 }
 
 // heard notes an answer.
 func (p *pace) heard() { p.answered, p.said = time.Now(), 0 }
-
-// hurried says that checks do not keep the round any more: they have taken as long as the round
-// did, with so many jobs open now.
-func (p *pace) hurried(jobs int) bool {
-	now := time.Now()
-	if jobs > 0 {
-		p.known = time.Time{}
-		return false
-	}
-	if p.known.IsZero() {
-		p.known = now
-	}
-	return now.Sub(p.known) > max(p.known.Sub(p.began), time.Second)
-}
 
 // long says whether there was no answer for so long, or for twice as long as when it said so last.
 func (p *pace) long(now time.Time, wait time.Duration) bool {
@@ -358,7 +343,7 @@ func (c *Coordinator) Evaluate(
 	c.pace = pace{began: time.Now(), answered: time.Now(), looked: time.Now()}
 	for {
 		c.mu.Lock()
-		results := c.book.done(c.pace.hurried(len(c.book.jobs)))
+		results := c.book.done()
 		left := len(c.book.trials)
 		c.mu.Unlock()
 		if len(results) > 0 || left == 0 { // tell may use the engine
@@ -371,10 +356,10 @@ func (c *Coordinator) Evaluate(
 				return err
 			}
 		}
-		if left == 0 {
+		c.check(ctx)
+		if left == 0 && !c.checks.busy {
 			return nil
 		}
-		c.check(ctx)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

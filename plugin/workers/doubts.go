@@ -50,6 +50,7 @@ type doubts struct {
 	search  int
 	uses    map[string][]Use
 	waiting []check
+	right   map[unit]bool // readings that were computed again, of workers in doubt
 }
 
 // Use is a trial that answers were told for: of which call of Search, counted from 0.
@@ -58,12 +59,9 @@ type Use struct{ Search, Trial int }
 func newDoubts() doubts {
 	return doubts{
 		passed: map[string]int{}, out: map[string]bool{}, bad: map[string]int{},
-		search: -1, uses: map[string][]Use{},
+		right: map[unit]bool{}, search: -1, uses: map[string][]Use{},
 	}
 }
-
-// about says whether a worker's answers have to wait for a check.
-func (d *doubts) about(id string) bool { return d.active && d.passed[id] == 0 }
 
 // use notes whose answers were told for a trial.
 func (d *doubts) use(ids map[string]bool, trial int) {
@@ -75,28 +73,44 @@ func (d *doubts) use(ids map[string]bool, trial int) {
 	}
 }
 
-// answered puts an answer among those to check: the first ones of a worker, and a sample of the
-// others. The worker cannot know which. passes are those that were asked for.
+// answered puts an answer of a worker that has passed a check among those to check, if it is one of
+// the sample. The worker cannot know which. passes are those that were asked for.
 func (d *doubts) answered(a answer, passes []int) {
-	if !d.active || len(passes) == 0 {
-		return
+	n := d.passed[a.ID]
+	if d.active && n > 0 && len(passes) > 0 && len(d.waiting) < maxChecks &&
+		rand.Float64() < max(sampled, 1/float64(1+n)) {
+		d.waiting = append(d.waiting, a.pass(passes[rand.IntN(len(passes))]))
 	}
-	first := d.passed[a.ID] == 0 &&
-		!slices.ContainsFunc(d.waiting, func(c check) bool { return c.worker == a.ID })
-	if !first && (len(d.waiting) >= maxChecks ||
-		rand.Float64() >= max(sampled, 1/float64(1+d.passed[a.ID]))) {
-		return
-	}
-	c := a.pass(passes[rand.IntN(len(passes))])
-	if first {
-		d.waiting = slices.Insert(d.waiting, 0, c)
-		return
-	}
-	d.waiting = append(d.waiting, c)
 }
 
-// next takes the check that is to be made now; false for none.
-func (d *doubts) next() (check, bool) {
+// next takes the check that is to be made now: one of a worker in doubt, whose answers wait for it,
+// then those of the sample. It is false where there is none.
+func (b *book) next() (check, bool) {
+	d := &b.doubts
+	if !d.active {
+		return check{}, false
+	}
+	var held []check
+	for _, t := range b.trials {
+		rung := rungKey(t.Rung, t.Base)
+		for _, pass := range t.Passes {
+			c := check{trial: t.ID, rung: t.Rung, base: t.Base}
+			for _, r := range pass {
+				v, ok := b.known[unit{rung, r}]
+				// Workers may have computed parts of a pass each, by another cut of it.
+				if ok && b.held(unit{rung, r}, v) && (c.worker == "" || c.worker == v.worker) {
+					c.worker, c.name = v.worker, b.names[v.worker]
+					c.pass, c.losses = append(c.pass, r), append(c.losses, v.loss)
+				}
+			}
+			if len(c.pass) > 0 {
+				held = append(held, c)
+			}
+		}
+	}
+	if len(held) > 0 {
+		return held[rand.IntN(len(held))], true
+	}
 	for len(d.waiting) > 0 {
 		c := d.waiting[0]
 		d.waiting = d.waiting[1:]
@@ -105,6 +119,24 @@ func (d *doubts) next() (check, bool) {
 		}
 	}
 	return check{}, false
+}
+
+// held says whether a value has to wait for a check: no loss of its worker was found right, nor
+// this one.
+func (b *book) held(u unit, v value) bool {
+	return b.doubts.active && b.doubts.passed[v.worker] == 0 && !b.doubts.right[u]
+}
+
+// right notes that a check found what a worker said. Where the model computes nothing finite,
+// whoever says so of everything is right: that is no check passed.
+func (b *book) right(c check) {
+	for i, r := range c.pass {
+		b.doubts.right[unit{rungKey(c.rung, c.base), r}] = true
+		if !math.IsInf(c.losses[i], 1) {
+			b.doubts.passed[c.worker]++
+			return
+		}
+	}
 }
 
 // pass is pass i of an answer, to check.
@@ -279,7 +311,8 @@ func (c check) difference(own []float64, same bool) string {
 		if mine == theirs {
 			continue
 		}
-		if off := math.Abs(mine - theirs); !(off <= limit*max(1, math.Abs(mine))) {
+		off := math.Abs(mine - theirs)
+		if math.IsInf(mine, 0) || !(off <= limit*max(1, math.Abs(mine))) {
 			return fmt.Sprintf("%v for reading %d of trial %d where this program computes %v",
 				theirs, c.pass[i], c.trial, mine)
 		}
@@ -326,7 +359,7 @@ func (c *Coordinator) check(ctx context.Context) {
 		return
 	}
 	c.mu.Lock()
-	next, ok := c.book.doubts.next()
+	next, ok := c.book.next()
 	c.mu.Unlock()
 	if !ok {
 		return
@@ -378,10 +411,7 @@ func (c *Coordinator) judge(m made) error {
 		return c.putOut(m.worker, m.name, "computed "+why)
 	}
 	c.mu.Lock()
-	// Where the model computes nothing finite, whoever says so of everything is right.
-	if !slices.ContainsFunc(m.own, func(x float64) bool { return math.IsInf(x, 1) }) {
-		c.book.doubts.passed[m.worker]++
-	}
+	c.book.right(m.check)
 	c.mu.Unlock()
 	return nil
 }

@@ -57,7 +57,7 @@ func TestKilledServer(t *testing.T) {
 		work(t, there, name, &synthetic{delay: 5 * time.Millisecond})
 	}
 	s := newStudy(t, "", 6000)
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	told := 0
 	for !s.Done() {

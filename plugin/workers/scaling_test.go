@@ -158,7 +158,7 @@ func simulate(
 		for len(s.book.trials) > 0 {
 			s.assign()
 			s.step()
-			for _, r := range s.book.done(false) {
+			for _, r := range s.book.done() {
 				require.NoError(t, study.Tell(r.ID, r.Losses, r.Tokens))
 			}
 		}
