@@ -21,7 +21,8 @@ const (
 	forkKeys                                  = 8
 )
 
-// wholeKeys are the most keys in a window that is evaluated in full, each asked for by a fork.
+// wholeKeys are the most keys of the fitness in a window that is evaluated in full, each asked for by
+// a fork. As many others are hidden in it for finalists: next to the window they cost nothing.
 const wholeKeys = 16
 
 // worthForks is how many times the tokens of its forks a window has at least: for a shorter one,
@@ -56,8 +57,8 @@ func (o *Options) cannotFork(e evals.Engine, target int) (memory int64, why stri
 }
 
 // forks adds readings of windows whose prefixes are kept: cheap ones for generations, the same in
-// full for bases, and in full, with all of the text, for the fitness and for finalists. It says why
-// not where it does not; memory is what the prefixes take, in bytes.
+// full for bases, and in full, with all of the text and keys for finalists too, for the fitness. It
+// says why not where it does not; memory is what the prefixes take, in bytes.
 func (d *dealer) forks(texts []evals.Text, windows [][]int, needle bool, o *Options) (
 	memory int64, why string,
 ) {
@@ -71,20 +72,14 @@ func (d *dealer) forks(texts []evals.Text, windows [][]int, needle bool, o *Opti
 		return min(max(d.target/keyRoom, 1), most)
 	}
 	forked, err := d.cheap(d.others(texts, windows), o.Seed, keys(forkKeys))
-	whole := evals.ForkOptions{Whole: true, Keys: cmp.Or(o.Keys, keys(wholeKeys)), Seed: o.Seed}
-	var all, further []evals.Forked
+	var all []evals.Forked
 	if err == nil {
-		all, err = evals.HideForks(d.engine, windows, whole)
-	}
-	if err == nil && needle {
-		whole.Seed = ^o.Seed
-		further, err = evals.HideForks(d.engine, windows, whole)
+		all, err = evals.HideForks(d.engine, windows, evals.ForkOptions{
+			Whole: true, Keys: 2 * cmp.Or(o.Keys, keys(wholeKeys)), Seed: o.Seed,
+		})
 	}
 	if err != nil {
 		return memory, err.Error()
-	}
-	for i := range further {
-		further[i].Text = nil
 	}
 	if !d.text {
 		for _, windows := range [][]evals.Forked{all, forked} {
@@ -93,9 +88,8 @@ func (d *dealer) forks(texts []evals.Text, windows [][]int, needle bool, o *Opti
 			}
 		}
 	}
-	d.judge.Whole, d.judge.Forked = slices.Concat(all, further), forked
+	d.judge.Whole, d.judge.Forked = all, forked
 	d.addForked(all, "")
-	d.addForked(further, study.ForFinalists)
 	d.addForked(forked, study.ForGenerations)
 	d.addForked(forked, study.ForBases)
 	return memory, ""
@@ -121,35 +115,39 @@ func (d *dealer) cheap(windows [][]int, seed uint64, keys int) (all []evals.Fork
 	return all, nil
 }
 
-// addForked adds the readings of windows for a use.
+// addForked adds the readings of windows for a use. Half of the keys of those for the fitness are for
+// finalists.
 func (d *dealer) addForked(windows []evals.Forked, use study.Use) {
-	fitness := use == "" || use == study.ForFinalists
 	name := map[study.Use]string{
-		study.ForFinalists: "further ", study.ForGenerations: "cheap ",
-		study.ForBases: "base: ",
-	}[use]
+		study.ForGenerations: "cheap ", study.ForBases: "base: ", study.ForFinalists: "further ",
+	}
 	for i, f := range windows {
 		var readings []study.Reading
-		add := func(kind, what string, weight float64) {
-			if !fitness {
+		add := func(kind, what string, weight float64, use study.Use) {
+			if use == study.ForGenerations || use == study.ForBases {
 				weight = 1 // is none
 			}
 			readings = append(readings, study.Reading{
-				Name: fmt.Sprintf("%s%s window %d", name, what, i+1), Kind: kind, Weight: weight,
-				Use: use,
+				Name: fmt.Sprintf("%s%s window %d", name[use], what, i+1), Kind: kind,
+				Weight: weight, Use: use,
 			})
 		}
-		keys := f.Scores()
-		weight := d.share / float64(keys)
-		if d.text && use != study.ForFinalists {
-			keys--
-			add("text", "text of", d.share)
-		}
+		keys, weight := f.Scores(), d.share
 		if d.text {
-			weight = needleWeight * d.share / float64(max(keys, 1))
+			keys--
+			add("text", "text of", d.share, use)
+			weight *= needleWeight
 		}
-		for k := range keys {
-			add("key", fmt.Sprintf("key %d of", k+1), weight)
+		asked := keys
+		if use == "" {
+			asked = keys / 2
+			weight /= float64(max(asked, 1))
+		}
+		for k := range asked {
+			add("key", fmt.Sprintf("key %d of", k+1), weight, use)
+		}
+		for k := range keys - asked {
+			add("key", fmt.Sprintf("key %d of", k+1), weight, study.ForFinalists)
 		}
 		prefix, forks := f.Computed()
 		readings[0].Tokens = forks

@@ -16,8 +16,8 @@ import (
 
 const (
 	// heldOutShare is how much of a search's tokens may be spent on held-out text while it runs,
-	// and once more at its end. The methods that need no search and the first candidate that is
-	// better are always measured.
+	// and once more at its end. The best start and the first candidate that is better are always
+	// measured, and at the end the result and the best method that needs no search.
 	heldOutShare = 0.05
 	// heldOutCandidates is how many candidates should be measured while the search runs.
 	heldOutCandidates = 10
@@ -35,8 +35,7 @@ type heldOut struct {
 	length  int
 	windows [][]int
 	live    []int // places in windows of those that are used while the search runs
-	first   int   // candidates that are always measured: the methods, and one that is better
-	allowed int   // tokens
+	allowed int   // tokens, while the search runs
 	spent   int   // tokens, in all runs
 	losses  Losses
 	file    *os.File
@@ -85,9 +84,7 @@ func newHeldOut(
 	if err != nil {
 		return nil, err
 	}
-	h := &heldOut{
-		texts: texts[:min(len(texts), windows)], length: target, first: first, losses: Losses{},
-	}
+	h := &heldOut{texts: texts[:min(len(texts), windows)], length: target, losses: Losses{}}
 	if h.windows, err = evals.SampleWindows(e, h.texts, target, windows); err != nil {
 		return nil, o.Called.Wrong("HeldOut", ": %w", err)
 	}
@@ -248,13 +245,25 @@ func (l Losses) perplexity(candidate int, windows []int) *float64 {
 	return &p
 }
 
-// may reports whether a candidate may be measured now: the first ones always, others while the
-// share lasts.
-func (h *heldOut) may() bool {
-	if h == nil {
-		return false
+// may reports whether the share of a search's tokens allows to measure a candidate while the search
+// runs, or at its end.
+func (h *heldOut) may(end bool) bool {
+	windows, allowed := len(h.live), h.allowed
+	if end {
+		windows, allowed = len(h.windows), 2*h.allowed
 	}
-	return len(h.losses) < h.first || h.spent+len(h.live)*h.length <= h.allowed
+	return h.spent+windows*h.length <= allowed
+}
+
+// must reports whether the best candidate so far is measured in any case: as the best of a number
+// of starts, whose numbers are the lowest, or as the first that is better than these.
+func (h *heldOut) must(best, starts int) bool {
+	for candidate := range h.losses {
+		if candidate == best || candidate >= starts {
+			return false
+		}
+	}
+	return true
 }
 
 // perplexity is a candidate's on the windows that are used while the search runs, or on all.
@@ -264,6 +273,9 @@ func (h *heldOut) perplexity(candidate int, all bool) *float64 {
 	}
 	return h.losses.perplexity(candidate, h.places(all))
 }
+
+// missing reports whether a window of a candidate is.
+func (h *heldOut) missing(candidate int) bool { return len(h.losses[candidate]) < len(h.windows) }
 
 func (h *heldOut) places(all bool) []int {
 	if !all {

@@ -66,7 +66,6 @@ func heldOutTest(t *testing.T, journal, text string) *heldOut {
 	}
 	h := &heldOut{
 		ids: []string{text}, length: 8, windows: [][]int{{1, 2}, {3, 4}}, losses: Losses{},
-		first: 4,
 	}
 	require.NoError(t, h.open(journal, known, 1600))
 	return h
@@ -78,7 +77,7 @@ func TestHeldOutResumes(t *testing.T) {
 	reader := searchtest.New(evals.Info{OriginalContextLength: 128})
 	h := heldOutTest(t, journal, "a")
 	assert.Equal(t, []int{0}, h.live)
-	assert.True(t, h.may())
+	assert.True(t, h.may(false))
 	require.NoError(t, h.measure(t.Context(), reader, 0, true))
 	assert.Equal(t, 16, h.spent)
 	p := h.perplexity(0, true)
@@ -94,17 +93,33 @@ func TestHeldOutResumes(t *testing.T) {
 	assert.Equal(t, 16, h.spent)
 	assert.Equal(t, p, h.perplexity(0, true))
 	require.NoError(t, h.measure(t.Context(), nil, 0, true), "there is nothing left to evaluate")
-	for c := 1; h.may(); c++ {
+	for c := 1; h.may(false); c++ {
 		require.Less(t, c, 20)
 		require.NoError(t, h.measure(t.Context(), reader, c, false))
 	}
 	assert.Equal(t, 80, h.spent, "a twentieth of 1600")
+	for c := 1; h.may(true); c++ {
+		require.Less(t, c, 20)
+		require.NoError(t, h.measure(t.Context(), reader, c, true))
+	}
+	assert.Equal(t, 160, h.spent, "and once more at the end")
 	h.close()
 
 	h = heldOutTest(t, journal, "b")
 	assert.Zero(t, h.spent)
 	assert.Empty(t, h.losses)
 	h.close()
+}
+
+// The best start is measured in any case, and so is the first candidate that is better.
+func TestHeldOutInAnyCase(t *testing.T) {
+	const starts = 6
+	h := &heldOut{losses: Losses{0: {}, 1: {}}}
+	assert.False(t, h.must(1, starts), "it was measured")
+	assert.True(t, h.must(4, starts))
+	assert.True(t, h.must(6, starts))
+	h.losses[6] = nil
+	assert.False(t, h.must(9, starts), "an earlier one was better, too")
 }
 
 // Losses belong to one study: with another header of the journal, or for candidates that the study

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -180,7 +181,8 @@ func (r *rungSearch) report() RungResult {
 	return out
 }
 
-// measureHeldOut fills in the column of text that was not searched on.
+// measureHeldOut fills in the column of text that was not searched on: of the result and the best
+// method that needs no search, and of others as far as the share of tokens for that allows it.
 func (s *ladderSearch) measureHeldOut(ctx context.Context, result *Result) error {
 	started := s.o.Now()
 	for i, r := range s.rungs {
@@ -188,11 +190,14 @@ func (s *ladderSearch) measureHeldOut(ctx context.Context, result *Result) error
 			continue
 		}
 		rung := &result.Rungs[i]
-		for k := range rung.Rows {
+		for done, k := range rung.byInterest() {
 			row := &rung.Rows[k]
+			if done > 1 && !r.held.may(true) && r.held.missing(row.Trial.Candidate) {
+				continue
+			}
 			s.events.Progress(Progress{
 				Started: started, Label: "held-out text",
-				Done: float64(i*len(rung.Rows) + k), Total: float64(len(s.rungs) * len(rung.Rows)),
+				Done: float64(i*len(rung.Rows) + done), Total: float64(len(s.rungs) * len(rung.Rows)),
 				Note: fmt.Sprintf("%s tokens, %s",
 					label.Size(r.goal.target), ropescale.MethodLabel(row.Method)),
 			})
@@ -209,6 +214,19 @@ func (s *ladderSearch) measureHeldOut(ctx context.Context, result *Result) error
 		result.HeldOut = union(result.HeldOut, r.held.texts)
 	}
 	return nil
+}
+
+// byInterest are the places of the rows: the result's, and the others by their fitness.
+func (r *RungResult) byInterest() []int {
+	last := len(r.Rows) - 1
+	places := []int{last}
+	for k := range last {
+		places = append(places, k)
+	}
+	slices.SortStableFunc(places[1:], func(a, b int) int {
+		return cmp.Compare(r.Rows[a].Trial.Fitness, r.Rows[b].Trial.Fitness)
+	})
+	return places
 }
 
 // union adds to all what it lacks: rungs may use different texts, since a long one needs a longer

@@ -288,26 +288,32 @@ func (r *rungSearch) closing(began time.Time) bool {
 // late reports whether the time is up. The candidates that a study begins with are scored all the
 // same: without PI, NTK, YaRN and the rung below, the best is only the first.
 func (r *rungSearch) late() bool {
-	begins := len(r.goal.methods(r.ladder.o.Algorithm)) + len(r.study.Options().Starts)
 	return !r.deadline.IsZero() && r.ladder.o.Now().After(r.deadline) &&
-		len(r.study.History()) >= begins
+		len(r.study.History()) >= r.starts()
+}
+
+// starts is how many candidates the study begins with.
+func (r *rungSearch) starts() int {
+	return len(r.goal.methods(r.ladder.o.Algorithm)) + len(r.study.Options().Starts)
 }
 
 // measureHeldOut measures the candidate of a trial on held-out text, if it is one of the methods or
 // the best there is, and if the share of tokens for that allows it.
 func (r *rungSearch) measureHeldOut(ctx context.Context, t study.Trial) error {
 	best, ok := r.study.Best()
-	wanted := false
+	wanted := ok && best.Candidate != r.best && best.Candidate == t.Candidate
+	if ok {
+		r.best = best.Candidate
+	}
 	for _, seed := range r.study.Seeds() {
 		wanted = wanted || seed.ID == t.ID
 	}
-	if ok && best.Candidate != r.best {
-		r.best = best.Candidate
-		if best.Candidate == t.Candidate {
-			wanted = true
-		}
-	}
-	if !wanted || !r.held.may() {
+	switch {
+	case r.held == nil:
+		return nil
+	case ok && len(r.study.History()) >= r.starts() && r.held.must(best.Candidate, r.starts()):
+		t = best
+	case !wanted || !r.held.may(false):
 		return nil
 	}
 	if err := r.judge.set(r.ladder.engine, t.Rung); err != nil {

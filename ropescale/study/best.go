@@ -10,9 +10,9 @@ import (
 
 // Best returns the trial that completed the candidate with the lowest fitness, the earliest of
 // equals; false while no candidate was told all its readings. Once there are finalists it is one of
-// these, by what the fitness is made of and the readings for finalists together. One that is worse
-// than the best start at what these are (keys), by more than a standard error of the differences,
-// is out.
+// these, by what the fitness is made of and the readings for finalists together, where a kind in
+// which it is behind the starts counts twice. One that is worse than the best start at what finalists
+// are scored on (keys), by more than a standard error of the differences, is out.
 func (s *Study) Best() (Trial, bool) {
 	best, ok := Trial{}, false
 	winner, decided := s.winner()
@@ -53,20 +53,26 @@ func winner(finalists []result, readings []Reading, start func(candidate int) bo
 				readings[i].Kind
 		})
 	})
+	var starts []result
 	var bar result
 	lowest := math.Inf(1)
 	for _, r := range finalists {
-		if v := estimate(r.Losses, readings, compared); start(r.Candidate) && v < lowest {
+		if !start(r.Candidate) {
+			continue
+		}
+		starts = append(starts, r)
+		if v := estimate(r.Losses, readings, compared); v < lowest {
 			bar, lowest = r, v
 		}
 	}
+	bars := newBars(starts, readings, all)
 	lowest = math.Inf(1)
 	for _, r := range finalists {
 		if bar.Losses != nil && r.Candidate != bar.Candidate &&
 			worse(r.Losses, bar.Losses, compared) {
 			continue
 		}
-		if v := estimate(r.Losses, readings, all); !ok || v < lowest {
+		if v := bars.score(r.Losses, readings, all); !ok || v < lowest {
 			best, lowest, ok = r, v, true
 		}
 	}
@@ -92,25 +98,6 @@ func fitness(losses []float64, readings []Reading) float64 {
 		sum += readings[i].Weight * losses[i]
 	}
 	return math.Exp(sum)
-}
-
-// estimate is what the log of the fitness would be if the losses in places were all there are: each
-// kind has the weight that it has in the fitness.
-func estimate(losses []float64, readings []Reading, places []int) (v float64) {
-	weight, share := map[string]float64{}, map[string]float64{}
-	for _, r := range readings {
-		if r.Use == "" {
-			weight[r.Kind] += r.Weight
-		}
-	}
-	for _, i := range places {
-		share[readings[i].Kind]++
-	}
-	for _, i := range places {
-		kind := readings[i].Kind
-		v += weight[kind] / share[kind] * losses[i]
-	}
-	return v
 }
 
 // Seeds returns the told ones of the trials of SeedNames that the study started with, by the names

@@ -1,7 +1,6 @@
 package study
 
 import (
-	"cmp"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -42,6 +41,9 @@ type sampledSearch struct {
 	decks  []*deck
 	bases  *bases // nil: generations are scored exactly
 	model  cma.Quadratic
+	bars   bars // of the starts
+	// emphasis of the kinds of readings in generations
+	emphasis emphasis
 
 	phase  phase  // of the batch at hand
 	reason reason // there are no more generations: the mean is scored, then there are finals
@@ -102,7 +104,7 @@ func newSampledSearch(sp *space) algorithm {
 	decks := newDecks(sp.readings)
 	return &sampledSearch{
 		curve: newCurve(sp), decks: decks, bases: newBases(sp.readings, decks), tries: sp.Retries,
-		limit: sp.budget - sp.Retries*sp.retry,
+		limit: sp.budget - sp.Retries*sp.retry, emphasis: emphasis{},
 	}
 }
 
@@ -120,7 +122,8 @@ func newDecks(readings []Reading) []*deck {
 		use = ForGenerations
 	}
 	for _, pass := range Passes(readings) {
-		if readings[pass[0]].Use != use {
+		pass = slices.DeleteFunc(pass, func(i int) bool { return readings[i].Use != use })
+		if len(pass) == 0 {
 			continue
 		}
 		var kinds []string
@@ -149,14 +152,14 @@ func (d *deck) deal(rng *rand.Rand) []int {
 func (s *sampledSearch) Ask() []Candidate {
 	switch {
 	case s.starts == nil:
-		return s.ask(starting, s.seeds())
-	case s.reason != "" && s.final > 0 && len(s.means) > 0:
+		return s.ask(starting, s.whole(s.seeds()))
+	case s.reason != "" && s.finalized && len(s.means) > 0:
 		return s.ask(finishing, s.finalists())
 	case s.reason != "" && !s.restart(), s.ending && s.cma == nil:
 		return nil
 	}
 	if s.cma == nil {
-		s.begin(bestOf(s.starts, 1)[0])
+		s.begin(s.bars.best(s.starts, s.readings, 1)[0])
 	}
 	switch {
 	case s.cma.Spread() < smallestSpread || s.spent+s.closing() > s.limit:
@@ -167,7 +170,8 @@ func (s *sampledSearch) Ask() []Candidate {
 		s.reason = ""
 	}
 	if s.reason != "" || s.spent >= s.check {
-		return s.ask(judging, []Candidate{{Rung: s.decode(s.cma.Mean), Origin: originMean}})
+		mean := Candidate{Rung: s.decode(s.cma.Mean), Origin: originMean}
+		return s.ask(judging, s.whole([]Candidate{mean}))
 	}
 	if c, p := s.renewal(); p != "" {
 		return s.ask(p, []Candidate{c})
@@ -181,6 +185,19 @@ func (s *sampledSearch) Ask() []Candidate {
 		})
 	}
 	return s.ask(generating, c)
+}
+
+// whole has candidates scored on all that the fitness is made of, and on what finalists are scored
+// on where the same sequences give both.
+func (s *sampledSearch) whole(c []Candidate) []Candidate {
+	if !s.finalized || s.final > 0 {
+		return c
+	}
+	for i := range c {
+		c[i].Readings = slices.Sorted(slices.Values(
+			append(places(s.readings, ""), places(s.readings, ForFinalists)...)))
+	}
+	return c
 }
 
 // dealt is what the next generation is scored on, and with what base.
@@ -243,7 +260,7 @@ func (s *sampledSearch) Adopt(batch []Candidate) {
 	default:
 		p, s.reason, s.points = generating, "", nil
 		if s.cma == nil {
-			s.begin(bestOf(s.starts, 1)[0])
+			s.begin(s.bars.best(s.starts, s.readings, 1)[0])
 		}
 		if g := batch[0].Base; s.bases != nil && g != nil && s.bases.base == nil {
 			nan := slices.Repeat(Losses{math.NaN()}, len(s.readings))
@@ -268,9 +285,9 @@ func (s *sampledSearch) begin(at result) {
 
 // finalists are the best starts and the best means of this try.
 func (s *sampledSearch) finalists() (c []Candidate) {
-	best := bestOf(s.means, finalMeans)
+	best := s.bars.best(s.means, s.readings, finalMeans)
 	if s.finals == nil {
-		best = append(bestOf(s.starts, finalStarts), best...)
+		best = append(s.bars.best(s.starts, s.readings, finalStarts), best...)
 	}
 	for _, r := range best {
 		c = append(c, Candidate{
@@ -279,16 +296,6 @@ func (s *sampledSearch) finalists() (c []Candidate) {
 		})
 	}
 	return c
-}
-
-// bestOf returns at most n results with the lowest fitness, the earliest of equals first.
-func bestOf(results []result, n int) []result {
-	sorted := slices.Clone(results)
-	slices.SortStableFunc(sorted, func(a, b result) int {
-		return cmp.Compare(a.Fitness,
-			b.Fitness)
-	})
-	return sorted[:min(n, len(sorted))]
 }
 
 // restart begins another try where a start won and there is one left.
@@ -386,7 +393,9 @@ func (s *sampledSearch) Tell(batch []result) {
 	switch s.phase {
 	case starting:
 		s.starts = batch
+		s.bars = newBars(batch, s.readings, places(s.readings, ""))
 	case judging:
+		s.steer(batch[0])
 		seen := func(r result) bool { return r.Candidate == batch[0].Candidate }
 		if !slices.ContainsFunc(s.means, seen) {
 			s.means = append(s.means, batch...)
@@ -403,12 +412,20 @@ func (s *sampledSearch) Tell(batch []result) {
 	}
 }
 
+// steer has generations make up for what their mean is behind the starts in.
+func (s *sampledSearch) steer(mean result) {
+	kinds := byKind(mean.Losses, s.readings, places(s.readings, ""))
+	if s.emphasis.steer(s.bars, kinds) {
+		s.model = cma.Quadratic{} // it knows sums of the former weights
+	}
+}
+
 // learn moves the distribution by a generation. One that is not whole, which an earlier version of
 // the program may have left, only informs the model.
 func (s *sampledSearch) learn(batch []result) {
 	value := make([]float64, len(batch))
 	for i, r := range batch {
-		value[i] = estimate(r.Losses, s.readings, s.hand)
+		value[i] = s.emphasis.estimate(r.Losses, s.readings, s.hand)
 		if math.IsNaN(value[i]) { // not all of it was evaluated
 			value[i] = math.Inf(1)
 		}

@@ -22,11 +22,12 @@ type space struct {
 	target    int
 	stretch   float64 // s, or what is given in its place
 	readings  []Reading
-	least     int // tokens of the starts
-	full      int // tokens of what the fitness is made of
-	final     int // tokens that a finalist takes; 0 where the budget has no room for them
-	retry     int // tokens of a retry
-	budget    int // tokens
+	least     int  // tokens of the starts
+	full      int  // tokens of what the fitness is made of
+	final     int  // tokens that a finalist takes; 0 where the fitness' sequences give its readings
+	finalized bool // there are finalists: the budget has room for them
+	retry     int  // tokens of a retry
+	budget    int  // tokens
 	starts    []Candidate
 	maxFactor float64
 	rng       *rand.Rand
@@ -56,7 +57,8 @@ func newSpace(opts Options) (*space, Options, error) {
 	}
 	p, set := &opts.Params, opts.settings
 	p.StartWindows = windowsBelow(p.StartWindows, opts.Target)
-	if final == 0 { // nothing to be refused by
+	finalized := places(opts.Readings, ForFinalists) != nil
+	if !finalized { // nothing to be refused by
 		p.Retries = 0
 	}
 	set.attentionFactor = cmp.Or(set.attentionFactor,
@@ -91,6 +93,7 @@ func newSpace(opts Options) (*space, Options, error) {
 		least:     least,
 		full:      full,
 		final:     final,
+		finalized: finalized,
 		starts:    opts.Starts,
 		maxFactor: max(1, set.maxScale*s),
 		// the stream spells longrope
@@ -109,7 +112,7 @@ func (sp *space) divide(budget int) int {
 	finals := (finalStarts + finalMeans) * sp.final
 	sp.budget = cmp.Or(budget, sp.least+once+finals+sp.Retries*sp.retry)
 	if sp.budget < sp.least+sp.full+sp.generationTokens()+finals+sp.Retries*sp.retry {
-		sp.final, sp.Retries = 0, 0
+		sp.finalized, sp.final, sp.Retries = sp.final == 0 && sp.finalized, 0, 0
 	}
 	return sp.budget
 }

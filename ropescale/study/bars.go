@@ -1,0 +1,136 @@
+package study
+
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// What a search returns is to be ahead of every start in each kind of reading: text and keys. The
+// fitness alone cannot say so, because the exchange rate of text and keys differs between models: at
+// one weight the search buys keys with text on one model, and text with keys on another
+// (evals/RESULTS.md). So each kind has a bar, the lowest loss that a start has. A kind in which a
+// candidate is behind its bar counts twice where starts, means and finalists are compared, and
+// generations are steered by what their mean is behind in.
+
+// kindLoss is the mean loss of the readings of a kind.
+type kindLoss struct {
+	kind   string
+	weight float64 // in the fitness
+	loss   float64
+}
+
+// byKind are the mean losses of the readings in places, in the order of their kinds.
+func byKind(losses []float64, readings []Reading, places []int) (all []kindLoss) {
+	at := func(kind string) int {
+		return slices.IndexFunc(all, func(k kindLoss) bool { return k.kind == kind })
+	}
+	count := map[string]float64{}
+	for _, i := range places {
+		kind := readings[i].Kind
+		k := at(kind)
+		if k < 0 {
+			k, all = len(all), append(all, kindLoss{kind: kind})
+		}
+		all[k].loss += losses[i]
+		count[kind]++
+	}
+	for k := range all {
+		all[k].loss /= count[all[k].kind]
+	}
+	for _, r := range readings {
+		if k := at(r.Kind); k >= 0 && r.Use == "" {
+			all[k].weight += r.Weight
+		}
+	}
+	return all
+}
+
+// estimate is what the log of the fitness would be if the losses in places were all there are.
+func estimate(losses []float64, readings []Reading, places []int) (v float64) {
+	for _, k := range byKind(losses, readings, places) {
+		v += k.weight * k.loss
+	}
+	return v
+}
+
+// bars are the lowest losses that starts have of each kind.
+type bars map[string]float64
+
+func newBars(starts []result, readings []Reading, places []int) bars {
+	b := bars{}
+	for _, s := range starts {
+		for _, k := range byKind(s.Losses, readings, places) {
+			if lowest, ok := b[k.kind]; !ok || k.loss < lowest {
+				b[k.kind] = k.loss
+			}
+		}
+	}
+	return b
+}
+
+// behind are the kinds in which losses are above the bars.
+func (b bars) behind(kinds []kindLoss) (behind []kindLoss) {
+	for _, k := range kinds {
+		if bar, ok := b[k.kind]; ok && !(k.loss <= bar) {
+			behind = append(behind, k)
+		}
+	}
+	return behind
+}
+
+// score is estimate, and what the losses are above the bars once more.
+func (b bars) score(losses []float64, readings []Reading, places []int) (v float64) {
+	kinds := byKind(losses, readings, places)
+	for _, k := range kinds {
+		v += k.weight * k.loss
+	}
+	for _, k := range b.behind(kinds) {
+		if above := k.weight * (k.loss - b[k.kind]); !math.IsNaN(above) {
+			v += above
+		}
+	}
+	return v
+}
+
+// best returns at most n results with the lowest score on what the fitness is made of, the earliest
+// of equals first.
+func (b bars) best(results []result, readings []Reading, n int) []result {
+	all := places(readings, "")
+	sorted := slices.Clone(results)
+	slices.SortStableFunc(sorted, func(x, y result) int {
+		return cmp.Compare(b.score(x.Losses, readings, all), b.score(y.Losses, readings, all))
+	})
+	return sorted[:min(n, len(sorted))]
+}
+
+// mostEmphasis bounds what steer does.
+const mostEmphasis = 16
+
+// emphasis is how many times its weight a kind has for generations.
+type emphasis map[string]float64
+
+func (e emphasis) of(kind string) float64 { return cmp.Or(e[kind], 1) }
+
+// steer doubles the emphasis of each kind in which a mean is behind the bars, where it is not behind
+// in all. It reports whether anything changed.
+func (e emphasis) steer(b bars, kinds []kindLoss) (changed bool) {
+	behind := b.behind(kinds)
+	if len(behind) == len(kinds) {
+		return false
+	}
+	for _, k := range behind {
+		next := min(2*e.of(k.kind), mostEmphasis)
+		changed = changed || next != e.of(k.kind)
+		e[k.kind] = next
+	}
+	return changed
+}
+
+// estimate is that of a generation's readings.
+func (e emphasis) estimate(losses []float64, readings []Reading, places []int) (v float64) {
+	for _, k := range byKind(losses, readings, places) {
+		v += e.of(k.kind) * k.weight * k.loss
+	}
+	return v
+}
