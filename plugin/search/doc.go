@@ -25,7 +25,8 @@
 // # Held-out text
 //
 // Text that no candidate is chosen by is evaluated for these methods and for each new best, for a
-// twentieth of the tokens, and in full at the end (heldout.go). The losses are in a file next to
+// twentieth of the tokens, and at the end for the result, the best method, and as far as another
+// twentieth goes for the others (heldout.go). The losses are in a file next to
 // the journal, which names the study by the digest of the journal's header: losses of another seed,
 // model or text are never taken for this search's.
 //

@@ -21,8 +21,8 @@ const (
 	forkKeys                                  = 8
 )
 
-// wholeKeys are the most keys of the fitness in a window that is evaluated in full, each asked for by
-// a fork. As many others are hidden in it for finalists: next to the window they cost nothing.
+// wholeKeys are the most keys of the fitness in a window that is evaluated in full, each asked for
+// by a fork. As many others are hidden in it for finalists: next to the window they cost little.
 const wholeKeys = 16
 
 // worthForks is how many times the tokens of its forks a window has at least: for a shorter one,
@@ -115,8 +115,8 @@ func (d *dealer) cheap(windows [][]int, seed uint64, keys int) (all []evals.Fork
 	return all, nil
 }
 
-// addForked adds the readings of windows for a use. Half of the keys of those for the fitness are for
-// finalists.
+// addForked adds the readings of windows for a use. Half of the keys of those for the fitness are
+// for finalists.
 func (d *dealer) addForked(windows []evals.Forked, use study.Use) {
 	name := map[study.Use]string{
 		study.ForGenerations: "cheap ", study.ForBases: "base: ", study.ForFinalists: "further ",

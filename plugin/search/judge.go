@@ -23,10 +23,10 @@ var measures = map[string]struct{ text, needle bool }{
 }
 
 // needleWeight is the weight of the keys' NLL alongside the text's where the fitness is both. Good
-// candidates differ by hundredths of a nat in the text and by tenths in the keys: at 1 keys alone are
-// gained, and at 0.5 they are bought with text on SmolLM2 (evals/RESULTS.md). The study weighs what
-// candidates fall behind the closed forms in once more.
-const needleWeight = 0.2
+// candidates differ by hundredths of a nat in the text and by tenths in the keys: at 0.5 and SmolLM2
+// keys are bought with text, and at 0.1 both are gained (evals/RESULTS.md). The study weighs once
+// more what falls behind the closed forms.
+const needleWeight = 0.1
 
 // keysAsked is how many keys are hidden in each window, as far as each has keyRoom tokens of it.
 // Four windows of four keys each say as much about the share of passkeys that are found as sixteen

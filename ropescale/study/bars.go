@@ -6,12 +6,12 @@ import (
 	"slices"
 )
 
-// What a search returns is to be ahead of every start in each kind of reading: text and keys. The
-// fitness alone cannot say so, because the exchange rate of text and keys differs between models: at
-// one weight the search buys keys with text on one model, and text with keys on another
+// The result of a search is to be ahead of every start in each kind of reading: text and keys. The
+// fitness alone cannot ask for that, because the exchange rate of text and keys differs between
+// models: a weight that buys keys with text on one model buys text with keys on another
 // (evals/RESULTS.md). So each kind has a bar, the lowest loss that a start has. A kind in which a
 // candidate is behind its bar counts twice where starts, means and finalists are compared, and
-// generations are steered by what their mean is behind in.
+// generations are steered by the kinds in which their mean is behind.
 
 // kindLoss is the mean loss of the readings of a kind.
 type kindLoss struct {
@@ -112,8 +112,8 @@ type emphasis map[string]float64
 
 func (e emphasis) of(kind string) float64 { return cmp.Or(e[kind], 1) }
 
-// steer doubles the emphasis of each kind in which a mean is behind the bars, where it is not behind
-// in all. It reports whether anything changed.
+// steer doubles the emphasis of each kind in which a mean is behind the bars, where it is not
+// behind in all. It reports whether anything changed.
 func (e emphasis) steer(b bars, kinds []kindLoss) (changed bool) {
 	behind := b.behind(kinds)
 	if len(behind) == len(kinds) {

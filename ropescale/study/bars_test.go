@@ -36,9 +36,11 @@ func TestBehindCountsTwice(t *testing.T) {
 		losses := Losses{c.text, c.key, c.key, 0}
 		assert.InDelta(t, c.want, b.score(losses, readings, all), 1e-9, "%v", losses)
 	}
-	few := bars{}.best([]result{{Candidate: 1, Losses: Losses{3, 1, 1, 0}},
-		{Candidate: 2, Losses: Losses{2, 1, 1, 0}}, {Candidate: 3, Losses: Losses{2, 1, 1, 0}}},
-		readings, 2)
+	few := bars{}.best([]result{
+		{Candidate: 1, Losses: Losses{3, 1, 1, 0}},
+		{Candidate: 2, Losses: Losses{2, 1, 1, 0}},
+		{Candidate: 3, Losses: Losses{2, 1, 1, 0}},
+	}, readings, 2)
 	assert.Equal(t, 2, few[0].Candidate, "the lowest score, the earliest of equals")
 	assert.Equal(t, 3, few[1].Candidate)
 }
@@ -54,7 +56,8 @@ func TestSteer(t *testing.T) {
 	assert.False(t, e.steer(b, kinds(2, 1)))
 	assert.True(t, e.steer(b, kinds(2.001, 1)))
 	assert.Equal(t, emphasis{"text": 2}, e)
-	assert.InDelta(t, 2*3+0.2*4, e.estimate(Losses{3, 4, 4, 0}, barReadings(), []int{0, 1, 2}), 1e-9)
+	value := e.estimate(Losses{3, 4, 4, 0}, barReadings(), []int{0, 1, 2})
+	assert.InDelta(t, 2*3+0.2*4, value, 1e-9)
 	assert.True(t, e.steer(b, kinds(1, 1.5)))
 	assert.Equal(t, emphasis{"text": 2, "key": 2}, e)
 	for range 3 {
