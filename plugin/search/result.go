@@ -197,7 +197,8 @@ func (s *ladderSearch) measureHeldOut(ctx context.Context, result *Result) error
 			}
 			s.events.Progress(Progress{
 				Started: started, Label: "held-out text",
-				Done: float64(i*len(rung.Rows) + done), Total: float64(len(s.rungs) * len(rung.Rows)),
+				Done:  float64(i*len(rung.Rows) + done),
+				Total: float64(len(s.rungs) * len(rung.Rows)),
 				Note: fmt.Sprintf("%s tokens, %s",
 					label.Size(r.goal.target), ropescale.MethodLabel(row.Method)),
 			})

@@ -20,7 +20,8 @@ func barReadings() []Reading {
 // A kind in which a candidate is behind the best start in it counts twice.
 func TestBehindCountsTwice(t *testing.T) {
 	readings, all := barReadings(), []int{0, 1, 2}
-	b := newBars([]result{{Losses: Losses{2, 1, 3, 9}}, {Losses: Losses{3, 1, 1, 9}}}, readings, all)
+	starts := []result{{Losses: Losses{2, 1, 3, 9}}, {Losses: Losses{3, 1, 1, 9}}}
+	b := newBars(starts, readings, all)
 	assert.Equal(t, bars{"text": 2, "key": 1}, b)
 	for _, c := range []struct {
 		text, key, want float64
