@@ -28,7 +28,7 @@ type Options struct {
 	// leaves it to the host, which recomputes.
 	Crossing string
 	// NumCtx is the parameter num_ctx that ConvertToStore gives the model: 0 is the last rung's
-	// length, NumCtxKeep what the source has.
+	// length.
 	NumCtx int
 	// CopyWeights copies the weight files of a checkpoint folder instead of linking them.
 	CopyWeights bool

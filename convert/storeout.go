@@ -25,9 +25,6 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// NumCtxKeep as Options.NumCtx leaves the parameter num_ctx as the source has it.
-const NumCtxKeep = -1
-
 // ConvertToStore puts the model src with ladder l into the local Ollama store under name, as
 // "ollama create" would: its template, system prompt, licence and other layers are the source's; a
 // file gets the template that the host knows for its chat template. The blob is written first, the
@@ -242,9 +239,6 @@ func (s *Store) writeConfig(config json.RawMessage, layers []layer) (layer, erro
 
 // setNumCtx writes the parameter num_ctx.
 func (s *Store) setNumCtx(m *manifest, r *Report, f *gguf.File, want, last int) error {
-	if want == NumCtxKeep {
-		return nil
-	}
 	if want == 0 {
 		want = last
 	}
@@ -300,9 +294,6 @@ func (s *Store) editParams(m *manifest, edit func(map[string]any)) error {
 // layerNumCtx sets the parameter num_ctx of a model whose ladder is a layer, and returns the one
 // that src had before it was extended; nil for none.
 func (s *Store) layerNumCtx(m *manifest, r *Report, src *Source, want int) (had any, err error) {
-	if want == NumCtxKeep {
-		return nil, nil
-	}
 	err = s.editParams(m, func(params map[string]any) {
 		had = params["num_ctx"]
 		delete(params, "num_ctx")
@@ -359,7 +350,7 @@ func checkNumCtx(n, last int) error {
 	if n > last {
 		return fmt.Errorf("num_ctx %d is more than the longest rung, %d", n, last)
 	}
-	if n < NumCtxKeep {
+	if n < 0 {
 		return fmt.Errorf("num_ctx is %d", n)
 	}
 	return nil

@@ -13,8 +13,8 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// CompareVersion is the version of Compare's rows.
-const CompareVersion = 2
+// compareVersion is the version of Compare's rows.
+const compareVersion = 2
 
 // CompareOptions are the arguments of Compare; zero values are the defaults named.
 type CompareOptions struct {
@@ -229,7 +229,7 @@ func Compare(ctx context.Context, e Engine, methods []Method, o CompareOptions) 
 		seed = max(seed, plans[i].Seed)
 	}
 
-	c.Provenance = NewProvenance("compare", CompareVersion, e, Method{}, seed, given, effective)
+	c.Provenance = NewProvenance("compare", compareVersion, e, Method{}, seed, given, effective)
 	done := 0
 	defer func() { err = errors.Join(err, e.SetLadder(nil)) }()
 	all := make([][][]Result, len(plans)) // by job, then method

@@ -13,10 +13,10 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// SchemaVersion is the version of the JSON form of every result in this package. In version 1 a
+// schemaVersion is the version of the JSON form of every result in this package. In version 1 a
 // comparison's rows had the figures of perplexity and passkeys, measured or not, its arguments were
 // those of the two, and benchmarks had a form of their own. Comparison still reads it.
-const SchemaVersion = 2
+const schemaVersion = 2
 
 // ErrNotFinite is returned when a model's NLL is NaN or infinite, as it is with factors that
 // overflow. A search takes it as a candidate without worth; an evaluation stops.
@@ -137,7 +137,7 @@ func NewProvenance(task string, version int, e Engine, m Method, seed uint64, gi
 	effective any,
 ) Provenance {
 	return Provenance{
-		SchemaVersion: SchemaVersion, Task: task, TaskVersion: version,
+		SchemaVersion: schemaVersion, Task: task, TaskVersion: version,
 		Method: m.Name, LadderDigest: ladderDigest(m.Ladder), Engine: e.Info(), Seed: seed,
 		ArgsGiven: given, Args: effective, Started: time.Now().UTC(),
 	}

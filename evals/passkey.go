@@ -28,7 +28,7 @@ var passkeyTask = Register(Task{
 	Table: []Cell{
 		{"passkey", func(r Row) string { return Percent(r.Figure("passkey"), " %") }},
 		{"95 %", func(r Row) string {
-			return Between(r.Figure("passkey_low"), r.Figure("passkey_high"))
+			return between(r.Figure("passkey_low"), r.Figure("passkey_high"))
 		}},
 		{"nll of the key", func(r Row) string { return FormatFigure("%.3f", r.Figure("passkey_nll")) }},
 	},
@@ -61,8 +61,8 @@ func Percent(share *float64, unit string) string {
 	return fmt.Sprintf("%.0f%s", 100**share, unit)
 }
 
-// Between writes an interval of shares in percent, "" for none.
-func Between(low, high *float64) string {
+// between writes an interval of shares in percent, "" for none.
+func between(low, high *float64) string {
 	if low == nil || high == nil {
 		return ""
 	}
@@ -261,20 +261,8 @@ var integer = regexp.MustCompile(`[0-9]+`)
 
 var digit = regexp.MustCompile(`[0-9]`)
 
-// Passkey hides keys over a grid of lengths and depths and asks for them; see the package comment.
-// m names the ladder for the record and is set on the engine.
-func Passkey(ctx context.Context, e Engine, m Method, o PasskeyOptions) (*PasskeyResult, error) {
-	if len(o.Lengths) == 0 {
-		o.Lengths = []int{e.Info().MaxLength}
-	}
-	r, err := RunOne[*PasskeyResult](ctx, &o, Setup{Engine: e, Lengths: o.Lengths}, m)
-	if err != nil {
-		return nil, err
-	}
-	return r[0], nil
-}
-
-// passkey is Passkey after the ladder is set; b has the options in effect.
+// passkey hides keys over a grid of lengths and depths and asks for them, when the ladder is set;
+// see the package comment. b has the options in effect, m names the ladder for the record.
 func passkey(ctx context.Context, m Method, given PasskeyOptions, b *promptBuilder,
 	progress Progress,
 ) (*PasskeyResult, error) {

@@ -58,8 +58,8 @@ func FormatFigure(as string, v *float64) string {
 
 // Units of the standard error: each of them is a document.
 const (
-	DocumentsWindows = "windows"
-	DocumentsTexts   = "texts"
+	documentsWindows = "windows"
+	documentsTexts   = "texts"
 )
 
 // curveBuckets is how many points the curve has at most.
@@ -94,8 +94,8 @@ func (o *PerplexityOptions) Flags(f *pflag.FlagSet) {
 		"Text `FILE` (repeatable; default: books that come with the program)")
 	f.Var((*sizeFlag)(&o.Stride), "stride", "Tokens that windows move on by (default: the length)")
 	f.IntVar(&o.MaxWindows, "windows", 4, "Windows of each text at most; 0 is all")
-	f.StringVar(&o.Documents, "documents", DocumentsWindows,
-		"What the standard error is over: "+DocumentsWindows+", "+DocumentsTexts)
+	f.StringVar(&o.Documents, "documents", documentsWindows,
+		"What the standard error is over: "+documentsWindows+", "+documentsTexts)
 }
 
 // Load reads the texts.
@@ -103,9 +103,9 @@ func (o *PerplexityOptions) Load() error {
 	if o.MaxWindows < 0 {
 		return fmt.Errorf("--windows is %d; give 0 for all, or how many", o.MaxWindows)
 	}
-	if o.Documents != DocumentsWindows && o.Documents != DocumentsTexts {
-		return fmt.Errorf("--documents: %q is neither %s nor %s", o.Documents, DocumentsWindows,
-			DocumentsTexts)
+	if o.Documents != documentsWindows && o.Documents != documentsTexts {
+		return fmt.Errorf("--documents: %q is neither %s nor %s", o.Documents, documentsWindows,
+			documentsTexts)
 	}
 	texts, err := ReadTexts("text", o.files)
 	o.Texts = append(o.Texts, texts...)
@@ -182,11 +182,11 @@ func (o PerplexityOptions) effective(e Engine, bos int) (PerplexityOptions, erro
 		return o, fmt.Errorf("max windows %d is negative: 0 is all", o.MaxWindows)
 	}
 	if o.Documents == "" {
-		o.Documents = DocumentsWindows
+		o.Documents = documentsWindows
 	}
-	if o.Documents != DocumentsWindows && o.Documents != DocumentsTexts {
-		return o, fmt.Errorf("documents %q: want %q or %q", o.Documents, DocumentsTexts,
-			DocumentsWindows)
+	if o.Documents != documentsWindows && o.Documents != documentsTexts {
+		return o, fmt.Errorf("documents %q: want %q or %q", o.Documents, documentsTexts,
+			documentsWindows)
 	}
 	return o, nil
 }
@@ -322,7 +322,7 @@ func perplexity(ctx context.Context, e Engine, m Method, bos []int, documents []
 	}
 	progress.Report(total, total, fmt.Sprintf("perplexity %s, %d tokens", m.Name, o.Length))
 	count := r.Windows
-	if o.Documents == DocumentsTexts {
+	if o.Documents == documentsTexts {
 		r.Loss = byText.loss()
 	} else {
 		r.Loss = all.loss()
@@ -333,7 +333,7 @@ func perplexity(ctx context.Context, e Engine, m Method, bos []int, documents []
 }
 
 // planWindows lays the windows over every document.
-func planWindows(documents []document, o PerplexityOptions, bos int) (windows [][]Window, total int,
+func planWindows(documents []document, o PerplexityOptions, bos int) (windows [][]window, total int,
 	err error,
 ) {
 	body := o.Length - bos
@@ -341,7 +341,7 @@ func planWindows(documents []document, o PerplexityOptions, bos int) (windows []
 		return nil, 0, err
 	}
 	for _, d := range documents {
-		w, err := Windows(len(d.tokens), body, o.Stride)
+		w, err := splitWindows(len(d.tokens), body, o.Stride)
 		if err != nil {
 			return nil, 0, fmt.Errorf("text %q: %w", d.text.Name, err)
 		}

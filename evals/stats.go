@@ -17,20 +17,20 @@ type Proportion struct {
 // NewProportion is the share of correct ones in trials.
 func NewProportion(correct, trials int) Proportion {
 	p := Proportion{Correct: correct, Trials: trials}
-	p.Low, p.High = Wilson(correct, trials)
+	p.Low, p.High = wilson(correct, trials)
 	if trials > 0 {
 		p.Rate = float64(correct) / float64(trials)
 	}
 	return p
 }
 
-// Wilson returns the 95 % score interval of a proportion (E. B. Wilson, 1927, JASA 22:209):
+// wilson returns the 95 % score interval of a proportion (E. B. Wilson, 1927, JASA 22:209):
 //
 //	(p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n)
 //
 // Unlike p ± z·s it stays inside [0, 1] and does not shrink to a point at 0 of n or n of n. No
 // trials say nothing: 0, 1.
-func Wilson(correct, trials int) (low, high float64) {
+func wilson(correct, trials int) (low, high float64) {
 	return WilsonRate(float64(correct)/float64(max(trials, 1)), trials)
 }
 

@@ -5,14 +5,14 @@ import (
 	"fmt"
 )
 
-// Window is a stretch [Start, End) of a text's tokens of which [From, End) are scored; From >
+// window is a stretch [Start, End) of a text's tokens of which [From, End) are scored; From >
 // Start, so that every scored token has something before it.
-type Window struct {
+type window struct {
 	Start, From, End int
 }
 
-// Windows lays windows of exactly length tokens over n tokens. Each moves on by stride and scores
-// what the one before did not, with at least length-stride tokens of context:
+// splitWindows lays windows of exactly length tokens over n tokens. Each moves on by stride and
+// scores what the one before did not, with at least length-stride tokens of context:
 //
 //	n = 12, length = 6, stride = 3            . not seen   c context   S scored
 //
@@ -31,7 +31,7 @@ type Window struct {
 //	token     0 1 2 3 4 5 6 7 8 9 10
 //	window 0  c S S S S S . . . . .
 //	window 1  . . . . . c S S S S S
-func Windows(n, length, stride int) ([]Window, error) {
+func splitWindows(n, length, stride int) ([]window, error) {
 	if length < 2 {
 		return nil, fmt.Errorf("length %d is too small: a window needs 2 tokens, one of context "+
 			"and one to score", length)
@@ -43,24 +43,24 @@ func Windows(n, length, stride int) ([]Window, error) {
 	if n < length {
 		return nil, fmt.Errorf("%d tokens are fewer than one window of %d", n, length)
 	}
-	windows := []Window{{0, 1, length}}
+	windows := []window{{0, 1, length}}
 	for end := length; end < n; {
 		next := min(end+stride, n)
-		windows = append(windows, Window{next - length, end, next})
+		windows = append(windows, window{next - length, end, next})
 		end = next
 	}
 	return windows, nil
 }
 
 // spread picks at most count windows, evenly from first to last; 0 is all of them.
-func spread(windows []Window, count int) []Window {
+func spread(windows []window, count int) []window {
 	if count <= 0 || count >= len(windows) {
 		return windows
 	}
 	if count == 1 {
 		return windows[:1]
 	}
-	picked := make([]Window, count)
+	picked := make([]window, count)
 	for i := range picked {
 		picked[i] = windows[i*(len(windows)-1)/(count-1)]
 	}

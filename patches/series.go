@@ -60,13 +60,13 @@ type Patch struct {
 type Series []*Patch
 
 // Embedded returns the series that was compiled in.
-func Embedded() (Series, error) { return Load(embedded) }
+func Embedded() (Series, error) { return loadSeries(embedded) }
 
-// Load reads every *.patch in the root of fsys, in the order of their names.
+// loadSeries reads every *.patch in the root of fsys, in the order of their names.
 // It returns an error that names the file and line where one does not parse,
 // and refuses two patches of one number. It does not judge the patches
 // otherwise; [Series.Lint] does.
-func Load(fsys fs.FS) (Series, error) {
+func loadSeries(fsys fs.FS) (Series, error) {
 	names, err := fs.Glob(fsys, "*.patch")
 	if err != nil {
 		return nil, err

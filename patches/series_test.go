@@ -34,7 +34,7 @@ func golden(t *testing.T, name, got string) {
 
 func load(t testing.TB, folder string) Series {
 	t.Helper()
-	s, err := Load(os.DirFS(filepath.Join("testdata", folder)))
+	s, err := loadSeries(os.DirFS(filepath.Join("testdata", folder)))
 	require.NoError(t, err)
 	return s
 }
@@ -60,7 +60,7 @@ func TestScenarios(t *testing.T) {
 }
 
 func outcome(folder string) string {
-	s, err := Load(os.DirFS(filepath.Join("testdata", folder)))
+	s, err := loadSeries(os.DirFS(filepath.Join("testdata", folder)))
 	if err != nil {
 		return "load: " + err.Error() + "\n"
 	}
@@ -118,7 +118,7 @@ func TestScenariosFail(t *testing.T) {
 	matches, err = filepath.Glob("testdata/parse-*")
 	require.NoError(t, err)
 	for _, folder := range matches {
-		_, err := Load(os.DirFS(folder))
+		_, err := loadSeries(os.DirFS(folder))
 		assert.Error(t, err, folder)
 	}
 }
@@ -244,7 +244,7 @@ func FuzzLoad(f *testing.F) {
 	}
 	upstream := os.DirFS("testdata/upstream")
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := Load(fstest.MapFS{"0001-engine-x.patch": {Data: data}})
+		s, err := loadSeries(fstest.MapFS{"0001-engine-x.patch": {Data: data}})
 		if err != nil {
 			return
 		}

@@ -9,9 +9,9 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// KeyVersion is the version of the ladder's keys that is read and written. A patched host refuses
+// keyVersion is the version of the ladder's keys that is read and written. A patched host refuses
 // any other.
-const KeyVersion = 1
+const keyVersion = 1
 
 func LadderKey(arch, name string) string { return arch + ".rope.longrope." + name }
 
@@ -46,11 +46,11 @@ func readRows(f *File, arch string) (*ropescale.Ladder, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	if version != KeyVersion {
+	if version != keyVersion {
 		kv, _ := f.Lookup(key("version"))
 		return nil, f.bad(kv, ErrValue,
 			"version %d, this program reads version %d; a newer one may know "+
-				"it", version, KeyVersion)
+				"it", version, keyVersion)
 	}
 	fail := func(name, format string, args ...any) (*ropescale.Ladder, error) {
 		return nil, fmt.Errorf("%s: %s: %s; convert the original model again", f.Path, key(name),
@@ -134,7 +134,7 @@ func (e *Edit) PutLadder(arch string, l *ropescale.Ladder) error {
 		}
 	}
 	key := func(name string) string { return LadderKey(arch, name) }
-	e.Set(key("version"), uint32(KeyVersion))
+	e.Set(key("version"), uint32(keyVersion))
 	e.Set(key("lengths"), lengths)
 	e.Set(key("start_windows"), windows)
 	e.Set(key("attention_factors"), attention)

@@ -143,7 +143,7 @@ func (o *Options) read(flag string, paths []string) (all []Question, err error) 
 		if err != nil {
 			return nil, fmt.Errorf("--%s: %w", flag, err)
 		}
-		questions, err := ReadQuestions(o.Benchmark, f, filepath.Base(path))
+		questions, err := readQuestions(o.Benchmark, f, filepath.Base(path))
 		f.Close()
 		if err != nil {
 			return nil, fmt.Errorf("--%s: %w", flag, err)

@@ -6,8 +6,11 @@ import (
 	"github.com/longrope/longrope/evals"
 )
 
-// Always is a part of the inside that the tests use.
-var Always = always
+// The tests use these parts of the inside.
+var (
+	Always        = always
+	ReadQuestions = readQuestions
+)
 
 func (q *Question) Check() error { return q.check() }
 

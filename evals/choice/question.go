@@ -107,10 +107,10 @@ func BenchmarkNames() []string {
 	return names
 }
 
-// ReadQuestions reads a file of a benchmark as it is published: JSON lines or one JSON array, of
+// readQuestions reads a file of a benchmark as it is published: JSON lines or one JSON array, of
 // the authors' fields or those of the Hugging Face datasets of the same name; for MMLU csv too,
 // whose file's name says the subject. The error names the item.
-func ReadQuestions(name string, r io.Reader, file string) ([]Question, error) {
+func readQuestions(name string, r io.Reader, file string) ([]Question, error) {
 	b, ok := benchmarks[name]
 	if !ok {
 		return nil, fmt.Errorf("unknown benchmark %q; known: %s", name,

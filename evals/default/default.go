@@ -27,10 +27,10 @@ const (
 //go:embed model.gguf
 var Model []byte
 
-// Notice says where the texts come from and why they are free to use.
+// notice says where the texts come from and why they are free to use.
 //
 //go:embed texts/NOTICE
-var Notice string
+var notice string
 
 //go:embed texts/*.txt
 var texts embed.FS

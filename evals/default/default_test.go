@@ -46,10 +46,10 @@ func TestBibleTextsHaveNoVerseNumbers(t *testing.T) {
 }
 
 func TestNoticeNamesEveryText(t *testing.T) {
-	assert.Contains(t, Notice, "public domain")
+	assert.Contains(t, notice, "public domain")
 	for _, text := range append(append(SearchTexts(), TestTexts()...), LongSearchText(),
 		LongTestText()) {
-		assert.Contains(t, Notice, text.Name+".txt")
+		assert.Contains(t, notice, text.Name+".txt")
 	}
 }
 

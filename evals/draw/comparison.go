@@ -21,20 +21,20 @@ func Report(w io.Writer, c *evals.Comparison, color bool) error {
 	if err := Table(w, c); err != nil {
 		return err
 	}
-	for _, grids := range Grids(c) {
+	for _, grids := range allGrids(c) {
 		for i, g := range grids {
 			if i == 0 {
 				fmt.Fprintf(w, "\n%s, in percent\n", g.Subtitle)
 			}
 			fmt.Fprintln(w)
-			if err := HeatMap(w, g, color); err != nil {
+			if err := heatMap(w, g, color); err != nil {
 				return err
 			}
 		}
 	}
-	if curves := Longest(c); len(curves) > 0 {
+	if curves := longest(c); len(curves) > 0 {
 		fmt.Fprint(w, "\nNLL by position\n\n")
-		if err := CurveLines(w, curves); err != nil {
+		if err := curveLines(w, curves); err != nil {
 			return err
 		}
 	}
@@ -80,8 +80,8 @@ func Tables(path string, c *evals.Comparison) (files []string, err error) {
 	return files, err
 }
 
-// Longest are the perplexities of the largest length: one curve for each method.
-func Longest(c *evals.Comparison) []*evals.PerplexityResult {
+// longest are the perplexities of the largest length: one curve for each method.
+func longest(c *evals.Comparison) []*evals.PerplexityResult {
 	all, most := evals.ResultsOf[*evals.PerplexityResult](c), 0
 	for _, r := range all {
 		most = max(most, r.Length)
@@ -99,8 +99,8 @@ func gridsOf(t evals.TaskResults) (grids []evals.Grid) {
 	return grids
 }
 
-// Grids are the heat maps of each task; tasks of a suite have theirs together.
-func Grids(c *evals.Comparison) (all [][]evals.Grid) {
+// allGrids are the heat maps of each task; tasks of a suite have theirs together.
+func allGrids(c *evals.Comparison) (all [][]evals.Grid) {
 	suites := c.Suites()
 	for _, suite := range suites {
 		all = append(all, c.SuiteGrids(suite))
@@ -145,7 +145,7 @@ func Comparison(path string, c *evals.Comparison) (files []string, err error) {
 			words = "" // all of them in one picture
 		}
 		if err := to(words, func(path string) error {
-			return HeatMaps(path, c.Engine.Model, c.SuiteGrids(suite))
+			return heatMaps(path, c.Engine.Model, c.SuiteGrids(suite))
 		}); err != nil {
 			return nil, err
 		}
@@ -156,9 +156,9 @@ func Comparison(path string, c *evals.Comparison) (files []string, err error) {
 		}
 		if err := to(t.Task.Name, func(path string) error {
 			if grids := gridsOf(t); len(grids) > 0 {
-				return HeatMaps(path, c.Engine.Model, grids)
+				return heatMaps(path, c.Engine.Model, grids)
 			}
-			return Perplexity(path, Longest(c))
+			return perplexity(path, longest(c))
 		}); err != nil {
 			return nil, err
 		}

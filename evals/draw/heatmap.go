@@ -71,10 +71,10 @@ func layout(grids []evals.Grid) heatLayout {
 	return l
 }
 
-// HeatMaps draws one panel per grid in one picture: the share of each cell as colour and number,
+// heatMaps draws one panel per grid in one picture: the share of each cell as colour and number,
 // and under each panel the share over all rows. model is named in the title. See Perplexity for
 // formats.
-func HeatMaps(path, model string, grids []evals.Grid) error {
+func heatMaps(path, model string, grids []evals.Grid) error {
 	if len(grids) == 0 {
 		return errors.New("nothing to plot: give at least one result")
 	}

@@ -43,13 +43,13 @@ type baseline struct {
 	Fitness float64
 }
 
-// Perplexity draws the curves of several results in one figure: perplexity by position, both axes
+// perplexity draws the curves of several results in one figure: perplexity by position, both axes
 // logarithmic. One result has a band of one standard error; several over the same windows share
 // most of their error, and bands would only hide that they differ. Buckets with few tokens are
 // joined. It begins at a sixteenth of the original context length, before which all methods agree
 // and which would squeeze the rest. The format is the extension's, .png or .svg, here and in all
 // Plot functions.
-func Perplexity(path string, results []*evals.PerplexityResult) error {
+func perplexity(path string, results []*evals.PerplexityResult) error {
 	if len(results) == 0 {
 		return errors.New("nothing to plot: give at least one perplexity result")
 	}

@@ -45,13 +45,13 @@ func TestPlots(t *testing.T) {
 	}{
 		"perplexity": {
 			func(p string) error {
-				return Perplexity(p,
+				return perplexity(p,
 					evals.ResultsOf[*evals.PerplexityResult](c))
 			},
 			[]string{"stock, 300", "long, 420", "trained up to 64", "perplexity"},
 		},
 		"passkey": {
-			func(p string) error { return HeatMaps(p, c.Engine.Model, grids(c)) },
+			func(p string) error { return heatMaps(p, c.Engine.Model, grids(c)) },
 			[]string{
 				">stock<", ">long<", ">300<", ">420<", ">100<", ">0<", ">all<",
 				"50 % (22 to 78)",
@@ -119,12 +119,12 @@ func TestPlots(t *testing.T) {
 
 func TestPlotBadInput(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.png")
-	require.Error(t, Perplexity(path, nil))
-	require.ErrorContains(t, Perplexity(path,
+	require.Error(t, perplexity(path, nil))
+	require.ErrorContains(t, perplexity(path,
 		[]*evals.PerplexityResult{{Provenance: evals.Provenance{Method: "a"}}}), `"a" has no curve`)
-	require.Error(t, HeatMaps(path, "", nil))
+	require.Error(t, heatMaps(path, "", nil))
 	empty := evals.PasskeyResult{Provenance: evals.Provenance{Method: "a"}}
-	require.ErrorContains(t, HeatMaps(path, "", []evals.Grid{empty.Grid()}), `"a" has no cells`)
+	require.ErrorContains(t, heatMaps(path, "", []evals.Grid{empty.Grid()}), `"a" has no cells`)
 	require.Error(t, Factors(path, nil))
 	require.ErrorContains(t, Factors(path, []FactorSeries{{"a", []float64{1, 0}}}),
 		`factor 1 of "a" is 0`)
@@ -196,7 +196,7 @@ func TestTicksAndLabels(t *testing.T) {
 func TestTerminal(t *testing.T) {
 	c := comparison(t)
 	var b bytes.Buffer
-	require.NoError(t, HeatMap(&b, grids(c)[1], false))
+	require.NoError(t, heatMap(&b, grids(c)[1], false))
 	require.Equal(t, `long  50 % of 8 (95 %: 22 to 78)
   depth    300    420
      0%  █ 100  ·   0
@@ -204,7 +204,7 @@ func TestTerminal(t *testing.T) {
     all  █ 100  ·   0
 `, b.String())
 	b.Reset()
-	require.NoError(t, HeatMap(&b, grids(c)[1], true))
+	require.NoError(t, heatMap(&b, grids(c)[1], true))
 	require.Equal(t, 6, strings.Count(b.String(), "\x1b[0m"))
 	require.Equal(t, "▁▃▆█ █▁", sparkline([]float64{0, 2, 5, 7, math.NaN(), 99, -1}, 0, 7))
 	require.Equal(t, "▁▁", sparkline([]float64{3, 3}, 3, 3))
@@ -218,7 +218,7 @@ func TestTerminal(t *testing.T) {
   long       420        2.80  0.10  -69.7 ± 0.5 %      1.485      0 %    0–49           8.170
 `, b.String())
 	b.Reset()
-	require.NoError(t, CurveLines(&b, evals.ResultsOf[*evals.PerplexityResult](c)))
+	require.NoError(t, curveLines(&b, evals.ResultsOf[*evals.PerplexityResult](c)))
 	require.Equal(t, 4, strings.Count(b.String(), "\n"))
 	require.Contains(t, b.String(), "8.32 ± 0.05")
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/longrope/longrope/evals/label"
 )
 
-// HeatMap writes a grid as a table in percent. With color, cells have the colours of HeatMaps;
+// heatMap writes a grid as a table in percent. With color, cells have the colours of heatMaps;
 // without, a block before each number grows with it, so that the shape is seen in a log file too.
-func HeatMap(w io.Writer, g evals.Grid, color bool) error {
+func heatMap(w io.Writer, g evals.Grid, color bool) error {
 	var b strings.Builder
 	of, wide := "", 5
 	if g.Total.Trials > 0 {
@@ -81,10 +81,10 @@ func sparkline(values []float64, low, high float64) string {
 	return b.String()
 }
 
-// CurveLines writes the curves of several perplexity results as sparklines of NLL with one scale, a
+// curveLines writes the curves of several perplexity results as sparklines of NLL with one scale, a
 // line each: method, curve, perplexity ± standard error. As in Perplexity, positions before a
 // sixteenth of the original context length are left out.
-func CurveLines(w io.Writer, results []*evals.PerplexityResult) error {
+func curveLines(w io.Writer, results []*evals.PerplexityResult) error {
 	low, high, name := math.Inf(1), math.Inf(-1), 0
 	lines := make([][]float64, len(results))
 	for i, r := range results {

@@ -22,7 +22,7 @@ const (
 var _ = evals.Register(evals.Task{
 	Name: name, Version: version,
 	Help:   "loss of text and of keys hidden in it, each asked for by itself",
-	New:    func() evals.Job { return &Options{} },
+	New:    func() evals.Job { return &options{} },
 	Result: func() evals.Result { return &Result{} },
 	Columns: []string{
 		"text_nll", "text_change", "text_change_stderr",
@@ -67,8 +67,8 @@ func variants() (flags [][]string) {
 	return flags
 }
 
-// Options are the settings; zero values are the defaults named.
-type Options struct {
+// options are the settings; zero values are the defaults named.
+type options struct {
 	// Texts to hide keys in; none: Setup.Books.
 	Texts []evals.Text `json:"texts"`
 	// MaxWindows of each text, spread evenly over it; 0 is as many as do not overlap.
@@ -84,10 +84,10 @@ type Options struct {
 }
 
 // Task is "keys".
-func (*Options) Task() string { return name }
+func (*options) Task() string { return name }
 
 // Flags declares the settings that a command offers.
-func (o *Options) Flags(f *pflag.FlagSet) {
+func (o *options) Flags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.files, "text", nil,
 		"Text `FILE` (repeatable; default: books that come with the program)")
 	f.IntVar(&o.MaxWindows, "windows", 4, "Windows of each text at most; 0 is all")
@@ -97,7 +97,7 @@ func (o *Options) Flags(f *pflag.FlagSet) {
 }
 
 // Load reads the texts.
-func (o *Options) Load() (err error) {
+func (o *options) Load() (err error) {
 	switch {
 	case o.MaxWindows < 0:
 		return fmt.Errorf("--windows is %d; give 0 for all, or how many", o.MaxWindows)
@@ -121,7 +121,7 @@ type window struct {
 }
 
 // Prepare hides the keys.
-func (o *Options) Prepare(s evals.Setup) (*evals.Plan, error) {
+func (o *options) Prepare(s evals.Setup) (*evals.Plan, error) {
 	given := *o
 	if len(given.Texts) == 0 && s.Books != nil {
 		var err error
@@ -164,7 +164,7 @@ func (o *Options) Prepare(s evals.Setup) (*evals.Plan, error) {
 }
 
 // windows hides keys in windows of a length.
-func (o Options) windows(e evals.Engine, length int) (all []window, err error) {
+func (o options) windows(e evals.Engine, length int) (all []window, err error) {
 	if len(o.Texts) == 0 {
 		return nil, fmt.Errorf("no text to hide keys in: give at least one")
 	}

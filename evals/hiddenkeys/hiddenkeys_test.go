@@ -23,7 +23,7 @@ func TestTask(t *testing.T) {
 func TestLosses(t *testing.T) {
 	e := tasktest.New(tasktest.Bytes{BOS: true})
 	text := evals.Text{Name: "sea", Body: strings.Repeat("Abcdefgh ijklm, nopq. ", 600)}
-	o := &Options{Texts: []evals.Text{text}, MaxWindows: 2, Keys: 3, Seed: 5}
+	o := &options{Texts: []evals.Text{text}, MaxWindows: 2, Keys: 3, Seed: 5}
 	c, err := evals.Compare(context.Background(), e, []evals.Method{
 		{Name: "short", Ladder: tasktest.LadderTo(2000)},
 		{Name: "long", Ladder: tasktest.LadderTo(4000)},
@@ -66,7 +66,7 @@ func TestLosses(t *testing.T) {
 
 func TestBadSettings(t *testing.T) {
 	template := evals.Templates()[0].Name
-	for want, o := range map[string]Options{
+	for want, o := range map[string]options{
 		"--windows is -1": {MaxWindows: -1, Keys: 1, template: template},
 		"--keys is 0":     {template: template},
 		"--keys is 91":    {Keys: 91, template: template},
@@ -76,6 +76,6 @@ func TestBadSettings(t *testing.T) {
 		require.ErrorContains(t, o.Load(), want)
 	}
 	e := tasktest.New(tasktest.Bytes{BOS: true})
-	_, err := (&Options{}).Prepare(evals.Setup{Engine: e, Lengths: []int{4000}})
+	_, err := (&options{}).Prepare(evals.Setup{Engine: e, Lengths: []int{4000}})
 	require.ErrorContains(t, err, "no text to hide keys in")
 }

@@ -43,7 +43,7 @@ const (
 var _ = evals.Register(evals.Task{
 	Name: name, Version: version,
 	Help:   "LongPPL: perplexity of tokens that need what stands far before them",
-	New:    func() evals.Job { return &Options{} },
+	New:    func() evals.Job { return &options{} },
 	Result: func() evals.Result { return &Result{} },
 	Columns: []string{
 		"key_tokens", name, name + "_stderr", name + "_change", name + "_change_stderr",
@@ -82,8 +82,8 @@ var _ = evals.Register(evals.Task{
 	},
 })
 
-// Options are the settings; zero values are the defaults named.
-type Options struct {
+// options are the settings; zero values are the defaults named.
+type options struct {
 	// Texts to predict; none: Setup.Books.
 	Texts []evals.Text `json:"texts"`
 	// MaxWindows of each text, spread evenly over it; 0 is as many as do not overlap.
@@ -101,10 +101,10 @@ type Options struct {
 }
 
 // Task is "longppl".
-func (*Options) Task() string { return name }
+func (*options) Task() string { return name }
 
 // Flags declares the settings that a command offers.
-func (o *Options) Flags(f *pflag.FlagSet) {
+func (o *options) Flags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.files, "text", nil,
 		"Text `FILE` (repeatable; default: books that come with the program)")
 	f.IntVar(&o.MaxWindows, "windows", 4, "Windows of each text at most; 0 is all")
@@ -115,7 +115,7 @@ func (o *Options) Flags(f *pflag.FlagSet) {
 }
 
 // Load reads the texts.
-func (o *Options) Load() error {
+func (o *options) Load() error {
 	switch {
 	case o.MaxWindows < 0:
 		return fmt.Errorf("--windows is %d; give 0 for all, or how many", o.MaxWindows)
@@ -133,7 +133,7 @@ func (o *Options) Load() error {
 
 // effective has the defaults filled in, for a model of an original context length and so many
 // tokens before every text.
-func (o Options) effective(trained, bos int) (Options, error) {
+func (o options) effective(trained, bos int) (options, error) {
 	if o.Alpha == 0 {
 		o.Alpha = alpha
 	}
@@ -162,7 +162,7 @@ type window struct {
 }
 
 // Prepare lays the windows.
-func (o *Options) Prepare(s evals.Setup) (*evals.Plan, error) {
+func (o *options) Prepare(s evals.Setup) (*evals.Plan, error) {
 	bos, err := evals.BOS(s.Engine)
 	if err != nil {
 		return nil, err
@@ -213,7 +213,7 @@ func (o *Options) Prepare(s evals.Setup) (*evals.Plan, error) {
 }
 
 // windows cuts windows of a length out of each text.
-func (o Options) windows(e evals.Engine, length, bos int) (all []window, err error) {
+func (o options) windows(e evals.Engine, length, bos int) (all []window, err error) {
 	if len(o.Texts) == 0 {
 		return nil, fmt.Errorf("no text to score: give at least one")
 	}
@@ -238,7 +238,7 @@ func (o Options) windows(e evals.Engine, length, bos int) (all []window, err err
 }
 
 // losses are those of the tokens of a window in cut contexts, from bos+Truncation on.
-func (o Options) losses(ctx context.Context, e evals.Engine, tokens []int, bos int, r *Result) (
+func (o options) losses(ctx context.Context, e evals.Engine, tokens []int, bos int, r *Result) (
 	all []float64, err error,
 ) {
 	for start := bos; start+o.Truncation < len(tokens); start += o.Sliding {
@@ -255,10 +255,10 @@ func (o Options) losses(ctx context.Context, e evals.Engine, tokens []int, bos i
 }
 
 // key reports whether a token is a key token, by its losses in the cut context and in the whole.
-func (o Options) key(cut, whole float64) bool { return cut-whole > o.Alpha && -whole > o.Beta }
+func (o options) key(cut, whole float64) bool { return cut-whole > o.Alpha && -whole > o.Beta }
 
 // finish finds the key tokens of each window with all methods, and measures each on them.
-func (o Options) finish(results []evals.Result, all [][]window, bos int) {
+func (o options) finish(results []evals.Result, all [][]window, bos int) {
 	at := 0 // in Details
 	for _, windows := range all {
 		for _, w := range windows {

@@ -57,7 +57,7 @@ func (c *copier) NLL(_ context.Context, tokens []int, from int) (values []float6
 
 // oracle is the definition, token by token: the cut context of token i begins where its group does.
 // A token is a key token where it is one for a method of any reach; measured is the reach of one.
-func oracle(body, bos []int, o Options, reaches []int, measured int) (
+func oracle(body, bos []int, o options, reaches []int, measured int) (
 	keys int, long, plain float64,
 ) {
 	whole := append(append([]int(nil), bos...), body...)
@@ -95,7 +95,7 @@ func TestAgainstTheDefinition(t *testing.T) {
 	for _, hasBOS := range []bool{false, true} {
 		tok := tasktest.Bytes{BOS: hasBOS}
 		e := &copier{Engine: tasktest.New(tok)}
-		job := &Options{
+		job := &options{
 			Texts: []evals.Text{text}, Alpha: 2.5, Beta: -2.2, Truncation: 40, Sliding: 10,
 		}
 		reaches := []int{64, 130, 200}
@@ -160,13 +160,13 @@ func TestBadSettings(t *testing.T) {
 		assert.ErrorContains(t, err, want)
 	}
 	e := tasktest.New(tasktest.Bytes{})
-	prepare := func(o Options, length int) error {
+	prepare := func(o options, length int) error {
 		o.Texts = []evals.Text{tasktest.Book(1000)}
 		_, err := o.Prepare(evals.Setup{Engine: e, Lengths: []int{length}})
 		return err
 	}
-	assert.ErrorContains(t, prepare(Options{Truncation: 64}, 200), "must fit the original context")
-	assert.ErrorContains(t, prepare(Options{}, 48), "ask for a longer one")
-	assert.ErrorContains(t, prepare(Options{}, 4000), "give a longer text")
+	assert.ErrorContains(t, prepare(options{Truncation: 64}, 200), "must fit the original context")
+	assert.ErrorContains(t, prepare(options{}, 48), "ask for a longer one")
+	assert.ErrorContains(t, prepare(options{}, 4000), "give a longer text")
 	assert.Empty(t, e.Calls)
 }

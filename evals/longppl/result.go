@@ -55,7 +55,7 @@ type Result struct {
 
 // measure reads the windows of a length with the method's factors, and once in cut contexts.
 func (r *Result) measure(ctx context.Context, e evals.Engine, windows []window, length int,
-	o Options, bos int, p evals.Progress,
+	o options, bos int, p evals.Progress,
 ) (err error) {
 	for i := range windows {
 		w := &windows[i]

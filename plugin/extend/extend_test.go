@@ -114,12 +114,12 @@ func TestWrite(t *testing.T) {
 	for range 2 { // again over itself
 		require.NoError(t, Write(dir))
 	}
-	for _, name := range []string{Main, "rope.py", "data.py", "model.py"} {
+	for _, name := range []string{recipeMain, "rope.py", "data.py", "model.py"} {
 		want, err := os.ReadFile(name)
 		require.NoError(t, err)
 		got, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
 		assert.Equal(t, string(want), string(got), name)
 	}
-	assert.Error(t, Write(filepath.Join(dir, Main)), "a file is no folder")
+	assert.Error(t, Write(filepath.Join(dir, recipeMain)), "a file is no folder")
 }

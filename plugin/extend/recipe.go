@@ -11,8 +11,8 @@ import (
 //go:embed train.py rope.py data.py model.py
 var recipe embed.FS
 
-// Main is the file of the recipe to run.
-const Main = "train.py"
+// recipeMain is the file of the recipe to run.
+const recipeMain = "train.py"
 
 // Needs are the Python modules that the recipe imports.
 func Needs() []string { return []string{"torch", "transformers", "safetensors", "gguf", "numpy"} }

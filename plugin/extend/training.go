@@ -155,7 +155,7 @@ func (x *extension) trainStage(i int, model, factors, out string) *Stage {
 		ctx context.Context, path string,
 	) (json.RawMessage, error) {
 		t := x.o.Training
-		args := []string{x.path(filepath.Join("recipe", Main))}
+		args := []string{x.path(filepath.Join("recipe", recipeMain))}
 		if t.Processes > 1 {
 			launcher := []string{"-m", "torch.distributed.run", "--standalone", "--nproc-per-node"}
 			args = append(append(launcher, strconv.Itoa(t.Processes)), args...)

@@ -44,9 +44,9 @@ var (
 
 const k = 1 << 10
 
-// Sets returns all sets: those searched on published models first, then those of fine-tuned ones,
-// by family and length.
-func Sets() []Set {
+// allSets returns all sets: those searched on published models first, then those of fine-tuned
+// ones, by family and length.
+func allSets() []Set {
 	var sets []Set
 	add := func(name, family string, length, tuned int, r ropescale.Rope, lengths ...int) {
 		sets = append(sets, Set{name, family, length, tuned, r, lengths})
@@ -83,7 +83,7 @@ var data embed.FS
 
 // ByName returns the set of that name. The error lists the names there are.
 func ByName(name string) (Set, error) {
-	sets := Sets()
+	sets := allSets()
 	if i := slices.IndexFunc(sets, func(s Set) bool { return s.Name == name }); i >= 0 {
 		return sets[i], nil
 	}
@@ -100,7 +100,7 @@ func ByName(name string) (Set, error) {
 // "Meta-Llama-3-8B", and leaves only sets of its family; "" leaves all.
 func Fitting(r ropescale.Rope, name string, target int) []Set {
 	var fit []Set
-	for _, s := range Sets() {
+	for _, s := range allSets() {
 		if s.Tuned == 0 && s.Fits(r) == nil && s.isFamily(name) {
 			fit = append(fit, s)
 		}

@@ -14,7 +14,7 @@ import (
 func TestSets(t *testing.T) {
 	files, err := data.ReadDir("data")
 	require.NoError(t, err)
-	sets := Sets()
+	sets := allSets()
 	require.Len(t, sets, len(files))
 	seen := map[string]bool{}
 	for _, s := range sets {
