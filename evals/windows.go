@@ -192,6 +192,24 @@ func Score(ctx context.Context, e Engine, windows [][]int, from int) (mean float
 	return sum / float64(tokens), tokens, nil
 }
 
+// TextWindows cuts windows of exactly length tokens (the model's BOS included) out of a text: as
+// many as it holds, and most at most; 0 is all.
+func TextWindows(e Engine, t Text, length, most int) ([][]int, error) {
+	bos, err := BOS(e)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := e.Tokenize(t.Body, false)
+	if err != nil {
+		return nil, fmt.Errorf("cannot tokenize text %q: %w", t.Name, err)
+	}
+	count := max(1, len(tokens)/max(1, length-len(bos)))
+	if most > 0 {
+		count = min(count, most)
+	}
+	return SampleWindows(e, []Text{t}, length, count)
+}
+
 // SampleWindows cuts count windows of exactly length tokens (the model's BOS included) out of the
 // texts: disjoint, evenly spread, from each text in turn. It asks for no more windows than the
 // texts hold.

@@ -169,15 +169,7 @@ func (o options) windows(e evals.Engine, length int) (all []window, err error) {
 		return nil, fmt.Errorf("no text to hide keys in: give at least one")
 	}
 	for _, t := range o.Texts {
-		tokens, err := e.Tokenize(t.Body, true)
-		if err != nil {
-			return nil, fmt.Errorf("cannot tokenize text %q: %w", t.Name, err)
-		}
-		count := max(1, len(tokens)/length)
-		if o.MaxWindows > 0 {
-			count = min(count, o.MaxWindows)
-		}
-		windows, err := evals.SampleWindows(e, []evals.Text{t}, length, count)
+		windows, err := evals.TextWindows(e, t, length, o.MaxWindows)
 		if err != nil {
 			return nil, err
 		}

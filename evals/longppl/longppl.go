@@ -184,7 +184,7 @@ func (o *options) Prepare(s evals.Setup) (*evals.Plan, error) {
 			return nil, fmt.Errorf("length %d has no token behind a cut context of %d: ask for a "+
 				"longer one", length, eff.Truncation)
 		}
-		if all[i], err = eff.windows(s.Engine, length, len(bos)); err != nil {
+		if all[i], err = eff.windows(s.Engine, length); err != nil {
 			return nil, err
 		}
 		p.Calls += len(all[i])
@@ -213,20 +213,12 @@ func (o *options) Prepare(s evals.Setup) (*evals.Plan, error) {
 }
 
 // windows cuts windows of a length out of each text.
-func (o options) windows(e evals.Engine, length, bos int) (all []window, err error) {
+func (o options) windows(e evals.Engine, length int) (all []window, err error) {
 	if len(o.Texts) == 0 {
 		return nil, fmt.Errorf("no text to score: give at least one")
 	}
 	for _, t := range o.Texts {
-		tokens, err := e.Tokenize(t.Body, false)
-		if err != nil {
-			return nil, fmt.Errorf("cannot tokenize text %q: %w", t.Name, err)
-		}
-		count := max(1, len(tokens)/(length-bos))
-		if o.MaxWindows > 0 {
-			count = min(count, o.MaxWindows)
-		}
-		windows, err := evals.SampleWindows(e, []evals.Text{t}, length, count)
+		windows, err := evals.TextWindows(e, t, length, o.MaxWindows)
 		if err != nil {
 			return nil, err
 		}

@@ -1,11 +1,12 @@
 #!/bin/sh
 # Makes build/venv with the Python packages that a few tests read our files
 # and Metal's shader with. Optional: without Python or a network those tests
-# skip, and say so. TORCH=1 adds transformers, to load checkpoints with: 3 GB.
+# skip, and say so. TORCH=1 adds transformers, to load checkpoints with: 3 GB;
+# accelerate is for those in MXFP4.
 set -eu
 
 want="gguf==0.19.0 libclang==18.1.1"
-[ -z "${TORCH:-}" ] || want="$want torch==2.15.0 transformers==5.23.0"
+[ -z "${TORCH:-}" ] || want="$want torch==2.15.0 transformers==5.23.0 accelerate==1.15.0"
 venv=build/venv
 case "$(cat $venv/.packages 2>/dev/null) " in
 "$want "*) # or more

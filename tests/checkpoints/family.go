@@ -44,18 +44,6 @@ type Family struct {
 	OldFolder string
 }
 
-// byPatch are the classes that the host's converter takes with patches 0041 and 0042.
-var byPatch = []string{
-	"MistralForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "GraniteForCausalLM",
-	"SmolLM3ForCausalLM", "Olmo2ForCausalLM",
-}
-
-// HostIsOld says that err is the host's converter not having these patches: make host.
-func (f *Family) HostIsOld(err error) bool {
-	return err != nil && slices.Contains(byPatch, f.Class) &&
-		strings.Contains(err.Error(), "unsupported architecture")
-}
-
 // JSON is the family's config.json.
 func (f *Family) JSON() string {
 	text := fmt.Sprintf(`{
