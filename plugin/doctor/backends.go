@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// Backend is what a process that loaded the backends of one folder found, as the server's runners
+// backend is what a process that loaded the backends of one folder found, as the server's runners
 // load them: the CPU's, and those of a kind of GPU.
-type Backend struct {
+type backend struct {
 	Name    string   `json:"name"` // of its folder: cuda_v12, or CPU
-	Devices []Device `json:"devices"`
+	Devices []device `json:"devices"`
 	// Library is the file of the CPU backend that was loaded, which is the fastest that the
 	// processor can run; empty for the slow one that is compiled in.
 	Library string `json:"library,omitempty"`
@@ -24,8 +24,8 @@ type Backend struct {
 	Hint    string `json:"hint,omitempty"`  // what to know of it
 }
 
-// Device is a device of a backend, with the op that it was given.
-type Device struct {
+// device is a device of a backend, with the op that it was given.
+type device struct {
 	Name        string `json:"name"`
 	Description string `json:"description"`
 	Free        uint64 `json:"free"`
@@ -42,12 +42,12 @@ type Device struct {
 	Error     string  `json:"error,omitempty"`
 }
 
-// childFlag has the program look at what OLLAMA_LIBRARY_PATH names, and print a Backend.
+// childFlag has the program look at what OLLAMA_LIBRARY_PATH names, and print a backend.
 const childFlag = "backends-of-this-process"
 
 // ask has a process of its own load what is in dirs: one backend that does not load, or that ends
 // the process, leaves the others as they are.
-func ask(ctx context.Context, program, name string, dirs []string) Backend {
+func ask(ctx context.Context, program, name string, dirs []string) backend {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	list := strings.Join(dirs, string(filepath.ListSeparator))
@@ -57,7 +57,7 @@ func ask(ctx context.Context, program, name string, dirs []string) Backend {
 	cmd.WaitDelay = time.Second
 	var out, log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &log
-	b := Backend{}
+	b := backend{}
 	err := cmd.Run()
 	if err == nil {
 		err = json.Unmarshal(out.Bytes(), &b)
@@ -98,7 +98,7 @@ func folders(lib string) []string {
 }
 
 // describe puts the findings into the report.
-func (b Backend) describe(r *Report) {
+func (b backend) describe(r *report) {
 	if b.Error != "" {
 		r.add(Fault, b.Name, b.Error)
 		return
@@ -141,7 +141,7 @@ func (b Backend) describe(r *Report) {
 const cpuBackend = "CPU"
 
 // rows says how the device computes RoPE with rows.
-func (d Device) rows() (Grade, string) {
+func (d device) rows() (Grade, string) {
 	from := "the CPU's"
 	if d.CPU {
 		from = "float64's"

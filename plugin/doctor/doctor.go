@@ -21,30 +21,30 @@ const (
 	Fault Grade = "fault" // wrong numbers, or does not work
 )
 
-// Finding is one line of the report, and what there is to say of it.
-type Finding struct {
+// finding is one line of the report, and what there is to say of it.
+type finding struct {
 	Grade   Grade    `json:"grade"`
 	Subject string   `json:"subject"`
 	Text    string   `json:"text"`
 	More    []string `json:"more,omitempty"`
 }
 
-// Report is all that was found.
-type Report struct {
+// report is all that was found.
+type report struct {
 	Version string `json:"version"` // as Version
 	Host    string `json:"host"`    // version of the ollama that this is made of
 	Series  string `json:"series"`  // SHA-256 of the patches in it
 	Program string `json:"program"`
 
-	Findings []Finding `json:"findings"`
+	Findings []finding `json:"findings"`
 }
 
-func (r *Report) add(grade Grade, subject, text string, more ...string) {
-	r.Findings = append(r.Findings, Finding{grade, subject, text, more})
+func (r *report) add(grade Grade, subject, text string, more ...string) {
+	r.Findings = append(r.Findings, finding{grade, subject, text, more})
 }
 
 // Faults counts the findings that are faults.
-func (r *Report) Faults() int {
+func (r *report) Faults() int {
 	n := 0
 	for _, f := range r.Findings {
 		if f.Grade == Fault {
@@ -55,7 +55,7 @@ func (r *Report) Faults() int {
 }
 
 // Text is the report as a page.
-func (r *Report) Text() string {
+func (r *report) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n%s\n\n", Versions(), r.Program)
 	for _, f := range r.Findings {
@@ -91,14 +91,14 @@ type machine struct {
 	host    string // URL of the server
 	// backends are the folders of GPU backends, the CPU's first, and what a process of its own
 	// found in each.
-	backends func(ctx context.Context) []Backend
+	backends func(ctx context.Context) []backend
 	devices  func(ctx context.Context) []string
 	store    func() (*convert.Store, error)
 }
 
 // examine makes the report.
-func (m machine) examine(ctx context.Context) *Report {
-	r := &Report{
+func (m machine) examine(ctx context.Context) *report {
+	r := &report{
 		Version: patches.Version(), Host: patches.HostVersion, Series: series(),
 		Program: m.program,
 	}

@@ -27,7 +27,7 @@ func script(t *testing.T, path, text string) {
 }
 
 // only has one finding, which is of a subject.
-func only(t *testing.T, r *Report) Finding {
+func only(t *testing.T, r *report) finding {
 	t.Helper()
 	require.Len(t, r.Findings, 1)
 	return r.Findings[0]
@@ -66,7 +66,7 @@ func TestPath(t *testing.T) {
 		for name := range strings.SplitSeq(path, ",") {
 			list = append(list, filepath.Join(dir, name))
 		}
-		r := &Report{}
+		r := &report{}
 		machine{program: own, path: strings.Join(list, ":")}.examinePath(context.Background(), r)
 		f := only(t, r)
 		assert.Equal(t, want.grade, f.Grade, path)
@@ -94,7 +94,7 @@ func TestServer(t *testing.T) {
 			assert.Equal(t, "/api/version", q.URL.Path)
 			fmt.Fprint(w, answer)
 		}))
-		r := &Report{}
+		r := &report{}
 		assert.Equal(t, want.applies, machine{host: s.URL}.examineServer(context.Background(), r),
 			answer)
 		s.Close()
@@ -102,10 +102,10 @@ func TestServer(t *testing.T) {
 		assert.Equal(t, want.grade, f.Grade, answer)
 		assert.Contains(t, f.Text, want.says)
 	}
-	r := &Report{}
+	r := &report{}
 	assert.True(t, machine{host: "http://127.0.0.1:9"}.examineServer(context.Background(), r))
 	assert.Equal(t, Note, only(t, r).Grade)
-	r = &Report{}
+	r = &report{}
 	machine{host: "http://a b"}.examineServer(context.Background(), r)
 	assert.Equal(t, Fault, only(t, r).Grade)
 }
@@ -135,7 +135,7 @@ func TestStore(t *testing.T) {
 
 	m := machine{store: func() (*convert.Store, error) { return convert.OpenStore("") }}
 	for _, patched := range []bool{true, false} {
-		r := &Report{}
+		r := &report{}
 		m.examineStore(r, patched)
 		var text []string
 		for _, f := range r.Findings {
@@ -152,44 +152,44 @@ func TestStore(t *testing.T) {
 		assert.Contains(t, text[3], "fault lost:latest: its model file")
 	}
 	t.Setenv("OLLAMA_MODELS", filepath.Join(dir, "none"))
-	r := &Report{}
+	r := &report{}
 	m.examineStore(r, true)
 	assert.Equal(t, Note, only(t, r).Grade)
 }
 
 // TestDescribe: how a backend is graded.
 func TestDescribe(t *testing.T) {
-	gpu := Device{Description: "a GPU", Cases: 8}
-	with := func(edit func(d *Device)) []Device {
+	gpu := device{Description: "a GPU", Cases: 8}
+	with := func(edit func(d *device)) []device {
 		d := gpu
 		edit(&d)
-		return []Device{{CPU: true, Cases: 8}, d}
+		return []device{{CPU: true, Cases: 8}, d}
 	}
 	for name, want := range map[string]struct {
-		b     Backend
+		b     backend
 		grade Grade
 		says  string
 	}{
-		"right":   {Backend{Devices: with(func(*Device) {})}, OK, "takes rows"},
-		"wrong":   {Backend{Devices: with(func(d *Device) { d.Wrong = 1 })}, Fault, "in 1 of 8 ops"},
-		"refuses": {Backend{Devices: with(func(d *Device) { d.Refused = 8 })}, Note, "and slow"},
-		"partly":  {Backend{Devices: with(func(d *Device) { d.Refused = 2 })}, Note, "6 of 8"},
-		"fails":   {Backend{Devices: with(func(d *Device) { d.Error = "x" })}, Fault, "failed: x"},
-		"absent":  {Backend{Devices: with(func(d *Device) { d.CPU = true })}, Note, "no device"},
-		"ends":    {Backend{Error: "the process ended"}, Fault, "the process ended"},
+		"right":   {backend{Devices: with(func(*device) {})}, OK, "takes rows"},
+		"wrong":   {backend{Devices: with(func(d *device) { d.Wrong = 1 })}, Fault, "in 1 of 8 ops"},
+		"refuses": {backend{Devices: with(func(d *device) { d.Refused = 8 })}, Note, "and slow"},
+		"partly":  {backend{Devices: with(func(d *device) { d.Refused = 2 })}, Note, "6 of 8"},
+		"fails":   {backend{Devices: with(func(d *device) { d.Error = "x" })}, Fault, "failed: x"},
+		"absent":  {backend{Devices: with(func(d *device) { d.CPU = true })}, Note, "no device"},
+		"ends":    {backend{Error: "the process ended"}, Fault, "the process ended"},
 	} {
-		r := &Report{}
+		r := &report{}
 		want.b.Name = "cuda_v13"
 		want.b.describe(r)
 		f := only(t, r)
 		assert.Equal(t, want.grade, f.Grade, name)
 		assert.Contains(t, f.Text, want.says, name)
 	}
-	r := &Report{}
-	Backend{Name: cpuBackend}.describe(r)
+	r := &report{}
+	backend{Name: cpuBackend}.describe(r)
 	assert.Equal(t, Fault, only(t, r).Grade, "a machine without a CPU")
-	r = &Report{}
-	Backend{Name: cpuBackend, Devices: with(func(*Device) {})[:1]}.describe(r)
+	r = &report{}
+	backend{Name: cpuBackend, Devices: with(func(*device) {})[:1]}.describe(r)
 	assert.Equal(t, Note, only(t, r).Grade, "the slow CPU")
 }
 
@@ -199,7 +199,7 @@ func TestAsk(t *testing.T) {
 	program := filepath.Join(dir, "ollama")
 	script(t, program, `{"devices": [{"name": "a"}]}`)
 	b := ask(context.Background(), program, "vulkan", []string{dir})
-	assert.Equal(t, Backend{Name: "vulkan", Devices: []Device{{Name: "a"}}}, b)
+	assert.Equal(t, backend{Name: "vulkan", Devices: []device{{Name: "a"}}}, b)
 	script(t, program, "")
 	assert.NotEmpty(t, ask(context.Background(), program, "vulkan", nil).Error)
 	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\necho no driver >&2\nexit 3\n"),

@@ -30,7 +30,7 @@ func here() (machine, error) {
 	}
 	return machine{
 		program: program, path: os.Getenv("PATH"), host: envconfig.Host().String(),
-		backends: func(ctx context.Context) []Backend { return backends(ctx, program) },
+		backends: func(ctx context.Context) []backend { return backends(ctx, program) },
 		devices:  devices,
 		store:    func() (*convert.Store, error) { return convert.OpenStore("") },
 	}, nil
@@ -38,12 +38,12 @@ func here() (machine, error) {
 
 // backends asks for those of the library folder, which are where the host looks; or of the folders
 // that OLLAMA_LIBRARY_PATH names.
-func backends(ctx context.Context, program string) []Backend {
+func backends(ctx context.Context, program string) []backend {
 	base := []string{ml.LibOllamaPath}
 	if list, set := os.LookupEnv("OLLAMA_LIBRARY_PATH"); set {
 		base = filepath.SplitList(list)
 	}
-	all := []Backend{ask(ctx, program, cpuBackend, base)}
+	all := []backend{ask(ctx, program, cpuBackend, base)}
 	if len(base) == 0 {
 		return all
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // examinePath says which ollama a user runs who types "ollama".
-func (m machine) examinePath(ctx context.Context, r *Report) {
+func (m machine) examinePath(ctx context.Context, r *report) {
 	found := programs(m.path)
 	at := slices.IndexFunc(found, func(p string) bool { return same(p, m.program) })
 	others := slices.DeleteFunc(slices.Clone(found), func(p string) bool {

@@ -96,8 +96,8 @@ func exact(c kernel.Case, x []float32) []float64 {
 }
 
 // examineBackends is the Backend of this process.
-func examineBackends() Backend {
-	b := Backend{Library: loaded()}
+func examineBackends() backend {
+	b := backend{Library: loaded()}
 	devices := kernel.Devices()
 	b.Library = loaded()
 	var cpu *kernel.Device
@@ -112,8 +112,8 @@ func examineBackends() Backend {
 	return b
 }
 
-func examineDevice(d, cpu *kernel.Device) Device {
-	r := Device{Name: d.Name(), Description: d.Description(), CPU: d.CPU()}
+func examineDevice(d, cpu *kernel.Device) device {
+	r := device{Name: d.Name(), Description: d.Description(), CPU: d.CPU()}
 	r.Free, r.Total = d.Memory()
 	for _, c := range cases() {
 		r.Cases++

@@ -13,7 +13,7 @@ import (
 
 // examineServer says what runs on the port of the server. The result is whether models run with
 // their ladders there: true too when none runs, since "ollama serve" would be this program.
-func (m machine) examineServer(ctx context.Context, r *Report) bool {
+func (m machine) examineServer(ctx context.Context, r *report) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	q, err := http.NewRequestWithContext(ctx, http.MethodGet, m.host+"/api/version", nil)

@@ -12,7 +12,7 @@ import (
 
 // examineStore says which models carry ladders, and which carry factors that nothing applies.
 // patched is whether the server applies ladders.
-func (m machine) examineStore(r *Report, patched bool) {
+func (m machine) examineStore(r *report, patched bool) {
 	s, err := m.store()
 	if err != nil {
 		r.add(Note, "store", err.Error())

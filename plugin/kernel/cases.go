@@ -18,8 +18,8 @@ const (
 	IMRope Mode = 40
 )
 
-// Modes are all of them.
-var Modes = []Mode{Normal, NeoX, MRope, IMRope, Vision}
+// modes are all of them.
+var modes = []Mode{Normal, NeoX, MRope, IMRope, Vision}
 
 func (m Mode) String() string {
 	return map[Mode]string{
@@ -244,7 +244,7 @@ var placements = []struct {
 // again.
 func Cases() []Case {
 	var cs []Case
-	for _, mode := range Modes {
+	for _, mode := range modes {
 		for _, f16 := range []bool{false, true} {
 			for _, full := range []bool{true, false} {
 				for _, view := range []View{Contiguous, Fused, Permuted} {
