@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/longrope/longrope/plugin/terminal"
 )
 
 // NewCommand is "doctor", to be added to "ollama longrope".
@@ -34,7 +36,7 @@ which server answers on the port. The exit status is 1 when there is a fault.`,
 				out.SetIndent("", "  ")
 				err = out.Encode(r)
 			} else {
-				_, err = fmt.Fprint(cmd.OutOrStdout(), r.Text())
+				_, err = fmt.Fprint(cmd.OutOrStdout(), terminal.Clean(r.Text()))
 			}
 			if n := r.Faults(); err == nil && n > 0 {
 				err = fmt.Errorf("faults found: %d", n)

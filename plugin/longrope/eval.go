@@ -310,7 +310,7 @@ func (a *app) reportEval(c *evals.Comparison, f evalFlags) error {
 	if err := draw.Report(&b, c, colors(a.out)); err != nil {
 		return err
 	}
-	if err := a.print(b.String()); err != nil {
+	if err := a.draw(b.String()); err != nil {
 		return err
 	}
 	var notes []string

@@ -11,6 +11,8 @@ package longrope
 //   - Progress is a line or two that are drawn over, on a terminal only. Elsewhere it is a plain
 //     line every half minute, so that a log shows that the program works, and nothing at all for
 //     what is quick.
+//   - Names that a file or another machine gave are shown with their control characters escaped
+//     (package terminal).
 //   - Errors are returned, never printed here: the host prints them and exits with 1. They name the
 //     file, the key or the flag, and after a semicolon or colon what to do.
 
@@ -20,6 +22,8 @@ import (
 	"io"
 	"math"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +32,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/longrope/longrope/evals"
+	"github.com/longrope/longrope/plugin/terminal"
 	"github.com/longrope/longrope/plugin/units"
 )
 
@@ -72,7 +77,7 @@ func (u *ui) say(format string, args ...any) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.erase()
-	text := strings.TrimRight(fmt.Sprintf(format, args...), "\n")
+	text := terminal.Clean(strings.TrimRight(fmt.Sprintf(format, args...), "\n"))
 	for line := range strings.SplitSeq(text, "\n") {
 		fmt.Fprintf(u.err, "longrope: %s\n", line)
 	}
@@ -83,7 +88,28 @@ func (u *ui) print(text string) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.erase()
-	_, err := io.WriteString(u.out, text)
+	_, err := io.WriteString(u.out, terminal.Clean(text))
+	return err
+}
+
+// cellColors are the escapes of package draw.
+var cellColors = regexp.MustCompile(`\x1b\[(0|48;2;\d+;\d+;\d+;38;5;\d+)m`)
+
+// draw is print for text with cells in colour.
+func (u *ui) draw(text string) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.erase()
+	var b strings.Builder
+	for {
+		at := cellColors.FindStringIndex(text)
+		if at == nil {
+			break
+		}
+		b.WriteString(terminal.Clean(text[:at[0]]) + text[at[0]:at[1]])
+		text = text[at[1]:]
+	}
+	_, err := io.WriteString(u.out, b.String()+terminal.Clean(text))
 	return err
 }
 
@@ -101,6 +127,10 @@ func (u *ui) progress(started time.Time, label string, done, total float64, note
 		return
 	}
 	u.last = now
+	label, notes = terminal.Clean(label), slices.Clone(notes)
+	for i := range notes {
+		notes[i] = terminal.Clean(notes[i])
+	}
 	share := 0.0
 	if total > 0 {
 		share = min(max(done/total, 0), 1)

@@ -16,6 +16,7 @@ import (
 	"github.com/longrope/longrope/plugin/demo"
 	"github.com/longrope/longrope/plugin/doctor"
 	"github.com/longrope/longrope/plugin/longrope"
+	"github.com/longrope/longrope/plugin/terminal"
 )
 
 func main() {
@@ -29,7 +30,7 @@ func main() {
 	root := cmd.NewCLI()
 	root.AddCommand(extension)
 	sayVersions(root)
-	cobra.CheckErr(root.ExecuteContext(context.Background()))
+	cobra.CheckErr(terminal.Error(root.ExecuteContext(context.Background())))
 }
 
 // sayVersions has --version say the version of this program next to that of the host.

@@ -38,10 +38,10 @@ var layers = map[string][]string{
 // program are the packages of plugin, from the bottom to the top: each may import those before it
 // in this list, and no other one of plugin.
 var program = []string{
-	"plugin/tail", "plugin/units", "plugin/server", "plugin/kernel", "plugin/memory",
-	"plugin/engine", "plugin/workers", "plugin/search", "plugin/search/searchtest", "plugin/extend",
-	"plugin/extend/extendtest", "plugin/longrope", "plugin/doctor", "plugin/demo",
-	"plugin/ollama", "plugin/dist",
+	"plugin/tail", "plugin/terminal", "plugin/units", "plugin/server", "plugin/kernel",
+	"plugin/memory", "plugin/engine", "plugin/workers", "plugin/search",
+	"plugin/search/searchtest", "plugin/extend", "plugin/extend/extendtest", "plugin/longrope",
+	"plugin/doctor", "plugin/demo", "plugin/ollama", "plugin/dist",
 }
 
 // silent are packages that show nothing: neither flags nor a terminal belong in them.
