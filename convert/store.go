@@ -308,7 +308,7 @@ func digestOf(b []byte) string {
 
 // FileDigest is the digest of a file's content, as the store names it: "sha256:…".
 func FileDigest(path string) (string, error) {
-	f, err := os.Open(path)
+	f, err := atomicfile.Open(path)
 	if err != nil {
 		return "", err
 	}
@@ -328,7 +328,7 @@ func readSmall(path string) ([]byte, error) {
 	if fi.Size() > maxSmallBlob {
 		return nil, fmt.Errorf("%s: %d bytes, expected at most %d", path, fi.Size(), maxSmallBlob)
 	}
-	return os.ReadFile(path)
+	return atomicfile.Read(path)
 }
 
 // nearest picks up to three names that a user may have meant: those that contain the name or are

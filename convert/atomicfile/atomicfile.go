@@ -105,6 +105,7 @@ func create(path string) (*file, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot write to the folder of %s: %w", path, cause(err))
 	}
+	_ = lock(f.File) // for Sweep; without locks that removes nothing
 	// The umask may have taken bits from the older file's mode.
 	if old != nil {
 		if err := f.Chmod(perm); err != nil {
@@ -262,6 +263,9 @@ func Temp(dir string) (f *os.File, err error) {
 		f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 		return err
 	})
+	if err == nil {
+		_ = lock(f)
+	}
 	return f, err
 }
 

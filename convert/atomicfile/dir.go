@@ -11,6 +11,7 @@ import (
 type Dir struct {
 	Temp string // fill this one
 	path string
+	held *os.File // locked, for Sweep; nil where a folder cannot be
 }
 
 // CreateDir begins the folder path, which must not exist; its parent must.
@@ -23,12 +24,16 @@ func CreateDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot write to the folder of %s: %w", path, cause(err))
 	}
+	if d.held, err = os.Open(d.Temp); err == nil {
+		_ = lock(d.held)
+	}
 	return d, nil
 }
 
 // Commit gives the folder its name. Its files should be on disk: see WriteIn.
 func (d *Dir) Commit() error {
 	syncDir(d.Temp)
+	d.held.Close()
 	if err := os.Rename(d.Temp, d.path); err != nil {
 		return fmt.Errorf("cannot write %s: %w", d.path, cause(err))
 	}
@@ -37,7 +42,10 @@ func (d *Dir) Commit() error {
 }
 
 // Discard removes the folder with its content unless it was committed.
-func (d *Dir) Discard() error { return os.RemoveAll(d.Temp) }
+func (d *Dir) Discard() error {
+	d.held.Close()
+	return os.RemoveAll(d.Temp)
+}
 
 // WriteIn makes a new file inside of a temporary folder and has it on disk. It needs no name of its
 // own there: the folder appears whole.

@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
-	"os"
 	"path/filepath"
+
+	"github.com/longrope/longrope/convert/atomicfile"
 )
 
 // Open reads the header of a GGUF file, version 2 or 3, of either endianness. A file whose name
@@ -45,7 +46,7 @@ func (f *File) Size() (n int64) {
 }
 
 func openPart(path string) (*part, error) {
-	file, err := os.Open(path)
+	file, err := atomicfile.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/convert/gguf"
 	"github.com/longrope/longrope/ropescale"
 	"github.com/longrope/longrope/ropescale/jsontext"
@@ -90,7 +91,7 @@ func Open(dir string) (*Checkpoint, error) {
 
 // readDoc reads a JSON file of a checkpoint.
 func readDoc(path string) (*jsonDoc, error) {
-	f, err := os.Open(path)
+	f, err := atomicfile.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +141,7 @@ const keyReplaced = "replaced"
 // cannot say.
 func (c *Checkpoint) readLadder() error {
 	path := filepath.Join(c.Dir, LadderFile)
-	f, err := os.Open(path)
+	f, err := atomicfile.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

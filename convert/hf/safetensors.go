@@ -11,6 +11,7 @@ import (
 	"os"
 	"sort"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/convert/gguf"
 	"github.com/longrope/longrope/ropescale/jsontext"
 )
@@ -56,10 +57,7 @@ func openShard(path string) (*shard, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !fi.Mode().IsRegular() { // before it is opened: a pipe would wait for a writer
-		return nil, fmt.Errorf("%s: not a regular file", path)
-	}
-	f, err := os.Open(path)
+	f, err := atomicfile.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/convert/gguf"
 )
 
@@ -125,7 +125,7 @@ func (c *Checkpoint) Has(name string) bool {
 
 // SplitsText says that tokenizer.json has a rule of its own for where text is split before merges.
 func (c *Checkpoint) SplitsText() bool {
-	b, err := os.ReadFile(filepath.Join(c.Dir, "tokenizer.json"))
+	b, err := atomicfile.Read(filepath.Join(c.Dir, "tokenizer.json"))
 	if err != nil {
 		return false
 	}

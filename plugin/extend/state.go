@@ -87,7 +87,7 @@ func (x *extension) openState(settings map[string]string, stages []*Stage) (*Sta
 		}
 	}
 	path := x.path("state.json")
-	b, err := os.ReadFile(path)
+	b, err := atomicfile.Read(path)
 	if errors.Is(err, os.ErrNotExist) {
 		for _, st := range stages {
 			if _, err := os.Lstat(x.path(st.Output)); err == nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/plugin/memory"
 	"github.com/longrope/longrope/plugin/search"
@@ -276,6 +277,7 @@ func (a *app) write(ctx context.Context, m *model, l *ropescale.Ladder, f conver
 	opts convert.Options,
 ) (*convert.Report, error) {
 	opts.NumCtx = int(f.numCtx)
+	a.sweep(f)
 	switch {
 	case f.strip && f.name != "":
 		return convert.StripLayer(m.source, f.name)
@@ -287,6 +289,21 @@ func (a *app) write(ctx context.Context, m *model, l *ropescale.Ladder, f conver
 		return convert.ConvertToStore(ctx, m.source, f.name, l, opts)
 	}
 	return convert.Convert(ctx, m.path, f.out, l, opts)
+}
+
+// sweep removes what a killed conversion left where this one writes, which may be of a model's size.
+func (a *app) sweep(f convertFlags) {
+	dir := filepath.Dir(f.out)
+	if f.out == "" {
+		store, err := convert.OpenStore("")
+		if err != nil {
+			return
+		}
+		dir = filepath.Join(store.Dir, "blobs")
+	}
+	for _, path := range atomicfile.Sweep(dir) {
+		a.say("removed %s, which a program that was killed had left", path)
+	}
 }
 
 // reportConvert says what was done and what comes next.

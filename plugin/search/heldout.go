@@ -10,6 +10,7 @@ import (
 	"os"
 	"reflect"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/ropescale/study"
 )
@@ -112,7 +113,7 @@ func (h *heldOut) open(journal string, candidates map[int]bool, budget int) erro
 		return fmt.Errorf("held-out text: %w", err)
 	}
 	path := heldOutFile(journal)
-	old, err := os.ReadFile(path)
+	old, err := atomicfile.Read(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("held-out text: %w", err)
 	}
@@ -203,7 +204,7 @@ func ReadHeldOut(journal string) (HeldOut, error) {
 	if err != nil {
 		return HeldOut{}, err
 	}
-	b, err := os.ReadFile(heldOutFile(journal))
+	b, err := atomicfile.Read(heldOutFile(journal))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return HeldOut{}, err
 	}

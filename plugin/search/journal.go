@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/plugin/workers"
 )
@@ -38,7 +39,7 @@ func discard(path string) error {
 
 // isJournal reports whether there is a study's journal at path.
 func isJournal(path string) (bool, error) {
-	f, err := os.Open(path)
+	f, err := atomicfile.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
@@ -57,7 +58,7 @@ func isJournal(path string) (bool, error) {
 // rewind cuts a journal off before the line with a trial's losses, so that the study resumes
 // as if it had been killed there.
 func rewind(journal string, trial int) error {
-	b, err := os.ReadFile(journal)
+	b, err := atomicfile.Read(journal)
 	if err != nil {
 		return err
 	}
@@ -103,7 +104,7 @@ func (s *ladderSearch) disown(err error) error {
 // studyDigest identifies the study of a journal: the digest of its first line, which holds the
 // model's digest, the texts, the seed and every other setting. It is "" where there is no journal.
 func studyDigest(journal string) (string, error) {
-	b, err := os.ReadFile(journal)
+	b, err := atomicfile.Read(journal)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}

@@ -66,6 +66,9 @@ func Open(path string, opts Options) (*Study, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := regular(path); err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("study: %w", err)
@@ -82,9 +85,20 @@ func Open(path string, opts Options) (*Study, error) {
 	return s, nil
 }
 
+// regular refuses what is no file of the usual kind before it is opened: a pipe would wait.
+func regular(path string) error {
+	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
+		return fmt.Errorf("study %s: not a regular file; choose another file", path)
+	}
+	return nil
+}
+
 // ReadStudy returns the study that the journal at path holds, as far as it was told, with the
 // settings that the journal names; it can be read, and told in memory only.
 func Read(path string) (*Study, error) {
+	if err := regular(path); err != nil {
+		return nil, err
+	}
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("study: %w", err)
