@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ sys.path.insert(0, str(HERE))
 import data  # noqa: E402
 import model as models  # noqa: E402
 import rope  # noqa: E402
-from train import Objective, check_head, memory_of  # noqa: E402
+from train import Objective, States, check_head, memory_of  # noqa: E402
 
 L, LONG, VOCAB = 16, 64, 97
 CONFIGS = {
@@ -363,6 +364,30 @@ class Files(unittest.TestCase):
                 for f in out.iterdir():
                     f.unlink()
                 out.rmdir()
+
+
+class Versions(unittest.TestCase):
+    """The state of a run is not loaded by a PyTorch that is too old for it."""
+
+    def test_versions(self):
+        with tempfile.TemporaryDirectory() as folder:
+            at = Path(folder) / "state-3"
+            at.mkdir()
+            for here, wrote, says in (
+                ("2.5.1+cpu", "2.5.1", "does not load .* safely; install 2.6 or later"),
+                ("2.15.0+cu132", "3.0.0", "was written by PyTorch 3.0.0, this is 2.15.0"),
+                ("2.15.0", "2.6.0", None),
+                ("2.15.0", "2.15.3", None),
+                ("2.15.0", None, None),
+            ):
+                run = {"run": "x"} | ({"torch": wrote} if wrote else {})
+                (at / "run.json").write_text(json.dumps(run))
+                with unittest.mock.patch.object(torch, "__version__", here):
+                    if says is None:
+                        States(Path(folder), "x").check()
+                        continue
+                    with self.assertRaisesRegex(SystemExit, says):
+                        States(Path(folder), "x").check()
 
 
 class Runs(unittest.TestCase):

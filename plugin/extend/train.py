@@ -133,6 +133,14 @@ def rate(args, step: int) -> float:
 # -------------------------------------------------------------------------------------------
 
 
+LEAST_TORCH = (2, 6)
+
+
+def version(text: str) -> tuple[int, ...]:
+    """(major, minor) of PyTorch: 2.15.0+cu132 is (2, 15)."""
+    return tuple(int(n) for n in re.findall(r"\d+", text)[:2])
+
+
 class States:
     """state-N folders next to the output. A folder gets its name when it is whole; the one before
     is then removed."""
@@ -157,7 +165,14 @@ class States:
         if dist.get_rank() == 0:
             before = self.last()
             (tmp / "run.json").write_text(
-                json.dumps({"step": step, "tokens": tokens, "run": self.fingerprint})
+                json.dumps(
+                    {
+                        "step": step,
+                        "tokens": tokens,
+                        "run": self.fingerprint,
+                        "torch": torch.__version__,
+                    }
+                )
             )
             if (name := self.folder / f"state-{step}") != before:
                 os.replace(tmp, name)
@@ -166,12 +181,24 @@ class States:
         dist.barrier()
 
     def check(self):
-        if (at := self.last()) and json.loads((at / "run.json").read_text())[
-            "run"
-        ] != self.fingerprint:
+        if not (at := self.last()):
+            return
+        run = json.loads((at / "run.json").read_text())
+        if run["run"] != self.fingerprint:
             raise SystemExit(
                 f"{at} is of a run with another model, other texts or other settings; "
                 f"give those, or remove {self.folder}"
+            )
+        # Before 2.6 a file of tensors may have any object in it, and loading it runs code.
+        if version(torch.__version__) < LEAST_TORCH:
+            raise SystemExit(
+                f"PyTorch {torch.__version__} does not load {at} safely; install 2.6 or later, or "
+                f"remove {self.folder}"
+            )
+        if version(written := run.get("torch", torch.__version__)) > version(torch.__version__):
+            raise SystemExit(
+                f"{at} was written by PyTorch {written}, this is {torch.__version__}; install "
+                f"that version, or remove {self.folder}"
             )
 
     def load(self, objective, optimiser) -> tuple[int, int]:
@@ -190,7 +217,7 @@ class States:
             optim_state_dict=state["optimiser"],
         )
         if (own := at / f"random-{dist.get_rank()}.pt").exists():
-            set_random_state(torch.load(own))
+            set_random_state(torch.load(own, weights_only=True))
         return run["step"], run["tokens"]
 
 

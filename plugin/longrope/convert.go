@@ -291,7 +291,7 @@ func (a *app) write(ctx context.Context, m *model, l *ropescale.Ladder, f conver
 	return convert.Convert(ctx, m.path, f.out, l, opts)
 }
 
-// sweep removes what a killed conversion left where this one writes, which may be of a model's size.
+// sweep removes what a killed conversion left where this one writes: it may be of a model's size.
 func (a *app) sweep(f convertFlags) {
 	dir := filepath.Dir(f.out)
 	if f.out == "" {
