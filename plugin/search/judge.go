@@ -24,7 +24,7 @@ var measures = map[string]struct{ text, needle bool }{
 
 // needleWeight is the weight of the keys' NLL alongside the text's where the fitness is both. Good
 // candidates differ by hundredths of a nat in the text and by tenths in the keys: on SmolLM2 keys
-// are bought with text at 0.5, and at 0.1 both are gained (evals/RESULTS.md). The study weighs once
+// are bought with text at 0.5, and at 0.1 both are gained (evals/RESULTS.md). The study weighs
 // more what falls behind the closed forms.
 const needleWeight = 0.1
 

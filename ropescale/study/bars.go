@@ -9,9 +9,16 @@ import (
 // The result of a search is to be ahead of every start in each kind of reading: text and keys. The
 // fitness alone cannot ask for that, because the exchange rate of text and keys differs between
 // models: a weight that buys keys with text on one model buys text with keys on another
-// (evals/RESULTS.md). So each kind has a bar, the lowest loss that a start has. A kind in which a
-// candidate is behind its bar counts twice where starts, means and finalists are compared, and
-// generations are steered by the kinds in which their mean is behind.
+// (evals/RESULTS.md). So each kind has a bar, the lowest loss that a start has. Losses above a bar
+// count five times where starts, means and finalists are compared, and generations are steered by
+// the kinds in which their mean is behind.
+
+const (
+	// behindWeight is how many times what losses are above the bars is added to an estimate.
+	behindWeight = 4
+	// emphasisStep is what steer multiplies by, mostEmphasis bounds the product.
+	emphasisStep, mostEmphasis = 4, 16
+)
 
 // kindLoss is the mean loss of the readings of a kind.
 type kindLoss struct {
@@ -79,7 +86,7 @@ func (b bars) behind(kinds []kindLoss) (behind []kindLoss) {
 	return behind
 }
 
-// score is estimate, and what the losses are above the bars once more.
+// score is estimate, and behindWeight times what the losses are above the bars.
 func (b bars) score(losses []float64, readings []Reading, places []int) (v float64) {
 	kinds := byKind(losses, readings, places)
 	for _, k := range kinds {
@@ -87,7 +94,7 @@ func (b bars) score(losses []float64, readings []Reading, places []int) (v float
 	}
 	for _, k := range b.behind(kinds) {
 		if above := k.weight * (k.loss - b[k.kind]); !math.IsNaN(above) {
-			v += above
+			v += behindWeight * above
 		}
 	}
 	return v
@@ -104,23 +111,20 @@ func (b bars) best(results []result, readings []Reading, n int) []result {
 	return sorted[:min(n, len(sorted))]
 }
 
-// mostEmphasis bounds what steer does.
-const mostEmphasis = 16
-
 // emphasis is how many times its weight a kind has for generations.
 type emphasis map[string]float64
 
 func (e emphasis) of(kind string) float64 { return cmp.Or(e[kind], 1) }
 
-// steer doubles the emphasis of each kind in which a mean is behind the bars, where it is not
-// behind in all. It reports whether anything changed.
+// steer raises the emphasis of each kind in which a mean is behind the bars, where it is not behind
+// in all. It reports whether anything changed.
 func (e emphasis) steer(b bars, kinds []kindLoss) (changed bool) {
 	behind := b.behind(kinds)
 	if len(behind) == len(kinds) {
 		return false
 	}
 	for _, k := range behind {
-		next := min(2*e.of(k.kind), mostEmphasis)
+		next := min(emphasisStep*e.of(k.kind), mostEmphasis)
 		changed = changed || next != e.of(k.kind)
 		e[k.kind] = next
 	}

@@ -17,8 +17,8 @@ func barReadings() []Reading {
 	}
 }
 
-// A kind in which a candidate is behind the best start in it counts twice.
-func TestBehindCountsTwice(t *testing.T) {
+// What a candidate is behind the best start in a kind counts five times.
+func TestBehindCountsFiveTimes(t *testing.T) {
 	readings, all := barReadings(), []int{0, 1, 2}
 	starts := []result{{Losses: Losses{2, 1, 3, 9}}, {Losses: Losses{3, 1, 1, 9}}}
 	b := newBars(starts, readings, all)
@@ -28,9 +28,9 @@ func TestBehindCountsTwice(t *testing.T) {
 	}{
 		{2, 1, 2.2},                     // at the bars
 		{1.9, 0.5, 1.9 + 0.1},           // ahead of them
-		{2.1, 0.5, 2.1 + 0.1 + 0.1},     // behind in text
-		{1.9, 2, 1.9 + 0.4 + 0.2},       // behind in keys
-		{3, 2, 3 + 0.4 + 1 + 0.2},       // behind in both
+		{2.1, 0.5, 2.1 + 0.1 + 4*0.1},   // behind in text
+		{1.9, 2, 1.9 + 0.4 + 4*0.2},     // behind in keys
+		{3, 2, 3 + 0.4 + 4*1.2},         // behind in both
 		{math.Inf(1), 0.5, math.Inf(1)}, // no text
 		{1.9, math.Inf(1), math.Inf(1)}, // no keys
 	} {
@@ -46,8 +46,8 @@ func TestBehindCountsTwice(t *testing.T) {
 	assert.Equal(t, 3, few[1].Candidate)
 }
 
-// A mean that is behind in one kind doubles its emphasis, up to 16; one that is behind in all, or
-// in none, changes nothing.
+// A kind in which a mean is behind has four times its emphasis, up to 16; one that is behind in all,
+// or in none, changes nothing.
 func TestSteer(t *testing.T) {
 	e, b := emphasis{}, bars{"text": 2, "key": 1}
 	kinds := func(text, key float64) []kindLoss {
@@ -56,16 +56,14 @@ func TestSteer(t *testing.T) {
 	assert.False(t, e.steer(b, kinds(3, 3)))
 	assert.False(t, e.steer(b, kinds(2, 1)))
 	assert.True(t, e.steer(b, kinds(2.001, 1)))
-	assert.Equal(t, emphasis{"text": 2}, e)
+	assert.Equal(t, emphasis{"text": 4}, e)
 	value := e.estimate(Losses{3, 4, 4, 0}, barReadings(), []int{0, 1, 2})
-	assert.InDelta(t, 2*3+0.2*4, value, 1e-9)
+	assert.InDelta(t, 4*3+0.2*4, value, 1e-9)
 	assert.True(t, e.steer(b, kinds(1, 1.5)))
-	assert.Equal(t, emphasis{"text": 2, "key": 2}, e)
-	for range 3 {
-		assert.True(t, e.steer(b, kinds(1, math.Inf(1))))
-	}
+	assert.Equal(t, emphasis{"text": 4, "key": 4}, e)
+	assert.True(t, e.steer(b, kinds(1, math.Inf(1))))
 	assert.False(t, e.steer(b, kinds(1, 1.5)))
-	assert.Equal(t, emphasis{"text": 2, "key": 16}, e)
+	assert.Equal(t, emphasis{"text": 4, "key": 16}, e)
 }
 
 // Starts and means are scored on what finalists are scored on at once, where the sequences of the

@@ -6,9 +6,9 @@
 // are asked for together. A trial names the readings that a candidate is to be scored on, and a
 // candidate may be asked for again with others, never twice on the same. Its fitness is exp of the
 // weighted sum over those that have no other use (Reading.Use): generations have their own, so that
-// the decision does not rest on those that were searched with, and so have the finalists. A kind of
-// reading in which a candidate is behind the best start counts twice where the best are chosen, and
-// generations are steered by it (bars.go).
+// the decision does not rest on those that were searched with, and so have the finalists. Losses
+// above the best start's count five times where the best are chosen, for each kind of reading, and
+// generations are steered by them (bars.go).
 //
 // Four algorithms. "cma", the default, is made for dear evaluations: CMA-ES on a few knots of log
 // lambda, the attention factor and n-hat, whose generations are scored on one window each, or by

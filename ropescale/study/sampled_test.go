@@ -315,7 +315,7 @@ func TestWinner(t *testing.T) {
 			append([]float64{math.NaN()}, keys[2:]...)...)}
 	}
 	inf := math.Inf(1)
-	yarn, ntk := told(0, 3, .5, .5, .5, .5, .5, .5), told(1, 2, 2, 2, 2, 2, 2, 2)
+	yarn, ntk := told(0, 3, .5, .5, .5, .5, .5, .5), told(1, 3, 2, 2, 2, 2, 2, 2)
 	for name, c := range map[string]struct {
 		found []result
 		want  int
