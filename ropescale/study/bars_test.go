@@ -17,7 +17,7 @@ func barReadings() []Reading {
 	}
 }
 
-// What a candidate is behind the best start in a kind counts five times.
+// Losses above the best start's of a kind count five times.
 func TestBehindCountsFiveTimes(t *testing.T) {
 	readings, all := barReadings(), []int{0, 1, 2}
 	starts := []result{{Losses: Losses{2, 1, 3, 9}}, {Losses: Losses{3, 1, 1, 9}}}
@@ -46,8 +46,8 @@ func TestBehindCountsFiveTimes(t *testing.T) {
 	assert.Equal(t, 3, few[1].Candidate)
 }
 
-// A kind in which a mean is behind has four times its emphasis, up to 16; one that is behind in all,
-// or in none, changes nothing.
+// A kind in which a mean is behind has four times its emphasis, up to 16; one that is behind in
+// all, or in none, changes nothing.
 func TestSteer(t *testing.T) {
 	e, b := emphasis{}, bars{"text": 2, "key": 1}
 	kinds := func(text, key float64) []kindLoss {
