@@ -502,7 +502,7 @@ def parser() -> argparse.ArgumentParser:
         choices=["auto", "full", "skip", "end"],
         default="auto",
         help="full: rows of --length tokens; skip (PoSE) and end (after EndPrompt): rows of "
-        "--window tokens that stand apart in a text of --length (see data.py), not measured yet; "
+        "--window tokens that stand apart in a text of --length (see data.py); "
         "auto: full where its rows fit into memory, else skip",
     )
     p.add_argument(

@@ -34,7 +34,8 @@ type Training struct {
 	Mixed bool
 	// Positions are full, rows of the target's length; skip (PoSE) or end (after EndPrompt), rows
 	// of the original context length whose tokens stand apart in a text of the target's; auto or
-	// "", full where its rows fit into memory, else skip. Skip and end are not measured yet.
+	// "", full where its rows fit into memory, else skip. Skip and end were measured on the default
+	// model alone: evals/results/2026-12-01-long-positions.md.
 	Positions string
 	// Python has PyTorch and transformers; "" is $PYTHON, or python3.
 	Python string

@@ -123,8 +123,8 @@ func (f *extendFlags) add(cmd *cobra.Command) {
 
 	fl.StringVar(&t.Positions, "positions", "auto",
 		"Places of the tokens that are trained: full, rows of the target's length; skip (PoSE) "+
-			"or end (EndPrompt), short rows spread over it, which are not measured yet; auto, "+
-			"full where it fits into memory, else skip")
+			"or end (EndPrompt), short rows spread over it, measured on the default model alone; "+
+			"auto, full where it fits into memory, else skip")
 	fl.BoolVar(&t.Mixed, "mixed", false,
 		"LongRoPE2's mixed windows: short documents keep the model's own RoPE in training")
 	fl.IntVar(&s.Windows, "windows", 0, "Windows that score a candidate of a search")
