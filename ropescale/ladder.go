@@ -124,21 +124,25 @@ func (g *Rung) Check(pairs int) error {
 	}
 	for i, f := range g.Factors {
 		if !Usable(f) {
-			return fmt.Errorf("factor %d is %g, want a positive finite number", i, f)
+			return fmt.Errorf("factor %d is %g, want %g to %g", i, f, minFactor, maxFactor)
 		}
 	}
-	if !Usable(g.AttentionFactor) {
-		return fmt.Errorf("attention_factor is %g, want a positive finite number",
-			g.AttentionFactor)
+	if a := g.AttentionFactor; !(a >= minAttention && a <= maxAttention) {
+		return fmt.Errorf("attention_factor is %g, want %g to %g", a, minAttention, maxAttention)
 	}
 	return nil
 }
 
-// Usable says whether f is positive and finite as the float32 that the engine gets.
-func Usable(f float64) bool {
-	g := float64(float32(f))
-	return g > 0 && !math.IsInf(g, 0)
-}
+// Bounds of factors and attention factors. The engine computes in float32, up to 3.4e38: a position
+// over a smaller factor, or a logit times the square of a larger attention factor, can be infinite,
+// and what comes of it no number.
+const (
+	minFactor, maxFactor       = 1e-20, 1e20
+	minAttention, maxAttention = 1e-9, 1e9
+)
+
+// Usable says whether the engine can compute with f as a factor.
+func Usable(f float64) bool { return f >= minFactor && f <= maxFactor }
 
 // RungFor returns the row index of the rung for a sequence of n tokens: 0 is the model's own RoPE,
 // r is Rungs[r-1]. It is the smallest rung with Length >= n; but up to the original context length

@@ -271,3 +271,17 @@ func FuzzReadFactorsCSV(f *testing.F) {
 		require.Equal(t, factors, again)
 	})
 }
+
+// TestBounds: numbers with which float32 has no result are refused, with the bound.
+func TestBounds(t *testing.T) {
+	factor := "factor 1 is %g, want 1e-20 to 1e+20"
+	attention := "attention_factor is %g, want 1e-09 to 1e+09"
+	for _, x := range []float64{1e-38, 1e38, 0, -1, math.NaN(), math.Inf(1)} {
+		g := Rung{Length: 2048, AttentionFactor: 1, Factors: []float64{1, 1}}
+		require.NoError(t, g.Check(2))
+		g.Factors[1] = x
+		assert.EqualError(t, g.Check(2), fmt.Sprintf(factor, x))
+		g.Factors[1], g.AttentionFactor = 1, x
+		assert.EqualError(t, g.Check(2), fmt.Sprintf(attention, x))
+	}
+}

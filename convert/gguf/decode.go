@@ -258,7 +258,9 @@ func (d *decoder) kv(seen map[string]struct{}) error {
 		return err
 	}
 	kv.size = d.off - kv.off
-	if kv.size <= maxInlineValue && d.held+int(kv.size) <= maxInlineValues {
+	// The decoder itself looks at numbers, wherever they stand: they are always held.
+	number := kv.Type != TypeString && kv.Type != TypeArray
+	if number || kv.size <= maxInlineValue && d.held+int(kv.size) <= maxInlineValues {
 		kv.raw = make([]byte, kv.size)
 		if _, err := d.p.src.ReadAt(kv.raw, kv.off); err != nil && !errors.Is(err, io.EOF) {
 			return fmt.Errorf("%s: reading at byte %d: %w", d.p.path, kv.off, err)

@@ -52,17 +52,20 @@ var (
 // Caps. They are checked before anything is allocated, and keep the memory of any file's header
 // below 32 MiB.
 const (
-	maxKeyLength    = 1<<16 - 1 // GGUF specification
-	MaxNameLength   = 1 << 10   // ggml's own limit is 64 bytes; other writers have used more
-	maxKeys         = 1 << 16
-	MaxTensors      = 1 << 16
-	maxNames        = 8 << 20 // bytes of all keys and names together
-	maxInlineValue  = 16 << 10
-	maxInlineValues = 8 << 20 // bytes of all values held; the others stay in the file
-	maxAlignment    = 1 << 20
-	maxNesting      = 4
-	MaxParts        = 1000
+	maxKeyLength   = 1<<16 - 1 // GGUF specification
+	MaxNameLength  = 1 << 10   // ggml's own limit is 64 bytes; other writers have used more
+	maxKeys        = 1 << 16
+	MaxTensors     = 1 << 16
+	maxNames       = 8 << 20 // bytes of all keys and names together
+	maxInlineValue = 16 << 10
+	maxAlignment   = 1 << 20
+	maxNesting     = 4
+	MaxParts       = 1000
 )
+
+// maxInlineValues is how many bytes of all values are held; the others stay in the file. Tests
+// lower it, so that files of their size reach behind it.
+var maxInlineValues = 8 << 20
 
 // FormatError says where a file is malformed.
 type FormatError struct {

@@ -534,6 +534,42 @@ func TestSplit(t *testing.T) {
 	assert.ErrorContains(t, err, "one of 3 parts")
 }
 
+// TestBehindHeldValues: once so many bytes are held, the rest of a header decodes as ever.
+func TestBehindHeldValues(t *testing.T) {
+	b := gguftest.Tiny("llama").With("a.b", "more than is held").
+		With("general.alignment", uint32(32)).Bytes()
+	want, err := DecodeBytes(b)
+	require.NoError(t, err)
+	defer func(n int) { maxInlineValues = n }(maxInlineValues)
+	maxInlineValues = 0
+	f, err := DecodeBytes(b)
+	require.NoError(t, err)
+	for _, kv := range want.KVs {
+		assert.Equal(t, want.show(&kv), f.show(&kv), kv.Key)
+	}
+	assert.Equal(t, b, encode(t, NewEdit(f)))
+}
+
+// FuzzBehindHeldValues is FuzzDecode where next to nothing is held.
+func FuzzBehindHeldValues(f *testing.F) {
+	defer func(n int) { maxInlineValues = n }(maxInlineValues)
+	maxInlineValues = 64
+	for _, b := range seeds() {
+		f.Add(b)
+	}
+	f.Add(gguftest.Tiny("llama").With("general.alignment", uint32(32)).Bytes())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		file, err := DecodeBytes(b)
+		if err != nil {
+			return
+		}
+		if got := encode(t, NewEdit(file)); !bytes.Equal(b, got) {
+			t.Fatalf("decode and encode: %d bytes in, %d out", len(b), len(got))
+		}
+		ReadLadder(file, "llama")
+	})
+}
+
 func FuzzDecode(f *testing.F) {
 	for _, b := range seeds() {
 		f.Add(b)
