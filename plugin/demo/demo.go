@@ -176,11 +176,14 @@ func (d *demo) search(ctx context.Context) error {
 		args = append(args, "--budget", d.budget)
 	}
 	s, err := study.Read(d.path("factors.json.study"))
-	if err != nil || s.Options().Seed != d.seed {
-		// A study that is there, if any, is of another version or seed.
-		args = append(args, "--fresh")
+	if err == nil && s.Options().Seed == d.seed {
+		if err = d.longrope(ctx, d.err, args...); err == nil || ctx.Err() != nil {
+			return err
+		}
+		fmt.Fprintln(d.err, "the search in this folder cannot be resumed: it restarts")
 	}
-	return d.longrope(ctx, d.err, args...)
+	// A study that is there, if any, is of another version or seed.
+	return d.longrope(ctx, d.err, append(args, "--fresh")...)
 }
 
 // summary prints the answers of the server, where the files are, and what to do next.
