@@ -106,25 +106,60 @@ func (o Options) check() error {
 	return nil
 }
 
-// Open loads a GGUF. All layers or some go to the GPUs that the host finds, to the CPU if there are
-// none.
-func Open(path string, o Options) (*Engine, error) {
+// prepare loads the host's backends, fills in what the model and the machine decide, and says what
+// the GGUF at path is.
+func (o *Options) prepare(path string) (*evals.Info, *convert.ModelInfo, error) {
 	if err := o.check(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	mi, err := convert.Inspect(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	digest, err := convert.FileDigest(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	series, err := patches.Embedded()
+	if err != nil {
+		return nil, nil, err
 	}
 	o.fill(mi)
-
+	if o.Name == "" {
+		o.Name = path
+	}
 	backends()
+	return &evals.Info{
+		Model: o.Name, Digest: digest, Architecture: mi.Architecture,
+		Host:                  "ollama " + patches.HostVersion + "+longrope." + series.Hash()[:8],
+		OriginalContextLength: mi.OriginalContextLength, RopeDimensionCount: mi.RopeDimensionCount,
+		FreqBase: mi.FreqBase, MaxLength: o.Length,
+	}, mi, nil
+}
+
+// batchSize is how many tokens are decoded at once, of the option.
+func (o *Options) batchSize(device string) int {
+	n := o.Batch
+	if n == 0 {
+		n = 512
+		if device == cpu {
+			n = 256 // the same bits; what a batch attends to stays in the cache
+		}
+	}
+	return min(n, o.Length)
+}
+
+const cpu = "CPU" // of evals.Info.Backend
+
+// Open loads a GGUF. All layers or some go to the GPUs that the host finds, to the CPU if there are
+// none.
+func Open(path string, o Options) (*Engine, error) {
+	info, mi, err := o.prepare(path)
+	if err != nil {
+		return nil, err
+	}
 	params := llama.ModelParams{UseMmap: true, Progress: o.Progress}
-	device := "CPU"
+	device := cpu
 	flash := ml.FlashAttentionDisabled // on a CPU it halves the speed
 	for _, gpu := range llama.EnumerateGPUs() {
 		if o.GPULayers != nil && *o.GPULayers == 0 {
@@ -138,16 +173,11 @@ func Open(path string, o Options) (*Engine, error) {
 			device = fmt.Sprintf("%s, %d layers", gpu.Library, *o.GPULayers)
 		}
 	}
-	if o.Batch == 0 {
-		o.Batch = 512
-		if device == "CPU" {
-			o.Batch = 256 // the same bits; what a batch attends to stays in the cache
-		}
-	}
-	o.Batch = min(o.Batch, o.Length)
+	o.Batch = o.batchSize(device)
 	model, err := llama.LoadModelFromFile(path, params)
 	if err != nil {
-		return nil, fmt.Errorf("%w (run with OLLAMA_DEBUG=1 for the engine's own words)", err)
+		return nil, fmt.Errorf("%w: %w (run with OLLAMA_DEBUG=1 for the engine's own words)",
+			errNotLoaded, err)
 	}
 	e := &Engine{model: model, size: o.Batch, base: mi.Base}
 	e.cells = o.Length
@@ -167,22 +197,8 @@ func Open(path string, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("%s at %d tokens: %w", path, o.Length, err)
 	}
 
-	series, err := patches.Embedded()
-	if err != nil {
-		e.Close()
-		return nil, err
-	}
-	if o.Name == "" {
-		o.Name = path
-	}
-	e.info = evals.Info{
-		Model: o.Name, Digest: digest, Architecture: mi.Architecture, Engine: "llama.cpp",
-		Host:                  "ollama " + patches.HostVersion + "+longrope." + series.Hash()[:8],
-		Backend:               device,
-		OriginalContextLength: mi.OriginalContextLength, RopeDimensionCount: mi.RopeDimensionCount,
-		FreqBase:  mi.FreqBase,
-		VocabSize: model.NumVocab(), MaxLength: o.Length,
-	}
+	e.info = *info
+	e.info.Engine, e.info.Backend, e.info.VocabSize = Llama, device, model.NumVocab()
 	return e, nil
 }
 
@@ -224,7 +240,7 @@ func (e *Engine) Tokenize(text string, special bool) ([]int, error) {
 
 // Detokenize turns token ids back into text.
 func (e *Engine) Detokenize(tokens []int) (string, error) {
-	if err := e.checkTokens(tokens); err != nil {
+	if err := checkTokens(tokens, e.info.VocabSize); err != nil {
 		return "", err
 	}
 	var b strings.Builder
@@ -234,10 +250,10 @@ func (e *Engine) Detokenize(tokens []int) (string, error) {
 	return b.String(), nil
 }
 
-func (e *Engine) checkTokens(tokens []int) error {
+func checkTokens(tokens []int, vocabulary int) error {
 	for _, t := range tokens {
-		if t < 0 || t >= e.info.VocabSize {
-			return fmt.Errorf("token %d is not in the vocabulary of %d", t, e.info.VocabSize)
+		if t < 0 || t >= vocabulary {
+			return fmt.Errorf("token %d is not in the vocabulary of %d", t, vocabulary)
 		}
 	}
 	return nil
@@ -251,11 +267,8 @@ func (e *Engine) SetLadder(l *ropescale.Ladder) error {
 		l = e.given
 	}
 	if l != nil {
-		full := *l
-		if full.Base == nil {
-			full.Base = e.base
-		}
-		if err := full.Validate(); err != nil {
+		full, err := withBase(l, e.base)
+		if err != nil {
 			return err
 		}
 		own.values, own.windows = full.Rows()
@@ -269,6 +282,15 @@ func (e *Engine) SetLadder(l *ropescale.Ladder) error {
 	e.own, e.inPrefix = own, false
 	e.kept.forget()
 	return nil
+}
+
+// withBase is a ladder with the model's own RoPE as row 0, where it has no other.
+func withBase(l *ropescale.Ladder, base *ropescale.Rung) (*ropescale.Ladder, error) {
+	full := *l
+	if full.Base == nil {
+		full.Base = base
+	}
+	return &full, full.Validate()
 }
 
 // NLL returns -ln p(tokens[i] | tokens[:i]) in nats for i in [from, len(tokens)).

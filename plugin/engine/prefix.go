@@ -57,7 +57,7 @@ func (e *Engine) NewPrefix(
 		err = fmt.Errorf("score a prefix of %d tokens from token %d: want 1 to %d",
 			len(tokens), from, len(tokens))
 	default:
-		err = e.checkTokens(tokens)
+		err = checkTokens(tokens, e.info.VocabSize)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -243,7 +243,7 @@ func (p *prefix) check(f evals.Fork) error {
 		return fmt.Errorf("%d tokens after %d do not fit the cache of %d",
 			len(f.Tokens), f.At, p.e.cells)
 	}
-	return p.e.checkTokens(f.Tokens)
+	return checkTokens(f.Tokens, p.e.info.VocabSize)
 }
 
 // load has the prefix in the cache as sequence 0, with its keys rotated to the candidate, and

@@ -1,0 +1,57 @@
+//go:build cgo
+
+package engine
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/ollama/ollama/model"
+
+	"github.com/longrope/longrope/evals"
+)
+
+// Names of the host's engines, as evals.Info and OpenOn have them.
+const (
+	Llama = "llama.cpp"
+	Go    = "go"
+)
+
+// errNotLoaded is that the llama.cpp engine cannot load a model.
+var errNotLoaded = errors.New("the llama.cpp engine cannot load the model")
+
+// Runner is either engine.
+type Runner interface {
+	evals.Engine
+	Close()
+}
+
+// OpenOn loads a GGUF on the engine of a name. Without one that is the llama.cpp engine, or for a
+// model that it cannot load, because of its architecture or the form of its tensors, the Go engine.
+func OpenOn(name, path string, o Options) (Runner, error) {
+	if name == Go {
+		e, err := OpenGo(path, o)
+		if err != nil {
+			return nil, err // not e: a nil pointer in an interface is not nil
+		}
+		return e, nil
+	}
+	if name != Llama && name != "" {
+		return nil, fmt.Errorf("engine %q: want %s or %s", name, Llama, Go)
+	}
+	e, err := Open(path, o)
+	if err == nil {
+		return e, nil
+	}
+	if name == Llama || !errors.Is(err, errNotLoaded) {
+		return nil, err
+	}
+	other, errGo := OpenGo(path, o)
+	switch {
+	case errGo == nil:
+		return other, nil
+	case errors.Is(errGo, model.ErrUnsupportedModel): // which says nothing of the file
+		return nil, err
+	}
+	return nil, fmt.Errorf("%w; the Go engine cannot either: %w", err, errGo)
+}
