@@ -43,12 +43,18 @@ type Engine interface {
 	Generate(ctx context.Context, tokens []int, n int) ([]int, error)
 }
 
+// Names of the host's engines, for Info.Engine and --engine.
+const (
+	LlamaEngine = "llama.cpp"
+	GoEngine    = "go"
+)
+
 // Info is the part of a result's provenance that the engine knows.
 type Info struct {
 	Model        string `json:"model"`  // path or name as the user gave it
 	Digest       string `json:"digest"` // sha256:… of the model file
 	Architecture string `json:"architecture"`
-	Engine       string `json:"engine"` // "llama.cpp"
+	Engine       string `json:"engine"` // LlamaEngine or GoEngine
 	// host version and patch series, e.g. "ollama v0.17.4+longrope.1a2b3c4d"
 	Host                  string  `json:"host"`
 	Backend               string  `json:"backend"` // "CPU", "CUDA0", …

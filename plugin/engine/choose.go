@@ -11,12 +11,6 @@ import (
 	"github.com/longrope/longrope/evals"
 )
 
-// Names of the host's engines, as evals.Info and OpenOn have them.
-const (
-	Llama = "llama.cpp"
-	Go    = "go"
-)
-
 // errNotLoaded is that the llama.cpp engine cannot load a model.
 var errNotLoaded = errors.New("the llama.cpp engine cannot load the model")
 
@@ -29,21 +23,21 @@ type Runner interface {
 // OpenOn loads a GGUF on the engine of a name. Without one that is the llama.cpp engine, or for a
 // model that it cannot load, because of its architecture or the form of its tensors, the Go engine.
 func OpenOn(name, path string, o Options) (Runner, error) {
-	if name == Go {
+	if name == evals.GoEngine {
 		e, err := OpenGo(path, o)
 		if err != nil {
 			return nil, err // not e: a nil pointer in an interface is not nil
 		}
 		return e, nil
 	}
-	if name != Llama && name != "" {
-		return nil, fmt.Errorf("engine %q: want %s or %s", name, Llama, Go)
+	if name != evals.LlamaEngine && name != "" {
+		return nil, fmt.Errorf("engine %q: want %s or %s", name, evals.LlamaEngine, evals.GoEngine)
 	}
 	e, err := Open(path, o)
 	if err == nil {
 		return e, nil
 	}
-	if name == Llama || !errors.Is(err, errNotLoaded) {
+	if name == evals.LlamaEngine || !errors.Is(err, errNotLoaded) {
 		return nil, err
 	}
 	other, errGo := OpenGo(path, o)

@@ -198,7 +198,7 @@ func Open(path string, o Options) (*Engine, error) {
 	}
 
 	e.info = *info
-	e.info.Engine, e.info.Backend, e.info.VocabSize = Llama, device, model.NumVocab()
+	e.info.Engine, e.info.Backend, e.info.VocabSize = evals.LlamaEngine, device, model.NumVocab()
 	return e, nil
 }
 

@@ -42,6 +42,7 @@ type GoEngine struct {
 	own    *rope.Ladder      // of the file, as the engine has it
 	ladder *ropescale.Ladder // in force; nil: none
 	rung   int               // of the sequence in the cache
+	proven int               // columns of a ladder that the model took
 	kept   kept
 }
 
@@ -54,7 +55,7 @@ func OpenGo(path string, o Options) (*GoEngine, error) {
 		return nil, err
 	}
 	e := &GoEngine{path: path, info: *info, base: mi.Base, file: mi.Ladder}
-	e.info.Engine = Go
+	e.info.Engine = evals.GoEngine
 	e.params, e.info.Backend, err = o.goParams(path)
 	if err != nil {
 		return nil, err
@@ -192,7 +193,23 @@ func (e *GoEngine) SetLadder(l *ropescale.Ladder) error {
 	}
 	e.ladder = l
 	e.kept.forget()
+	if rows == nil || rows.Columns() == e.proven {
+		return nil
+	}
+	if err := e.probe(); err != nil {
+		return err
+	}
+	e.proven = rows.Columns()
 	return nil
+}
+
+// probe says why the model takes no ladder, which the host finds as it builds a graph.
+func (e *GoEngine) probe() error {
+	_, err := e.reuse([]int{0}, 1, 0)
+	if err == nil {
+		err = e.forward([]int{0}, 0, 0, 0, nil)
+	}
+	return errors.Join(err, e.cache.Remove(0, 0, math.MaxInt32))
 }
 
 // Tokenize turns text into token ids; special adds what the model wants at the start and parses

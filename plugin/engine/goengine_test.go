@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/longrope/longrope/evals"
 	defaultmodel "github.com/longrope/longrope/evals/default"
 	"github.com/longrope/longrope/ropescale"
 )
@@ -128,7 +129,9 @@ func TestCutSpecial(t *testing.T) {
 func TestOpenOn(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "model.gguf")
 	require.NoError(t, os.WriteFile(path, defaultmodel.Model, 0o600))
-	for name, want := range map[string]string{"": Llama, Llama: Llama, Go: Go} {
+	for name, want := range map[string]string{
+		"": evals.LlamaEngine, evals.LlamaEngine: evals.LlamaEngine, evals.GoEngine: evals.GoEngine,
+	} {
 		e, err := OpenOn(name, path, Options{Length: 64})
 		require.NoError(t, err)
 		assert.Equal(t, want, e.Info().Engine)

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/longrope/longrope/evals"
 )
 
 // NewCommand is "ollama longrope", to be added to the host's command line.
@@ -24,6 +26,7 @@ type app struct {
 	args []string // as typed, without the program: to say how a run is resumed
 
 	// Of the engine; set by the flags of the commands that run a model.
+	engine         string // as --engine
 	threads, batch int
 	gpuLayers      int // as --gpu-layers
 }
@@ -83,6 +86,9 @@ func newApp(cmd *cobra.Command, open opener) *app {
 		a.gpuLayers = n
 	}
 	a.batch, _ = cmd.Flags().GetInt("batch")
+	if f := cmd.Flags().Lookup("engine"); f != nil {
+		a.engine = f.Value.String()
+	}
 	for _, arg := range os.Args[1:] {
 		a.args = append(a.args, quote(arg))
 	}
@@ -148,6 +154,8 @@ func engineFlags(cmd *cobra.Command) {
 	cmd.Flags().Var(new(naturalFlag), "batch",
 		"Tokens decoded at once (default 512, on a CPU 256)")
 	cmd.Flags().Int("gpu-layers", -1, "Layers on the GPUs, -1 for all")
+	cmd.Flags().Var(new(engineFlag), "engine", "The host's engine, "+strings.Join(engines, " or ")+
+		" (default: "+evals.LlamaEngine+", "+evals.GoEngine+" for models that it cannot load)")
 }
 
 // exactly asks for n arguments and says which.

@@ -324,8 +324,11 @@ func (a *app) reportEval(c *evals.Comparison, f evalFlags) error {
 	for _, note := range slices.DeleteFunc(notes, func(s string) bool { return s == "" }) {
 		a.say("%s", note)
 	}
-	a.say("%s tokens evaluated on %s (%s)", label.Count(c.EvaluatedTokens), c.Engine.Backend,
-		c.Engine.Host)
+	on := c.Engine.Backend
+	if c.Engine.Engine == evals.GoEngine {
+		on += ", Go engine"
+	}
+	a.say("%s tokens evaluated on %s (%s)", label.Count(c.EvaluatedTokens), on, c.Engine.Host)
 	return nil
 }
 

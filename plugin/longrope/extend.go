@@ -138,7 +138,7 @@ func (f *extendFlags) add(cmd *cobra.Command) {
 	jsonFlag(cmd)
 	engineFlags(cmd)
 	rarely(cmd, "mixed", "positions", "windows", "fitness", "python", "processes", "recipe", "json",
-		"threads", "batch", "gpu-layers")
+		"threads", "batch", "gpu-layers", "engine")
 	cmd.Flags().SortFlags = false
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/plugin/units"
 )
@@ -41,6 +42,23 @@ func (f *naturalFlag) Set(s string) error {
 		return fmt.Errorf("%q is no such number; want 0 or more", s)
 	}
 	*f = naturalFlag(n)
+	return nil
+}
+
+// engines are those of the host.
+var engines = []string{evals.LlamaEngine, evals.GoEngine}
+
+// engineFlag is one of them, or empty.
+type engineFlag string
+
+func (f *engineFlag) Type() string   { return "name" }
+func (f *engineFlag) String() string { return string(*f) }
+func (f *engineFlag) Set(s string) error {
+	if !slices.Contains(engines, s) {
+		return fmt.Errorf("%q is no engine; want %s%s", s, strings.Join(engines, " or "),
+			suggest(s, engines))
+	}
+	*f = engineFlag(s)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package longrope
 import (
 	"time"
 
+	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/plugin/search"
 	"github.com/longrope/longrope/ropescale"
 )
@@ -18,6 +19,7 @@ type opener struct {
 // defaults.
 type openOptions struct {
 	Name           string // in reports
+	Engine         string // as --engine: "" is that which can load the model
 	Length         int    // of the longest sequence, tokens
 	Threads, Batch int
 	GPULayers      int  // as --gpu-layers: 0 is none, -1 all
@@ -37,14 +39,16 @@ func (a *app) load(m *model, length int) (runner, error) { return a.loadFor(m, l
 func (a *app) loadFor(m *model, length int, forks bool) (runner, error) {
 	started := a.now()
 	e, err := a.open.load(m.path, openOptions{
-		Name: m.name, Length: length, Threads: a.threads, Batch: a.batch, GPULayers: a.gpuLayers,
-		Ladder: m.layer(),
-		Forks:  forks,
+		Name: m.name, Engine: a.engine, Length: length, Threads: a.threads, Batch: a.batch,
+		GPULayers: a.gpuLayers, Ladder: m.layer(), Forks: forks,
 		Progress: func(share float32) {
 			a.progress(started, "loading "+m.name, float64(share), 1, "")
 		},
 	})
 	a.done()
+	if err == nil && a.engine == "" && e.Info().Engine == evals.GoEngine {
+		a.say("%s runs on the host's Go engine; the llama.cpp engine cannot load it", m.name)
+	}
 	if at := slowCPU(); err == nil && at != "" {
 		a.say(
 			"no CPU backend of the host's is in %s: this will be slow, by ten times and more. "+

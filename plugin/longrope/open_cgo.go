@@ -100,13 +100,9 @@ func loadEngine(path string, o openOptions) (runner, error) {
 	if o.Forks {
 		forks = 1 // more at once are faster on a GPU alone, and differ by rounding
 	}
-	e, err := engine.Open(path, engine.Options{
+	return engine.OpenOn(o.Engine, path, engine.Options{
 		Name: o.Name, Length: o.Length, Threads: o.Threads, Batch: o.Batch,
 		GPULayers: &o.GPULayers, Ladder: o.Ladder, Progress: o.Progress,
 		Forks: forks,
 	})
-	if err != nil {
-		return nil, err // not e: a nil *Engine in an interface is not nil
-	}
-	return e, nil
 }

@@ -121,7 +121,8 @@ func (f *searchFlags) addRare(cmd *cobra.Command) {
 	fl.Lookup("nats").Usage += "; for --" + strings.Join(serverFlags[1:], ", --") +
 		" see worker --help"
 	rarely(cmd, "algorithm", "fitness", "windows", "keys", "attention", "start-windows", "knots",
-		"exact", "study", "report", "no-report", "plot", "json", "threads", "batch", "gpu-layers")
+		"exact", "study", "report", "no-report", "plot", "json", "threads", "batch", "gpu-layers",
+		"engine")
 	rarely(cmd, serverFlags...)
 }
 

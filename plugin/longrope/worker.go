@@ -183,7 +183,7 @@ func (a *app) openWorker(
 	if err := search.CheckSpec(s); err != nil {
 		return nil, err
 	}
-	a.batch = s.Batch
+	a.batch, a.engine = s.Batch, s.Engine
 	e, err := a.loadFor(&model{name: s.ModelName, path: path}, s.Length, true)
 	if err != nil {
 		return nil, err

@@ -62,7 +62,9 @@ func startPool(
 	if o.Workers.Server != nil && o.Workers.Invite != nil {
 		o.Workers.Invite(name)
 	}
-	spec := workers.Spec{ModelDigest: e.Info().Digest, ModelName: o.Model, Batch: o.Batch}
+	spec := workers.Spec{
+		ModelDigest: e.Info().Digest, ModelName: o.Model, Engine: e.Info().Engine, Batch: o.Batch,
+	}
 	return &pool{coordinator: c, spec: spec, guests: o.Workers.Server != nil}, nil
 }
 

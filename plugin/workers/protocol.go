@@ -26,6 +26,7 @@ type Spec struct {
 	Protocol    int    `json:"protocol"`
 	ModelDigest string `json:"model_digest"` // sha256:… of the file
 	ModelName   string `json:"model_name"`   // as the coordinator's user calls it
+	Engine      string `json:"engine"`       // of the host, as evals.Info has it
 	Length      int    `json:"length"`       // of the longest sequence, tokens
 	Batch       int    `json:"batch"`        // tokens decoded at once; 0: the engine's own
 	// Readings are what trials name by their index. Their form is known to who evaluates, not to

@@ -81,6 +81,7 @@ type candidate struct {
 	model     *Model
 	plain     string         // file of the model without a ladder
 	row0      ropescale.Rung // as convert read it from the model
+	words     []string       // first tokens of a file for the Go engine
 }
 
 // options of all sessions: a context of 128 tokens, computed at once, with caches in float32.

@@ -49,6 +49,9 @@ func (c *candidate) goFile(m *Model, tokenizer string) string {
 	for i := range n {
 		tokens[i], kinds[i] = fmt.Sprintf("t%d", i), 1
 	}
+	if c.words != nil {
+		copy(tokens, c.words)
+	}
 	out.KV["tokenizer.ggml.model"] = tokenizer
 	out.KV["tokenizer.ggml.tokens"] = tokens
 	out.KV["tokenizer.ggml.token_type"] = kinds
