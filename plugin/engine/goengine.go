@@ -26,8 +26,9 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// GoEngine is an evals.Engine on the host's Go engine, which alone runs some architectures. Prefixes
-// cannot be kept on it, so it is no evals.Forker. Close it. It is not safe for concurrent use.
+// GoEngine is an evals.Engine on the host's Go engine, which alone runs some architectures.
+// Prefixes cannot be kept on it, so it is no evals.Forker. Close it. It is not safe for concurrent
+// use.
 type GoEngine struct {
 	path   string
 	params ml.BackendParams
@@ -213,8 +214,8 @@ func (e *GoEngine) probe() error {
 }
 
 // Tokenize turns text into token ids; special adds what the model wants at the start and parses
-// special tokens. The host's tokenizers always parse them: without special their texts are cut after
-// the first letter, so that they are none.
+// special tokens. The host's tokenizers always parse them: without special their texts are cut
+// after the first letter, so that they are none.
 func (e *GoEngine) Tokenize(text string, special bool) ([]int, error) {
 	parts := []string{text}
 	if !special {

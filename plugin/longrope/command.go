@@ -11,8 +11,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-
-	"github.com/longrope/longrope/evals"
 )
 
 // NewCommand is "ollama longrope", to be added to the host's command line.
@@ -154,8 +152,8 @@ func engineFlags(cmd *cobra.Command) {
 	cmd.Flags().Var(new(naturalFlag), "batch",
 		"Tokens decoded at once (default 512, on a CPU 256)")
 	cmd.Flags().Int("gpu-layers", -1, "Layers on the GPUs, -1 for all")
-	cmd.Flags().Var(new(engineFlag), "engine", "The host's engine, "+strings.Join(engines, " or ")+
-		" (default: "+evals.LlamaEngine+", "+evals.GoEngine+" for models that it cannot load)")
+	cmd.Flags().Var(new(engineFlag), "engine",
+		strings.Join(engines, " or ")+" (default: the first that can load MODEL)")
 }
 
 // exactly asks for n arguments and says which.

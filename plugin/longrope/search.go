@@ -79,7 +79,7 @@ func (f *searchFlags) add(cmd *cobra.Command) {
 		"Text `FILE` to search on, like the model's later texts")
 	fl.StringArrayVar(&f.heldOut, "held-out", nil, "Text `FILE` to measure on alongside")
 	fl.StringArrayVar(&f.starts, "start", nil,
-		"Begin from these factors too: a `FILE`, a model's, or a published set's name")
+		"Factors to begin from too: a `FILE`, a model's, a published set")
 	fl.StringVarP(&f.out, "output", "o", "", "Factors `FILE` to write (.json)")
 	fl.Var(&f.budget, "budget", "Tokens (600k) or time (90s, 10m, 2h) for all rungs")
 	fl.Uint64Var(&o.Seed, "seed", 1, "Seed of the search")

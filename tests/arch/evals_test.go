@@ -73,14 +73,14 @@ func TestEvalsOnGo(t *testing.T) {
 				assert.False(t, math.IsNaN(ppl) || seen[ppl], "%s is another method", row.Method)
 				seen[ppl] = true
 			}
-			run(&c2, "eval", "passkey", file, "--lengths", "1k", "--trials", "1", "--depths", "0,0.5",
-				"--engine", "go", "--methods", "stock,yarn", "--nll")
+			run(&c2, "eval", "passkey", file, "--lengths", "1k", "--trials", "1", "--depths",
+				"0,0.5", "--engine", "go", "--methods", "stock,yarn", "--nll")
 			require.Len(t, c2.Rows, 2)
 			assert.NotEqual(t, c2.Rows[0], c2.Rows[1])
 
 			var found search.Result
 			run(&found, "search", file, "--target", "1k", "--windows", "1", "--budget", "30k",
-				"--text", book, "--held-out", book, "-o", filepath.Join(t.TempDir(), "f.json"))
+				"--text", book, "--held-out", book, "-o", filepath.Join(c.dir, "f.json"))
 			require.Len(t, found.Rungs, 1)
 			assert.Greater(t, found.Trials, 3)
 		})
