@@ -105,7 +105,7 @@ func TestGoKept(t *testing.T) {
 
 	rope := ropescale.Rope{Dims: 64, FreqBase: e.Info().FreqBase, OriginalContextLength: 256}
 	loud := rope.Identity(1)
-	loud.Length, loud.AttentionFactor = length, 1e19
+	loud.Length, loud.AttentionFactor = length, 1e6 // keys are float16
 	l, err := ropescale.NewLadder(rope, nil, loud)
 	require.NoError(t, err)
 	require.NoError(t, e.SetLadder(l))
