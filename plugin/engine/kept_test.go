@@ -82,7 +82,7 @@ func TestKeptIsNotSpoiled(t *testing.T) {
 	require.NoError(t, err)
 	bad := rung(e, length, 0, 1, 1)
 	for i := range bad.Factors {
-		bad.Factors[i] = 1e-30 // angles beyond float32
+		bad.Factors[i] = 1e-19 // angles that float32 knows nothing of
 	}
 	require.NoError(t, e.SetLadder(ladder(t, e, bad)))
 	e.kept.spoiled = true // as after an output that was not finite

@@ -236,7 +236,7 @@ func TestPrefixes(t *testing.T) {
 
 	// a candidate with which nothing is finite leaves nothing behind
 	bad := ntk
-	bad.AttentionFactor = 1e30
+	bad.AttentionFactor = 1e9
 	x := score(t, p, bad, e.forks()[0])
 	assert.True(t, slices.ContainsFunc(x[0], func(v float64) bool {
 		return math.IsNaN(v) || math.IsInf(v, 0)
