@@ -24,7 +24,7 @@ type Runner interface {
 // model that it cannot load, because of its architecture or the form of its tensors, the Go engine.
 func OpenOn(name, path string, o Options) (Runner, error) {
 	if name == evals.GoEngine {
-		e, err := OpenGo(path, o)
+		e, err := openGo(path, o)
 		if err != nil {
 			return nil, err // not e: a nil pointer in an interface is not nil
 		}
@@ -40,7 +40,7 @@ func OpenOn(name, path string, o Options) (Runner, error) {
 	if name == evals.LlamaEngine || !errors.Is(err, errNotLoaded) {
 		return nil, err
 	}
-	other, errGo := OpenGo(path, o)
+	other, errGo := openGo(path, o)
 	switch {
 	case errGo == nil:
 		return other, nil

@@ -1,7 +1,7 @@
 //go:build cgo
 
 // Package engine runs a model on the patched engines of the host, llama.cpp's (Engine) and its own
-// in Go (GoEngine), for the search and the evaluations: one loaded model, one sequence at a time,
+// in Go (goEngine), for the search and the evaluations: one loaded model, one sequence at a time,
 // factors set between two calls without loading again. NewPrefix keeps what the model computed of a
 // prefix, so that many factors and many continuations of it cost little each.
 //

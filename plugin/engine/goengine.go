@@ -26,10 +26,10 @@ import (
 	"github.com/longrope/longrope/ropescale"
 )
 
-// GoEngine is an evals.Engine on the host's Go engine, which alone runs some architectures.
+// goEngine is an evals.Engine on the host's Go engine, which alone runs some architectures.
 // Prefixes cannot be kept on it, so it is no evals.Forker. Close it. It is not safe for concurrent
 // use.
-type GoEngine struct {
+type goEngine struct {
 	path   string
 	params ml.BackendParams
 	o      Options
@@ -47,15 +47,15 @@ type GoEngine struct {
 	kept   kept
 }
 
-var _ evals.Engine = (*GoEngine)(nil)
+var _ evals.Engine = (*goEngine)(nil)
 
-// OpenGo loads a GGUF on the host's Go engine, as Open does on the other one.
-func OpenGo(path string, o Options) (*GoEngine, error) {
+// openGo loads a GGUF on the host's Go engine, as Open does on the other one.
+func openGo(path string, o Options) (*goEngine, error) {
 	info, mi, err := o.prepare(path)
 	if err != nil {
 		return nil, err
 	}
-	e := &GoEngine{path: path, info: *info, base: mi.Base, file: mi.Ladder}
+	e := &goEngine{path: path, info: *info, base: mi.Base, file: mi.Ladder}
 	e.info.Engine = evals.GoEngine
 	e.params, e.info.Backend, err = o.goParams(path)
 	if err != nil {
@@ -109,7 +109,7 @@ func (o *Options) goParams(path string) (p ml.BackendParams, device string, err 
 }
 
 // open loads the model, with an empty cache and its own factors.
-func (e *GoEngine) open() (err error) {
+func (e *goEngine) open() (err error) {
 	defer recovered(&err)
 	defer func() {
 		if err != nil {
@@ -148,7 +148,7 @@ func recovered(err *error) {
 }
 
 // Close frees the model.
-func (e *GoEngine) Close() {
+func (e *goEngine) Close() {
 	if e.model == nil {
 		return
 	}
@@ -160,13 +160,13 @@ func (e *GoEngine) Close() {
 }
 
 // Info says what is being measured.
-func (e *GoEngine) Info() evals.Info { return e.info }
+func (e *goEngine) Info() evals.Info { return e.info }
 
 // Base is row 0, the model's own RoPE; nil for plain RoPE.
-func (e *GoEngine) Base() *ropescale.Rung { return e.base }
+func (e *goEngine) Base() *ropescale.Rung { return e.base }
 
 // SetLadder sets the factors of every later call; nil restores what the model carries.
-func (e *GoEngine) SetLadder(l *ropescale.Ladder) error {
+func (e *goEngine) SetLadder(l *ropescale.Ladder) error {
 	if l == nil {
 		l = e.o.Ladder
 	}
@@ -205,7 +205,7 @@ func (e *GoEngine) SetLadder(l *ropescale.Ladder) error {
 }
 
 // probe says why the model takes no ladder, which the host finds as it builds a graph.
-func (e *GoEngine) probe() error {
+func (e *goEngine) probe() error {
 	_, err := e.reuse([]int{0}, 1, 0)
 	if err == nil {
 		err = e.forward([]int{0}, 0, 0, 0, nil)
@@ -216,7 +216,7 @@ func (e *GoEngine) probe() error {
 // Tokenize turns text into token ids; special adds what the model wants at the start and parses
 // special tokens. The host's tokenizers always parse them: without special their texts are cut
 // after the first letter, so that they are none.
-func (e *GoEngine) Tokenize(text string, special bool) ([]int, error) {
+func (e *goEngine) Tokenize(text string, special bool) ([]int, error) {
 	parts := []string{text}
 	if !special {
 		parts = cutSpecial(text, e.words.Vocabulary().SpecialVocabulary())
@@ -252,7 +252,7 @@ func cutSpecial(text string, special []string) (parts []string) {
 }
 
 // Detokenize turns token ids back into text.
-func (e *GoEngine) Detokenize(tokens []int) (string, error) {
+func (e *goEngine) Detokenize(tokens []int) (string, error) {
 	if err := checkTokens(tokens, e.info.VocabSize); err != nil {
 		return "", err
 	}
@@ -264,7 +264,7 @@ func (e *GoEngine) Detokenize(tokens []int) (string, error) {
 }
 
 // NLL returns -ln p(tokens[i] | tokens[:i]) in nats for i in [from, len(tokens)).
-func (e *GoEngine) NLL(ctx context.Context, tokens []int, from int) ([]float64, error) {
+func (e *goEngine) NLL(ctx context.Context, tokens []int, from int) ([]float64, error) {
 	if from < 1 || from >= len(tokens) {
 		return nil, fmt.Errorf("score from token %d of %d: nothing to score", from, len(tokens))
 	}
@@ -290,7 +290,7 @@ func minusLog(logits []float32, token int) float64 {
 
 // Generate continues tokens greedily by up to n tokens, stopping at an end-of-generation token,
 // which is not returned.
-func (e *GoEngine) Generate(ctx context.Context, tokens []int, n int) ([]int, error) {
+func (e *goEngine) Generate(ctx context.Context, tokens []int, n int) ([]int, error) {
 	if len(tokens) == 0 {
 		return nil, errors.New("nothing to continue: no tokens")
 	}
@@ -324,7 +324,7 @@ func (e *GoEngine) Generate(ctx context.Context, tokens []int, n int) ([]int, er
 // decode runs tokens on the rung for a sequence of length tokens, from an empty cache or behind
 // those of its first tokens that the cache has. scored is called with the logits after each token
 // from first on and below end.
-func (e *GoEngine) decode(ctx context.Context, tokens []int, length, first, end int,
+func (e *goEngine) decode(ctx context.Context, tokens []int, length, first, end int,
 	scored func(i int, logits []float32),
 ) error {
 	if length > e.info.MaxLength {
@@ -356,7 +356,7 @@ func (e *GoEngine) decode(ctx context.Context, tokens []int, length, first, end 
 
 // reuse has the cache ready for tokens, and returns how many of them it has; see kept. Where a
 // layer attends to a window, or has a state, the cache is not what it was once it is cut back.
-func (e *GoEngine) reuse(tokens []int, length, needed int) (int, error) {
+func (e *goEngine) reuse(tokens []int, length, needed int) (int, error) {
 	rung := 0
 	if e.ladder != nil {
 		rung = e.ladder.RungFor(length)
@@ -388,7 +388,7 @@ func (e *GoEngine) reuse(tokens []int, length, needed int) (int, error) {
 
 // forward computes tokens that begin at a position, and calls scored with the logits after those at
 // positions from first on and below end.
-func (e *GoEngine) forward(tokens []int, at, first, end int, scored func(int, []float32)) (
+func (e *goEngine) forward(tokens []int, at, first, end int, scored func(int, []float32)) (
 	err error,
 ) {
 	defer recovered(&err)

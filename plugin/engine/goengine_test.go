@@ -18,10 +18,10 @@ import (
 )
 
 // onGo is the default model on the Go engine.
-func onGo(t testing.TB, o Options) *GoEngine {
+func onGo(t testing.TB, o Options) *goEngine {
 	path := filepath.Join(t.TempDir(), "model.gguf")
 	require.NoError(t, os.WriteFile(path, defaultmodel.Model, 0o600))
-	e, err := OpenGo(path, o)
+	e, err := openGo(path, o)
 	require.NoError(t, err)
 	t.Cleanup(e.Close)
 	return e
@@ -81,7 +81,7 @@ func TestEnginesAgree(t *testing.T) {
 	}
 }
 
-func nllOf(t testing.TB, e *GoEngine, tokens []int) []float64 {
+func nllOf(t testing.TB, e *goEngine, tokens []int) []float64 {
 	x, err := e.NLL(context.Background(), tokens, 1)
 	require.NoError(t, err)
 	require.Len(t, x, len(tokens)-1)
