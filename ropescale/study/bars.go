@@ -100,10 +100,14 @@ func (b bars) score(losses []float64, readings []Reading, places []int) (v float
 	return v
 }
 
-// best returns at most n results with the lowest score on what the fitness is made of, the earliest
-// of equals first.
+// best returns at most n results with the lowest score on what the fitness is made of, and on what
+// finalists are scored on where all results have it; the earliest of equals first.
 func (b bars) best(results []result, readings []Reading, n int) []result {
-	all := places(readings, "")
+	all := append(places(readings, ""), places(readings, ForFinalists)...)
+	all = slices.DeleteFunc(all, func(i int) bool {
+		missing := func(r result) bool { return math.IsNaN(r.Losses[i]) }
+		return slices.ContainsFunc(results, missing)
+	})
 	sorted := slices.Clone(results)
 	slices.SortStableFunc(sorted, func(x, y result) int {
 		return cmp.Compare(b.score(x.Losses, readings, all), b.score(y.Losses, readings, all))

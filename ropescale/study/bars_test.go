@@ -44,6 +44,16 @@ func TestBehindCountsFiveTimes(t *testing.T) {
 	}, readings, 2)
 	assert.Equal(t, 2, few[0].Candidate, "the lowest score, the earliest of equals")
 	assert.Equal(t, 3, few[1].Candidate)
+	few = bars{}.best([]result{
+		{Candidate: 1, Losses: Losses{2, 1, 1, 4}},
+		{Candidate: 2, Losses: Losses{2, 1, 1, 3}},
+	}, readings, 1)
+	assert.Equal(t, 2, few[0].Candidate, "both have the key for finalists")
+	few = bars{}.best([]result{
+		{Candidate: 1, Losses: Losses{2, 1, 1, 4}},
+		{Candidate: 2, Losses: Losses{2, 1, 1, math.NaN()}},
+	}, readings, 1)
+	assert.Equal(t, 1, few[0].Candidate, "one lacks it")
 }
 
 // A kind in which a mean is behind has four times its emphasis, up to 16; one that is behind in

@@ -393,7 +393,7 @@ func (s *sampledSearch) Tell(batch []result) {
 	switch s.phase {
 	case starting:
 		s.starts = batch
-		s.bars = newBars(batch, s.readings, places(s.readings, ""))
+		s.bars = newBars(batch, s.readings, s.hand)
 	case judging:
 		s.steer(batch[0])
 		seen := func(r result) bool { return r.Candidate == batch[0].Candidate }
@@ -414,7 +414,7 @@ func (s *sampledSearch) Tell(batch []result) {
 
 // steer has generations make up for what their mean is behind the starts in.
 func (s *sampledSearch) steer(mean result) {
-	kinds := byKind(mean.Losses, s.readings, places(s.readings, ""))
+	kinds := byKind(mean.Losses, s.readings, s.hand)
 	if s.emphasis.steer(s.bars, kinds) {
 		s.model = cma.Quadratic{} // it knows sums of the former weights
 	}
