@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -23,8 +24,10 @@ func TestSweep(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(d.Temp, "x"), nil, 0o644))
 		require.NoError(t, Write(filepath.Join(dir, "out"), func(io.Writer) error {
 			os.Stdout.WriteString("writing\n")
-			select {}
+			time.Sleep(time.Hour) // select {} would be a deadlock, which ends the process
+			return nil
 		}))
+		runtime.KeepAlive(d) // its lock
 	}
 	defer func(d time.Duration) { minAge = d }(minAge)
 	minAge = 0
