@@ -162,9 +162,7 @@ func (b *book) done() []Result {
 			if !ok || b.held(unit{rungKey(t.Rung, t.Base), reading}, v) {
 				return false
 			}
-			if !b.doubts.right[unit{rungKey(t.Rung, t.Base), reading}] {
-				by[v.worker] = true
-			}
+			by[v.worker] = true
 			r.Losses = append(r.Losses, v.loss)
 			r.Tokens += v.tokens
 		}
