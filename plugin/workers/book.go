@@ -162,7 +162,9 @@ func (b *book) done() []Result {
 			if !ok || b.held(unit{rungKey(t.Rung, t.Base), reading}, v) {
 				return false
 			}
-			by[v.worker] = true
+			if !b.doubts.right[unit{rungKey(t.Rung, t.Base), reading}] {
+				by[v.worker] = true
+			}
 			r.Losses = append(r.Losses, v.loss)
 			r.Tokens += v.tokens
 		}

@@ -293,6 +293,7 @@ func (b *book) putOut(id string) (acks []string, again []job, readings int) {
 	for u, v := range b.known {
 		if v.worker == id {
 			delete(b.known, u)
+			delete(b.doubts.right, u) // whoever computes it now is another
 			readings++
 		}
 	}
