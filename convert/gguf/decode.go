@@ -51,9 +51,6 @@ func openPart(path string) (*part, error) {
 		return nil, err
 	}
 	fi, err := file.Stat()
-	if err == nil && !fi.Mode().IsRegular() {
-		err = fmt.Errorf("%s: not a regular file", path)
-	}
 	if err != nil {
 		file.Close()
 		return nil, err

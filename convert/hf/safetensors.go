@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
-	"os"
 	"sort"
 
 	"github.com/longrope/longrope/convert/atomicfile"
@@ -53,15 +52,15 @@ type shardTensor struct {
 // openShard reads the header of the safetensors file at path and compares it with the file's size.
 // Errors about the content are a *FormatError.
 func openShard(path string) (*shard, error) {
-	fi, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
 	f, err := atomicfile.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
 	if isLFSPointer(f) {
 		return nil, fmt.Errorf("%s: %w: it is a Git LFS pointer; run git lfs pull in its folder",
 			path, ErrNotSafetensors)

@@ -85,7 +85,8 @@ func Open(path string, opts Options) (*Study, error) {
 	return s, nil
 }
 
-// regular refuses what is no file of the usual kind before it is opened: a pipe would wait.
+// regular refuses what is no file of the usual kind before it is opened: a pipe would wait. It is
+// atomicfile's, which this package does not import.
 func regular(path string) error {
 	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
 		return fmt.Errorf("study %s: not a regular file; choose another file", path)
