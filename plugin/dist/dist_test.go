@@ -96,7 +96,9 @@ func TestLicences(t *testing.T) {
 	names, err := licenceFiles(dir)
 	require.NoError(t, err)
 	assert.ElementsMatch(t, []string{"LICENSE.txt", "copying", "NOTICE"}, names)
-	assert.Equal(t, "github.com/!burnt!sushi/toml", escape("github.com/BurntSushi/toml"))
+	dir, err = folder("github.com/BurntSushi/toml", "v1.5.0")
+	require.NoError(t, err)
+	assert.Equal(t, "github.com/!burnt!sushi/toml@v1.5.0", dir)
 }
 
 // TestLibraries: the CPU's and Vulkan's go with the program, other GPUs have tarballs of their own.

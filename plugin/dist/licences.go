@@ -11,7 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"unicode"
+
+	xmodule "golang.org/x/mod/module"
 )
 
 // docs is the folder of licences and the service in a tarball, and in an installation.
@@ -105,8 +106,11 @@ func (r *release) modules() ([]module, error) {
 		if d.Replace != nil { // the patched host
 			continue
 		}
-		dir := filepath.Join(cache, escape(d.Path)+"@"+escape(d.Version))
-		all = append(all, module{d.Path, dir})
+		dir, err := folder(d.Path, d.Version)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, module{d.Path, filepath.Join(cache, dir)})
 	}
 	if len(all) == 0 {
 		return nil, fmt.Errorf("%s names no modules", r.binary)
@@ -114,17 +118,14 @@ func (r *release) modules() ([]module, error) {
 	return all, nil
 }
 
-// escape is how the module cache writes capital letters.
-func escape(s string) string {
-	var b strings.Builder
-	for _, c := range s {
-		if unicode.IsUpper(c) {
-			b.WriteByte('!')
-			c = unicode.ToLower(c)
-		}
-		b.WriteRune(c)
+// folder is where the module cache has a version of a module.
+func folder(path, version string) (string, error) {
+	path, err := xmodule.EscapePath(path)
+	if err != nil {
+		return "", err
 	}
-	return b.String()
+	version, err = xmodule.EscapeVersion(version)
+	return path + "@" + version, err
 }
 
 // licenceFiles are the names of the licences in the folder of a module.

@@ -8,20 +8,20 @@
 package main
 
 import (
-	"crypto/sha256"
 	"embed"
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/longrope/longrope/convert"
 	"github.com/longrope/longrope/patches"
 )
 
@@ -77,12 +77,7 @@ func (r *release) run() error {
 	if err := r.tarball("", files, m); err != nil {
 		return err
 	}
-	var kinds []string
-	for kind := range gpus {
-		kinds = append(kinds, kind)
-	}
-	sort.Strings(kinds)
-	for _, kind := range kinds {
+	for _, kind := range slices.Sorted(maps.Keys(gpus)) {
 		if err := r.tarball("-"+kind, gpus[kind], m); err != nil {
 			return err
 		}
@@ -211,24 +206,11 @@ func (r *release) sums() error {
 		if !n.Type().IsRegular() || n.Name() == "SHA256SUMS" || strings.HasPrefix(n.Name(), ".") {
 			continue
 		}
-		sum, err := fileSum(filepath.Join(r.out, n.Name()))
+		digest, err := convert.FileDigest(filepath.Join(r.out, n.Name()))
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(&b, "%s  %s\n", sum, n.Name())
+		fmt.Fprintf(&b, "%s  %s\n", strings.TrimPrefix(digest, "sha256:"), n.Name())
 	}
 	return os.WriteFile(filepath.Join(r.out, "SHA256SUMS"), []byte(b.String()), 0o644)
-}
-
-func fileSum(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%x", h.Sum(nil)), nil
 }

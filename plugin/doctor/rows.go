@@ -95,11 +95,10 @@ func exact(c kernel.Case, x []float32) []float64 {
 	return y
 }
 
-// examineBackends is the Backend of this process.
+// examineBackends is the backend of this process.
 func examineBackends() backend {
+	devices := kernel.Devices() // which loads the library
 	b := backend{Library: loaded()}
-	devices := kernel.Devices()
-	b.Library = loaded()
 	var cpu *kernel.Device
 	for _, d := range devices {
 		if d.CPU() {
