@@ -54,11 +54,8 @@ func byKind(losses []float64, readings []Reading, places []int) (all []kindLoss)
 }
 
 // estimate is what the log of the fitness would be if the losses in places were all there are.
-func estimate(losses []float64, readings []Reading, places []int) (v float64) {
-	for _, k := range byKind(losses, readings, places) {
-		v += k.weight * k.loss
-	}
-	return v
+func estimate(losses []float64, readings []Reading, places []int) float64 {
+	return emphasis(nil).sum(byKind(losses, readings, places))
 }
 
 // bars are the lowest losses that starts have of each kind.
@@ -89,9 +86,7 @@ func (b bars) behind(kinds []kindLoss) (behind []kindLoss) {
 // score is estimate, and behindWeight times what the losses are above the bars.
 func (b bars) score(losses []float64, readings []Reading, places []int) (v float64) {
 	kinds := byKind(losses, readings, places)
-	for _, k := range kinds {
-		v += k.weight * k.loss
-	}
+	v = emphasis(nil).sum(kinds)
 	for _, k := range b.behind(kinds) {
 		if above := k.weight * (k.loss - b[k.kind]); !math.IsNaN(above) {
 			v += behindWeight * above
@@ -103,8 +98,7 @@ func (b bars) score(losses []float64, readings []Reading, places []int) (v float
 // best returns at most n results with the lowest score on what the fitness is made of, and on what
 // finalists are scored on where all results have it; the earliest of equals first.
 func (b bars) best(results []result, readings []Reading, n int) []result {
-	all := append(places(readings, ""), places(readings, ForFinalists)...)
-	all = slices.DeleteFunc(all, func(i int) bool {
+	all := slices.DeleteFunc(deciding(readings), func(i int) bool {
 		missing := func(r result) bool { return math.IsNaN(r.Losses[i]) }
 		return slices.ContainsFunc(results, missing)
 	})
@@ -135,9 +129,9 @@ func (e emphasis) steer(b bars, kinds []kindLoss) (changed bool) {
 	return changed
 }
 
-// estimate is that of a generation's readings.
-func (e emphasis) estimate(losses []float64, readings []Reading, places []int) (v float64) {
-	for _, k := range byKind(losses, readings, places) {
+// sum is that of the losses, each with its weight and the emphasis of its kind.
+func (e emphasis) sum(kinds []kindLoss) (v float64) {
+	for _, k := range kinds {
 		v += e.of(k.kind) * k.weight * k.loss
 	}
 	return v

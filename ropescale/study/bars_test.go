@@ -67,7 +67,7 @@ func TestSteer(t *testing.T) {
 	assert.False(t, e.steer(b, kinds(2, 1)))
 	assert.True(t, e.steer(b, kinds(2.001, 1)))
 	assert.Equal(t, emphasis{"text": 4}, e)
-	value := e.estimate(Losses{3, 4, 4, 0}, barReadings(), []int{0, 1, 2})
+	value := e.sum(byKind(Losses{3, 4, 4, 0}, barReadings(), []int{0, 1, 2}))
 	assert.InDelta(t, 4*3+0.2*4, value, 1e-9)
 	assert.True(t, e.steer(b, kinds(1, 1.5)))
 	assert.Equal(t, emphasis{"text": 4, "key": 4}, e)

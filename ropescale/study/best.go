@@ -11,8 +11,8 @@ import (
 // Best returns the trial that completed the candidate with the lowest fitness, the earliest of
 // equals; false while no candidate was told all its readings. Once there are finalists it is one of
 // these, by what the fitness is made of and the readings for finalists together, where losses above
-// the best start's count five times. One that is worse than the best start at what
-// finalists are scored on (keys), by more than a standard error of the differences, is out.
+// the best start's count five times. One that is worse than the best start at what finalists are
+// scored on (keys), by more than a standard error of the differences, is out.
 func (s *Study) Best() (Trial, bool) {
 	best, ok := Trial{}, false
 	winner, decided := s.winner()
@@ -46,7 +46,7 @@ func winner(finalists []result, readings []Reading, start func(candidate int) bo
 	ok bool,
 ) {
 	final := places(readings, ForFinalists)
-	all := append(places(readings, ""), final...)
+	all := deciding(readings)
 	compared := slices.DeleteFunc(slices.Clone(all), func(i int) bool {
 		return !slices.ContainsFunc(final, func(k int) bool {
 			return readings[k].Kind ==

@@ -54,6 +54,11 @@ func places(readings []Reading, use Use) (places []int) {
 	return places
 }
 
+// deciding are the places of what the best is chosen by.
+func deciding(readings []Reading) []int {
+	return append(places(readings, ""), places(readings, ForFinalists)...)
+}
+
 // Options say what a study searches for. All but Readings, Budget, Starts, Params and the
 // provenance are needed. With every default filled in they are the header of the study's journal,
 // and a study is resumed with the options that it was started with only.

@@ -41,9 +41,9 @@ type sampledSearch struct {
 	decks  []*deck
 	bases  *bases // nil: generations are scored exactly
 	model  cma.Quadratic
-	bars   bars // of the starts
-	// emphasis of the kinds of readings in generations
-	emphasis emphasis
+
+	bars     bars     // of the starts
+	emphasis emphasis // of the kinds of readings, in generations
 
 	phase  phase  // of the batch at hand
 	reason reason // there are no more generations: the mean is scored, then there are finals
@@ -194,8 +194,7 @@ func (s *sampledSearch) whole(c []Candidate) []Candidate {
 		return c
 	}
 	for i := range c {
-		c[i].Readings = slices.Sorted(slices.Values(
-			append(places(s.readings, ""), places(s.readings, ForFinalists)...)))
+		c[i].Readings = slices.Sorted(slices.Values(deciding(s.readings)))
 	}
 	return c
 }
@@ -425,7 +424,7 @@ func (s *sampledSearch) steer(mean result) {
 func (s *sampledSearch) learn(batch []result) {
 	value := make([]float64, len(batch))
 	for i, r := range batch {
-		value[i] = s.emphasis.estimate(r.Losses, s.readings, s.hand)
+		value[i] = s.emphasis.sum(byKind(r.Losses, s.readings, s.hand))
 		if math.IsNaN(value[i]) { // not all of it was evaluated
 			value[i] = math.Inf(1)
 		}
