@@ -3,7 +3,6 @@ package search
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals"
 	"github.com/longrope/longrope/plugin/workers"
+	"github.com/longrope/longrope/ropescale/study"
 )
 
 // discard removes a journal and the losses on held-out text that belong to it, whether or not the
@@ -55,30 +55,6 @@ func isJournal(path string) (bool, error) {
 	return string(head[:n]) == `{"longrope_study"`, nil
 }
 
-// rewind cuts a journal off before the line with a trial's losses, so that the study resumes
-// as if it had been killed there.
-func rewind(journal string, trial int) error {
-	b, err := atomicfile.Read(journal)
-	if err != nil {
-		return err
-	}
-	at := 0
-	for i := 0; at < len(b); i++ {
-		line := b[at:]
-		if end := bytes.IndexByte(line, '\n'); end >= 0 {
-			line = line[:end+1]
-		}
-		var told struct {
-			ID *int `json:"id"`
-		}
-		if i > 0 && json.Unmarshal(line, &told) == nil && told.ID != nil && *told.ID == trial {
-			return os.Truncate(journal, int64(at))
-		}
-		at += len(line)
-	}
-	return fmt.Errorf("%s: trial %d is not in the journal", journal, trial)
-}
-
 // disown takes the journals back to before the first losses of a worker that was found to give
 // wrong ones; other errors it returns as they are.
 func (s *ladderSearch) disown(err error) error {
@@ -92,7 +68,7 @@ func (s *ladderSearch) disown(err error) error {
 		})
 		r := s.rungs[i]
 		r.close()
-		if cut := rewind(r.journal, use.Trial); cut != nil {
+		if cut := study.Rewind(r.journal, use.Trial); cut != nil {
 			return fmt.Errorf("%w; the journal cannot be taken back to before that: %w; %s "+
 				"discards it", err, cut, s.o.Called.Of("Fresh"))
 		}

@@ -85,6 +85,28 @@ func Open(path string, opts Options) (*Study, error) {
 	return s, nil
 }
 
+// Rewind cuts the journal at path off before the line with a trial's losses, so that the study
+// resumes as if it had been killed there. The study must be closed.
+func Rewind(path string, trial int) error {
+	if err := regular(path); err != nil {
+		return err
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("study: %w", err)
+	}
+	at := 0
+	for i, text := range bytes.SplitAfter(b, []byte("\n")) {
+		var l line
+		if i > 0 && json.Unmarshal(text, &l) == nil && l.toldLine != nil && l.ID != nil &&
+			*l.ID == trial {
+			return os.Truncate(path, int64(at))
+		}
+		at += len(text)
+	}
+	return fmt.Errorf("study %s: trial %d is not in the journal", path, trial)
+}
+
 // regular refuses what is no file of the usual kind before it is opened: a pipe would wait. It is
 // atomicfile's, which this package does not import.
 func regular(path string) error {
