@@ -250,6 +250,21 @@ func (e *Engine) Detokenize(tokens []int) (string, error) {
 	return b.String(), nil
 }
 
+func checkScored(tokens []int, from int) error {
+	if from < 1 || from >= len(tokens) {
+		return fmt.Errorf("score from token %d of %d: nothing to score", from, len(tokens))
+	}
+	return nil
+}
+
+func checkFit(info evals.Info, length int) error {
+	if length > info.MaxLength {
+		return fmt.Errorf("%d tokens do not fit the %d that %s was opened for", length,
+			info.MaxLength, info.Model)
+	}
+	return nil
+}
+
 func checkTokens(tokens []int, vocabulary int) error {
 	for _, t := range tokens {
 		if t < 0 || t >= vocabulary {
@@ -295,8 +310,8 @@ func withBase(l *ropescale.Ladder, base *ropescale.Rung) (*ropescale.Ladder, err
 
 // NLL returns -ln p(tokens[i] | tokens[:i]) in nats for i in [from, len(tokens)).
 func (e *Engine) NLL(ctx context.Context, tokens []int, from int) ([]float64, error) {
-	if from < 1 || from >= len(tokens) {
-		return nil, fmt.Errorf("score from token %d of %d: nothing to score", from, len(tokens))
+	if err := checkScored(tokens, from); err != nil {
+		return nil, err
 	}
 	nll := make([]float64, 0, len(tokens)-from)
 	err := e.decode(
@@ -330,21 +345,34 @@ func (e *Engine) Generate(ctx context.Context, tokens []int, n int) ([]int, erro
 	if err := e.decode(ctx, tokens, len(tokens)+n, len(tokens)-1, last, greedy); err != nil {
 		return nil, err
 	}
-	var answer []int
-	for len(answer) < n && !e.model.TokenIsEog(next) {
-		answer = append(answer, next)
+	step := func(at int) error {
+		e.batch.Clear()
+		e.batch.Add(next, nil, at, true, 0)
+		if err := e.lc.Decode(e.batch); err != nil {
+			return err
+		}
+		greedy(0, 0)
+		return nil
+	}
+	return continued(ctx, &next, len(tokens), n, e.model.TokenIsEog, step)
+}
+
+// continued is up to n tokens from next on, which is the one at a position, until one ends the
+// text. step computes next, at its position, and puts the one after it in its place.
+func continued(ctx context.Context, next *int, at, n int, ends func(token int) bool,
+	step func(at int) error,
+) (answer []int, err error) {
+	for len(answer) < n && !ends(*next) {
+		answer = append(answer, *next)
 		if len(answer) == n {
 			break
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		e.batch.Clear()
-		e.batch.Add(next, nil, len(tokens)+len(answer)-1, true, 0)
-		if err := e.lc.Decode(e.batch); err != nil {
+		if err := step(at + len(answer) - 1); err != nil {
 			return nil, err
 		}
-		greedy(0, 0)
 	}
 	return answer, nil
 }
@@ -360,9 +388,8 @@ func (e *Engine) decode(
 	want func(i int) bool,
 	scored func(out, i int),
 ) error {
-	if length > e.info.MaxLength {
-		return fmt.Errorf("%d tokens do not fit the %d that %s was opened for", length,
-			e.info.MaxLength, e.info.Model)
+	if err := checkFit(e.info, length); err != nil {
+		return err
 	}
 	if e.inPrefix {
 		if err := e.lc.SetLadder(e.own.values, e.own.lengths, e.own.windows); err != nil {

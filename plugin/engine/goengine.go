@@ -265,8 +265,8 @@ func (e *goEngine) Detokenize(tokens []int) (string, error) {
 
 // NLL returns -ln p(tokens[i] | tokens[:i]) in nats for i in [from, len(tokens)).
 func (e *goEngine) NLL(ctx context.Context, tokens []int, from int) ([]float64, error) {
-	if from < 1 || from >= len(tokens) {
-		return nil, fmt.Errorf("score from token %d of %d: nothing to score", from, len(tokens))
+	if err := checkScored(tokens, from); err != nil {
+		return nil, err
 	}
 	nll := make([]float64, 0, len(tokens)-from)
 	err := e.decode(ctx, tokens, len(tokens), from-1, len(tokens)-1,
@@ -303,22 +303,14 @@ func (e *goEngine) Generate(ctx context.Context, tokens []int, n int) ([]int, er
 	if err := e.decode(ctx, tokens, len(tokens)+n, last, last+1, greedy); err != nil {
 		return nil, err
 	}
-	var answer []int
-	for len(answer) < n && !e.words.Is(int32(next), tokenizer.SpecialEOS) {
-		answer = append(answer, next)
-		if len(answer) == n {
-			break
-		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		at := len(tokens) + len(answer) - 1
-		if err := e.forward([]int{next}, at, at, at+1, greedy); err != nil {
+	ends := func(token int) bool { return e.words.Is(int32(token), tokenizer.SpecialEOS) }
+	return continued(ctx, &next, len(tokens), n, ends, func(at int) error {
+		err := e.forward([]int{next}, at, at, at+1, greedy)
+		if err != nil {
 			e.kept.forget()
-			return nil, err
 		}
-	}
-	return answer, nil
+		return err
+	})
 }
 
 // decode runs tokens on the rung for a sequence of length tokens, from an empty cache or behind
@@ -327,9 +319,8 @@ func (e *goEngine) Generate(ctx context.Context, tokens []int, n int) ([]int, er
 func (e *goEngine) decode(ctx context.Context, tokens []int, length, first, end int,
 	scored func(i int, logits []float32),
 ) error {
-	if length > e.info.MaxLength {
-		return fmt.Errorf("%d tokens do not fit the %d that %s was opened for", length,
-			e.info.MaxLength, e.info.Model)
+	if err := checkFit(e.info, length); err != nil {
+		return err
 	}
 	if err := checkTokens(tokens, e.info.VocabSize); err != nil {
 		return err
