@@ -5,8 +5,6 @@ package doctor
 import (
 	"errors"
 	"math"
-	"os"
-	"strings"
 
 	"github.com/longrope/longrope/plugin/kernel"
 	"github.com/longrope/longrope/ropescale"
@@ -98,7 +96,7 @@ func exact(c kernel.Case, x []float32) []float64 {
 // examineBackends is the backend of this process.
 func examineBackends() backend {
 	devices := kernel.Devices() // which loads the library
-	b := backend{Library: loaded()}
+	b := backend{Library: kernel.CPULibrary()}
 	var cpu *kernel.Device
 	for _, d := range devices {
 		if d.CPU() {
@@ -168,16 +166,4 @@ func deviation(c kernel.Case, y []float32, want []float64) float64 {
 		}
 	}
 	return worst
-}
-
-// loaded is the library of the CPU that this process has loaded, as Linux lists it; else empty.
-func loaded() string {
-	maps, _ := os.ReadFile("/proc/self/maps")
-	for line := range strings.Lines(string(maps)) {
-		if _, path, ok := strings.Cut(strings.TrimSpace(line), "/"); ok &&
-			strings.Contains(path, "ggml-cpu") {
-			return "/" + path
-		}
-	}
-	return ""
 }

@@ -17,6 +17,8 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"sync"
 	"unsafe"
 
@@ -25,6 +27,21 @@ import (
 
 // ErrUnsupported is returned when the device refuses the op. The scheduler then runs it on the CPU.
 var ErrUnsupported = errors.New("op is not supported by the device")
+
+// CPULibrary is the file of the CPU backend that this process has loaded, the fastest that the
+// processor can run. It is empty where there is none: then the code that is compiled in is used,
+// slower by ten times and more. It is empty too on systems other than Linux.
+func CPULibrary() string {
+	ggml.OnceLoad()
+	maps, _ := os.ReadFile("/proc/self/maps")
+	for line := range strings.Lines(string(maps)) {
+		if _, path, ok := strings.Cut(strings.TrimSpace(line), "/"); ok &&
+			strings.Contains(path, "ggml-cpu") {
+			return "/" + path
+		}
+	}
+	return ""
+}
 
 // Device is a backend device of the host: a CPU variant or a GPU.
 type Device struct {

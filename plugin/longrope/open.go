@@ -51,8 +51,9 @@ func (a *app) loadFor(m *model, length int, forks bool) (runner, error) {
 	}
 	if at := slowCPU(); err == nil && at != "" {
 		a.say(
-			"no CPU backend of the host's is in %s: this will be slow, by ten times and more. "+
-				"bin/ and lib/ together, or set OLLAMA_LIBRARY_PATH",
+			"no CPU backend of the host's is loaded from %s: this will be slow, by ten times "+
+				"and more. Keep bin/ and lib/ollama/ together, or set OLLAMA_LIBRARY_PATH to "+
+				"a folder lib/ollama",
 			at,
 		)
 	}

@@ -17,6 +17,7 @@ import (
 	ggml "github.com/ollama/ollama/ml/backend/ggml/ggml/src"
 
 	"github.com/longrope/longrope/plugin/engine"
+	"github.com/longrope/longrope/plugin/kernel"
 	"github.com/longrope/longrope/plugin/memory"
 )
 
@@ -51,19 +52,14 @@ var findGPUs = sync.OnceFunc(func() {
 	}
 })
 
-// slowCPU says where the CPU backends should be, if there are none: what is compiled into the
-// program takes their place, and knows nothing of this processor. A Mac has one for all.
+// slowCPU says where the CPU backends should be, if none was loaded: what is compiled into the
+// program takes their place, and knows nothing of this processor. The host looks only into folders
+// whose path holds lib/ollama.
 func slowCPU() string {
-	if runtime.GOOS == "darwin" {
+	if runtime.GOOS != "linux" || kernel.CPULibrary() != "" {
 		return ""
 	}
-	dirs := ggml.LibPaths()
-	for _, dir := range dirs {
-		if libs, _ := filepath.Glob(filepath.Join(dir, "*ggml-cpu*")); len(libs) > 0 {
-			return ""
-		}
-	}
-	return strings.Join(dirs, ", ")
+	return strings.Join(ggml.LibPaths(), ", ")
 }
 
 // devices are the GPUs that findGPUs found.

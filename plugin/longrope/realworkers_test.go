@@ -73,10 +73,9 @@ func TestSlowCPU(t *testing.T) {
 	}
 	nowhere := filepath.Join(t.TempDir(), "lib", "ollama")
 	require.Contains(t, run("OLLAMA_LIBRARY_PATH="+nowhere),
-		"no CPU backend of the host's is in "+nowhere)
-	if libs, _ := filepath.Glob(filepath.Join(os.Getenv("OLLAMA_LIBRARY_PATH"), "*ggml-cpu*")); len(
-		libs,
-	) == 0 {
+		"no CPU backend of the host's is loaded from "+nowhere)
+	library := os.Getenv("OLLAMA_LIBRARY_PATH")
+	if libs, _ := filepath.Glob(filepath.Join(library, "*ggml-cpu*")); len(libs) == 0 {
 		strict.Skipf(
 			t,
 			"OLLAMA_LIBRARY_PATH names no folder with CPU backends: whether they quiet the "+
@@ -84,4 +83,10 @@ func TestSlowCPU(t *testing.T) {
 		)
 	}
 	require.NotContains(t, run(), "no CPU backend")
+
+	// The host loads nothing from a folder whose path does not hold lib/ollama.
+	elsewhere := filepath.Join(t.TempDir(), "backends")
+	require.NoError(t, os.Symlink(library, elsewhere))
+	require.Contains(t, run("OLLAMA_LIBRARY_PATH="+elsewhere),
+		"no CPU backend of the host's is loaded from "+elsewhere)
 }
