@@ -12,6 +12,8 @@ import (
 // clock (nil is time.Now). Tests give others.
 type opener struct {
 	load func(path string, o openOptions) (runner, error)
+	// slow says, after load, where the CPU's backend should be if there is none; nil says nothing.
+	slow func() (dirs string)
 	now  func() time.Time
 }
 
@@ -49,13 +51,12 @@ func (a *app) loadFor(m *model, length int, forks bool) (runner, error) {
 	if err == nil && a.engine == "" && e.Info().Engine == evals.GoEngine {
 		a.say("%s runs on the host's Go engine; the llama.cpp engine cannot load it", m.name)
 	}
-	if at := slowCPU(); err == nil && at != "" {
-		a.say(
-			"no CPU backend of the host's is loaded from %s: this will be slow, by ten times "+
-				"and more. Keep bin/ and lib/ollama/ together, or set OLLAMA_LIBRARY_PATH to "+
-				"a folder lib/ollama",
-			at,
-		)
+	if err == nil && a.open.slow != nil {
+		if dirs := a.open.slow(); dirs != "" {
+			a.say("no CPU backend of the host's is loaded from %s: this will be slow, by ten "+
+				"times and more. Keep bin/ and lib/ollama/ together, or set "+
+				"OLLAMA_LIBRARY_PATH to a folder lib/ollama", dirs)
+		}
 	}
 	return e, err
 }

@@ -88,7 +88,7 @@ func machine(m *model) memory.Machine {
 }
 
 // openEngine is the opener of the program.
-var openEngine = opener{load: loadEngine}
+var openEngine = opener{load: loadEngine, slow: slowCPU}
 
 func loadEngine(path string, o openOptions) (runner, error) {
 	findGPUs()

@@ -22,8 +22,5 @@ func loadEngine(string, openOptions) (runner, error) {
 // deviceEnv: without an engine there are no devices to share out.
 func deviceEnv(int) []string { return nil }
 
-// slowCPU: see open_cgo.go.
-func slowCPU() string { return "" }
-
 // machine: see open_cgo.go.
 func machine(*model) memory.Machine { return memory.Machine{} }
