@@ -11,4 +11,4 @@ var errNoEngine = errors.New("this program was built without cgo and has no back
 func here() (machine, error) { return machine{}, errNoEngine }
 
 // examineBackends: see rows.go.
-func examineBackends() Backend { return Backend{Error: errNoEngine.Error()} }
+func examineBackends() backend { return backend{Error: errNoEngine.Error()} }

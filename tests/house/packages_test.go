@@ -80,18 +80,23 @@ func TestProgram(t *testing.T) {
 	assert.Len(t, seen, len(program), "a package in the list program is no more")
 }
 
-// TestWithoutCgo: the packages of `CGO_ENABLED=0 go test ./plugin/...` need neither cgo nor a
-// compiled host.
+// TestWithoutCgo: the packages that README says need no compiled host, and their tests, compile
+// without cgo, and import no package that needs it.
 func TestWithoutCgo(t *testing.T) {
 	const excluded = "{{with .Error}}{{.}}{{end}}" +
 		"{{if not (or .Standard .GoFiles)}}" +
 		"{{.ImportPath}} has no Go file without cgo{{end}}"
-	list := exec.Command("go", "list", "-e", "-deps", "-test", "-f", excluded, "./plugin/...")
-	list.Dir = "../.."
-	list.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
-	said, err := list.CombinedOutput()
-	require.NoError(t, err, "%s", said)
-	assert.Empty(t, strings.TrimSpace(string(said)))
+	packages := []string{
+		"./ropescale/...", "./convert/...", "./evals/...", "./patches/...", "./plugin/...",
+	}
+	for _, args := range [][]string{{"list", "-e", "-deps", "-test", "-f", excluded}, {"vet"}} {
+		cmd := exec.Command("go", append(args, packages...)...)
+		cmd.Dir = "../.."
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+		said, err := cmd.CombinedOutput()
+		require.NoError(t, err, "go %s: %s", args[0], said)
+		assert.Empty(t, strings.TrimSpace(string(said)), "go %s", args[0])
+	}
 }
 
 // TestPackages holds the direction of imports and the size of packages.
