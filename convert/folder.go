@@ -124,12 +124,7 @@ func inspectCheckpoint(dir string) (*ModelInfo, error) {
 	if !o.Identity() {
 		m.Base = &o.Base
 	}
-	m.Transformers = c.AsRun()
-	if c.LostScale() {
-		m.Lost = "its " + hf.ConfigFile + " was written without mscale_all_dim, so transformers " +
-			"has another scale of attention than the model was trained with; convert the " +
-			"original folder again"
-	}
+	m.Transformers, m.Lost = c.AsRun(), c.Unlike()
 	for key, field := range map[string]*int{
 		"hidden_size":         &m.EmbeddingLength,
 		"num_hidden_layers":   &m.BlockCount,

@@ -29,7 +29,7 @@ func openModel(ctx context.Context, path, tmpDir string, opts *Options) (f *gguf
 	if c, err = hf.Open(path); err != nil {
 		return nil, nil, nil, err
 	}
-	if err := errors.Join(c.RefuseUnknown(), c.CheckWhole()); err != nil {
+	if err := errors.Join(c.RefuseUnknown(), c.CheckWhole(), c.CheckVocabulary()); err != nil {
 		return nil, nil, nil, err
 	}
 	tmp, err := atomicfile.Temp(tmpDir)

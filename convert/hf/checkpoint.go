@@ -349,15 +349,31 @@ func (c *Checkpoint) Size() (n int64) {
 
 // AsRun is what transformers makes of a longrope config, see Rope.asRun; nil for other models.
 func (c *Checkpoint) AsRun() *ropescale.Ladder {
-	if c.LostScale() {
+	if c.lostScale() {
 		return nil
 	}
 	return c.Now.asRun()
 }
 
-// LostScale says that transformers computes another scale of attention than the model was trained
+// lostScale says that transformers computes another scale of attention than the model was trained
 // with: a conversion before this program kept mscale_all_dim lost it. Factors cannot say that.
-func (c *Checkpoint) LostScale() bool { return math.Abs(c.Now.softmax-c.Rope.softmax) > 1e-9 }
+func (c *Checkpoint) lostScale() bool { return math.Abs(c.Now.softmax-c.Rope.softmax) > 1e-9 }
+
+// Unlike is why no row says what transformers makes of the checkpoint; "" where one does.
+func (c *Checkpoint) Unlike() string {
+	switch now := c.Now; {
+	case c.lostScale():
+		return "its " + ConfigFile + " was written without mscale_all_dim, so transformers " +
+			"has another scale of attention than the model was trained with; convert the " +
+			"original folder again"
+	case now.unknown:
+		return fmt.Sprintf("its rope type %q is not known to this program", now.Kind)
+	case now.Kind == "yarn" && (now.model == "phi3" || now.model == "phimoe"):
+		return "refuses yarn for this architecture (seen in 4.57 and 5.23); a folder with a " +
+			"ladder and a GGUF run"
+	}
+	return ""
+}
 
 // Carried is the ladder that the checkpoint comes with: this package's, or the one that its authors
 // trained; nil for none.

@@ -275,8 +275,8 @@ func (c *Checkpoint) Lost(m *ropescale.Ladder, row int) []string {
 			"get the factors too, where a ladder leaves them alone. eval --methods transformers, " +
 			"which runs the GGUF, does not measure that")
 	}
-	note("ollama create FROM this folder loses the factors: make a model with ollama longrope " +
-		"convert, which keeps them")
+	note("an unpatched ollama create FROM this folder loses the factors; this one keeps them, " +
+		"and so does ollama longrope convert")
 	return notes
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -17,6 +18,7 @@ import (
 
 	hostconvert "github.com/ollama/ollama/convert"
 
+	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/ropescale/jsontext"
 )
 
@@ -33,7 +35,7 @@ func (c *Checkpoint) HostConvert(ctx context.Context, w *os.File, read func(n in
 			err = fmt.Errorf("%s: the host's converter gave up: %v", c.Dir, p)
 		}
 	}()
-	fsys := &hostFS{FS: os.DirFS(c.Dir), ctx: ctx, config: config, read: read}
+	fsys := &hostFS{FS: os.DirFS(c.Dir), dir: c.Dir, ctx: ctx, config: config, read: read}
 	for _, s := range c.Shards {
 		fsys.weights = append(fsys.weights, filepath.Base(s.Path))
 	}
@@ -41,12 +43,16 @@ func (c *Checkpoint) HostConvert(ctx context.Context, w *os.File, read func(n in
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		where := c.Dir
+		if malformed(err) {
+			where = filepath.Join(c.Dir, fsys.last)
+		}
 		err = jsontext.Plain(err)
 		if strings.Contains(err.Error(), "unsupported architecture") {
 			return fmt.Errorf("%s: the host's converter: %w; make a GGUF with llama.cpp's "+
 				"convert_hf_to_gguf.py and name that, or name an output folder", c.Dir, err)
 		}
-		return fmt.Errorf("%s: the host's converter: %w", c.Dir, err)
+		return fmt.Errorf("%s: the host's converter: %w", where, err)
 	}
 	return nil
 }
@@ -163,13 +169,15 @@ func (c *Checkpoint) oldSpelling(e *jsonEdit) error {
 
 // hostFS is the checkpoint's folder as the host's converter is to see it.
 type hostFS struct {
-	fs.FS
+	fs.FS   // of dir
+	dir     string
 	ctx     context.Context
 	config  []byte
 	weights []string
 	read    func(n int64) // bytes of weights so far; may be nil
 	mu      sync.Mutex
 	n       int64
+	last    string // the name that was opened last
 }
 
 // Open gives an error once the context is done: the converter opens the weights again for every
@@ -178,17 +186,35 @@ func (h *hostFS) Open(name string) (fs.File, error) {
 	if err := h.ctx.Err(); err != nil {
 		return nil, err
 	}
+	h.mu.Lock()
+	h.last = name
+	h.mu.Unlock()
 	switch ext := filepath.Ext(name); {
 	case name == ConfigFile:
 		return &memFile{Reader: bytes.NewReader(h.config), name: name}, nil
 	case slices.Contains(weightFiles, ext) && !slices.Contains(h.weights, name):
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
-	f, err := h.FS.Open(name)
-	if at, ok := f.(io.ReaderAt); err == nil && ok && slices.Contains(h.weights, name) {
-		return &countedFile{f, at, h}, nil
+	if fi, err := fs.Stat(h.FS, name); err != nil || fi.IsDir() {
+		return h.FS.Open(name)
 	}
-	return f, err
+	f, err := atomicfile.Open(filepath.Join(h.dir, name))
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(h.weights, name) {
+		return &countedFile{f, f, h}, nil
+	}
+	return f, nil
+}
+
+// malformed says that an error of the host's converter is about the content of the file that it
+// opened last.
+func malformed(err error) bool {
+	var syntax *json.SyntaxError
+	var typed *json.UnmarshalTypeError
+	return errors.As(err, &syntax) || errors.As(err, &typed) || errors.Is(err, io.EOF) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || strings.HasPrefix(err.Error(), "proto: ")
 }
 
 // ReadDir hides weights that are not the model's.

@@ -256,6 +256,9 @@ func (f *fields) complete(d *jsonDoc, def *classDefaults, given bool) error {
 	if p.Partial != nil {
 		f.partial = *p.Partial
 	}
+	if (f.has["rope_theta"] || p.Theta != nil) && f.theta <= 0 {
+		return fmt.Errorf("%s: rope_theta is %g, want a positive number", d.path, f.theta)
+	}
 	if def != nil {
 		for key, v := range map[string]struct {
 			field *int

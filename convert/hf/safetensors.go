@@ -61,19 +61,7 @@ func openShard(path string) (*shard, error) {
 	if err != nil {
 		return nil, err
 	}
-	if isLFSPointer(f) {
-		return nil, fmt.Errorf("%s: %w: it is a Git LFS pointer; run git lfs pull in its folder",
-			path, ErrNotSafetensors)
-	}
 	return decodeShard(f, fi.Size(), path)
-}
-
-// isLFSPointer says that the file is the text that git checks out without Git LFS.
-func isLFSPointer(f io.ReaderAt) bool {
-	const prefix = "version https://git-lfs.github.com/"
-	b := make([]byte, len(prefix))
-	n, _ := f.ReadAt(b, 0)
-	return string(b[:n]) == prefix
 }
 
 // decodeShard reads a header: eight bytes, little-endian, that say its length, then a JSON object

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -26,8 +28,8 @@ var textLayers = []string{
 var layerName = regexp.MustCompile(
 	`^(.*?)\.(\d+)\.(.+\.(?:weight|bias|qweight)|self_attn\.sinks|mlp\.experts\.\w+)$`)
 
-// CheckWhole is an error for a checkpoint without tensors, or with a layer that lacks some, which
-// transformers then fills with random numbers.
+// CheckWhole is an error for a checkpoint that lacks tensors, which transformers then fills with
+// random numbers: all of them, some of a layer, the embeddings, the last norm or the output matrix.
 func (c *Checkpoint) CheckWhole() error {
 	n := 0
 	for _, s := range c.Shards {
@@ -40,6 +42,9 @@ func (c *Checkpoint) CheckWhole() error {
 		return fmt.Errorf("%s: the tensor %s is missing, the other half of one in MXFP4; download "+
 			"the checkpoint again", c.Dir, name)
 	}
+	if err := c.checkEnds(); err != nil {
+		return err
+	}
 	count := cmp.Or(c.IntOf("num_hidden_layers"), c.IntOf("n_layers"), c.IntOf("n_layer"),
 		c.IntOf("num_layers"))
 	// layers may share keys and values
@@ -51,6 +56,86 @@ func (c *Checkpoint) CheckWhole() error {
 		return fmt.Errorf("%s: the tensor %s.%d.%s is missing, which others of the %d layers that "+
 			"%s counts have; download the checkpoint again, or correct the count", c.Dir, prefix,
 			i, kind, count, ConfigFile)
+	}
+	return nil
+}
+
+// ends are what a model has before and behind its layers, by what names of tensors contain.
+var ends = []struct {
+	what  string
+	names []string
+	want  func(c *Checkpoint) bool
+}{
+	{"embeddings", []string{"embed", "wte."}, func(*Checkpoint) bool { return true }},
+	{"norm behind the layers", []string{"norm", "ln_f"}, func(*Checkpoint) bool { return true }},
+	{"output matrix, and tie_word_embeddings is false", []string{
+		"lm_head.", "embed_out.", "output.", "output_layer.",
+	}, func(c *Checkpoint) bool {
+		return c.Untied() && strings.HasSuffix(c.Arch, "ForCausalLM")
+	}},
+}
+
+// inLayer is the number of a layer in a tensor's name.
+var inLayer = regexp.MustCompile(`\.\d+\.`)
+
+func (c *Checkpoint) checkEnds() error {
+	var outside []string
+	for _, s := range c.Shards {
+		for _, t := range s.Tensors {
+			if !inLayer.MatchString(t.name) {
+				outside = append(outside, t.name)
+			}
+		}
+	}
+	for _, end := range ends {
+		there := slices.ContainsFunc(outside, func(name string) bool {
+			return slices.ContainsFunc(end.names, func(part string) bool {
+				return strings.Contains(name, part)
+			})
+		})
+		if end.want(c) && !there {
+			return fmt.Errorf("%s: no tensor is the %s; download the checkpoint again", c.Dir,
+				end.what)
+		}
+	}
+	return nil
+}
+
+// CheckVocabulary is an error for a tokenizer.json of which the host's converter, which takes the
+// tokens in the order of their numbers, would make another vocabulary.
+func (c *Checkpoint) CheckVocabulary() error {
+	if _, err := os.Stat(filepath.Join(c.Dir, "tokenizer.model")); err == nil {
+		return nil // which the converter takes first
+	}
+	path := filepath.Join(c.Dir, "tokenizer.json")
+	b, err := atomicfile.Read(path)
+	if err != nil {
+		return nil // the converter says so
+	}
+	var t struct {
+		Added []struct{ ID int } `json:"added_tokens"`
+		Model struct {
+			Vocab map[string]int
+		}
+	}
+	if json.Unmarshal(b, &t) != nil {
+		return nil // likewise
+	}
+	ids := slices.Collect(maps.Values(t.Model.Vocab))
+	for _, added := range t.Added {
+		ids = append(ids, added.ID)
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	if len(ids) == 0 {
+		return fmt.Errorf("%s: the vocabulary has no tokens", path)
+	}
+	for i, id := range ids {
+		if id != i {
+			return fmt.Errorf("%s: no token has the number %d, and the host's converter would "+
+				"give it to the next one; make a GGUF with llama.cpp's convert_hf_to_gguf.py and "+
+				"name that", path, i)
+		}
 	}
 	return nil
 }

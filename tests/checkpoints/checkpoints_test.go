@@ -225,30 +225,9 @@ func TestNotes(t *testing.T) {
 		assert.Equal(t, one, strings.Contains(notes, "one rotation for all layers"), f.ID())
 		assert.Equal(t, f.OldFolder != "",
 			strings.Contains(notes, "transformers 4 (seen in 4.57)"), f.ID())
-		assert.Contains(t, notes, "ollama create FROM this folder loses the factors", f.ID())
+		assert.Contains(t, notes, "an unpatched ollama create FROM this folder loses the factors; "+
+			"this one keeps them", f.ID())
 	}
-}
-
-// TestWeights: files that are no weights are called what they are.
-func TestWeights(t *testing.T) {
-	f := Families[0]
-	pointer := "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
-	in := write(t, &f)
-	path := filepath.Join(in, "model.safetensors")
-	require.NoError(t, os.WriteFile(path, []byte(pointer), 0o644))
-	_, err := convert.Inspect(in)
-	require.ErrorContains(t, err, "git lfs pull")
-
-	in = write(t, &f)
-	before, err := convert.Inspect(in)
-	require.NoError(t, err)
-	weights := filepath.Join(in, "model.safetensors")
-	require.NoError(t, os.Rename(weights, filepath.Join(in, "other.safetensors")))
-	require.NoError(t, os.Link(filepath.Join(in, "other.safetensors"),
-		filepath.Join(in, "consolidated.safetensors")))
-	after, err := convert.Inspect(in)
-	require.NoError(t, err)
-	assert.Equal(t, before.ParameterCount, after.ParameterCount)
 }
 
 // TestHostNotes: a conversion says what the host's converter leaves out.

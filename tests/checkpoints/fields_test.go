@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -92,6 +91,10 @@ func TestWords(t *testing.T) {
 			`"max_position_embeddings": "4096"`,
 			"config.json: max_position_embeddings: string, where a whole number is wanted",
 		},
+		"a base of 0, which is not the class's own": {
+			`"max_position_embeddings": 4096, "rope_theta": 0`,
+			"config.json: rope_theta is 0, want a positive number",
+		},
 	} {
 		_, err := convert.Inspect(write(t, with("Phi-3-mini-128k", c.fields)))
 		require.ErrorContains(t, err, c.want, name)
@@ -110,7 +113,8 @@ func TestWords(t *testing.T) {
 	f := with("Llama-2-7B", Find("Llama-2-7B").Fields+`, "n_ctx": "4096"`)
 	out := filepath.Join(t.TempDir(), "x.gguf")
 	_, err = convert.Convert(t.Context(), write(t, f), out, nil, convert.Options{})
-	require.ErrorContains(t, err, "n_ctx: string, where a whole number is wanted")
+	require.ErrorContains(t, err,
+		"config.json: the host's converter: n_ctx: string, where a whole number is wanted")
 
 	f = with("Llama-2-7B", `"max_position_embeddings": 4096, "rope_scaling": {
   "rope_type": "default", "mrope_section": [16, 24, 24]}`)
@@ -166,18 +170,6 @@ func TestShorter(t *testing.T) {
 	}
 }
 
-// TestPipe: a pipe named as weights is an error, and not waited for.
-func TestPipe(t *testing.T) {
-	in := write(t, Find("Llama-2-7B"))
-	path := filepath.Join(in, "model.safetensors")
-	require.NoError(t, os.Remove(path))
-	if err := syscall.Mkfifo(path, 0o644); err != nil {
-		t.Skip("SKIPPED: no pipes here: ", err)
-	}
-	_, err := convert.Inspect(in)
-	require.ErrorContains(t, err, "not a regular file")
-}
-
 // TestLostScale: of a DeepSeek folder that an earlier conversion wrote without mscale_all_dim, the
 // report says that transformers has another scale of attention.
 func TestLostScale(t *testing.T) {
@@ -202,4 +194,20 @@ func TestLostScale(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, info.Lost, "mscale_all_dim")
 	assert.Nil(t, info.Transformers)
+}
+
+// TestUnlike: where transformers does not run a folder, or where nothing is known of its rotation,
+// the report does not say that it runs it as it was trained.
+func TestUnlike(t *testing.T) {
+	for name, want := range map[string]string{
+		"Phi-3 YaRN": "refuses yarn", "unknown rope type": `its rope type "spiral"`,
+		"Phi-3-mini-128k": "", "Qwen2.5-7B YaRN": "",
+	} {
+		info, err := convert.Inspect(write(t, Find(name)))
+		require.NoError(t, err)
+		if want == "" {
+			assert.Empty(t, info.Lost, name)
+		}
+		assert.Contains(t, info.Lost, want, name)
+	}
 }
