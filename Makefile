@@ -21,6 +21,10 @@ endif
 # Packages that build without cgo, and without the host's sources.
 PURE := ./ropescale/... ./convert/... ./evals/... ./patches/... ./tests/house
 
+# Tests that the patches bring, in packages of the host.
+HOST_PACKAGES = $(shell sed -n 's,^+++ b/\(.*\)/[^/]*_test.go,github.com/ollama/ollama/\1,p' patches/*.patch | sort -u)
+HOST_TESTS = $(shell sed -n 's,^+func \(Test[A-Za-z0-9]*\).t .*,\1,p' patches/*.patch | sort -u | paste -sd '|')
+
 # Where programs that are not in build/bin find the fast backends.
 LIBS := $(CURDIR)/build/lib/ollama
 
@@ -85,11 +89,19 @@ gpu-check: build stock smollm2 ## on a machine with a GPU: conformance, quality,
 	@patches/scripts/gpu-check.sh prepare
 	@patches/scripts/gpu-check.sh run
 
-dist: build vulkan ## a release in build/dist: tarballs, install.sh, Dockerfile, manifest, sums; with CUDA after make cuda
+# CUDA_BUDGET is the time that one make dist compiles CUDA for (0: none; make dist again resumes);
+# ARM64= leaves that tarball out.
+CUDA_BUDGET ?= 10m
+ARM64 ?= 1
+DIST_LDFLAGS = $(subst $(EXTLD),,$(GO_LDFLAGS)) -s -w
+dist: build vulkan ## a release in build/dist: tarballs, install.sh, Dockerfile, manifest, sums; CUDA_BUDGET=6h, ARM64=
 	@echo "dist: the program, with no paths of this machine in it (a compile of its own, the first time)"
 	@CGO_ENABLED=1 go build -trimpath -buildvcs=false -ldflags '$(GO_LDFLAGS) -s -w' -o build/dist-bin/ollama ./plugin/ollama
+	@patches/scripts/cuda.sh build/host build $(CUDA_BUDGET)
+	@$(if $(ARM64),patches/scripts/arm64.sh build/host build '$(DIST_LDFLAGS)',echo 'left out: ARM64= was given' >build/arm64.txt)
 	@rm -rf build/dist
 	@CGO_ENABLED=0 go run ./plugin/dist -build build -binary build/dist-bin/ollama -arch "$$(go env GOARCH)" -o build/dist
+	@if grep -q ^made build/arm64.txt; then CGO_ENABLED=0 go run ./plugin/dist -build build/arm64 -binary build/arm64/bin/ollama -arch arm64 -o build/dist; fi
 	@echo "dist: done, in build/dist. Next: sh build/dist/install.sh --help"
 
 run: build ## search, convert, ollama run and measure the default model, in some six minutes
@@ -107,6 +119,7 @@ test: build vulkan stock venv smollm2 nvcc ## vet and all tests; says what was s
 	CGO_ENABLED=0 go build $(PURE)
 	CGO_ENABLED=0 $(WITH_PYTHON) patches/scripts/gotest.sh build/test/pure.log $(PURE)
 	OLLAMA_LIBRARY_PATH=$(LIBS) $(WITH_PYTHON) patches/scripts/gotest.sh build/test/host.log -timeout 60m ./plugin/... ./tests/...
+	patches/scripts/gotest.sh build/test/series.log -run '^($(HOST_TESTS))$$' $(HOST_PACKAGES)
 	@echo "test: all passed. Next: make bench, or git push"
 
 BENCH_COUNT ?= 10

@@ -133,6 +133,14 @@ func TestLayerRefusals(t *testing.T) {
 	require.NoError(t, err)
 	_, err = ConvertToLayer(file, "x", ladder(), Options{})
 	require.ErrorContains(t, err, "not a model of the store")
+
+	s = testStore(t, gguftest.Tiny("gpt2"), "")
+	before = stored(t, s)
+	src, err = Resolve("tiny")
+	require.NoError(t, err)
+	_, err = ConvertToLayer(src, "x", ladder(), Options{})
+	require.ErrorContains(t, err, "has no RoPE")
+	assert.Equal(t, before, stored(t, s))
 }
 
 // TestBadLayers: layers that are not what they should be are errors that name the model.

@@ -254,10 +254,19 @@ func (s *Store) writeBlob(mediaType string, b []byte) (layer, error) {
 	if there, err := holds(path, l); err != nil || there {
 		return l, err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := s.makeFolder(filepath.Dir(path)); err != nil {
 		return l, err
 	}
 	return l, atomicfile.WriteBytes(path, b)
+}
+
+// makeFolder makes a folder of the store, if it is not there.
+func (s *Store) makeFolder(path string) error {
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return fmt.Errorf("cannot write to the store in %s: %w; OLLAMA_MODELS names another",
+			s.Dir, err)
+	}
+	return nil
 }
 
 // holds says whether the blob at path is there already; one that is cut short is not. One of other
@@ -284,7 +293,7 @@ func holds(path string, l layer) (bool, error) {
 // writeManifest puts a model into the store, once all that it consists of is there.
 func (s *Store) writeManifest(n model.Name, m *manifest) error {
 	path := s.manifestPath(n)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := s.makeFolder(filepath.Dir(path)); err != nil {
 		return err
 	}
 	b, err := encodeJSON(m)

@@ -47,7 +47,7 @@ func ConvertToStore(ctx context.Context, src *Source, name string, l *ropescale.
 		return nil, err
 	}
 	blobs := filepath.Join(s.Dir, "blobs")
-	if err := os.MkdirAll(blobs, 0o755); err != nil {
+	if err := s.makeFolder(blobs); err != nil {
 		return nil, err
 	}
 	f, c, done, err := openModel(ctx, src.Path, blobs, &opts)
@@ -120,7 +120,7 @@ func (src *Source) storeFor() (s *Store, undo func(error), err error) {
 			os.Remove(filepath.Join(s.Dir, "blobs"))
 			os.Remove(s.Dir)
 		}
-	}, os.MkdirAll(s.Dir, 0o755)
+	}, s.makeFolder(s.Dir)
 }
 
 // writeModel streams the model into a blob; its name is known only at the end.
@@ -131,7 +131,7 @@ func (s *Store) writeModel(ctx context.Context, j *job, opts Options) (layer, er
 		return l, err
 	}
 	blobs := filepath.Join(s.Dir, "blobs")
-	if err := os.MkdirAll(blobs, 0o755); err != nil {
+	if err := s.makeFolder(blobs); err != nil {
 		return l, err
 	}
 	err = atomicfile.WriteNamed(blobs, func(w io.Writer) (string, error) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,8 +125,27 @@ func TestLibraries(t *testing.T) {
 		"lib/ollama/libggml-cpu-x64.so", "lib/ollama/libggml-base.so",
 		"lib/ollama/vulkan/libggml-vulkan.so",
 	}, names)
-	require.Len(t, gpus, 1)
-	require.Len(t, gpus["cuda_v13"], 1)
+	assert.Empty(t, gpus, "a CUDA backend that make dist did not finish is left out")
+	note := filepath.Join(r.build, "cuda.txt")
+	for text, made := range map[string]bool{
+		"left out: 3 of 9 files were compiled when the time budget of 10m was over\n": false,
+		"made: for 80-virtual, by nvcc 13.0\n":                                        true,
+	} {
+		require.NoError(t, os.WriteFile(note, []byte(text), 0o644))
+		said, is := r.made("cuda")
+		assert.Equal(t, made, is, text)
+		assert.Equal(t, strings.TrimSpace(text), said)
+		_, gpus, err = r.libraries()
+		require.NoError(t, err)
+		if !made {
+			assert.Empty(t, gpus)
+			continue
+		}
+		require.Len(t, gpus, 1)
+		require.Len(t, gpus["cuda_v13"], 1)
+		assert.False(t, licensed(gpus["cuda_v13"]))
+		assert.True(t, licensed(append(gpus["cuda_v13"], entry{name: "lib/ollama/cuda_v13/LICENSE"})))
+	}
 	assert.Regexp(t, `^ollama-v[0-9.]+-longrope\.[0-9]+-linux-amd64-cuda_v13\.tgz$`,
 		r.name("-cuda_v13"))
 }

@@ -15,6 +15,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -78,6 +79,9 @@ func (r *release) run() error {
 		return err
 	}
 	for _, kind := range slices.Sorted(maps.Keys(gpus)) {
+		if !licensed(gpus[kind]) {
+			m.LicencesMissing = append(m.LicencesMissing, kind)
+		}
 		if err := r.tarball("-"+kind, gpus[kind], m); err != nil {
 			return err
 		}
@@ -130,21 +134,28 @@ func (r *release) libraries() (base []entry, gpus map[string][]entry, err error)
 		return nil, nil, fmt.Errorf("%s has no CPU backend: run make build", lib)
 	}
 	gpus = map[string][]entry{}
-	err = filepath.Walk(lib, func(path string, fi os.FileInfo, err error) error {
-		rel, relErr := filepath.Rel(lib, path)
+	_, cuda := r.made("cuda")
+	err = filepath.Walk(lib, func(file string, fi os.FileInfo, err error) error {
+		rel, relErr := filepath.Rel(lib, file)
 		if err != nil || relErr != nil || fi.IsDir() || strings.HasPrefix(fi.Name(), ".") {
 			return err
 		}
-		e := entry{name: "lib/ollama/" + filepath.ToSlash(rel), path: path, mode: 0o755}
+		e := entry{name: "lib/ollama/" + filepath.ToSlash(rel), path: file, mode: 0o755}
 		switch folder, _, inside := strings.Cut(filepath.ToSlash(rel), "/"); {
 		case !inside || folder == "vulkan":
 			base = append(base, e)
+		case strings.HasPrefix(folder, "cuda_") && !cuda: // of other patches, or of one GPU
 		default:
 			gpus[folder] = append(gpus[folder], e)
 		}
 		return nil
 	})
 	return base, gpus, err
+}
+
+// licensed says that the vendor's licence is among the files of a kind of GPU.
+func licensed(files []entry) bool {
+	return slices.ContainsFunc(files, func(e entry) bool { return path.Base(e.name) == "LICENSE" })
 }
 
 // name is that of a tarball of a kind, "" for the program's own.

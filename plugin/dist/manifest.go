@@ -27,6 +27,10 @@ type manifest struct {
 	Backends []checked `json:"backends"`
 	// NotChecked is what a user should know before a release is relied on.
 	NotChecked []string `json:"not_checked"`
+	// NotMade are tarballs that a release could have, and why it has them not.
+	NotMade []string `json:"not_made,omitempty"`
+	// Made are the compilers of the tarballs that are compiled apart, and what they are for.
+	Made []string `json:"made,omitempty"`
 	// LicencesMissing are parts whose licence was not where it is looked for.
 	LicencesMissing []string `json:"licences_missing,omitempty"`
 
@@ -75,10 +79,35 @@ func (r *release) manifest(missing []string) (*manifest, error) {
 		Go: info.GoVersion, Backends: table, LicencesMissing: missing,
 		NotChecked: []string{"no backend of a GPU has run on a GPU"},
 	}
+	for _, part := range parts {
+		text, made := r.made(part)
+		if made {
+			m.Made = append(m.Made, part+": "+text)
+		} else {
+			m.NotMade = append(m.NotMade, part+": "+text)
+		}
+	}
 	if r.arch != runtime.GOARCH {
-		m.NotChecked = append(m.NotChecked, "compiled by a cross compiler: not run")
+		m.NotChecked = append(m.NotChecked, "compiled by a cross compiler: not run on such a machine",
+			"no Vulkan backend")
+		m.Made, m.NotMade = nil, nil // which are of the other tarballs
 	}
 	return m, nil
+}
+
+// parts are the tarballs that scripts of their own compile: cuda.sh and arm64.sh of
+// patches/scripts.
+var parts = []string{"cuda", "arm64"}
+
+// made is the line that such a script has left: "made", or "left out", and more. Without one the
+// part is left out.
+func (r *release) made(part string) (text string, made bool) {
+	b, err := os.ReadFile(filepath.Join(r.build, part+".txt"))
+	if err != nil {
+		return "left out: make dist has not come to it", false
+	}
+	text = strings.TrimSpace(string(b))
+	return text, strings.HasPrefix(text, "made")
 }
 
 // backendTable reads the table of how each backend was checked.
