@@ -19,7 +19,7 @@ import (
 const onReadOnly = "LONGROPE_TEST_READ_ONLY"
 
 // TestReadOnlyStore: a store on a disk that is mounted read-only can be read, ladders of layers
-// too. What would write there is an error that says where, for root as well.
+// too. All that writes there is an error that says where, for root as well.
 func TestReadOnlyStore(t *testing.T) {
 	if dir := os.Getenv(onReadOnly); dir != "" {
 		readOnlyStore(t, dir)

@@ -86,14 +86,15 @@ failed() {
 	exit 1
 }
 
-# Some files at a time, until the budget is spent: what is compiled is not compiled again.
+# Some files at a time, until the budget is spent, and some in any case: what is compiled is not
+# compiled again.
 if [ -n "$budget" ]; then
 	all=$(ninja -C build-cuda -t targets all | grep -c '\.cu\.o: ')
 	mapfile -t todo < <(ninja -C build-cuda -n ggml-cuda | sed -n 's/^.*Building CUDA object //p')
 	jobs=$(nproc) at=0
 	echo "cuda: $((all - ${#todo[@]})) of $all files are compiled, for ${archs//-virtual/}"
 	while [ $at -lt ${#todo[@]} ]; do
-		if [ "$SECONDS" -ge "$seconds" ]; then
+		if [ $at -gt 0 ] && [ "$SECONDS" -ge "$seconds" ]; then
 			left_out "$((all - ${#todo[@]} + at)) of $all files were compiled when the time budget of $budget was over; make dist resumes, CUDA_BUDGET=6h gives more"
 		fi
 		ninja -C build-cuda "${todo[@]:$at:$jobs}" >build-cuda/ninja.log 2>&1 || failed

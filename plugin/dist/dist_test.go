@@ -144,7 +144,8 @@ func TestLibraries(t *testing.T) {
 		require.Len(t, gpus, 1)
 		require.Len(t, gpus["cuda_v13"], 1)
 		assert.False(t, licensed(gpus["cuda_v13"]))
-		assert.True(t, licensed(append(gpus["cuda_v13"], entry{name: "lib/ollama/cuda_v13/LICENSE"})))
+		with := append(gpus["cuda_v13"], entry{name: "lib/ollama/cuda_v13/LICENSE"})
+		assert.True(t, licensed(with))
 	}
 	assert.Regexp(t, `^ollama-v[0-9.]+-longrope\.[0-9]+-linux-amd64-cuda_v13\.tgz$`,
 		r.name("-cuda_v13"))

@@ -88,8 +88,8 @@ func (r *release) manifest(missing []string) (*manifest, error) {
 		}
 	}
 	if r.arch != runtime.GOARCH {
-		m.NotChecked = append(m.NotChecked, "compiled by a cross compiler: not run on such a machine",
-			"no Vulkan backend")
+		m.NotChecked = append(m.NotChecked,
+			"compiled by a cross compiler: not run on such a machine", "no Vulkan backend")
 		m.Made, m.NotMade = nil, nil // which are of the other tarballs
 	}
 	return m, nil
