@@ -82,6 +82,8 @@ type Candidate struct {
 	Fitness float64
 	Note    string // how it was made
 	Rung    ropescale.Rung
+	// Returned is the one that the search returns. It need not have the lowest fitness.
+	Returned bool
 }
 
 // BestPoint is a candidate that was better than all before it.

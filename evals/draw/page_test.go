@@ -95,10 +95,10 @@ func TestPage(t *testing.T) {
 	assert.Contains(t, html, "512<td>4x<td><b>13.72</b><td>14.00 NTK<td>−2.0 %<td>",
 		"what each rung is worth")
 	assert.Contains(t, html, "<h2>256 tokens</h2>")
-	assert.NotContains(t, html, "decided against the lowest")
+	assert.NotContains(t, html, "the lowest is behind")
 	refused := somePage(t)
 	*refused.Rungs[0].Methods[3].Fitness = 11.5
-	assert.Equal(t, 1, strings.Count(page(t, refused), "decided against the lowest"))
+	assert.Equal(t, 1, strings.Count(page(t, refused), "the lowest is behind"))
 	for _, title := range []string{
 		"Convergence", "Does it carry over?", "Factors",
 		"Attention factor", "Start window",
@@ -183,8 +183,10 @@ func TestPageOfLittle(t *testing.T) {
 	assert.NotContains(t, html, `class="gain"`)
 
 	// One candidate, one value: no picture divides by nothing.
-	r.Candidates = []Candidate{{Tokens: 10, Fitness: 3, Rung: r.Methods[0].Rung}}
+	r.Candidates = []Candidate{{Tokens: 10, Fitness: 3, Rung: r.Methods[0].Rung, Returned: true}}
 	three := 3.0
 	r.Best, r.Tokens = []BestPoint{{Tokens: 10, Fitness: 3, HeldOut: &three}}, 10
-	assert.NotContains(t, page(t, p), "NaN")
+	html = page(t, p)
+	assert.NotContains(t, html, "NaN")
+	assert.Equal(t, 1, strings.Count(html, `<title>returned: 3`))
 }

@@ -39,6 +39,12 @@ func convergencePanel(r *RungPage) template.HTML {
 			fmt.Sprintf("%s: %s", c.Note, label.Column(c.Fitness)))
 	}
 	p.line("longrope", best, true)
+	for _, c := range r.Candidates {
+		if c.Returned {
+			p.dot("longrope ring", float64(c.Tokens), c.Fitness, 4,
+				fmt.Sprintf("returned: %s", label.Column(c.Fitness)))
+		}
+	}
 	return p.svg("Best fitness by tokens read")
 }
 

@@ -27,8 +27,9 @@ type FactorSeries struct {
 // searchPoint is one evaluation of a search: tokens evaluated so far, this one included, and the
 // fitness found.
 type searchPoint struct {
-	Tokens  int
-	Fitness float64
+	Tokens   int
+	Fitness  float64
+	Returned bool // by the search
 }
 
 // searchSeries is a search, in the order of its evaluations.
@@ -201,25 +202,28 @@ func searchPlot(path string, series []searchSeries, baselines []baseline) error 
 	}
 	c := chart{
 		title:    "Search",
-		subtitle: "best fitness so far (lower is better); points are candidates that read all",
+		subtitle: "best fitness so far (lower is better); points are candidates that read all, the large one is returned",
 		xlabel:   "evaluated tokens",
 		ylabel:   "fitness",
 		y:        axis{min: math.Inf(1), max: math.Inf(-1)},
 	}
 	var curves []curve
-	var dots [][]vg.Point
+	var dots, returned [][]vg.Point
 	for i, s := range series {
 		if len(s.Points) == 0 {
 			return fmt.Errorf("search %q has no evaluations", s.Name)
 		}
 		k := curve{style: styleOf(s.Name, i), steps: true}
-		var all []vg.Point
+		var all, large []vg.Point
 		best := math.Inf(1)
 		for _, p := range s.Points {
 			if math.IsNaN(p.Fitness) || math.IsInf(p.Fitness, 0) {
 				continue // a candidate without worth
 			}
-			all = append(all, vg.Point{X: vg.Length(p.Tokens), Y: vg.Length(p.Fitness)})
+			at := vg.Point{X: vg.Length(p.Tokens), Y: vg.Length(p.Fitness)}
+			if all = append(all, at); p.Returned {
+				large = append(large, at)
+			}
 			best = math.Min(best, p.Fitness)
 			k.points = append(k.points, vg.Point{X: vg.Length(p.Tokens), Y: vg.Length(best)})
 			c.x.max = math.Max(c.x.max, float64(p.Tokens))
@@ -228,7 +232,7 @@ func searchPlot(path string, series []searchSeries, baselines []baseline) error 
 			return fmt.Errorf("search %q has no evaluation with a finite fitness", s.Name)
 		}
 		c.y.include(float64(k.points[0].Y), best)
-		curves, dots = append(curves, k), append(dots, all)
+		curves, dots, returned = append(curves, k), append(dots, all), append(returned, large)
 	}
 	// Baselines within reach set the scale; one far above would flatten the search.
 	base := axis{min: c.y.min, max: c.y.max}
@@ -261,6 +265,9 @@ func searchPlot(path string, series []searchSeries, baselines []baseline) error 
 			a.dots(points, fade(curves[i].color, 90), 1.3)
 		}
 		a.curves(curves)
+		for i, points := range returned {
+			a.dots(points, curves[i].color, 3.5)
+		}
 	})
 }
 
@@ -276,7 +283,7 @@ func Search(path string, r RungPage) error {
 	for i, c := range r.Candidates {
 		// The methods are lines already; as points, PI's height would leave no room for the rest.
 		if i >= len(baselines) || len(r.Candidates) == len(baselines) {
-			series.Points = append(series.Points, searchPoint{Tokens: c.Tokens, Fitness: c.Fitness})
+			series.Points = append(series.Points, searchPoint{c.Tokens, c.Fitness, c.Returned})
 		}
 	}
 	return searchPlot(path, []searchSeries{series}, baselines)

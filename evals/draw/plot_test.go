@@ -34,10 +34,10 @@ func TestPlots(t *testing.T) {
 		},
 	}
 	search := []searchSeries{{"longrope", []searchPoint{
-		{6144, 16},
-		{12288, math.Inf(1)},
-		{18432, 15},
-		{24576, 15.5},
+		{6144, 16, false},
+		{12288, math.Inf(1), false},
+		{18432, 15, false},
+		{24576, 15.5, true},
 	}}}
 	for name, tt := range map[string]struct {
 		plot func(path string) error
@@ -133,11 +133,11 @@ func TestPlotBadInput(t *testing.T) {
 		Ladder(path, &ropescale.Ladder{OriginalContextLength: 256, RopeDimensionCount: 8}),
 		"no rungs")
 	require.Error(t, searchPlot(path, nil, nil))
-	require.ErrorContains(t, searchPlot(path, []searchSeries{{"a", []searchPoint{{1, math.NaN()}}}},
+	require.ErrorContains(t, searchPlot(path, []searchSeries{{"a", []searchPoint{{1, math.NaN(), false}}}},
 		nil), `"a" has no evaluation with a finite`)
 	require.NoError(t, Factors(path, []FactorSeries{{"one", []float64{1}}}),
 		"a single flat factor is drawn too")
-	require.NoError(t, searchPlot(path, []searchSeries{{"one", []searchPoint{{1, 2}}}}, nil))
+	require.NoError(t, searchPlot(path, []searchSeries{{"one", []searchPoint{{1, 2, true}}}}, nil))
 }
 
 func TestJoinedBucketsKeepTheMean(t *testing.T) {

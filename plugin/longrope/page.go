@@ -83,6 +83,7 @@ func rungPage(s *study.Study, held search.HeldOut) draw.RungPage {
 			Keys: s.Keys, Further: s.Further, HeldOut: held.Perplexity(t.Candidate), Rung: t.Rung,
 		}
 	}
+	returned, found := s.Best()
 	best := math.Inf(1)
 	for _, t := range s.History() {
 		r.Trials++
@@ -92,7 +93,7 @@ func rungPage(s *study.Study, held search.HeldOut) draw.RungPage {
 		}
 		r.Candidates = append(r.Candidates, draw.Candidate{
 			Tokens: r.Tokens, Fitness: t.Fitness,
-			Note: t.Origin, Rung: t.Rung,
+			Note: t.Origin, Rung: t.Rung, Returned: found && t.ID == returned.ID,
 		})
 		if t.Fitness < best {
 			best = t.Fitness
@@ -113,8 +114,8 @@ func rungPage(s *study.Study, held search.HeldOut) draw.RungPage {
 			rival, r.Rival = t.Fitness, held.Perplexity(t.Candidate)
 		}
 	}
-	if t, ok := s.Best(); ok {
-		r.Methods = append(r.Methods, method("longrope", t))
+	if found {
+		r.Methods = append(r.Methods, method("longrope", returned))
 	}
 	for _, windows := range held.Losses {
 		r.HeldOutTokens += len(windows) * opts.Target
