@@ -201,11 +201,12 @@ func searchPlot(path string, series []searchSeries, baselines []baseline) error 
 		return errors.New("nothing to plot: give at least one search")
 	}
 	c := chart{
-		title:    "Search",
-		subtitle: "best fitness so far (lower is better); points are candidates that read all, the large one is returned",
-		xlabel:   "evaluated tokens",
-		ylabel:   "fitness",
-		y:        axis{min: math.Inf(1), max: math.Inf(-1)},
+		title: "Search",
+		subtitle: "best fitness so far (lower is better); points are candidates that read all, " +
+			"the large one is returned",
+		xlabel: "evaluated tokens",
+		ylabel: "fitness",
+		y:      axis{min: math.Inf(1), max: math.Inf(-1)},
 	}
 	var curves []curve
 	var dots, returned [][]vg.Point
@@ -232,7 +233,8 @@ func searchPlot(path string, series []searchSeries, baselines []baseline) error 
 			return fmt.Errorf("search %q has no evaluation with a finite fitness", s.Name)
 		}
 		c.y.include(float64(k.points[0].Y), best)
-		curves, dots, returned = append(curves, k), append(dots, all), append(returned, large)
+		curves = append(curves, k)
+		dots, returned = append(dots, all), append(returned, large)
 	}
 	// Baselines within reach set the scale; one far above would flatten the search.
 	base := axis{min: c.y.min, max: c.y.max}
