@@ -274,6 +274,14 @@ func (h *host) testLayerTwo(t *testing.T) {
 	// Tokens that a slot has are not computed again, so batches differ, and their rounding.
 	assert.InDeltaSlice(t, first, again, 0.02)
 	assert.NotEqual(t, first, own)
+
+	// The layer wins over what the file carries.
+	_, err = h.Run(t.Context(), nil, "longrope", "convert", "baked", "--factors",
+		h.path("one.json"), "--name", "over")
+	require.NoError(t, err)
+	_, over := logprobs(t, h.Server, "over", prompt, 2, nil)
+	assert.Equal(t, []int{serverL, serverTarget}, running("over:latest"))
+	assert.Equal(t, other, over)
 }
 
 func (h *host) testLayerShow(t *testing.T) {
