@@ -98,8 +98,10 @@ func TestMachine(t *testing.T) {
 		ladder := &ropescale.Ladder{OriginalContextLength: 8192, RopeDimensionCount: 2 * pairs}
 		for _, n := range lengths {
 			for _, kind := range convert.CacheKinds {
-				want := float64(host.MemoryFor(n, ggml.Use{Batch: 512, Parallel: 1,
-					KVCacheType: kind}).Cache)
+				want := float64(host.MemoryFor(n, ggml.Use{
+					Batch: 512, Parallel: 1,
+					KVCacheType: kind,
+				}).Cache)
 				got := float64(info.CacheBytes(n, kind))
 				if kind == "f16" {
 					assert.Equal(t, want, got, "%s, %d tokens", name, n)
