@@ -22,18 +22,21 @@ export CC=$cc CXX=$cxx CCACHE_BASEDIR="$(pwd)" CCACHE_NOHASHDIR=1
 top=$(pwd)
 
 # The host's cmake has one CPU backend on arm64; ggml's own can have one for each instruction set.
+# cmake cannot install what is cross-compiled as the host says it, nor has to.
 cd "$tree"
+mkdir -p build-arm64
+echo 'set(CMAKE_CROSSCOMPILING FALSE)' >build-arm64/install.cmake
 set -- --preset CPU -G Ninja -B build-arm64 -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DGGML_NATIVE=OFF \
+	"-DCMAKE_PROJECT_INCLUDE=$PWD/build-arm64/install.cmake" \
 	-DGGML_CPU_ALL_VARIANTS=ON -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON "-DCMAKE_INSTALL_RPATH=\$ORIGIN" \
 	-DCMAKE_CUDA_COMPILER=NOTFOUND -DCMAKE_HIP_COMPILER=NOTFOUND -DCMAKE_DISABLE_FIND_PACKAGE_Vulkan=ON
 if [ ! -e build-arm64/build.ninja ] || [ "$(cat build-arm64/longrope-args 2>/dev/null)" != "$*" ]; then
 	echo "arm64: configuring $tree"
-	mkdir -p build-arm64
 	rm -f build-arm64/CMakeCache.txt build-arm64/longrope-args
 	cmake "$@" >build-arm64/configure.log 2>&1 || { tail -n 30 build-arm64/configure.log >&2; exit 1; }
 	printf '%s' "$*" >build-arm64/longrope-args
 fi
-mapfile -t variants < <(ninja -C build-arm64 -t targets all | sed -n 's/^\(ggml-cpu-armv[^:/]*\): phony$/\1/p')
+mapfile -t variants < <(ninja -C build-arm64 -t targets all | sed -n 's/^\(ggml-cpu-armv[0-9._]*\): phony$/\1/p')
 if ! $cxx -march=armv9.2-a+sme -E -x c++ /dev/null >/dev/null 2>&1; then
 	for i in "${!variants[@]}"; do case ${variants[$i]} in *armv9.2*) unset "variants[$i]" ;; esac; done
 fi
