@@ -97,7 +97,7 @@ func TestGenerationsByCheapReadings(t *testing.T) {
 				require.ElementsMatch(t, hand, trial.Readings)
 				require.Equal(t, 600, trial.Tokens)
 				since++
-				require.LessOrEqual(t, since, mostGenerations*8)
+				require.LessOrEqual(t, since, 3*8)
 				if since%8 == 0 {
 					generations++
 				}
@@ -131,8 +131,8 @@ func TestFlatteryFallsBack(t *testing.T) {
 	tellForked(t, s, 10, 0, nil)
 	require.True(t, s.FellBack())
 	renewals := s.Renewals()
-	require.GreaterOrEqual(t, len(renewals), mostStrikes)
-	last := renewals[len(renewals)-mostStrikes:]
+	require.GreaterOrEqual(t, len(renewals), 2)
+	last := renewals[len(renewals)-2:]
 	for _, n := range last {
 		require.False(t, n.Agrees)
 		require.Less(t, n.Cheap, n.Exact)
@@ -182,12 +182,12 @@ func TestAgreementOfABase(t *testing.T) {
 		agrees               bool
 	}{
 		{-1, -0.25, ropescale.Near, true},
-		{-1, -0.24 + cheapNoise/scale, ropescale.Near / 2, false},
+		{-1, -0.24 + 0.01/scale, ropescale.Near / 2, false},
 		{-1, -0.5, ropescale.Near, true},
 		{0.5, 0.1, ropescale.Near, true},
 		{0.5, 0.8, ropescale.Near, true},
-		{0, 0.9 * cheapNoise / scale, ropescale.Near, true},
-		{0, 1.1 * cheapNoise / scale, ropescale.Near / 2, false},
+		{0, 0.9 * 0.01 / scale, ropescale.Near, true},
+		{0, 1.1 * 0.01 / scale, ropescale.Near / 2, false},
 	} {
 		before := b.base.Losses[firstExact]
 		b.keep()
@@ -202,8 +202,10 @@ func TestAgreementOfABase(t *testing.T) {
 	}
 	assert.True(t, b.due(rung(0.35+0.051)), "beyond half the radius")
 	assert.False(t, b.due(rung(0.35+0.049)))
-	b.since = mostGenerations
-	assert.True(t, b.due(rung(0.35)), "after some generations in any case")
+	b.since = 2
+	assert.False(t, b.due(rung(0.35)))
+	b.since = 3
+	assert.True(t, b.due(rung(0.35)), "after three generations in any case")
 	b.keep()
 	b.cheap = 0
 	renew(1, 5)

@@ -115,6 +115,14 @@ func TestCrossoverOfStartWindowAndAttention(t *testing.T) {
 	assert.InDelta(t, 0.3, float64(changed)/n/32, 0.01, "of the genes, as likely as a mutation")
 }
 
+// By cheap readings a search of the default budget has as many generations, each scored on two
+// windows behind their prefixes, and eight renewals of the base, each in full.
+func TestSizesOfTheDefaultCheapSearch(t *testing.T) {
+	s := newStudy(t, Options{Rope: tiny, Target: 2048, Seed: 3, Readings: forkedReadings()})
+	const full, generation, renewal = 8*2048 + 4*2000, 8 * 2 * 300, 2 * 2300
+	assert.Equal(t, (5+4)*full+18*generation+8*renewal, s.Options().Budget)
+}
+
 // A search of the default budget has 18 generations of 8, scores 5 seeds and 4 means in full, and
 // compares the best 2 of each; it begins a second try where it may. Factors end at 1.25 s.
 func TestSizesOfTheDefaultSearch(t *testing.T) {
