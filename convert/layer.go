@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/longrope/longrope/convert/gguf"
-	"github.com/longrope/longrope/convert/hf"
 	"github.com/longrope/longrope/ropescale"
 )
 
@@ -160,32 +159,6 @@ func FitLayer(path string, l *ropescale.Ladder) ([]byte, error) {
 		return nil, err
 	}
 	return encodeLadder(m, "", nil)
-}
-
-// CarriedLayer is the layer of the ladder that the checkpoint folder dir carries, for the model
-// file at path that the host made of it; nil when the folder carries none.
-func CarriedLayer(dir, path string) ([]byte, error) {
-	if !hf.IsCheckpoint(dir) {
-		return nil, nil
-	}
-	c, err := hf.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	if c.Carried() == nil {
-		return nil, nil
-	}
-	f, err := gguf.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	j, err := prepare(f, c, nil, Options{})
-	if err != nil {
-		return nil, fmt.Errorf("%w; or use ollama longrope convert, which writes the factors into "+
-			"the model's file", err)
-	}
-	return encodeLadder(j.report.Ladder, "", nil)
 }
 
 // fit is ladder l as it goes to the model file at path.

@@ -1,6 +1,7 @@
 package hf
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -373,6 +374,16 @@ func (c *Checkpoint) Unlike() string {
 			"ladder and a GGUF run"
 	}
 	return ""
+}
+
+// SaysLadder says that a folder has a ladder, or longrope in its config.json, whether or not the
+// rest of it can be read.
+func SaysLadder(dir string) bool {
+	if _, err := os.Stat(filepath.Join(dir, LadderFile)); err == nil {
+		return true
+	}
+	b, err := atomicfile.Read(filepath.Join(dir, ConfigFile))
+	return err == nil && bytes.Contains(b, []byte(`"longrope"`))
 }
 
 // Carried is the ladder that the checkpoint comes with: this package's, or the one that its authors
