@@ -53,7 +53,7 @@ func frequencies(r ropescale.Rope, row ropescale.Rung) []float64 {
 	return x
 }
 
-// TestCreated: a model that "ollama create" makes of a published folder, or of one that a conversion
+XX
 // wrote, rotates as the row says, or is refused: by the host's converter, or since its file would
 // be another model.
 func TestCreated(t *testing.T) {
