@@ -53,9 +53,9 @@ func frequencies(r ropescale.Rope, row ropescale.Rung) []float64 {
 	return x
 }
 
-XX
-// wrote, rotates as the row says, or is refused: by the host's converter, or since its file would
-// be another model.
+// TestCreated: a model that "ollama create" makes of a published folder, or of one that a
+// conversion wrote, rotates as the row says, or is refused: by the host's converter, or since its
+// file would be another model.
 func TestCreated(t *testing.T) {
 	refused := map[string]string{
 		"unknown rope type": `config.json: rope type "spiral"`,
