@@ -141,13 +141,14 @@ def results(lab: Lab):
 
 def tables(lab: Lab):
     got = results(lab)
-    reference = got.get("full", {})
     for length in (WINDOW, FIRST, LONG):
         print(f"\n**{length:,} tokens**\n")
         print("| trained with | seeds | text, nats | against full | keys, nats | found |")
         print("|---|---|---|---|---|---|")
         for arm in sorted(got, key=order):
             seeds = got[arm]
+            full = "8k-full" if arm.startswith("8k-") else "full"
+            reference = got.get(full, {})
             cells = {s: c[length] for s, c in seeds.items() if length in c}
             if not cells:
                 continue
@@ -155,7 +156,7 @@ def tables(lab: Lab):
             against = [
                 statistics.mean(a - b for a, b in zip(c[0], reference[s][length][0]))
                 for s, c in cells.items()
-                if length in reference.get(s, {}) and arm != "full"
+                if length in reference.get(s, {}) and arm != full
             ]
             keys = [statistics.mean(c[1]) for c in cells.values()]
             found, trials = sum(c[2] for c in cells.values()), sum(c[3] for c in cells.values())
