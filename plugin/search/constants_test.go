@@ -2,6 +2,7 @@ package search
 
 import (
 	"fmt"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -95,4 +96,22 @@ func TestWorthForks(t *testing.T) {
 	}
 	assert.Positive(t, exact[true])
 	assert.Equal(t, exact[true]+16, exact[false])
+}
+
+// TestHeldOutWindows: while a search runs, ten candidates may take a 20th of its tokens; at its
+// end there are three windows at least, where a candidate is scored on as many.
+func TestHeldOutWindows(t *testing.T) {
+	for budget, want := range map[int]int{58_000: 2, 60_000: 3} {
+		h := &heldOut{ids: []string{"a"}, length: 100, windows: make([][]int, 8), losses: Losses{}}
+		require.NoError(t, h.open(filepath.Join(t.TempDir(), "x.study"), nil, budget))
+		h.close()
+		assert.Len(t, h.live, want, "%d tokens", budget)
+	}
+	e, info := openTiny(t, 512)
+	g := &goal{target: 512, rope: info.Rope()}
+	for windows, want := range map[int]int{2: 2, 3: 3, 8: 3} {
+		h, err := newHeldOut(e, &Options{Info: info, Algorithm: "cma"}, &recorder{}, g, windows, 1)
+		require.NoError(t, err)
+		assert.Len(t, h.windows, want)
+	}
 }
