@@ -87,6 +87,9 @@ func (l *Ladder) Validate() error {
 	if err := r.Validate(); err != nil {
 		return fmt.Errorf("ladder: %w", err)
 	}
+	if len(l.Rungs) >= MaxRows {
+		return fmt.Errorf("ladder: %d rungs, %d is the most", len(l.Rungs), MaxRows-1)
+	}
 	if b := l.Base; b != nil {
 		if b.StartWindow != 0 {
 			return fmt.Errorf("ladder: base: start_window is %d, row 0 has none", b.StartWindow)
@@ -127,11 +130,15 @@ func (g *Rung) Check(pairs int) error {
 			return fmt.Errorf("factor %d is %g, want %g to %g", i, f, minFactor, maxFactor)
 		}
 	}
-	if a := g.AttentionFactor; !(a >= minAttention && a <= maxAttention) {
+	if a := g.AttentionFactor; !within(a, minAttention, maxAttention) {
 		return fmt.Errorf("attention_factor is %g, want %g to %g", a, minAttention, maxAttention)
 	}
 	return nil
 }
+
+// MaxRows is how many rows a ladder can have, row 0 among them: far above every real one. The host's
+// readers have the same bounds (llama-longrope.cpp).
+const MaxRows = 256
 
 // Bounds of factors and attention factors. The engine computes in float32, up to 3.4e38: a position
 // over a smaller factor, or a logit times the square of a larger attention factor, can be infinite,
@@ -141,8 +148,11 @@ const (
 	minAttention, maxAttention = 1e-9, 1e9
 )
 
-// Usable says whether the engine can compute with f as a factor.
-func Usable(f float64) bool { return f >= minFactor && f <= maxFactor }
+// Usable says whether the engine can compute with f as a factor. The bounds are compared as the
+// engine has them: a factor that was written can be read.
+func Usable(f float64) bool { return within(f, minFactor, maxFactor) }
+
+func within(f float64, least, most float32) bool { return float32(f) >= least && float32(f) <= most }
 
 // RungFor returns the row index of the rung for a sequence of n tokens: 0 is the model's own RoPE,
 // r is Rungs[r-1]. It is the smallest rung with Length >= n; but up to the original context length

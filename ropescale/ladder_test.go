@@ -75,6 +75,9 @@ func TestValidate(t *testing.T) {
 		fmt.Sprintf("rung 3: length is %d", MaxLength+1): func(l *Ladder) {
 			l.Rungs[2].Length = MaxLength + 1
 		},
+		fmt.Sprintf("%d rungs, %d is the most", MaxRows, MaxRows-1): func(l *Ladder) {
+			l.Rungs = make([]Rung, MaxRows)
+		},
 		"original_context_length is 1, want 2 to 2147483": func(l *Ladder) {
 			l.OriginalContextLength = 1
 		},

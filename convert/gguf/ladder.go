@@ -64,6 +64,9 @@ func readRows(f *File, arch string) (*ropescale.Ladder, error) {
 		return nil, err
 	}
 	rows := len(lengths)
+	if rows > ropescale.MaxRows {
+		return fail("lengths", "%d elements, %d is the most", rows, ropescale.MaxRows)
+	}
 	windows, ok, err := f.Ints(key("start_windows"))
 	if err != nil {
 		return nil, err
