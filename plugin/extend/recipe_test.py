@@ -4,13 +4,16 @@ unittest -v recipe_test
 packing     no document is lost, none is mixed with another, and a packed window computes what it
             computes alone
 places      long positions on short windows: where tokens stand, and what the rotation makes of it
+hostile     files that are not what they should be
 runs        a run that was killed, or stopped and shared by another number of processes, gives the
             same losses
 files       a checkpoint and a GGUF come back as they went in
 """
 
+import copy
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -388,6 +391,72 @@ class Versions(unittest.TestCase):
                         continue
                     with self.assertRaisesRegex(SystemExit, says):
                         States(Path(folder), "x").check()
+
+
+class Hostile(unittest.TestCase):
+    """Whatever is in a file that is read, it is taken in or named in one line, and no traceback."""
+
+    LADDER = {
+        "version": 1,
+        "original_context_length": 16,
+        "rope_dimension_count": 8,
+        "base": {"factors": [1.0, 1.0, 1.0, 1.0], "attention_factor": 1.0},
+        "rungs": [{"length": 64, "start_window": 2, "factors": [1.0, 2.0, 3.0, 4.0]}],
+    }
+    STATE = {"step": 3, "tokens": 100, "run": "a", "torch": "2.6.0"}
+    VALUES = (None, True, "", "x", [], {}, [[]], 0, -1, 1e308, 10**30, 0.5, float("nan"))
+
+    def variants(self, whole: dict, count: int):
+        """Texts near a whole one: other values in it, and other bytes."""
+        rng = random.Random(int(os.environ.get("LONGROPE_FUZZ_SEED", "1")))
+        for _ in range(count):
+            text = copy.deepcopy(whole)
+            for _ in range(rng.randint(1, 3)):
+                at = text
+                while True:
+                    keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+                    if not keys:
+                        break
+                    key = rng.choice(keys)
+                    if isinstance(at[key], (dict, list)) and rng.random() < 0.7:
+                        at = at[key]
+                        continue
+                    if isinstance(at, dict) and rng.random() < 0.2:
+                        del at[key]
+                    else:
+                        at[key] = copy.deepcopy(rng.choice(self.VALUES))
+                    break
+            b = bytearray(json.dumps(text).encode())
+            for _ in range(rng.choice((0, 0, 1, 3))):
+                b[rng.randrange(len(b))] = rng.randrange(256)
+            yield bytes(b[: rng.randint(0, len(b))] if rng.random() < 0.05 else b)
+
+    def hold(self, path: Path, whole: dict, read):
+        count = int(os.environ.get("LONGROPE_FUZZ_COUNT", "500"))
+        taken = 0
+        for text in [json.dumps(whole).encode(), b"[" * 10**5, *self.variants(whole, count)]:
+            path.write_bytes(text)
+            try:
+                read()
+                taken += 1
+            except SystemExit as err:
+                self.assertIn(str(path.parent), str(err))
+            except Exception as err:
+                self.fail(f"{text[:400]!r}: {err!r}")
+        print(f"{path.name}: {count + 2} texts, {taken} taken", file=sys.stderr)
+        self.assertGreater(taken, count // 100)
+        self.assertLess(taken, count)
+
+    def test_ladder(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "factors.json"
+            self.hold(path, self.LADDER, lambda: rope.Ladder.read(path))
+
+    def test_state(self):
+        with tempfile.TemporaryDirectory() as folder:
+            states = States(Path(folder), "a")
+            (Path(folder) / "state-3").mkdir()
+            self.hold(Path(folder) / "state-3" / "run.json", self.STATE, states.check)
 
 
 class Runs(unittest.TestCase):

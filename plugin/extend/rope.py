@@ -17,6 +17,10 @@ from pathlib import Path
 import torch
 
 
+# As in package ropescale: far above every real ladder.
+MAX_PAIRS, MAX_ROWS = 8192, 256
+
+
 @dataclass
 class Ladder:
     """A factors.json: rows of factors (rows, d/2), attention factors (rows), start windows (rows),
@@ -35,6 +39,11 @@ class Ladder:
             if f["version"] != 1:
                 raise SystemExit(f"{path}: version is {f['version']}, this recipe reads version 1")
             original, pairs = int(f["original_context_length"]), f["rope_dimension_count"] // 2
+            if original < 2 or not 1 <= pairs <= MAX_PAIRS or len(f["rungs"]) >= MAX_ROWS:
+                raise ValueError(
+                    f"{original} tokens, {pairs} pairs and {len(f['rungs'])} rungs; possible are 2 "
+                    f"or more, 1 to {MAX_PAIRS}, and up to {MAX_ROWS - 1}"
+                )
             base = f.get("base") or {"factors": [1.0] * pairs, "attention_factor": 1.0}
             rows = [{"length": 0, "start_window": 0, "attention_factor": 1.0, **base}, *f["rungs"]]
             for g in rows[1:]:
@@ -57,7 +66,15 @@ class Ladder:
                 torch.tensor([g["start_window"] for g in rows]),
                 [g["length"] for g in rows],
             )
-        except (KeyError, TypeError, ValueError) as err:
+        except (
+            ArithmeticError,
+            AttributeError,
+            KeyError,
+            RecursionError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as err:
             raise SystemExit(
                 f"{path} is not a factors.json as longrope search writes it: {err!r}"
             ) from err

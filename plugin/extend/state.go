@@ -16,6 +16,7 @@ import (
 	"github.com/longrope/longrope/convert/atomicfile"
 	"github.com/longrope/longrope/evals/label"
 	"github.com/longrope/longrope/plugin/units"
+	"github.com/longrope/longrope/ropescale/jsontext"
 )
 
 // State is what state.json holds: the settings, and the stages that are done.
@@ -79,7 +80,7 @@ func (o *Options) settings() (map[string]string, error) {
 // openState reads state.json, refuses one of other settings, and begins one where there is none.
 // From then on an output in the folder is this extension's, since it appears by rename.
 func (x *extension) openState(settings map[string]string, stages []*Stage) (*State, error) {
-	state := &State{Version: 1, Settings: settings}
+	state := &State{Version: stateVersion, Settings: settings}
 	dir, fresh := x.o.Called.Of("Dir"), x.o.Called.Of("Fresh")
 	if x.o.Fresh {
 		if err := x.discard(stages); err != nil {
@@ -101,8 +102,8 @@ func (x *extension) openState(settings map[string]string, stages []*Stage) (*Sta
 	if err != nil {
 		return nil, err
 	}
-	var before State
-	if err := json.Unmarshal(b, &before); err != nil {
+	before, err := parseState(b)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w; %s restarts", path, err, fresh)
 	}
 	for _, key := range slices.Sorted(maps.Keys(settings)) {
@@ -121,6 +122,27 @@ func (x *extension) openState(settings map[string]string, stages []*Stage) (*Sta
 	}
 	state.Stages = before.Stages
 	return state, nil
+}
+
+// stateVersion is the version of state.json.
+const stateVersion = 1
+
+// parseState reads a state.json.
+func parseState(b []byte) (*State, error) {
+	var s State
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, jsontext.Plain(err)
+	}
+	if s.Version != stateVersion {
+		return nil, fmt.Errorf("version is %d, this program reads version %d", s.Version,
+			stateVersion)
+	}
+	for i, st := range s.Stages {
+		if st == nil || st.Output == "" || filepath.Base(st.Output) != st.Output {
+			return nil, fmt.Errorf("stage %d has no output in the folder", i+1)
+		}
+	}
+	return &s, nil
 }
 
 // head is the beginning of a setting, for a message.

@@ -180,10 +180,25 @@ class States:
                     shutil.rmtree(before)
         dist.barrier()
 
+    def record(self, at: Path) -> dict:
+        """What a state says of itself."""
+        path = at / "run.json"
+        try:
+            run = json.loads(path.read_text(encoding="utf-8"))
+            for key, kind in (("step", int), ("tokens", int), ("run", str)):
+                if not isinstance(run[key], kind):
+                    raise TypeError(f"{key} is {run[key]!r}")
+            version(run.get("torch", torch.__version__))
+        except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError) as err:
+            raise SystemExit(
+                f"{path} is not what this recipe wrote: {err!r}; remove {self.folder}"
+            ) from err
+        return run
+
     def check(self):
         if not (at := self.last()):
             return
-        run = json.loads((at / "run.json").read_text())
+        run = self.record(at)
         if run["run"] != self.fingerprint:
             raise SystemExit(
                 f"{at} is of a run with another model, other texts or other settings; "
@@ -206,7 +221,7 @@ class States:
         at = self.last()
         if at is None:
             return 0, 0
-        run = json.loads((at / "run.json").read_text())
+        run = self.record(at)
         weights, moments = get_state_dict(objective, optimiser)
         state = {"model": weights, "optimiser": moments}
         checkpoint.load(state, checkpoint_id=at / "tensors")

@@ -213,6 +213,20 @@ type welcome struct {
 	Refused string `json:"refused,omitempty"`
 }
 
+// decodeWelcome reads one: the specification, or why the worker is refused. It is to ask again where
+// neither is said.
+func decodeWelcome(b []byte) (spec string, again bool, err error) {
+	var w welcome
+	if json.Unmarshal(b, &w) != nil {
+		return "", true, nil
+	}
+	if w.Refused != "" {
+		return "", false, errors.New(printable(w.Refused))
+	}
+	spec = printable(w.Spec)
+	return spec, spec == "", nil
+}
+
 // control is a message of the coordinator to all workers.
 type control struct {
 	// Cancel is the key of a job that needs no answer any more; "*" is every job.

@@ -192,17 +192,17 @@ func (s *working) hello(ctx context.Context) (spec string, err error) {
 		ask, cancel := context.WithTimeout(ctx, 2*time.Second)
 		m, err := s.nc.RequestWithContext(ask, s.names.hello(), b)
 		cancel()
-		var w welcome
+		again := true
 		if err == nil {
-			err = json.Unmarshal(m.Data, &w)
+			if spec, again, err = decodeWelcome(m.Data); err != nil {
+				return "", err
+			}
 		}
 		switch {
 		case ctx.Err() != nil:
 			return "", ctx.Err()
-		case err == nil && w.Refused != "":
-			return "", errors.New(printable(w.Refused))
-		case err == nil && w.Spec != "":
-			return printable(w.Spec), nil
+		case !again:
+			return spec, nil
 		case err != nil && !said:
 			said = true
 			s.Say("waiting for the search %s at %s", s.Search, s.Server.name())
