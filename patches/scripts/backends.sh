@@ -45,4 +45,4 @@ ninja -C build ggml-cpu 2>&1 | tee build/ninja.log |
 	{ sed -n '/^FAILED/,$p' build/ninja.log | head -n 40 >&2; echo "backends: failed; the whole log is in $tree/build/ninja.log" >&2; exit 1; }
 cmake --install build --component CPU >build/install.log
 touch "$prefix/lib/ollama/.backends"
-echo "backends: installed $(ls "$prefix"/lib/ollama | grep -c '^libggml-cpu') in $prefix/lib/ollama"
+echo "backends: installed $(find "$prefix/lib/ollama" -maxdepth 1 -name 'libggml-cpu*' | wc -l) in $prefix/lib/ollama"

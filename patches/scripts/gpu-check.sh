@@ -25,7 +25,7 @@ if [ "${1:-}" = prepare ]; then
 fi
 say() { echo "gpu-check: $*" >&2; }
 for f in build/bin/ollama $dir/tests.test $dir/probe-patched $dir/probe-stock; do
-	[ -x $f ] || { say "no $f: run make gpu-check where Go is, and carry build/, evals/ and patches/ here"; exit 1; }
+	[ -x "$f" ] || { say "no $f: run make gpu-check where Go is, and carry build/, evals/ and patches/ here"; exit 1; }
 done
 
 # a test binary runs where its package lies; this one needs only the folder
@@ -36,11 +36,13 @@ devices() { OLLAMA_LIBRARY_PATH=$1 run_tests -test.run '^TestDevices$' -test.v 2
 
 # The first folder of backends in which a GPU is found, a vendor's own before Vulkan; on a Mac the
 # program has its backend in itself.
-gpu= path= folder=
+gpu='' path='' folder=''
+# shellcheck disable=SC2086 # patterns of names
 case $dry in
 '') folders="$( (cd "$libs" && for f in 'cuda*' 'rocm*' vulkan; do ls -dr $f; done) 2>/dev/null || true) none" ;;
 vulkan)
 	folders=vulkan
+	# shellcheck disable=SC2012 # sorted, and no odd names
 	driver=$(ls /usr/share/vulkan/icd.d/lvp_icd*.json 2>/dev/null | head -n 1 || true)
 	[ -n "$driver" ] || { say "no lavapipe for DRY=vulkan: make vulkan gets it"; exit 1; }
 	export VK_DRIVER_FILES=$driver VK_ICD_FILENAMES=$driver GGML_VK_VISIBLE_DEVICES=0 GGML_VK_DISABLE_F16=1 # see tests/vulkan_test.go
@@ -124,6 +126,7 @@ run_tests -test.v -test.timeout $((limit / 2))s -test.run "^($tests)\$/^$name\\.
 say "conformance: ${failed:-passed}" "after $SECONDS s"
 
 default=evals/default/model.gguf
+# shellcheck disable=SC2012 # sorted, and no odd names
 smollm2=$(ls build/smollm2/*.gguf 2>/dev/null | head -n 1 || true)
 
 # quality NAME MODEL METHODS LENGTH...: one length after the other, until one does not fit
@@ -136,6 +139,7 @@ quality() {
 		return
 	fi
 	for length in "$@"; do
+		# shellcheck disable=SC2086 # depths are a flag and its value, or nothing
 		as_code build/bin/ollama longrope eval all "$model" --lengths "$length" --methods "$methods" --target "$length" --windows 1 --trials 1 $depths \
 			--csv "$dir/$label-$length.csv" || break
 		say "$label at $length after $SECONDS s"

@@ -48,7 +48,8 @@ fi
 
 # As backends.sh does: ccache with relative paths, and put before the compiler
 # by the host's cmake.
-export CCACHE_BASEDIR="$(pwd)" CCACHE_NOHASHDIR=1
+CCACHE_BASEDIR=$(pwd)
+export CCACHE_BASEDIR CCACHE_NOHASHDIR=1
 for v in CC CXX; do
 	if [[ ${!v:-} == "ccache "* ]]; then export $v="${!v#ccache }"; fi
 done

@@ -29,7 +29,7 @@ die() {
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 home=${HOME:-}
-prefix= port= models= share= service= settings= uninstall= purge=
+prefix='' port='' models='' share='' service='' settings='' uninstall='' purge=''
 while [ $# -gt 0 ]; do
 	case $1 in
 	--prefix | --port | --models | --settings)
@@ -61,6 +61,7 @@ if [ -z "$prefix" ]; then
 	[ -n "$home" ] || die "HOME is not set; give --prefix DIR"
 	prefix=$home/.local/ollama-longrope
 fi
+# shellcheck disable=SC1003 # a backslash
 case $prefix in
 *"$newline"* | *'"'* | *'\'*) die "--prefix: a quote, a backslash or a line break in a path is not supported" ;;
 /*) ;;
@@ -146,8 +147,8 @@ Linux-x86_64) arch=amd64 ;;
 Linux-aarch64) arch=arm64 ;;
 *) die "there is no release for $(uname -s) on $(uname -m); build from source" ;;
 esac
-base= more=0
-for f in "$here"/ollama-*-linux-$arch.tgz; do
+base='' more=0
+for f in "$here"/ollama-*-linux-"$arch".tgz; do
 	[ -f "$f" ] || die "no ollama-*-linux-$arch.tgz is next to install.sh"
 	[ -z "$base" ] || die "two releases are next to install.sh; keep one"
 	base=$f
@@ -171,7 +172,7 @@ while [ ! -d "$first" ]; do
 	[ ! -e "$first" ] && [ ! -L "$first" ] || die "$first is a file; give another --prefix"
 	first=$(dirname "$first")
 done
-stage= new=
+stage='' new=''
 clean() {
 	[ -z "$stage" ] || rm -rf "$stage"
 	[ -z "$new" ] || printf '%s\n' "$new" | sort -r | while IFS= read -r d; do rmdir "$d" 2>/dev/null || true; done
