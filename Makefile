@@ -40,7 +40,7 @@ unexport GOWORK
 export HOST_SRC
 export TORCH
 
-.PHONY: help packages host backends build vulkan stock venv smollm2 nvcc hipcc cuda gpu-check dist run extend searches test bench clean
+.PHONY: help packages host backends build vulkan stock venv smollm2 nvcc hipcc cuda gpu-check dist run extend searches test fuzz soak check bench clean
 
 help: ## list the targets
 	@echo "LongRoPE for Ollama, on ollama $(HOST_VERSION)"
@@ -121,6 +121,17 @@ test: build vulkan stock venv smollm2 nvcc ## vet and all tests; says what was s
 	OLLAMA_LIBRARY_PATH=$(LIBS) $(WITH_PYTHON) patches/scripts/gotest.sh build/test/host.log -timeout 60m ./plugin/... ./tests/...
 	patches/scripts/gotest.sh build/test/series.log -run '^($(HOST_TESTS))$$' $(HOST_PACKAGES)
 	@echo "test: all passed. Next: make bench, or git push"
+
+FUZZTIME ?= 60s
+fuzz: ## every fuzz target for FUZZTIME (60s), and how often each was executed, now and in all; FUZZ=REGEXP chooses
+	@patches/scripts/fuzz.sh build/fuzz $(FUZZTIME) ./ropescale/... ./convert/... ./evals/... ./patches/... ./plugin/... build/host:./fs/ggml
+
+HOURS ?= 1
+soak: ## for HOURS (1): kills, a torn network, full disks, crowds of clients, and what holds after each; SOAK=REGEXP chooses
+	@OLLAMA_LIBRARY_PATH=$(LIBS) patches/scripts/soak.sh build/soak $(HOURS)
+
+check: ## staticcheck, govulncheck and shellcheck, from the Go proxy and PyPI
+	@patches/scripts/check.sh
 
 BENCH_COUNT ?= 10
 bench: build ## benchmarks, in the form that benchstat reads, to build/bench.txt

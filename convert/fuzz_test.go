@@ -22,8 +22,8 @@ func words[T uint32 | float32](b []byte, of func(uint32) T) []T {
 	return out
 }
 
-// FuzzLadderKeys: whatever is in the keys of a ladder, nothing panics. What is taken in can be
-// replaced by another ladder, and that stripped; the file then has no ladder and can be read.
+// FuzzLadderKeys: whatever is in the keys of a ladder, nothing panics. A ladder that is taken in
+// can be replaced by another, and that stripped; the file then has none and can be read.
 func FuzzLadderKeys(f *testing.F) {
 	number := func(u uint32) uint32 { return u }
 	add := func(version uint32, lengths, windows []uint32, attention, factors []float32,

@@ -136,8 +136,8 @@ func (g *Rung) Check(pairs int) error {
 	return nil
 }
 
-// MaxRows is how many rows a ladder can have, row 0 among them: far above every real one. The host's
-// readers have the same bounds (llama-longrope.cpp).
+// MaxRows is how many rows a ladder can have, row 0 among them: far above every real one. The
+// host's readers have the same bounds (llama-longrope.cpp).
 const MaxRows = 256
 
 // Bounds of factors and attention factors. The engine computes in float32, up to 3.4e38: a position
@@ -152,7 +152,9 @@ const (
 // engine has them: a factor that was written can be read.
 func Usable(f float64) bool { return within(f, minFactor, maxFactor) }
 
-func within(f float64, least, most float32) bool { return float32(f) >= least && float32(f) <= most }
+func within(f float64, least, most float32) bool {
+	return float32(f) >= least && float32(f) <= most
+}
 
 // RungFor returns the row index of the rung for a sequence of n tokens: 0 is the model's own RoPE,
 // r is Rungs[r-1]. It is the smallest rung with Length >= n; but up to the original context length

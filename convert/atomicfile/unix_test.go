@@ -214,5 +214,6 @@ func TestKill(t *testing.T) {
 		require.Equal(t, 1<<20, bytes.Count([]byte(b), []byte(b[:1])))
 		seen[b[0]] = true
 	}
+	t.Logf("%d kills", 20)
 	assert.Greater(t, len(seen), 1, "nothing was written between the kills")
 }

@@ -6,21 +6,27 @@
 #
 #   patches/scripts/fuzz.sh FOLDER TIME PACKAGES
 #
-# TIME is what -fuzztime takes: 60s, 1000000x. FUZZ=REGEXP chooses targets.
+# TIME is what -fuzztime takes: 60s, 1000000x. Packages of another module are
+# written DIR:PACKAGES. FUZZ=REGEXP chooses targets, PARALLEL their processes.
 set -eu -o pipefail
 
 folder=$1
 time=$2
 shift 2
 mkdir -p "$folder"
+folder=$(cd "$folder" && pwd)
+# none of the targets needs cgo
+export GOWORK=off CGO_ENABLED=0
 counts=$folder/counts.tsv # date, commit, target, executions, seconds, result
 commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
 started=$(date -u +%FT%TZ)
 failed=0
 
-for package in $(go list "$@"); do
+fuzz() { # PACKAGE
+	local package=$1 target name log begin result execs
 	for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' | grep -E "${FUZZ:-.}" || true); do
-		name=${package#github.com/longrope/longrope/}:$target
+		name=${package#github.com/longrope/longrope/}
+		name=${name#github.com/ollama/}:$target
 		log=$folder/${name//\//-}.log
 		begin=$SECONDS
 		result=ok
@@ -35,6 +41,18 @@ for package in $(go list "$@"); do
 		printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$started" "$commit" "$name" "${execs:-0}" $((SECONDS - begin)) $result >>"$counts"
 		echo "fuzz: $name: ${execs:-0} executions, $result" >&2
 	done
+}
+for packages in "$@"; do
+	dir=.
+	case $packages in
+	*:*) dir=${packages%%:*} ;;
+	esac
+	[ -d "$dir" ] || continue
+	pushd "$dir" >/dev/null
+	for package in $(go list "${packages#*:}"); do
+		fuzz "$package"
+	done
+	popd >/dev/null
 done
 
 awk -F '\t' -v now="$started" '

@@ -22,7 +22,7 @@ skip() {
 	exit 0
 }
 
-# fetch PACKAGES... unpacks them in $tmp
+# fetch NAME unpacks what pypi/NAME.txt lists, with its hashes, in $tmp
 fetch() {
 	python=build/venv/bin/python
 	[ -x $python ] || python=$(command -v python3) || skip "no python3"
@@ -30,7 +30,7 @@ fetch() {
 	mkdir -p build
 	tmp=$(mktemp -d build/nvcc.XXXXXX)
 	trap 'rm -rf "$tmp"' EXIT
-	$python -m pip install -q --disable-pip-version-check --no-deps --no-compile --retries 1 --timeout 15 --target "$tmp" "$@" >build/nvcc.log 2>&1 ||
+	$python -m pip install -q --disable-pip-version-check --no-deps --no-compile --retries 1 --timeout 15 --require-hashes --target "$tmp" -r "patches/scripts/pypi/$1.txt" >build/nvcc.log 2>&1 ||
 		skip "pip could not fetch it, see build/nvcc.log"
 	rm -f build/nvcc.log
 }
@@ -43,8 +43,7 @@ if [ -x $dir/bin/nvcc ] && [ "$(cat $dir/.packages 2>/dev/null)" = "$want" ]; th
 	[ -n "$toolkit" ] || echo "nvcc: $dir has nvcc"
 else
 	echo "nvcc: downloading nvcc 13.0 (100 MB)"
-	# shellcheck disable=SC2086 # a list of words
-	fetch $want
+	fetch nvcc
 	chmod +x "$tmp"/nvidia/cu13/bin/* "$tmp"/nvidia/cu13/nvvm/bin/*
 	rm -rf $dir
 	mv "$tmp/nvidia/cu13" $dir
@@ -57,8 +56,7 @@ if [ -z "$toolkit" ] || [ "$(cat $dir/.libraries 2>/dev/null)" = "$libraries" ];
 	exit 0
 fi
 echo "nvcc: downloading cuBLAS (420 MB)"
-# shellcheck disable=SC2086 # a list of words
-fetch $libraries
+fetch cublas
 cp -R "$tmp"/nvidia/cu13/include/. $dir/include
 for f in "$tmp"/nvidia/cu13/lib/libcublas*.so.*; do mv "$f" $dir/lib; done
 cat "$tmp"/nvidia_cublas-*/licenses/License.txt >$dir/LICENSE

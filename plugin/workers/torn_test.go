@@ -160,7 +160,8 @@ func TestTornNetwork(t *testing.T) {
 		s := newStudy(t, path, 6000)
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		c, err := New(ctx, Options{
-			Server: &seen, Name: "test", Say: said.say, times: fast, Engine: new(synthetic).Engine(),
+			Server: &seen, Name: "test", Say: said.say, times: fast,
+			Engine: new(synthetic).Engine(),
 		})
 		if err == nil {
 			if err = c.Search(ctx, testSpec, new(synthetic).Evaluate); err == nil {

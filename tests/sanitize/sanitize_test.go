@@ -35,9 +35,9 @@ func run(t *testing.T, program, count string, files ...string) {
 		t.Skip("no build/lib/ollama: make build")
 	}
 	dir := t.TempDir()
-	shims, err := filepath.Glob("shim/*.h")
+	own, err := filepath.Glob("src/*")
 	require.NoError(t, err)
-	for _, path := range append(shims, program+".cpp") {
+	for _, path := range own {
 		copied(t, path, dir)
 	}
 	for _, path := range files {
@@ -50,7 +50,8 @@ func run(t *testing.T, program, count string, files ...string) {
 	const ggml = "/ml/backend/ggml/ggml/"
 	cmd := exec.Command(compiler, "-std=c++17", "-g", "-O1", "-fsanitize=address,undefined",
 		"-fno-sanitize-recover=all",
-		"-fno-sanitize=enum", // the host loads the types of a file into an enum before it compares them
+		// the host loads the types of a file into an enum before it compares them
+		"-fno-sanitize=enum",
 		"-I"+root+ggml+"include", "-I"+root+ggml+"src",
 		"-I"+root+ggml+"src/ggml-cpu", "-I"+root+"/llama/llama.cpp/include", program+".cpp",
 		"-o", program, "-L"+lib, "-lggml-base", "-Wl,-rpath,"+lib,
@@ -64,7 +65,7 @@ func run(t *testing.T, program, count string, files ...string) {
 		count = n
 	}
 	cmd = exec.Command(filepath.Join(dir, program), "1", count)
-	cmd.Env = append(os.Environ(), "GGML_NO_BACKTRACE=1")
+	cmd.Env = append(os.Environ(), "ASAN_OPTIONS=detect_leaks=0")
 	out, err = cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
 	t.Logf("%s", out)

@@ -1,5 +1,5 @@
 #pragma once
-// What llama_longrope::read uses of a loader.
+// A loader, as far as llama_longrope::read uses it.
 
 #include "gguf.h"
 
