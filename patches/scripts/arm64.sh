@@ -18,7 +18,8 @@ left_out() {
 }
 [ "$(uname -s)-$(uname -m)" != Linux-aarch64 ] || left_out "it is the machine's own"
 command -v $cxx >/dev/null || left_out "no cross compiler (Debian: g++-aarch64-linux-gnu)"
-export CC=$cc CXX=$cxx CCACHE_BASEDIR="$(pwd)" CCACHE_NOHASHDIR=1
+CCACHE_BASEDIR=$(pwd)
+export CC=$cc CXX=$cxx CCACHE_BASEDIR CCACHE_NOHASHDIR=1
 top=$(pwd)
 
 # The host's cmake has one CPU backend on arm64; ggml's own can have one for each instruction set.

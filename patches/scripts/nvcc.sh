@@ -62,7 +62,7 @@ for f in "$tmp"/nvidia/cu13/lib/libcublas*.so.*; do mv "$f" $dir/lib; done
 cat "$tmp"/nvidia_cublas-*/licenses/License.txt >$dir/LICENSE
 # A toolkit has these names, a wheel has not.
 ln -sfn lib $dir/lib64
-for f in $dir/lib/libcu*.so.[0-9]*; do ln -sf "$(basename "$f")" "${f%.so.*}.so"; done
+for f in "$dir"/lib/libcu*.so.[0-9]*; do ln -sf "$(basename "$f")" "${f%.so.*}.so"; done
 # The driver has libcuda, here is what it is linked by: names.
 mkdir -p $dir/lib/stubs
 gcc -E -P -I$dir/include -x c - <<-'DRIVER' | grep -o '\bcu[A-Z][A-Za-z0-9_]*(' | sort -u |
