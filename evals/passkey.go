@@ -113,7 +113,7 @@ func (o *PasskeyOptions) Flags(f *pflag.FlagSet) {
 	f.StringVar(&o.template, "template", templateNames()[0], "Prompt: "+names)
 	f.StringVar(&o.haystack, "haystack", "",
 		"Text `FILE` to hide the key in (default: the paper's sentence, repeated)")
-	f.BoolVar(&o.NeedleNLL, "nll", false, "The NLL of the true key as well, at twice the time")
+	f.BoolVar(&o.NeedleNLL, "nll", false, "The NLL of the true answer as well, at up to twice the time")
 }
 
 // Load finds the template and reads the haystack.

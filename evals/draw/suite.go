@@ -35,14 +35,7 @@ func suiteTable(w io.Writer, c *evals.Comparison) error {
 	for _, m := range methods {
 		fmt.Fprintf(t, "\t%s", m)
 	}
-	var others []string // heads of the other cells
-	for _, task := range c.Tasks {
-		for _, cell := range task.Task.Table[1:] {
-			if !slices.Contains(others, cell.Head) {
-				others = append(others, cell.Head)
-			}
-		}
-	}
+	others := otherHeads(c, methods[0])
 	for _, head := range others {
 		fmt.Fprintf(t, "\t%s", head)
 	}
@@ -85,6 +78,23 @@ func suiteTable(w io.Writer, c *evals.Comparison) error {
 		}
 	}
 	return t.Flush()
+}
+
+// otherHeads are the heads of cells after the first of the tasks, those that a method has something
+// for.
+func otherHeads(c *evals.Comparison, method string) (heads []string) {
+	for _, task := range c.Tasks {
+		for _, cell := range task.Task.Table[1:] {
+			if !slices.Contains(heads, cell.Head) && slices.ContainsFunc(c.Rows, func(
+				r evals.Row,
+			) bool {
+				return r.Method == method && cell.Text(r) != ""
+			}) {
+				heads = append(heads, cell.Head)
+			}
+		}
+	}
+	return heads
 }
 
 // average is the mean of a suite with its interval, in percent.

@@ -37,6 +37,7 @@ type prompt struct {
 	sample, context int
 	input, prefix   string // as RULER's files have them
 	text            string // as the model gets it
+	template        bool   // it is in a chat template
 	tokens          []int  // nil where the engine cannot tokenize
 	size            int    // how many tokens those are
 	references      []string
@@ -69,6 +70,13 @@ func (g *generator) prompts(context int, s Sample) (all []prompt, most int, err 
 	return all, most, nil
 }
 
+// continued are the tokens of a prompt and what follows it.
+func (p *prompt) continued(e evals.Engine, more string) ([]int, error) {
+	all := prompt{text: p.text + more, template: p.template}
+	err := all.tokenize(e)
+	return all.tokens, err
+}
+
 // encode makes text and tokens of a prompt.
 func (p *prompt) encode(e evals.Engine, chat func(string) (string, error)) (err error) {
 	p.text = p.input + p.prefix
@@ -77,7 +85,13 @@ func (p *prompt) encode(e evals.Engine, chat func(string) (string, error)) (err 
 			return fmt.Errorf("chat template: %w", err)
 		}
 		p.text += p.prefix
+		p.template = true
 	}
+	return p.tokenize(e)
+}
+
+// tokenize makes tokens of the text.
+func (p *prompt) tokenize(e evals.Engine) (err error) {
 	p.tokens, err = e.Tokenize(p.text, true)
 	if errors.Is(err, evals.ErrNoTokenizer) && p.size > 0 {
 		return nil
@@ -85,7 +99,7 @@ func (p *prompt) encode(e evals.Engine, chat func(string) (string, error)) (err 
 	if err != nil {
 		return fmt.Errorf("cannot tokenize a prompt: %w", err)
 	}
-	if chat != nil { // templates with a BOS of their own
+	if p.template { // which may have a BOS of its own
 		bos, err := evals.BOS(e)
 		if err != nil {
 			return err

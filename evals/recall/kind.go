@@ -16,6 +16,9 @@
 //
 // A prompt that a server cut, or that does not fit, is not scored. It counts as unscored, never as
 // 0 %.
+//
+// With --nll stands the NLL of the true answer next to that: the mean over its tokens after the
+// prompt. It differs between sets of factors where a model is too small to be right with any.
 package recall
 
 import (
@@ -45,6 +48,9 @@ type Kind struct {
 	Once func(count func(text string) (int, error)) (int, error)
 	// Score is the share of an answer that is right, 0 to 1.
 	Score func(answer string, references []string) float64
+	// Write is the true answer as it continues the prompt, for its NLL; nil: a blank, then the
+	// references with commas between them.
+	Write func(references []string) string
 	// File is what samples are made of, where a task needs one of the user's.
 	File *File
 }
@@ -102,20 +108,29 @@ func (k Kind) task() evals.Task {
 		Result: func() evals.Result { return &Result{} },
 		Columns: []string{
 			k.Name, k.Name + "_low", k.Name + "_high", k.Name + "_floor", k.Name + "_unscored",
+			k.Name + "_nll", k.Name + "_nll_stderr",
 		},
 		Table: []evals.Cell{
 			{Head: k.Name, Text: k.cell},
 			{Head: "floor", Text: func(r evals.Row) string {
 				return evals.Percent(r.Figure(k.Name+"_floor"), " %")
 			}},
+			{Head: "nll of the answer", Text: func(r evals.Row) string {
+				nll, stderr := r.Figure(k.Name+"_nll"), r.Figure(k.Name+"_nll_stderr")
+				if nll == nil || stderr == nil {
+					return evals.FormatFigure("%.3f", nll)
+				}
+				return fmt.Sprintf("%.3f ± %.3f", *nll, *stderr)
+			}},
 		},
 		Sheets: []evals.Sheet{
 			evals.SheetOf("", []string{
-				"method", "length", "samples", "score", "low", "high", "floor", "unscored",
+				"method", "length", "samples", "score", "low", "high", "floor", "unscored", "nll",
+				"nll_stderr",
 			}, (*Result).rows),
 			evals.SheetOf("trials", []string{
 				"method", "length", "sample", "context", "prompt_tokens", "references", "answer",
-				"score", "note",
+				"score", "nll", "note",
 			}, (*Result).trials),
 		},
 	}

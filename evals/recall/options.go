@@ -26,6 +26,9 @@ type Options struct {
 	Seed uint64 `json:"seed"`
 	// Chat puts prompts into the model's chat template.
 	Chat bool `json:"chat"`
+	// NLL asks for the NLL of the true answer too, at the cost of another pass over each prompt
+	// that an engine does not keep.
+	NLL bool `json:"nll,omitempty"`
 	// Texts are the haystack of tasks that hide in text; none: Setup.Books.
 	Texts []evals.Text `json:"texts,omitempty"`
 	// Source is the digest of the file that samples are read from or made of.
@@ -51,6 +54,7 @@ func (o *Options) Flags(f *pflag.FlagSet) {
 	f.BoolVar(&o.Chat, "chat", false, "Put prompts into the model's chat template")
 	f.StringVar(&o.samples, "samples", "", "Ask the samples of `FILE` (.jsonl), which "+
 		"--write-samples or RULER wrote, in place of new ones")
+	f.BoolVar(&o.NLL, "nll", false, "The NLL of the true answer as well, at up to twice the time")
 	if o.kind.Questions > 1 {
 		f.IntVar(&o.Each, "per-context", 1, "Questions to each context, which is evaluated once "+
 			"for all of them")
@@ -116,10 +120,12 @@ func (o *Options) Prepare(s evals.Setup) (*evals.Plan, error) {
 		eff.Limit = generated
 	}
 	chat := s.Chat
-	if !o.Chat {
+	_, answers := answerer(s.Engine)
+	if answers && o.NLL {
+		return nil, errors.New("--nll: a server gives text, no likelihoods; leave it out")
+	}
+	if !o.Chat || answers { // a server has its own template
 		chat = nil
-	} else if _, answers := answerer(s.Engine); answers {
-		chat = nil // the server has its own
 	} else if chat == nil {
 		return nil, errors.New("--chat: the model has no chat template that this program knows; " +
 			"leave it out for plain prompts")
@@ -156,7 +162,7 @@ func (o *Options) Prepare(s evals.Setup) (*evals.Plan, error) {
 	) {
 		r := &Result{Provenance: evals.NewProvenance(o.kind.Name, o.kind.Version, s.Engine, m,
 			p.Seed, given, eff)}
-		if err := r.run(ctx, s.Engine, o.kind, sets, progress, p.Calls); err != nil {
+		if err := r.run(ctx, s.Engine, o.kind, sets, progress, p.Calls, o.NLL); err != nil {
 			return nil, err
 		}
 		return []evals.Result{r}, nil

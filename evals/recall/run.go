@@ -21,6 +21,7 @@ type Trial struct {
 	References   []string `json:"references"`
 	Answer       string   `json:"answer"`
 	Score        *float64 `json:"score"`          // nil: not scored
+	NLL          *float64 `json:"nll,omitempty"`  // of the true answer, mean over its tokens, nats
 	Note         string   `json:"note,omitempty"` // why not
 }
 
@@ -30,12 +31,16 @@ type Cell struct {
 	Samples int `json:"samples"` // scored
 	// Score is the mean over samples; nil where none was scored. Low and High are its 95 % interval
 	// over contexts, Floor what the references of other contexts score.
-	Score    *float64 `json:"score"`
-	Low      *float64 `json:"low"`
-	High     *float64 `json:"high"`
-	Floor    *float64 `json:"floor"`
-	Unscored int      `json:"unscored"`
-	Note     string   `json:"note,omitempty"` // why there are none, or the first reason
+	Score *float64 `json:"score"`
+	Low   *float64 `json:"low"`
+	High  *float64 `json:"high"`
+	Floor *float64 `json:"floor"`
+	// NLL is the mean over samples, in nats, with its standard error over contexts; nil where it
+	// was not asked for, and the error nil where there is one context.
+	NLL       *float64 `json:"nll,omitempty"`
+	NLLStderr *float64 `json:"nll_stderr,omitempty"`
+	Unscored  int      `json:"unscored"`
+	Note      string   `json:"note,omitempty"` // why there are none, or the first reason
 }
 
 // Result is what a task with generated samples measured.
@@ -47,7 +52,7 @@ type Result struct {
 
 // run asks all samples of one method.
 func (r *Result) run(ctx context.Context, e evals.Engine, k Kind, sets []set, p evals.Progress,
-	total int,
+	total int, nll bool,
 ) error {
 	for _, x := range sets {
 		if x.unfit != nil {
@@ -70,6 +75,9 @@ func (r *Result) run(ctx context.Context, e evals.Engine, k Kind, sets []set, p 
 				return fmt.Errorf("length %d, sample %d: %w", x.length, i, err)
 			}
 			t, err := r.ask(ctx, e, k, q, x.length)
+			if err == nil && nll && t.Score != nil {
+				err = r.likelihood(ctx, e, k, q, &t)
+			}
 			if err != nil {
 				return fmt.Errorf("length %d, sample %d: %w", x.length, q.sample, err)
 			}
@@ -123,6 +131,34 @@ func (r *Result) ask(ctx context.Context, e evals.Engine, k Kind, q prompt, leng
 	return t, nil
 }
 
+// likelihood is the NLL of the true answer after the prompt. The rung is that of prompt and answer.
+func (r *Result) likelihood(ctx context.Context, e evals.Engine, k Kind, q prompt, t *Trial) error {
+	answer := " " + strings.Join(q.references, ", ")
+	if k.Write != nil {
+		answer = k.Write(q.references)
+	}
+	tokens, err := q.continued(e, answer)
+	if err != nil {
+		return err
+	}
+	if most := e.Info().MaxLength; most > 0 && len(tokens) > most {
+		t.Note = fmt.Sprintf("no NLL: the true answer ends at %d tokens, of %d", len(tokens), most)
+		return nil
+	}
+	from := 0
+	for from < min(len(q.tokens), len(tokens)-1) && tokens[from] == q.tokens[from] {
+		from++ // a token may end in the answer
+	}
+	values, err := evals.CheckedNLL(ctx, e, tokens, from)
+	if err != nil {
+		return fmt.Errorf("NLL of the true answer: %w", err)
+	}
+	mean, _ := evals.MeanStderr(values)
+	t.NLL = &mean
+	r.EvaluatedTokens += len(tokens)
+	return nil
+}
+
 // answerer is e if it takes text: itself, or an engine around one.
 func answerer(e evals.Engine) (evals.Answerer, bool) {
 	if around, ok := e.(interface{ Answerer() (evals.Answerer, bool) }); ok {
@@ -154,7 +190,42 @@ func sum(k Kind, length int, trials []Trial) Cell {
 		c.Score, c.Low, c.High = &mean, &low, &high
 	}
 	c.Floor = floor(k, trials)
+	c.NLL, c.NLLStderr = meanNLL(trials)
 	return c
+}
+
+// meanNLL is the mean over samples, and its standard error by the means of contexts, which have as
+// many samples each.
+func meanNLL(trials []Trial) (mean, stderr *float64) {
+	var all, means []float64
+	from, last := 0, -1
+	end := func() {
+		if len(all) > from {
+			m, _ := evals.MeanStderr(all[from:])
+			means = append(means, m)
+		}
+		from = len(all)
+	}
+	for _, t := range trials {
+		if t.NLL == nil {
+			continue
+		}
+		if t.Context != last {
+			end()
+			last = t.Context
+		}
+		all = append(all, *t.NLL)
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
+	end()
+	m, _ := evals.MeanStderr(all)
+	if len(means) > 1 {
+		_, s := evals.MeanStderr(means)
+		stderr = &s
+	}
+	return &m, stderr
 }
 
 // floor is the mean score of the references of each sample's next context; nil where there is one
@@ -188,7 +259,7 @@ func (r *Result) Figures(evals.Result) (all []evals.Figures) {
 		c := &r.Lengths[i]
 		unscored := float64(c.Unscored)
 		all = append(all, evals.Figures{Length: c.Length, Values: []*float64{
-			c.Score, c.Low, c.High, c.Floor, &unscored,
+			c.Score, c.Low, c.High, c.Floor, &unscored, c.NLL, c.NLLStderr,
 		}})
 	}
 	return all
@@ -248,7 +319,8 @@ func (r *Result) Note() string {
 func (r *Result) rows() (rows [][]any) {
 	for _, c := range r.Lengths {
 		rows = append(rows, []any{
-			r.Method, c.Length, c.Samples, c.Score, c.Low, c.High, c.Floor, c.Unscored,
+			r.Method, c.Length, c.Samples, c.Score, c.Low, c.High, c.Floor, c.Unscored, c.NLL,
+			c.NLLStderr,
 		})
 	}
 	return rows
@@ -259,7 +331,7 @@ func (r *Result) trials() (rows [][]any) {
 	for _, t := range r.Details {
 		rows = append(rows, []any{
 			r.Method, t.Length, t.Sample, t.Context, t.PromptTokens,
-			strings.Join(t.References, " "), t.Answer, t.Score, t.Note,
+			strings.Join(t.References, " "), t.Answer, t.Score, t.NLL, t.Note,
 		})
 	}
 	return rows

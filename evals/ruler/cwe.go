@@ -21,6 +21,7 @@ const (
 func cwe(name, help string) recall.Kind {
 	return ruler(recall.Kind{
 		Name: name, Help: help, Answer: 120, Draw: drawCWE, Score: recall.All,
+		Write: func(references []string) string { return " " + numbered(references) },
 	})
 }
 

@@ -15,7 +15,9 @@ import (
 func keyValue(name, help string, answer int, draw func(*rand.Rand) string) recall.Kind {
 	return recall.Kind{
 		Name: name, Group: "keyvalue", Version: version, Help: help, Answer: answer, Questions: 8,
-		Score: recall.Word, Draw: func(r recall.Request) (recall.Sample, error) {
+		Score: recall.Word,
+		Write: func(references []string) string { return fmt.Sprintf(" %q", references[0]) },
+		Draw: func(r recall.Request) (recall.Sample, error) {
 			return drawPairs(r, draw), nil
 		},
 	}

@@ -65,6 +65,7 @@ var (
 func qa(name, help string, f *recall.File) recall.Kind {
 	return ruler(recall.Kind{
 		Name: name, Help: help, Answer: 32, Draw: drawQA, Score: recall.Any, File: f,
+		Write: func(references []string) string { return " " + references[0] },
 	})
 }
 

@@ -26,6 +26,7 @@ const (
 func vt(name, help string, p vtParams) recall.Kind {
 	return ruler(recall.Kind{
 		Name: name, Help: help, Answer: 30, Draw: p.draw, Once: p.example, Score: recall.All,
+		Write: func(references []string) string { return " " + strings.Join(references, " ") },
 	})
 }
 

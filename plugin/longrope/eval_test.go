@@ -151,7 +151,8 @@ func TestSuite(t *testing.T) {
 	assert.FileExists(t, plot)
 	rows, err := os.ReadFile(csv)
 	require.NoError(t, err)
-	assert.Contains(t, string(rows), "vt_unscored,ruler,ruler_low,ruler_high\n")
+	assert.Contains(t, string(rows), "vt_unscored,vt_nll,vt_nll_stderr,ruler,ruler_low,"+
+		"ruler_high\n")
 
 	one := new(evals.Comparison)
 	require.NoError(t, json.Unmarshal([]byte(run("--limit", "2", "--json")), one))
@@ -335,6 +336,7 @@ func TestEvalServer(t *testing.T) {
 		"perplexity needs likelihoods or factors": {"perplexity", m.path},
 		"name a model here, or ask --samples":     {"keyvalue", "not-here"},
 		"are not for --server":                    {"keyvalue", m.path, "--methods", "yarn"},
+		"--nll: a server gives text":              {"keyvalue", m.path, "--nll"},
 	} {
 		_, _, err := evalOutput(t, append(of, args...)...)
 		assert.ErrorContains(t, err, want)
