@@ -14,6 +14,15 @@ type Answerer interface {
 	Answer(ctx context.Context, a Ask) (string, error)
 }
 
+// AsAnswerer is e if it takes text: itself, or an engine around one.
+func AsAnswerer(e Engine) (Answerer, bool) {
+	if around, ok := e.(interface{ Answerer() (Answerer, bool) }); ok {
+		return around.Answerer()
+	}
+	a, ok := e.(Answerer)
+	return a, ok
+}
+
 // Ask is a prompt for an Answerer.
 type Ask struct {
 	Input  string // the question with its context
@@ -28,6 +37,9 @@ var ErrNoTokenizer = errors.New("no tokenizer: name a local model too, or ask --
 
 // ErrUnanswered is a prompt that was not read as it was sent.
 var ErrUnanswered = errors.New("not answered")
+
+// ErrNoLikelihoods is a likelihood asked of an Answerer.
+var ErrNoLikelihoods = errors.New("--nll: a server gives text, no likelihoods; leave it out")
 
 // ErrNoSamples is a file of samples that has none of a task.
 var ErrNoSamples = errors.New("no samples")

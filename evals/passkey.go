@@ -21,6 +21,7 @@ var passkeyTask = Register(Task{
 	Name:     "passkey",
 	Version:  1,
 	Help:     "whether a key hidden in a long prompt is found, by depth and length",
+	Server:   true,
 	All:      2,
 	New:      func() Job { return &PasskeyOptions{} },
 	Result:   func() Result { return &PasskeyResult{} },
@@ -113,7 +114,8 @@ func (o *PasskeyOptions) Flags(f *pflag.FlagSet) {
 	f.StringVar(&o.template, "template", templateNames()[0], "Prompt: "+names)
 	f.StringVar(&o.haystack, "haystack", "",
 		"Text `FILE` to hide the key in (default: the paper's sentence, repeated)")
-	f.BoolVar(&o.NeedleNLL, "nll", false, "The NLL of the true answer as well, at up to twice the time")
+	f.BoolVar(&o.NeedleNLL, "nll", false, "The NLL of the true answer as well, at up to twice "+
+		"the time")
 }
 
 // Load finds the template and reads the haystack.
@@ -136,6 +138,9 @@ func (o *PasskeyOptions) Load() (err error) {
 
 // Prepare makes the shortest and the longest prompt.
 func (o *PasskeyOptions) Prepare(s Setup) (*Plan, error) {
+	if _, answers := AsAnswerer(s.Engine); answers && o.NeedleNLL {
+		return nil, ErrNoLikelihoods
+	}
 	given := *o
 	given.Lengths = s.Lengths
 	eff, err := given.effective(s.Engine)
@@ -237,14 +242,18 @@ type PasskeyTrial struct {
 	Correct      bool   `json:"correct"`
 	// NLL is the mean over the tokens of the true key, in nats, where asked for.
 	NLL *float64 `json:"nll,omitempty"`
+	// Note says why the trial was not scored.
+	Note string `json:"note,omitempty"`
 }
 
 // PasskeyCell sums up the trials of a length and a depth; Depth is -1 for all depths of a length.
+// Trials that were not scored are none of its Trials.
 type PasskeyCell struct {
 	Length int     `json:"length"`
 	Depth  float64 `json:"depth"`
 	Proportion
-	NLL *float64 `json:"nll,omitempty"` // mean over trials
+	NLL      *float64 `json:"nll,omitempty"` // mean over trials
+	Unscored int      `json:"unscored,omitempty"`
 }
 
 // PasskeyResult is what Passkey measured. Cells are by length, then depth, in the order of Args.
@@ -292,66 +301,16 @@ func passkey(ctx context.Context, m Method, given PasskeyOptions, b *promptBuild
 		r.Lengths = append(r.Lengths, r.cell(length, -1))
 	}
 	progress.Report(total, total, "passkey "+m.Name)
+	scored := 0
 	for _, c := range r.Lengths {
 		r.Correct += c.Correct
+		scored += c.Trials
 	}
-	r.Proportion = NewProportion(r.Correct, total)
+	if scored > 0 {
+		r.Proportion = NewProportion(r.Correct, scored)
+	}
 	r.Finish()
 	return r, nil
-}
-
-// ask puts one question to the model.
-func (r *PasskeyResult) ask(ctx context.Context, e Engine, p *Prompt,
-	o PasskeyOptions,
-) (PasskeyTrial, error) {
-	t := PasskeyTrial{
-		PromptTokens: len(p.Tokens), NeedleStart: p.NeedleStart,
-		Retokenizes: p.Retokenizes, Key: p.Key,
-	}
-	generated, err := e.Generate(ctx, p.Tokens, o.AnswerTokens)
-	if err != nil {
-		return t, err
-	}
-	if t.Answer, err = e.Detokenize(generated); err != nil {
-		return t, err
-	}
-	t.Correct = integer.FindString(t.Answer) == p.Key
-	r.EvaluatedTokens += len(p.Tokens) + len(generated)
-	if o.NeedleNLL {
-		s := p.Sample()
-		means, err := s.Score(ctx, e)
-		if err != nil {
-			return t, err
-		}
-		t.NLL = &means[0]
-		r.EvaluatedTokens += len(s.Tokens)
-	}
-	return t, nil
-}
-
-// cell sums up the trials so far of a length and a depth, any depth if negative.
-func (r *PasskeyResult) cell(length int, depth float64) PasskeyCell {
-	c := PasskeyCell{Length: length, Depth: depth}
-	var correct, trials int
-	var losses []float64
-	for _, t := range r.Details {
-		if t.Length != length || depth >= 0 && t.Depth != depth {
-			continue
-		}
-		trials++
-		if t.Correct {
-			correct++
-		}
-		if t.NLL != nil {
-			losses = append(losses, *t.NLL)
-		}
-	}
-	c.Proportion = NewProportion(correct, trials)
-	if len(losses) > 0 {
-		mean, _ := MeanStderr(losses)
-		c.NLL = &mean
-	}
-	return c
 }
 
 // PasskeyPrompt makes the prompt that Passkey uses for a trial: to show it, to send it to a server,
@@ -492,7 +451,9 @@ func (b *promptBuilder) cued(d draft, lead int, cue bool, rng *rand.Rand) (key s
 func (r *PasskeyResult) Figures(Result) (all []Figures) {
 	for i := range r.Lengths {
 		c := &r.Lengths[i]
-		all = append(all, Figures{c.Length, []*float64{&c.Rate, &c.Low, &c.High, c.NLL}})
+		all = append(all, Figures{c.Length, []*float64{
+			c.scored(&c.Rate), c.scored(&c.Low), c.scored(&c.High), c.NLL,
+		}})
 	}
 	return all
 }
@@ -532,7 +493,7 @@ func (r *PasskeyResult) Grid() Grid {
 		if c.Depth >= 0 {
 			row = slices.Index(depths, c.Depth)
 		}
-		if column := slices.Index(lengths, c.Length); column >= 0 {
+		if column := slices.Index(lengths, c.Length); column >= 0 && c.Trials > 0 {
 			g.Cells[row][column] = &c.Proportion
 		}
 	}
@@ -547,7 +508,10 @@ func (r *PasskeyResult) rows() (rows [][]any) {
 			depth = label.Exact(c.Depth)
 		}
 		rows = append(rows,
-			[]any{r.Method, c.Length, depth, c.Correct, c.Trials, c.Rate, c.Low, c.High, c.NLL})
+			[]any{
+				r.Method, c.Length, depth, c.Correct, c.Trials, c.scored(&c.Rate), c.Low, c.High,
+				c.NLL,
+			})
 	}
 	return rows
 }
@@ -555,9 +519,13 @@ func (r *PasskeyResult) rows() (rows [][]any) {
 // trials are a row per trial.
 func (r *PasskeyResult) trials() (rows [][]any) {
 	for _, t := range r.Details {
+		correct := any(t.Correct)
+		if t.Note != "" {
+			correct = "" // not scored
+		}
 		rows = append(rows, []any{
 			r.Method, t.Length, t.Depth, t.Trial, t.PromptTokens,
-			t.NeedleStart, t.Retokenizes, t.Key, t.Answer, t.Correct, t.NLL,
+			t.NeedleStart, t.Retokenizes, t.Key, t.Answer, correct, t.NLL,
 		})
 	}
 	return rows

@@ -54,7 +54,8 @@ func (o *Options) Flags(f *pflag.FlagSet) {
 	f.BoolVar(&o.Chat, "chat", false, "Put prompts into the model's chat template")
 	f.StringVar(&o.samples, "samples", "", "Ask the samples of `FILE` (.jsonl), which "+
 		"--write-samples or RULER wrote, in place of new ones")
-	f.BoolVar(&o.NLL, "nll", false, "The NLL of the true answer as well, at up to twice the time")
+	f.BoolVar(&o.NLL, "nll", false, "The NLL of the true answer as well, at up to twice the "+
+		"time")
 	if o.kind.Questions > 1 {
 		f.IntVar(&o.Each, "per-context", 1, "Questions to each context, which is evaluated once "+
 			"for all of them")
@@ -120,9 +121,9 @@ func (o *Options) Prepare(s evals.Setup) (*evals.Plan, error) {
 		eff.Limit = generated
 	}
 	chat := s.Chat
-	_, answers := answerer(s.Engine)
+	_, answers := evals.AsAnswerer(s.Engine)
 	if answers && o.NLL {
-		return nil, errors.New("--nll: a server gives text, no likelihoods; leave it out")
+		return nil, evals.ErrNoLikelihoods
 	}
 	if !o.Chat || answers { // a server has its own template
 		chat = nil

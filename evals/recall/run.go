@@ -103,7 +103,7 @@ func (r *Result) ask(ctx context.Context, e evals.Engine, k Kind, q prompt, leng
 			k.Answer, most)
 		return t, nil
 	}
-	if a, ok := answerer(e); ok {
+	if a, ok := evals.AsAnswerer(e); ok {
 		reply, err := a.Answer(ctx, evals.Ask{
 			Input: q.input, Prefix: q.prefix, Tokens: q.size, Answer: k.Answer,
 		})
@@ -157,15 +157,6 @@ func (r *Result) likelihood(ctx context.Context, e evals.Engine, k Kind, q promp
 	t.NLL = &mean
 	r.EvaluatedTokens += len(tokens)
 	return nil
-}
-
-// answerer is e if it takes text: itself, or an engine around one.
-func answerer(e evals.Engine) (evals.Answerer, bool) {
-	if around, ok := e.(interface{ Answerer() (evals.Answerer, bool) }); ok {
-		return around.Answerer()
-	}
-	a, ok := e.(evals.Answerer)
-	return a, ok
 }
 
 // sum sums up the trials of a length.

@@ -33,6 +33,9 @@ type server struct {
 
 // find answers as who reads what is left of the prompt.
 func find(prompt string) string {
+	if key := tasktest.Hidden.FindStringSubmatch(prompt); key != nil {
+		return " " + key[1] + "."
+	}
 	_, key, _ := strings.Cut(prompt, `Key: "`)
 	key, _, _ = strings.Cut(key, `"`)
 	_, value, _ := strings.Cut(prompt, `"`+key+`": "`)
@@ -106,19 +109,58 @@ func measure(t *testing.T, s *server, o Options, lengths ...int) (*recall.Result
 	if err != nil {
 		return nil, err
 	}
-	task, err := evals.TaskByName("keyvalue_digits")
-	require.NoError(t, err)
 	args := []string{"--limit", "4"}
 	if o.Chat {
 		args = append(args, "--chat")
 	}
+	r, err := compare(t, e, "keyvalue_digits", lengths, args...)
+	if err != nil {
+		return nil, err
+	}
+	return r.(*recall.Result), nil
+}
+
+// compare is a task asked of a server.
+func compare(t *testing.T, e *Engine, name string, lengths []int, args ...string) (
+	evals.Result, error,
+) {
+	t.Helper()
+	task, err := evals.TaskByName(name)
+	require.NoError(t, err)
 	c, err := evals.Compare(context.Background(), e, []evals.Method{{Name: "server"}},
 		evals.CompareOptions{Jobs: []evals.Job{tasktest.Job(t, task, args...)}, Lengths: lengths})
 	if err != nil {
 		return nil, err
 	}
 	require.Contains(t, c.Engine.Backend, "server")
-	return c.Tasks[0].Results[0].(*recall.Result), nil
+	return c.Tasks[0].Results[0], nil
+}
+
+// Passkeys too are asked, and a prompt that was cut is no key that was not found.
+func TestPasskey(t *testing.T) {
+	h := httptest.NewServer(&server{context: 2000})
+	defer h.Close()
+	e, err := New(context.Background(), Options{
+		URL: h.URL, Model: "tiny", Wait: time.Millisecond, Tokenizer: tasktest.New(tasktest.Bytes{}),
+	})
+	require.NoError(t, err)
+	found, err := compare(t, e, "passkey", []int{1000, 3000}, "--trials", "2")
+	require.NoError(t, err)
+	r := found.(*evals.PasskeyResult)
+	require.Equal(t, evals.NewProportion(10, 10), r.Lengths[0].Proportion)
+	require.Equal(t, evals.NewProportion(10, 10), r.Proportion)
+	require.Equal(t, 10, r.Lengths[1].Unscored)
+	require.Nil(t, r.Figures(nil)[1].Values[0], "not 0 %%")
+	require.Equal(t, "passkey at 3000 tokens: 10 of 10 trials not scored: not answered: "+
+		"truncated: the server read 1000 of 2992 tokens", r.Note())
+	for _, row := range r.Grid().Cells {
+		require.NotNil(t, row[0])
+		require.Nil(t, row[1])
+	}
+	for _, name := range []string{"passkey", "vt"} {
+		_, err = compare(t, e, name, []int{3000}, "--nll")
+		require.ErrorIs(t, err, evals.ErrNoLikelihoods)
+	}
 }
 
 func TestBothAPIs(t *testing.T) {

@@ -332,6 +332,19 @@ func TestEvalServer(t *testing.T) {
 		assert.Len(t, asked, 5)
 		assert.Contains(t, asked[1], "Extract the value corresponding")
 	}
+	csv := filepath.Join(t.TempDir(), "x.csv")
+	out, said, err := evalOutput(t, append([]string{
+		"passkey", m.path, "--trials", "1", "--depths", "0,1", "--csv", csv,
+	}, args...)...)
+	require.NoError(t, err)
+	assert.Regexp(t, `server +2048 +0 % +0–66\n +server +4096 +- +-\n`, out)
+	assert.Contains(t, out, "0 % of 2 (95 %: 0 to 66)")
+	assert.Contains(t, said, "passkey at 4096 tokens: 2 of 2 trials not scored: not answered: "+
+		"truncated: the server read 1500 of ")
+	trials, err := os.ReadFile(strings.TrimSuffix(csv, ".csv") + "-trials.csv")
+	require.NoError(t, err)
+	assert.Regexp(t, `(?m)^server,2048,0,0,.*,0,false,$`, string(trials))
+	assert.Regexp(t, `(?m)^server,4096,0,0,.*,,,$`, string(trials))
 	for want, of := range map[string][]string{
 		"perplexity needs likelihoods or factors": {"perplexity", m.path},
 		"name a model here, or ask --samples":     {"keyvalue", "not-here"},
