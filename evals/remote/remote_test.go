@@ -141,7 +141,8 @@ func TestPasskey(t *testing.T) {
 	h := httptest.NewServer(&server{context: 2000})
 	defer h.Close()
 	e, err := New(context.Background(), Options{
-		URL: h.URL, Model: "tiny", Wait: time.Millisecond, Tokenizer: tasktest.New(tasktest.Bytes{}),
+		URL: h.URL, Model: "tiny", Wait: time.Millisecond,
+		Tokenizer: tasktest.New(tasktest.Bytes{}),
 	})
 	require.NoError(t, err)
 	found, err := compare(t, e, "passkey", []int{1000, 3000}, "--trials", "2")
