@@ -11,7 +11,9 @@ import (
 
 	"github.com/ollama/ollama/model"
 
+	"github.com/longrope/longrope/evals"
 	defaultmodel "github.com/longrope/longrope/evals/default"
+	"github.com/longrope/longrope/plugin/engine"
 	"github.com/longrope/longrope/ropescale"
 	"github.com/longrope/longrope/tests/gosession"
 	"github.com/longrope/longrope/tests/reference"
@@ -366,6 +368,54 @@ func TestGoRerotate(t *testing.T) {
 	rotated, left := compare(t, fresh, after(1, 2, true)), compare(t, fresh, after(1, 2, false))
 	t.Logf("re-rotated: %v; left as they were: %v", rotated, left)
 	assert.Less(t, rotated.worst, left.worst)
+}
+
+// TestGoOwnScaling: the host's Go engine ignores the YaRN of a llama, which is an error and never
+// another number; with factors, and on the other engine, the model is run.
+func TestGoOwnScaling(t *testing.T) {
+	f, err := reference.Read(defaultmodel.Model)
+	require.NoError(t, err)
+	yarn := func(arch, typ string) string {
+		f.Set(arch+".rope.scaling.type", typ)
+		f.Set(arch+".rope.scaling.factor", float32(8))
+		f.Set(arch+".rope.scaling.original_context_length", uint32(defaultmodel.ContextLength))
+		f.Set(arch+".context_length", uint32(8*defaultmodel.ContextLength))
+		path := filepath.Join(t.TempDir(), arch+"-"+typ+".gguf")
+		require.NoError(t, f.WriteFile(path))
+		return path
+	}
+	run := func(on, path string) (engine.Runner, []float64, error) {
+		e, err := engine.OpenOn(on, path, engine.Options{Length: 4096, Threads: 1})
+		require.NoError(t, err)
+		t.Cleanup(e.Close)
+		x, err := e.NLL(t.Context(), someTokens(300, e.Info().VocabSize, 3), 1)
+		return e, x, err
+	}
+	path := yarn("llama", "yarn")
+	_, want, err := run(evals.LlamaEngine, path)
+	require.NoError(t, err)
+	e, _, err := run(evals.GoEngine, path)
+	require.ErrorContains(t, err, "llama-yarn.gguf: the host's Go engine does not run it with the "+
+		"scaled RoPE of its file: NLLs are up to ")
+	t.Log(err)
+	r := defaultLlama(t).Rope
+	r.OriginalContextLength = e.Info().OriginalContextLength
+	require.NoError(t, e.SetLadder(someLadder(t, r, someRung(r, 4096, 0, 1))))
+	got, err := e.NLL(t.Context(), someTokens(300, e.Info().VocabSize, 3), 1)
+	require.NoError(t, err)
+	assert.InDeltaSlice(t, want, got, 5e-2, "row 0 is its YaRN, rounded in another way")
+	require.NoError(t, e.SetLadder(nil))
+	_, err = e.Generate(t.Context(), []int{1, 2, 3}, 2)
+	require.Error(t, err)
+
+	_, want, err = run(evals.LlamaEngine, yarn("llama", "linear"))
+	require.NoError(t, err)
+	_, got, err = run(evals.GoEngine, yarn("llama", "linear"))
+	require.NoError(t, err, "it does know linear scaling")
+	assert.InDeltaSlice(t, want, got, 5e-2)
+	f.SetArchitecture("mistral3")
+	_, _, err = run(evals.GoEngine, yarn("mistral3", "yarn"))
+	require.NoError(t, err, "and YaRN elsewhere")
 }
 
 // Keys of a model with YaRN keep their size when they are shifted; each shift used to multiply them

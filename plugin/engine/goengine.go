@@ -44,6 +44,7 @@ type goEngine struct {
 	ladder *ropescale.Ladder // in force; nil: none
 	rung   int               // of the sequence in the cache
 	proven int               // columns of a ladder that the model took
+	same   bool              // the model's own RoPE is known to be what the file says
 	kept   kept
 }
 
@@ -323,6 +324,9 @@ func (e *goEngine) decode(ctx context.Context, tokens []int, length, first, end 
 		return err
 	}
 	if err := checkTokens(tokens, e.info.VocabSize); err != nil {
+		return err
+	}
+	if err := e.checkOwn(ctx); err != nil {
 		return err
 	}
 	from, err := e.reuse(tokens, length, first)
