@@ -200,6 +200,17 @@ func TestReadFactorsErrors(t *testing.T) {
 	}
 }
 
+// A byte order mark, which some editors put in front, is no part of factors.json.
+func TestReadFactorsWithByteOrderMark(t *testing.T) {
+	const text = `{"version": 1, "original_context_length": 8, "rope_dimension_count": 4,
+"rungs": [{"length": 16, "factors": [1, 2]}]}`
+	want, err := ReadFactors(strings.NewReader(text))
+	require.NoError(t, err)
+	got, err := ReadFactors(strings.NewReader("\ufeff" + text))
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
+}
+
 func TestReadFactorsCSV(t *testing.T) {
 	want := []float64{1, 1.009999990463257, 32}
 	for name, in := range map[string]string{
