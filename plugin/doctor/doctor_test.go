@@ -2,11 +2,13 @@ package doctor
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/longrope/longrope/convert"
+	"github.com/longrope/longrope/convert/gguf"
+	"github.com/longrope/longrope/convert/gguf/gguftest"
 	"github.com/longrope/longrope/patches"
 	"github.com/longrope/longrope/plugin/search/searchtest"
 	"github.com/longrope/longrope/ropescale"
@@ -155,6 +159,31 @@ func TestStore(t *testing.T) {
 	r := &report{}
 	m.examineStore(r, true)
 	assert.Equal(t, Note, only(t, r).Grade)
+}
+
+// TestStoreFactors: factors in a file that no host applies, and those that a model came with.
+func TestStoreFactors(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("OLLAMA_MODELS", dir)
+	for _, arch := range []string{"llama", "phi3"} {
+		fx := gguftest.Tiny(arch).With(arch+".rope.scaling.original_context_length", uint32(64))
+		for i, name := range []string{"long", "short"} {
+			fx.Tensors = slices.Insert(slices.Clone(fx.Tensors), 1, gguftest.Tensor{
+				Name: "rope_factors_" + name + ".weight", Dims: []uint64{4},
+				Data: gguf.FloatBytes(binary.LittleEndian, []float64{1, 1, 1, float64(2 - i)}),
+			})
+		}
+		require.NoError(t, searchtest.PutInStore(dir, arch+":latest", fx.Bytes()))
+	}
+	r := &report{}
+	machine{store: func() (*convert.Store, error) { return convert.OpenStore("") }}.
+		examineStore(r, true)
+	require.Len(t, r.Findings, 3, "%v", r.Findings)
+	assert.Equal(t, Fault, r.Findings[1].Grade)
+	assert.Equal(t, "llama:latest: factors that nothing applies", r.Findings[1].Text)
+	assert.Contains(t, r.Findings[1].More[0], "it refuses to load the file")
+	assert.Equal(t, Note, r.Findings[2].Grade)
+	assert.Contains(t, r.Findings[2].Text, "phi3:latest: own long factors")
 }
 
 // TestDescribe: how a backend is graded.
