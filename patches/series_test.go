@@ -1,6 +1,8 @@
 package patches
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -256,4 +258,33 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestBackendVersion: the number by which a program and its backends know each other is a hash of
+// all that the series changes in ggml, so that those of another series are refused.
+func TestBackendVersion(t *testing.T) {
+	s, err := Embedded()
+	require.NoError(t, err)
+	number := regexp.MustCompile(`GGML_BACKEND_API_VERSION 0x[0-9a-f]{8}`)
+	h := sha256.New()
+	var in *Patch
+	for _, p := range s {
+		for _, f := range p.Files {
+			if !strings.HasPrefix(f.NewName, "ml/backend/ggml/ggml/") {
+				continue
+			}
+			fmt.Fprintln(h, f.NewName)
+			for _, fragment := range f.TextFragments {
+				text := fragment.String()
+				if number.MatchString(text) {
+					in = p
+				}
+				fmt.Fprintln(h, number.ReplaceAllString(text, ""))
+			}
+		}
+	}
+	require.NotNil(t, in, "a patch sets GGML_BACKEND_API_VERSION")
+	// 28 bits: it is an int, and never upstream's small number
+	want := "GGML_BACKEND_API_VERSION 0x1" + hex.EncodeToString(h.Sum(nil))[:7]
+	golden(t, in.Name, string(number.ReplaceAll(in.raw, []byte(want))))
 }

@@ -1,7 +1,9 @@
 package tests
 
 import (
+	"math"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -13,13 +15,14 @@ import (
 	"github.com/longrope/longrope/tests/session"
 )
 
-// Both engines refuse the lengths and start windows that ropescale.Ladder.Validate refuses.
+// Both engines refuse the lengths, start windows and factors that ropescale.Ladder.Validate
+// refuses, and as many rows.
 func TestLadderChecks(t *testing.T) {
 	path := withLadder(t, writeDefault(t, nil), 8*serverL)
-	const lengths, windows = "lengths", "start_windows"
+	const lengths, windows, attention = "lengths", "start_windows", "attention_factors"
 	for name, c := range map[string]struct {
 		key   string
-		value []uint32
+		value any
 		want  string
 	}{
 		"row 0 of no length":       {lengths, []uint32{0, 2048}, "row 0: original context length 0"},
@@ -30,6 +33,32 @@ func TestLadderChecks(t *testing.T) {
 		"row 0 with a window":      {windows, []uint32{8, 16}, "row 0: original context length 256"},
 		"a window of all tokens":   {windows, []uint32{0, 2048}, "row 1: start window is 2048"},
 		"a window beyond":          {windows, []uint32{0, 1 << 31}, "row 1: start window is -2147"},
+		"a million rows": {
+			lengths, make([]uint32, 1_000_000), "lengths has 1000000 elements, 256 is the most",
+		},
+		"a small factor": {
+			"factors", slices.Repeat([]float32{1e-38}, 64),
+			"row 0: factor 0 is 1e-38, must be 1e-20 to 1e+20",
+		},
+		"a large factor": {
+			"factors", slices.Repeat([]float32{1e38}, 64),
+			"row 0: factor 0 is 1e+38, must be 1e-20 to 1e+20",
+		},
+		"a small attention factor": {
+			attention,
+			[]float32{1, 1e-38},
+			"row 1: attention factor is 1e-38, must be 1e-09 to 1e+09",
+		},
+		"a large attention factor": {
+			attention,
+			[]float32{1, 1e38},
+			"row 1: attention factor is 1e+38, must be 1e-09 to 1e+09",
+		},
+		"no number": {
+			attention,
+			[]float32{float32(math.NaN()), 1},
+			"row 0: attention factor is ",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, err := reference.ReadFile(path)

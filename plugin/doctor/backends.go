@@ -42,6 +42,9 @@ type device struct {
 	Error     string  `json:"error,omitempty"`
 }
 
+// foreign is in the log of a process that refused a backend (patch 0054).
+const foreign = "of another build of ollama"
+
 // childFlag has the program look at what OLLAMA_LIBRARY_PATH names, and print a backend.
 const childFlag = "backends-of-this-process"
 
@@ -63,8 +66,12 @@ func ask(ctx context.Context, program, name string, dirs []string) backend {
 		err = json.Unmarshal(out.Bytes(), &b)
 	}
 	b.Name = name
-	if err != nil {
+	switch {
+	case err != nil:
 		b.Error = fmt.Sprintf("the process that loaded it ended: %v%s", err, lastLine(log.String()))
+	case strings.Contains(log.String(), foreign):
+		b.Error = "its library is " + foreign + " and is not used; install the lib/ollama that " +
+			"came with this program"
 	}
 	return b
 }

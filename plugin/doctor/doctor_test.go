@@ -251,3 +251,15 @@ func TestFolders(t *testing.T) {
 		folders(lib))
 	assert.Empty(t, folders(filepath.Join(lib, "vulkan")))
 }
+
+// TestForeign: a library of another build is a fault, and the report says what to do.
+func TestForeign(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "ollama")
+	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\necho 'load_backend: x.so is "+
+		foreign+" and is not used' >&2\necho '{}'\n"), 0o755))
+	r := &report{}
+	ask(t.Context(), program, "CPU", []string{"lib"}).describe(r)
+	f := only(t, r)
+	assert.Equal(t, Fault, f.Grade)
+	assert.Contains(t, f.Text, "is not used; install the lib/ollama that came with this program")
+}

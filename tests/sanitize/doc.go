@@ -4,7 +4,7 @@
 // of the rest of the host, so that no more than one file is compiled.
 //
 //	ladder  llama_longrope::read and llama_longrope_set, and llama_get_nll_ith (patches 0018,
-//	        0019, 0052)
+//	        0019, 0053)
 //
 // LONGROPE_SANITIZE names how many inputs each is given; without it they are few.
 package sanitize
