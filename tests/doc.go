@@ -13,6 +13,7 @@
 //	arch       a tiny model of every architecture, on both engines
 //	probe      a program on what both hosts have, built against both and compared
 //	strict     a skip that is a failure in continuous integration
+//	sanitize   C++ of the patches in small programs, with sanitizers
 //	house      the repository's own text: widths, words, functions; needs neither cgo nor a host
 //
 // # What each test needs
@@ -25,8 +26,8 @@
 //
 //	make stock            TestNoHarm, TestGoNoHarm, TestStockRungs, TestNaiveFactors, TestSee,
 //	                      TestStateOfStockHost, TestContextShiftAttentionFactor, BenchmarkCost,
-//	                      TestCUDAKernelsAsStock: the unpatched host
-//	build/bin/ollama      TestServer, TestServerGo, TestSee, TestEvalFindsGPU, TestReadme
+//	                      TestCUDAKernelsAsStock, TestForeignBackends: the unpatched host
+//	build/bin/ollama      TestServer, TestServerGo, TestSoak, TestSee, TestEvalFindsGPU, TestReadme
 //	a C++ compiler, make  TestCUDAShim, TestCUDAGraphs, TestFusedRope, TestOffload, TestMetalShim,
 //	                      and the shims' devices in TestConformance
 //	make vulkan           TestVulkan, TestOffloadVulkan, the device Vulkan of TestConformance:
