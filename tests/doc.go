@@ -27,7 +27,8 @@
 //	make stock            TestNoHarm, TestGoNoHarm, TestStockRungs, TestNaiveFactors, TestSee,
 //	                      TestStateOfStockHost, TestContextShiftAttentionFactor, BenchmarkCost,
 //	                      TestCUDAKernelsAsStock, TestForeignBackends: the unpatched host
-//	build/bin/ollama      TestServer, TestServerGo, TestSoak, TestSee, TestEvalFindsGPU, TestReadme
+//	build/bin/ollama      TestServer, TestServerGo, TestSee, TestEvalFindsGPU, TestReadme,
+//	                      TestSoak
 //	a C++ compiler, make  TestCUDAShim, TestCUDAGraphs, TestFusedRope, TestOffload, TestMetalShim,
 //	                      and the shims' devices in TestConformance
 //	make vulkan           TestVulkan, TestOffloadVulkan, the device Vulkan of TestConformance:
