@@ -65,7 +65,7 @@ while [ $SECONDS -lt "$seconds" ]; do
 			cp "$log" "$folder/failed-$name-$seed.log"
 		fi
 		# what a test logs: "20 kills", "3 cuts, 2 half-closed, …"
-		figures=$(sed -n 's/^ *[a-z_]*_test\.go:[0-9]*: //p' "$log" | grep -v '^round ' | awk '
+		figures=$(sed -n '/: round /d; s/^ *[a-z_]*_test\.go:[0-9]*: //p' "$log" | awk '
 			{ gsub(/[,;]/, " ") }
 			{ for (i = 1; i < NF; i++) if ($i ~ /^[0-9]+$/) {
 				k = $(i + 1)
