@@ -21,14 +21,14 @@ func (c *Coordinator) streams(ctx context.Context) error {
 	if c.opts.Server == nil {
 		storage = jetstream.MemoryStorage
 	}
-	var err error
-	c.queue, err = c.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	queue, err := c.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: c.names.jobs(), Subjects: []string{c.names.job("*")},
 		Retention: jetstream.WorkQueuePolicy, Storage: storage,
 		MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, DiscardNewPerSubject: true,
 		Description: "longrope: readings to evaluate",
 	})
-	if err == nil {
+	if err == nil { // else what is there stays: the connection may be back soon
+		c.queue = queue
 		_, err = c.queue.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
 			Durable: consumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: c.times.ackWait,
 			MaxDeliver: -1, MaxAckPending: -1,
