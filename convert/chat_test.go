@@ -16,8 +16,7 @@ func TestChatTemplate(t *testing.T) {
 		if chat != "" {
 			fx = fx.With("tokenizer.chat_template", chat)
 		}
-		path := filepath.Join(dir, "m.gguf")
-		path = fx.Write(t, "m.gguf")
+		path := fx.Write(t, "m.gguf")
 		return &Source{Kind: KindFile, Path: path, Name: path}
 	}
 	// ChatML, as the host knows it.

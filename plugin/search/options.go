@@ -170,14 +170,16 @@ func (o *Options) published(target int) []Start {
 	if o.Info.Name == "" || target <= o.Info.OriginalContextLength {
 		return nil
 	}
-	for _, set := range published.Fitting(o.Info.Rope(), o.Info.Name, target) {
-		given := func(s Start) bool { return s.Published != nil && s.Published.Name == set.Name }
-		if slices.ContainsFunc(o.Starts, given) {
-			return nil
-		}
-		return []Start{{Name: set.Name, Path: set.Name, Published: &set}}
+	sets := published.Fitting(o.Info.Rope(), o.Info.Name, target)
+	if len(sets) == 0 {
+		return nil
 	}
-	return nil
+	set := sets[0]
+	given := func(s Start) bool { return s.Published != nil && s.Published.Name == set.Name }
+	if slices.ContainsFunc(o.Starts, given) {
+		return nil
+	}
+	return []Start{{Name: set.Name, Path: set.Name, Published: &set}}
 }
 
 // journal is the file of the study for a target.

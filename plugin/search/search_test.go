@@ -113,7 +113,7 @@ func TestSearch(t *testing.T) {
 // without the held-out text.
 func TestInterrupted(t *testing.T) {
 	e, o := tinyOptions(t)
-	stopAt := func(event string) (*Result, error, *recorder) {
+	stopAt := func(event string) (*Result, *recorder, error) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		r := &recorder{stop: func(at string) {
@@ -122,9 +122,9 @@ func TestInterrupted(t *testing.T) {
 			}
 		}}
 		result, err := Search(ctx, e, o, r)
-		return result, err, r
+		return result, r, err
 	}
-	result, err, _ := stopAt("to beat")
+	result, _, err := stopAt("to beat")
 	var cut *Interrupted
 	require.ErrorAs(t, err, &cut)
 	assert.ErrorIs(t, err, context.Canceled)
@@ -132,7 +132,7 @@ func TestInterrupted(t *testing.T) {
 	assert.Equal(t, o.Journal, cut.Journal)
 	assert.Equal(t, len(ropescale.SeedNames("cma", o.Info.Rope(), 512)), cut.Trials)
 
-	result, err, r := stopAt("found")
+	result, r, err := stopAt("found")
 	assert.ErrorIs(t, err, context.Canceled)
 	require.NotNil(t, result)
 	assert.NotNil(t, r.found)
@@ -140,7 +140,7 @@ func TestInterrupted(t *testing.T) {
 	assert.Nil(t, rows[len(rows)-1].HeldOut)
 	assert.Contains(t, strings.Join(r.said, "\n"), "interrupted before the held-out text")
 
-	result, err, _ = stopAt("")
+	result, _, err = stopAt("")
 	require.NoError(t, err)
 	rows = result.Rungs[0].Rows
 	assert.NotNil(t, rows[len(rows)-1].HeldOut)
