@@ -383,7 +383,7 @@ class Versions(unittest.TestCase):
                 ("2.15.0", "2.15.3", None),
                 ("2.15.0", None, None),
             ):
-                run = {"run": "x"} | ({"torch": wrote} if wrote else {})
+                run = {"step": 3, "tokens": 9, "run": "x"} | ({"torch": wrote} if wrote else {})
                 (at / "run.json").write_text(json.dumps(run))
                 with unittest.mock.patch.object(torch, "__version__", here):
                     if says is None:
