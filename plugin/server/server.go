@@ -58,7 +58,10 @@ func Start(ctx context.Context, binary, store string, extra ...string) (*Server,
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}
-	go func() { s.exited <- s.cmd.Wait() }()
+	go func() {
+		s.exited <- s.cmd.Wait()
+		close(s.exited) // for those who ask again
+	}()
 
 	client := s.Client()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -79,7 +82,7 @@ func Start(ctx context.Context, binary, store string, extra ...string) (*Server,
 	}
 }
 
-// Stop ends the server and its runners.
+// Stop ends the server and its runners, once more at no cost.
 func (s *Server) Stop() {
 	s.cmd.Process.Signal(os.Interrupt)
 	select {
@@ -94,7 +97,6 @@ func (s *Server) Stop() {
 func (s *Server) Kill() {
 	s.cmd.Process.Kill()
 	<-s.exited
-	s.exited <- nil // for Stop
 }
 
 // URL is where the server answers.
