@@ -15,31 +15,16 @@ func (r *PasskeyResult) ask(ctx context.Context, e Engine, p *Prompt,
 		PromptTokens: len(p.Tokens), NeedleStart: p.NeedleStart,
 		Retokenizes: p.Retokenizes, Key: p.Key,
 	}
-	if a, ok := AsAnswerer(e); ok {
-		var err error
-		t.Answer, err = a.Answer(ctx, Ask{
-			Input: p.Text, Tokens: len(p.Tokens), Answer: o.AnswerTokens,
-		})
-		if errors.Is(err, ErrUnanswered) {
-			t.Note = err.Error()
-			return t, nil
-		}
-		if err != nil {
-			return t, err
-		}
-		t.Correct = integer.FindString(t.Answer) == p.Key
-		r.EvaluatedTokens += len(p.Tokens)
+	generated, err := t.answer(ctx, e, p, o.AnswerTokens)
+	if errors.Is(err, ErrUnanswered) {
+		t.Note = err.Error()
 		return t, nil
 	}
-	generated, err := e.Generate(ctx, p.Tokens, o.AnswerTokens)
 	if err != nil {
 		return t, err
 	}
-	if t.Answer, err = e.Detokenize(generated); err != nil {
-		return t, err
-	}
 	t.Correct = integer.FindString(t.Answer) == p.Key
-	r.EvaluatedTokens += len(p.Tokens) + len(generated)
+	r.EvaluatedTokens += len(p.Tokens) + generated
 	if o.NeedleNLL {
 		s := p.Sample()
 		means, err := s.Score(ctx, e)
@@ -50,6 +35,22 @@ func (r *PasskeyResult) ask(ctx context.Context, e Engine, p *Prompt,
 		r.EvaluatedTokens += len(s.Tokens)
 	}
 	return t, nil
+}
+
+// answer asks the model, and returns how many tokens it generated, as far as they can be counted.
+func (t *PasskeyTrial) answer(ctx context.Context, e Engine, p *Prompt, most int) (
+	n int, err error,
+) {
+	if a, ok := AsAnswerer(e); ok {
+		t.Answer, err = a.Answer(ctx, Ask{Input: p.Text, Tokens: len(p.Tokens), Answer: most})
+		return 0, err
+	}
+	generated, err := e.Generate(ctx, p.Tokens, most)
+	if err != nil {
+		return 0, err
+	}
+	t.Answer, err = e.Detokenize(generated)
+	return len(generated), err
 }
 
 // cell sums up the trials so far of a length and a depth, any depth if negative.

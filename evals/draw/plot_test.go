@@ -134,7 +134,8 @@ func TestPlotBadInput(t *testing.T) {
 		"no rungs")
 	require.Error(t, searchPlot(path, nil, nil))
 	none := []searchPoint{{1, math.NaN(), false}}
-	require.ErrorContains(t, searchPlot(path, []searchSeries{{"a", none}}, nil), `"a" has no evaluation with a finite`)
+	require.ErrorContains(t, searchPlot(path, []searchSeries{{"a", none}}, nil),
+		`"a" has no evaluation with a finite`)
 	require.NoError(t, Factors(path, []FactorSeries{{"one", []float64{1}}}),
 		"a single flat factor is drawn too")
 	require.NoError(t, searchPlot(path, []searchSeries{{"one", []searchPoint{{1, 2, true}}}}, nil))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -189,28 +190,20 @@ func sum(k Kind, length int, trials []Trial) Cell {
 // many samples each.
 func meanNLL(trials []Trial) (mean, stderr *float64) {
 	var all, means []float64
-	from, last := 0, -1
-	end := func() {
-		if len(all) > from {
-			m, _ := evals.MeanStderr(all[from:])
-			means = append(means, m)
-		}
-		from = len(all)
-	}
+	contexts := map[int][]float64{}
 	for _, t := range trials {
-		if t.NLL == nil {
-			continue
+		if t.NLL != nil {
+			all = append(all, *t.NLL)
+			contexts[t.Context] = append(contexts[t.Context], *t.NLL)
 		}
-		if t.Context != last {
-			end()
-			last = t.Context
-		}
-		all = append(all, *t.NLL)
 	}
 	if len(all) == 0 {
 		return nil, nil
 	}
-	end()
+	for _, c := range slices.Sorted(maps.Keys(contexts)) {
+		m, _ := evals.MeanStderr(contexts[c])
+		means = append(means, m)
+	}
 	m, _ := evals.MeanStderr(all)
 	if len(means) > 1 {
 		_, s := evals.MeanStderr(means)
