@@ -131,7 +131,7 @@ soak: ## for HOURS (1): kills, a torn network, full disks, crowds of clients, an
 	@OLLAMA_LIBRARY_PATH=$(LIBS) patches/scripts/soak.sh build/soak $(HOURS)
 
 check: ## staticcheck, govulncheck and shellcheck, from the Go proxy and PyPI
-	@patches/scripts/check.sh
+	@patches/scripts/check.sh $(PURE) ./plugin/...
 
 BENCH_COUNT ?= 10
 bench: build ## benchmarks, in the form that benchstat reads, to build/bench.txt
